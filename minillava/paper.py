@@ -190,7 +190,8 @@ TABLE_8 = Table(
     "Table 8", "ScienceQA design ablations: accuracy, % (printed difference to the first row), two columns in one",
     "Table 8, p.9", ("Avg",), Named({
         "Best variant": (90.92,), "Last layer": (89.96,), "Answer first": (89.77,), "No stage 1": (85.81,),
-        "7B": (89.84,)}), Named({"Last layer": (-0.96,), "Answer first": (-1.15,), "No stage 1": (-5.11,), "7B": (-1.08,)}))
+        "7B": (89.84,)}),
+    Named({"Last layer": (-0.96,), "Answer first": (-1.15,), "No stage 1": (-5.11,), "7B": (-1.08,)}))
 TABLES = Named({table.id: table for table in (TABLE_4, TABLE_5, TABLE_7, TABLE_8)})
 
 _README = dict.fromkeys(("gpu", "per_gpu_batch", "max_length"), "code at 8959d5c, README")
@@ -207,15 +208,15 @@ RECIPES = Named({recipe.id: recipe for recipe in (
 
 DATA = Named(
     instruct=Fact(158_000, "instruction samples, all three types", "Sec. 3, p.4"),
-    conversation=Fact(58_000, "samples of many turns, written from captions without boxes", "Sec. 3, p.4; issue #87"),
-    detail=Fact(23_000, "samples of one turn", "Sec. 3, p.4"), complex=Fact(77_000, "samples of one turn", "Sec. 3, p.4"),
+    instruct_types=Fact({"conversation": 58_000, "detail": 23_000, "complex": 77_000},
+                        "of which; conversation in many turns, written without boxes", "Sec. 3, p.4; issue #87"),
     unique_images=Fact(80_000, "COCO pictures behind them, about", "Sec. 5.1, p.6"),
     pairs=Fact(595_000, "picture-caption pairs of CC3M kept for stage 1", "Sec. 4.2, p.5"),
     pairs_released=Fact(595_375, "pictures in the released file", "issues #34, #1421"),
     rare_below=Fact(3, "CC3M filter: noun phrases seen less often than this are skipped", "App. E, p.20-21"),
     common_above=Fact(100, "CC3M filter: of phrases seen more often, this many captions drawn", "App. E, p.20-21"),
     phrases=Fact({"before": 108_182, "after": 31_423}, "unique noun phrases, CC3M filter", "Figure 7, p.21"),
-    brief_instructions=Fact(11, "ways to ask", "Table 11, p.20"), detail_instructions=Fact(16, "ways to ask", "Table 12, p.21"),
+    instructions=Fact({"brief": 11, "detailed": 16}, "ways to ask for a description", "Tables 11, 12, p.20-21"),
     coco_bench=Fact({"pictures": 30, "questions": 90}, "LLaVA-Bench (COCO), one of each type", "Sec. 5.1, p.7"),
     wild_bench=Fact({"pictures": 24, "questions": 60}, "LLaVA-Bench (In-the-Wild)", "Sec. 5.1, p.7"),
     wild_types=Fact({"conv": 17, "detail": 15, "complex": 28}, "questions of each type", "counted in PR #1199"),
@@ -226,7 +227,7 @@ ARCHITECTURE = Named(
     patch_size=Fact(14, "pixels a side of a patch", "Sec. 4.1, p.4 (the 14 of ViT-L/14)"),
     patch_tokens=Fact((224 // 14) ** 2, "patches a picture; the class token is dropped", "code, clip_encoder.py"),
     feature_layer=Fact(-2, "of hidden_states: before the last layer", "Sec. 5.2, p.8-9; code, scripts"),
-    vision_width=Fact(1024, "width of the eye", "issue #433"), vision_layers=Fact(24, "its layers", "general knowledge"),
+    vision=Fact({"width": 1024, "layers": 24}, "the eye", "width: issue #433; layers: general knowledge"),
     widths=Fact({"13B": 5120, "7B": 4096}, "width of Vicuna", "issues #433, #775"),
     layers=Fact({"13B": 40, "7B": 32}, "layers of Vicuna", "7B: FastChat issue #1290; 13B: general knowledge"),
     vocabulary=Fact(32_000, "tokens Vicuna knows", "general knowledge"),
@@ -277,7 +278,7 @@ CLAIMS = (
 
 
 def table4_arithmetic() -> list[tuple]:
-    """(row, column, printed, recomputed) of the cells where Table 4's printed difference is not that of its printed scores (p.7)."""
+    """(row, column, printed, recomputed) of the cells where Table 4's printed difference is not its scores' (p.7)."""
     return TABLE_4.mismatches()
 
 

@@ -195,7 +195,7 @@ def read_json(path):
 
 
 def _open(folder, files, skip=()):
-    """{published name: (open file, name)} over one model.safetensors or all shards of its index; reads no tensor yet."""
+    """{published name: (open file, name)} over one model.safetensors or all shards of its index; reads no tensor."""
     folder = Path(folder)
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists():
@@ -265,17 +265,15 @@ def _save(folder, jsons, model, dtype, name_of):
         tensors[name_of(ours)] = stored = tensor.detach().to("cpu", dtype).contiguous()
         if not torch.isfinite(stored).all():
             raise CheckpointError(f"{ours} has values that are not finite in {stored.dtype}; nothing was saved")
-    texts = {
-        name: json.dumps(written | {"dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}, indent=2)
-        for name, written in jsons.items()
-    }
+    stored_as = {"dtype": str(stored.dtype).removeprefix("torch.")}
+    texts = {name: json.dumps(written | stored_as, indent=2) + "\n" for name, written in jsons.items()}
     fresh = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         save_file(tensors, fresh / "model.safetensors", metadata={"format": "pt"})
         for name, text in texts.items():
-            (fresh / name).write_text(text + "\n", encoding="utf-8")
+            (fresh / name).write_text(text, encoding="utf-8")
         for path in [*fresh.iterdir(), fresh]:
             _flush(path)
         if not folder.exists():

@@ -8,7 +8,7 @@ Notable
 - `forward` stops at the last norm; `head` is apart, so the vocabulary projection runs only where a token is wanted.
 - `Cache` keeps keys and values while decoding; batches are padded on the left, so that the newest token is always last.
 
-Try it: `m = LanguageModel(LanguageConfig(100, 64, 128, 2, 4))`; `m.head(m(m.embed(torch.arange(7)[None])))` is (1, 7, 100).
+Try it: `m = LanguageModel(LanguageConfig(100, 64, 128, 2, 4)); m.head(m(m.embed(torch.arange(7)[None])))`, (1, 7, 100).
 
 B batch, T tokens, D width, H heads (keys and values may have fewer), S slots (cached and new tokens), V vocabulary.
 """

@@ -5,7 +5,7 @@
     Xa = f(Hv, Hq)   language_model  stage 2             `loss`, Eq. 3
 
 Notable
-- A picture is `IMAGE` once among the token ids; its P projected patches take that place, so T ids become T - 1 + P rows.
+- A picture is `IMAGE` once among the token ids; its P projected patches take that place: T ids become T - 1 + P rows.
 - `splice` is the whole trick: to the language model a patch is one more token embedding.
 - `loss` projects onto the vocabulary only where there is a label: the answers and the stop after them (Table 2, green).
 - What is wrong with a batch is an error that names the sample, before anything is computed.
@@ -101,7 +101,8 @@ class Llava(nn.Module):
             words = (tokens != IMAGE).nonzero().flatten()
             text_at.append(at[words])
             source[at[words]] = words
-            patch_at += [torch.arange(i, i + len(p)) for i, p in zip(at[tokens == IMAGE].tolist(), pictures, strict=True)]
+            for first, picture in zip(at[tokens == IMAGE].tolist(), pictures, strict=True):
+                patch_at.append(torch.arange(first, first + len(picture)))
         weight = self.language_model.embed_tokens.weight
         every = torch.cat(ids).to(weight.device)
         text = self.language_model.embed(every[every != IMAGE])  # (all words, D)
@@ -146,7 +147,7 @@ class Llava(nn.Module):
         return length
 
     def loss(self, batch):
-        """Eq. 3: the mean of -log p(x_i | Xv, X_instruct, X_a before i) over supervised tokens; and how many they are."""
+        """Eq. 3: the mean of -log p(x_i | Xv, X_instruct, X_a before i) over supervised tokens, and their number."""
         embeds, source, _ = self.splice_batch(batch.ids, batch.features, batch.labels)
         hidden = self.language_model(embeds)  # (B, T', D); causal, so padding on the right needs no mask
         T = max(len(labels) for labels in batch.labels)

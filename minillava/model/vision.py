@@ -151,7 +151,7 @@ class VisionTower(nn.Module):
         return self.hidden_states(pixels, upto=layer % count)[-1][:, 1:]
 
     def pooled(self, pixels):
-        """(B, D): the class token after the last block, normed. CLIP compares it with captions; LLaVA does not use it."""
+        """(B, D): the class token after the last block, normed. CLIP compares it with captions; LLaVA does not."""
         return self.post_layernorm(self.hidden_states(pixels)[-1][:, 0])
 
 

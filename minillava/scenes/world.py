@@ -47,7 +47,7 @@ class Kind:
     belongs: str = ""  # said when it is somewhere else
     carries: tuple[str, ...] = ()  # what is usually found on it (or in it)
     seat: int | None = None  # per mille of its height, from the top, where something on it stands
-    use: str = ""  # what one can do with it
+    use: str = ""  # what one can use it to do
     plural: str = ""
 
     def __post_init__(self):
@@ -59,7 +59,7 @@ _ROWS = [
     Kind("person", (170, 350), ("park", "street", "room", "beach"), belongs="on the ground", plural="people"),
     Kind("cat", (230, 230), ("park", "street", "room"), belongs="on land"),
     Kind("dog", (260, 230), ("park", "street", "room", "beach"), belongs="on land"),
-    Kind("horse", (320, 300), ("park", "street", "beach"), belongs="outdoors, on land", carries=("person", "bird"), seat=330, use="ride"),
+    Kind("horse", (320, 300), ("park", "street", "beach"), belongs="outdoors, on land", carries=("person", "bird"), seat=330, use="carry a rider"),
     Kind("cow", (320, 250), ("park",), belongs="in a park"),
     Kind("sheep", (280, 230), ("park",), belongs="in a park", plural="sheep"),
     Kind("rabbit", (210, 240), ("park", "room"), belongs="in a park"),
@@ -67,27 +67,27 @@ _ROWS = [
     Kind("duck", (240, 200), ("lake", "park"), belongs="on the water"),
     Kind("fish", (260, 180), ("lake",), belongs="in the water", plural="fish"),
     Kind("butterfly", (200, 190), (), ("park", "lake"), belongs="in a park", plural="butterflies"),
-    Kind("car", (320, 200), ("street",), belongs="on a street", carries=("bird", "cat", "box"), seat=40, use="travel"),
-    Kind("bus", (330, 270), ("street",), belongs="on a street", carries=("bird",), seat=20, use="travel", plural="buses"),
-    Kind("truck", (330, 240), ("street",), belongs="on a street", carries=("box", "bird"), seat=60, use="travel"),
-    Kind("bicycle", (300, 210), ("street", "park"), belongs="on a street", carries=("person", "bird"), seat=280, use="ride"),
+    Kind("car", (320, 200), ("street",), belongs="on a street", carries=("bird", "cat", "box"), seat=40, use="drive"),
+    Kind("bus", (330, 270), ("street",), belongs="on a street", carries=("bird",), seat=20, use="drive", plural="buses"),
+    Kind("truck", (330, 240), ("street",), belongs="on a street", carries=("box", "bird"), seat=60, use="drive"),
+    Kind("bicycle", (300, 210), ("street", "park"), belongs="on a street", carries=("person", "bird"), seat=280, use="pedal along"),
     Kind("boat", (320, 280), ("lake",), belongs="on the water", carries=("person", "dog", "bird"), seat=700, use="cross the water"),
     Kind("plane", (330, 180), (), OUT, belongs="in the sky"),
     Kind("tree", (280, 360), ("park", "street"), belongs="in a park", carries=("bird",), seat=60, use="find shade"),
     Kind("flower", (180, 260), ("park", "room"), belongs="in a park"),
     Kind("mushroom", (220, 220), ("park",), belongs="in a park"),
-    Kind("house", (320, 330), ("park", "street"), belongs="on a street", carries=("bird", "cat"), seat=70, use="live in"),
-    Kind("chair", (200, 280), ("room", "beach"), belongs="in a room", carries=("cat", "person", "book", "hat"), seat=520, use="sit on"),
+    Kind("house", (320, 330), ("park", "street"), belongs="on a street", carries=("bird", "cat"), seat=70, use="live inside"),
+    Kind("chair", (200, 280), ("room", "beach"), belongs="in a room", carries=("cat", "person", "book", "hat"), seat=520, use="sit down"),
     Kind("table", (320, 210), ("room",), belongs="in a room", carries=("cup", "book", "lamp", "hat", "cat", "flower", "clock"), seat=20),
     Kind("lamp", (180, 280), ("room",), belongs="in a room", use="have light"),
     Kind("clock", (220, 220), (), ("room",), belongs="on the wall of a room", use="tell the time"),
-    Kind("cup", (200, 180), ("room",), belongs="in a room", use="drink from"),
-    Kind("book", (240, 170), ("room", "beach"), belongs="in a room", use="read"),
-    Kind("ball", (200, 200), ("park", "room", "beach", "lake"), belongs="on the ground", use="play with"),
+    Kind("cup", (200, 180), ("room",), belongs="in a room", use="drink"),
+    Kind("book", (240, 170), ("room", "beach"), belongs="in a room", use="learn something"),
+    Kind("ball", (200, 200), ("park", "room", "beach", "lake"), belongs="on the ground", use="play a game"),
     Kind("box", (240, 210), ("street", "room"), belongs="in a room", carries=("cat", "ball", "rabbit", "book"), seat=40, plural="boxes"),
     Kind("umbrella", (280, 270), ("park", "street", "beach"), belongs="outdoors", use="stay dry"),
     Kind("balloon", (190, 270), (), tuple(PLACES), belongs="in the air"),
-    Kind("kite", (230, 260), (), ("park", "lake", "beach"), belongs="in the sky", use="play with"),
+    Kind("kite", (230, 260), (), ("park", "lake", "beach"), belongs="in the sky", use="play in the wind"),
     Kind("hat", (240, 180), ("room", "beach"), belongs="in a room", use="keep the sun off"),
 ]  # fmt: skip
 KINDS = {kind.name: kind for kind in _ROWS}

@@ -1,0 +1,71 @@
+"""Records to samples to batches: ids and labels in one pass, and which records make up the batch of each step.
+
+Notable: `encode` never tokenises joined text again to find out where answers begin; it writes an id and its label
+together, so the authors' "tokenization mismatch" (facts E1) cannot happen. `plan` fixes every batch of a run from
+its seed, of similar lengths, so that padding is small and a run can go on from any step.
+"""
+
+import random
+from dataclasses import dataclass
+
+import torch
+
+from minillava.data.template import Template
+from minillava.datagen.records import IMAGE_TOKEN, RecordError, check_record
+from minillava.model.llava import IGNORE, IMAGE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sequence before the splice. ids, labels: (T,), `IMAGE` once for its picture, `IGNORE` where no loss is."""
+
+    id: str
+    ids: torch.Tensor
+    labels: torch.Tensor
+    image: str | None
+
+
+def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[int], list[int]]:
+    """Ids and labels of (text, supervised) segments, begin-of-sequence first where the tokenizer has one."""
+    ids = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    labels = [IGNORE] * len(ids)
+    for text, supervised in segments:
+        for n, part in enumerate(text.split(IMAGE_TOKEN)):
+            new = ([IMAGE] if n else []) + (tokenizer.encode(part, add_special_tokens=False) if part else [])
+            ids += new
+            labels += [i if supervised and i != IMAGE else IGNORE for i in new]
+    return ids, labels
+
+
+def encode(record: dict, template: Template, tokenizer) -> Sample:
+    """One record as a sample. Raises RecordError, naming it, when it breaks the format or nothing would carry loss."""
+    check_record(record)
+    values = [turn["value"] for turn in record["conversations"]]
+    ids, labels = encode_segments(template.segments(list(zip(values[::2], values[1::2]))), tokenizer)
+    if all(label == IGNORE for label in labels):
+        raise RecordError(f"record {record['id']}: no token carries loss under the template {template.name!r}")
+    return Sample(record["id"], torch.tensor(ids), torch.tensor(labels), record.get("image"))
+
+
+def prompt(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
+    """(T,) ids up to where the assistant's answer begins. `question` (or the first turn before it) holds `<image>`."""
+    return torch.tensor(encode_segments(template.segments([*before, (question, None)]), tokenizer)[0])
+
+
+def plan(lengths: list[int], batch_size: int, steps: int, seed: int) -> list[list[int]]:
+    """Which samples make up the batch of each of `steps` steps; epoch after epoch, every sample once an epoch.
+
+    Samples are shuffled, then sorted by length within windows of 16 batches, and the batches of a window shuffled.
+    Raises ValueError when there are fewer samples than a batch holds.
+    """
+    if len(lengths) < batch_size:
+        raise ValueError(f"{len(lengths)} samples cannot fill a batch of {batch_size}; give more records or a smaller batch")
+    rng, batches = random.Random(f"plan {seed}"), []
+    while len(batches) < steps:
+        order = rng.sample(range(len(lengths)), len(lengths))
+        order = order[: len(order) // batch_size * batch_size]
+        for start in range(0, len(order), 16 * batch_size):
+            window = sorted(order[start : start + 16 * batch_size], key=lambda i: lengths[i])
+            parts = [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+            batches += rng.sample(parts, len(parts))
+    return batches[:steps]

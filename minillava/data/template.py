@@ -1,0 +1,44 @@
+"""The conversation as a sequence: Table 2's template, and the plain one; one place decides what carries loss.
+
+Notable: a template yields (text, supervised) segments. Ids and labels are made from these in one pass (`samples.py`),
+so they cannot disagree; <STOP> is a segment of its own, so its ids are always the same. Green in Table 2, and `True` here: every answer and the <STOP> after it, nothing else.
+
+    python -c "from minillava.data.template import *; print(CHAT.segments([('What is this?', 'A cat.')]))"
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Template:
+    """Roles, the system message and <STOP> of Table 2 (Vicuna v0: `###`). The wording of `system` is this project's own."""
+
+    name: str
+    system: str
+    human: str = "Human: "
+    assistant: str = "Assistant: "
+    stop: str = "###"
+
+    def segments(self, pairs: list[tuple[str, str | None]]) -> list[tuple[str, bool]]:
+        """The conversation in pieces. pairs: (X_instruct, X_a) a turn; an answer None is the one to be generated."""
+        out = [(self.system, False), (self.stop, False), ("\n", False)] if self.system else []
+        for question, answer in pairs:
+            out += [(self.human + question, False), (self.stop, False), ("\n" + self.assistant, False)]
+            if answer is not None:
+                out += [(answer, True), (self.stop, True), ("\n", False)]
+        return out
+
+
+@dataclass(frozen=True)
+class Plain(Template):
+    """Image, caption, nothing else: what the authors' later code does in stage 1 (facts D3). The question is thrown away."""
+
+    def segments(self, pairs):
+        (question, answer), *_ = pairs
+        image = "<image>" if "<image>" in question else ""
+        return [(image, False)] + ([(answer, True), (self.stop, True)] if answer is not None else [])
+
+
+CHAT = Template("chat", "A curious person talks with an assistant that looks closely and answers truthfully.")
+PLAIN = Plain("plain", "", stop="\n")
+TEMPLATES = {t.name: t for t in (CHAT, PLAIN)}

@@ -1,0 +1,1 @@
+"""Section 3: from captions and boxes as text to instruction-following data."""

@@ -1,0 +1,100 @@
+"""Instruction records in the authors' JSON: what a teacher's reply becomes, and what every dataset is read from.
+
+Notable: one image token in the first human turn, before or after the question at random (Eq. 2), baked into the record
+as in the authors' files; a record that breaks the format is refused with its id and what is wrong.
+
+    {"id": "train-000000", "image": "train-000000.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}
+"""
+
+import json
+import random
+from pathlib import Path
+
+from minillava.datagen.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, USES_BOXES, teach
+from minillava.scenes.captions import boxes, captions
+from minillava.scenes.world import Scene
+
+IMAGE_TOKEN = "<image>"
+
+
+class RecordError(ValueError):
+    """A record or reply that breaks the format; the message names it."""
+
+
+def parse_reply(kind: str, reply: str, name: str, rng: random.Random) -> list[tuple[str, str]]:
+    """(question, answer) pairs of a teacher's reply. A detailed description is an answer alone; its question is drawn here.
+
+    Raises RecordError when the blocks do not pair up or one is empty.
+    """
+    if kind == "detail":
+        pairs = [(rng.choice(DETAIL_QUESTIONS), reply.strip())]
+    else:
+        blocks = [b.strip() for b in reply.strip().split("\n===\n")]
+        heads, bodies = zip(*((b.partition("\n")[0].strip(), b.partition("\n")[2].strip()) for b in blocks))
+        if heads != ("Question:", "Answer:") * (len(blocks) // 2):
+            raise RecordError(f"{name}: the reply's blocks are {list(heads)}; expected Question: and Answer: in turn, split by ===")
+        pairs = list(zip(bodies[::2], bodies[1::2]))
+    for question, answer in pairs:
+        if not question or not answer:
+            raise RecordError(f"{name}: an empty {'answer' if question else 'question'} in the reply")
+    return pairs
+
+
+def make_record(name: str, image: str, pairs: list[tuple[str, str]], rng: random.Random) -> dict:
+    """One record; the image stands before or after the first question at random (Eq. 2)."""
+    turns = []
+    for n, (question, answer) in enumerate(pairs):
+        if n == 0:
+            question = f"{IMAGE_TOKEN}\n{question}" if rng.random() < 0.5 else f"{question}\n{IMAGE_TOKEN}"
+        turns += [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"id": name, "image": image, "conversations": turns}
+
+
+def instruct(scene: Scene, kind: str, seed: int = 0) -> dict:
+    """The record of one response type for one scene, written by the offline teacher from its captions (and boxes)."""
+    rng = random.Random(f"record {kind} {scene.id} {seed}")
+    reply = teach(kind, captions(scene), boxes(scene) if USES_BOXES[kind] else (), f"{scene.id} {seed}")
+    return make_record(f"{scene.id}-{kind}", f"{scene.id}.png", parse_reply(kind, reply, scene.id, rng), rng)
+
+
+def caption_record(scene: Scene, seed: int = 0) -> dict:
+    """A stage-1 record: a brief question and one of the scene's captions as they are (section 4.2: CC3M pairs)."""
+    rng = random.Random(f"pair {scene.id} {seed}")
+    pair = (rng.choice(BRIEF_QUESTIONS), rng.choice(captions(scene)))
+    return make_record(f"{scene.id}-caption", f"{scene.id}.png", [pair], rng)
+
+
+def check_record(record: dict) -> None:
+    """Raise RecordError, naming the record, unless it is of the authors' format (facts: C)."""
+    name = record.get("id") if isinstance(record, dict) else None
+    turns = record.get("conversations") if isinstance(record, dict) else None
+    if not isinstance(name, str) or not isinstance(turns, list) or not turns or len(turns) % 2:
+        raise RecordError(f"record {name!r}: needs a string `id` and `conversations` of human and gpt turns in pairs")
+    for n, turn in enumerate(turns):
+        expected = ("human", "gpt")[n % 2]
+        if not isinstance(turn, dict) or turn.get("from") != expected or not str(turn.get("value") or "").strip():
+            raise RecordError(f"record {name}: turn {n} must be a {expected} turn with text")
+    images = [str(t["value"]).count(IMAGE_TOKEN) for t in turns]
+    expected = 1 if "image" in record else 0
+    if sum(images) != expected or images[0] != expected:
+        raise RecordError(f"record {name}: {sum(images)} {IMAGE_TOKEN} tokens, expected {expected}, in the first turn")
+
+
+def write_records(records: list[dict], path: Path) -> None:
+    """All records as one JSON file, written beside and renamed."""
+    beside = Path(path).with_suffix(".part")
+    beside.write_text(json.dumps(records, indent=1), encoding="utf-8")
+    beside.replace(path)
+
+
+def read_records(path: Path) -> list[dict]:
+    """The records of a LLaVA JSON file, each checked. Raises RecordError with the file and what is wrong."""
+    try:
+        records = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not a JSON file of records ({error})") from error
+    if not isinstance(records, list):
+        raise RecordError(f"{path}: expected a list of records, found {type(records).__name__}")
+    for record in records:
+        check_record(record)
+    return records
