@@ -1,5 +1,6 @@
 """Cached decoding = uncached, batched = one by one, streaming = not streaming; rows stop where they should."""
 
+import copy
 import importlib
 
 import pytest
@@ -109,6 +110,14 @@ def test_a_batch_gives_the_same_tokens_as_one_by_one(model, temperature):
         for i, (ids, pictures) in enumerate(zip(prompts, features, strict=True))
     ]
     assert batched == alone and len({len(answer) for answer in batched}) > 1
+
+
+def test_a_batch_in_bfloat16_and_under_autocast_runs(model):
+    prompts, features = prompts_and_features()
+    low = copy.deepcopy(model).bfloat16()
+    assert [len(answer) for answer in generate(low, prompts, features, 4, stop=[])] == [4] * 4
+    with torch.autocast("cpu", torch.bfloat16):
+        assert [len(answer) for answer in generate(model, prompts, features, 4, stop=[])] == [4] * 4
 
 
 def test_a_row_ends_before_its_stop_and_leaves_the_batch(model, script, monkeypatch):

@@ -1,4 +1,4 @@
-"""The model equals `transformers` at every layer, splices where the paper says, and takes its loss only where labels are."""
+"""The model equals `transformers` at every layer, splices where the paper says, and takes its loss at labels only."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from minillava.model import (
     IGNORE,
     IMAGE,
     Batch,
+    Cache,
     LanguageConfig,
     LanguageModel,
     Llava,
@@ -18,6 +19,7 @@ from minillava.model import (
     VisionTower,
     account,
     attend,
+    language,
     load_language,
     load_vision,
     set_trainable,
@@ -136,14 +138,25 @@ def test_language_logits_equal_transformers(config, tmp_path):
         torch.testing.assert_close(ours.head(ours(ours.embed(ids))), theirs(ids).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_padding_on_the_left_changes_nothing_for_real_tokens():
-    model = shake(LanguageModel(LANGUAGE))
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+def test_padding_on_the_left_changes_nothing_for_real_tokens(dtype, close):
+    model = shake(LanguageModel(LANGUAGE)).to(dtype)
     ids = torch.randint(0, 61, (1, 9))
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], dim=1)
     mask = torch.arange(13)[None] >= 4
     hidden = model(model.embed(padded), mask=mask)
     assert torch.isfinite(hidden).all()
-    torch.testing.assert_close(hidden[:, 4:], model(model.embed(ids)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden[:, 4:], model(model.embed(ids)), atol=close, rtol=close)
+
+
+def test_positions_count_the_real_tokens_from_0(monkeypatch):
+    seen, rotations = [], language.rotations
+    monkeypatch.setattr(language, "rotations", lambda where, config: seen.append(where) or rotations(where, config))
+    model, mask = LanguageModel(LANGUAGE), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]], dtype=torch.bool)
+    cache = Cache(LANGUAGE, 2, 5)
+    model(torch.zeros(2, 4, 24), mask=mask, cache=cache)
+    model(torch.zeros(2, 1, 24), cache=cache)
+    assert [where.tolist() for where in seen] == [[[0, 0, 0, 1], [0, 1, 2, 3]], [[2], [4]]]
 
 
 def test_samples_packed_in_a_row_equal_samples_apart():
@@ -230,6 +243,23 @@ def test_loss_at_supervised_positions_equals_the_full_loss_and_so_do_its_gradien
     assert torch.equal(model(batch)[0], model.loss(batch)[0])
 
 
+@pytest.mark.parametrize("low", ["autocast", "all", "frozen"])
+def test_loss_in_bfloat16_is_near_the_loss_in_float32_and_trains(model, low):
+    batch = some_batch()
+    batch.features = [[picture.half() for picture in sample] for sample in batch.features]  # as a cache may keep them
+    set_trainable(model, 1 if low == "frozen" else 2)
+    expected = model.loss(batch)[0].item()
+    if low == "all":
+        model.bfloat16()
+    if low == "frozen":
+        model.language_model.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=low == "autocast"):
+        loss, _ = model.loss(batch)
+    loss.backward()
+    assert loss.dtype == torch.float32 and abs(loss.item() - expected) < 0.05
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
 def test_the_vocabulary_is_scored_only_at_supervised_positions(model, monkeypatch):
     seen, head = [], model.language_model.head
     monkeypatch.setattr(model.language_model, "head", lambda hidden: seen.append(hidden.shape) or head(hidden))
@@ -249,6 +279,7 @@ def test_logits_and_loss_equal_transformers_llava():
     for name, tensor in theirs.state_dict().items():
         name = name.removeprefix("model.").replace("multi_modal_projector.linear_1", "projector.0")
         name = name.replace("multi_modal_projector.linear_2", "projector.2").replace("encoder.layers", "layers")
+        name = name.replace("vision_tower.vision_model.", "vision_tower.")  # as versions before have it
         renamed["language_model.lm_head.weight" if name == "lm_head.weight" else name] = tensor
     ours.load_state_dict(renamed)
 
@@ -335,8 +366,7 @@ def test_a_batch_without_pictures_still_gives_the_projector_a_gradient_of_zero(m
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_parts_sum_to_the_total(tied):
-    language = LanguageConfig(61, 24, 40, 2, 4, tie_embeddings=tied)
-    model = Llava(LlavaConfig(VISION, language))
+    model = Llava(LlavaConfig(VISION, LanguageConfig(61, 24, 40, 2, 4, tie_embeddings=tied)))
     parts = account(model)
     assert parts["projector"] == 32 * 24 + 24
     assert parts["embedding"] == 61 * 24 and parts["head"] == (0 if tied else 61 * 24)
@@ -346,8 +376,7 @@ def test_parts_sum_to_the_total(tied):
 def test_the_paper_projector_of_13b_has_5248000_parameters():
     with torch.device("meta"):
         vision = VisionConfig(224, 14, 1024, 4096, 24, 16)
-        language = LanguageConfig(32000, 5120, 13824, 40, 40)
-        parts = account(Llava(LlavaConfig(vision, language)))
+        parts = account(Llava(LlavaConfig(vision, LanguageConfig(32000, 5120, 13824, 40, 40))))
     assert vision.num_patches == 256 and parts["projector"] == 5_248_000
     assert round(parts["total"] / 1e9, 1) == 13.3
 

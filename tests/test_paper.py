@@ -213,7 +213,7 @@ def test_structure_holds_every_part_in_reading_order():
     names = [*paper.STRUCTURE]
     numbered = {kind: [int(n.split()[1]) for n in names if n.startswith(kind)] for kind in ("Table", "Figure")}
     assert sorted(numbered["Table"]) == [*range(1, 17)] and sorted(numbered["Figure"]) == [*range(1, 8)]
-    assert [n.split()[0] for n in names if n[0].isdigit()] == "1 2 3 4 4.1 4.2 5 5.1 5.2 6".split()
+    assert [n.split()[0] for n in names if n[0].isdigit()] == ["1", "2", "3", "4", "4.1", "4.2", "5", "5.1", "5.2", "6"]
     assert [n for n in names if n.startswith("Appendix")] == [f"Appendix {letter}" for letter in "ABCDEF"]
     assert names[0] == "Abstract" and len(names) == 1 + 16 + 7 + 10 + 6
     starts = [int(part.value.split("-")[0]) for part in paper.STRUCTURE.values()]
@@ -300,6 +300,14 @@ def test_everything_has_a_source():
     assert all(fact.meaning for group in GROUPS for fact in getattr(paper, group).values())
     pages = [int(n) for item in items for p in re.findall(r"p\.(\d+(?:-\d+)?)", item.source) for n in p.split("-")]
     assert min(pages) == 1 and max(pages) == 25
+
+
+def test_sources_name_the_page():
+    pages = {"instruct": "p.4", "unique_images": "p.6", "pairs": "p.5", "rare_below": "p.20-21", "phrases": "p.21"}
+    pages |= {"common_above": "p.20-21", "coco_bench": "p.7", "wild_bench": "p.7", "science_splits": "p.8"}
+    assert {name: paper.DATA[name].source.split(", ")[-1] for name in pages} == pages
+    chat, science = "Sec. 4.2, p.5; App. C, p.20", "Sec. 5.2, p.8; App. C, p.20"
+    assert [recipe.source for recipe in paper.RECIPES.values()] == [chat, chat, science]
 
 
 def test_data_is_frozen():

@@ -275,9 +275,9 @@ def _save(folder, jsons, model, dtype, name_of):
         for name, text in texts.items():
             (fresh / name).write_text(text, encoding="utf-8")
         for path in [*fresh.iterdir(), fresh]:
+            path.chmod(0o755 if path == fresh else 0o644)  # temporary folders and safetensors files come out private
             _flush(path)
         if not folder.exists():
-            fresh.chmod(0o755)  # mkdtemp makes private folders
             fresh.rename(folder)
         else:
             for name in ["model.safetensors", *texts]:

@@ -106,10 +106,11 @@ class Llava(nn.Module):
         weight = self.language_model.embed_tokens.weight
         every = torch.cat(ids).to(weight.device)
         text = self.language_model.embed(every[every != IMAGE])  # (all words, D)
-        pictures = [picture for sample in features for picture in sample]
+        W = next(self.projector.parameters())  # may be float32 beside a frozen language model in bfloat16
+        pictures = [picture.to(W.device, W.dtype) for sample in features for picture in sample]
         if not pictures:  # all text: W stays in the graph with gradient 0, where DDP waits for it
-            pictures = [torch.empty(0, self.config.vision.hidden_size)]
-        patches = self.projector(torch.cat(pictures).to(weight.device, weight.dtype))  # (all patches, D), Hv = W Zv
+            pictures = [W.new_empty(0, self.config.vision.hidden_size)]
+        patches = self.projector(torch.cat(pictures))  # (all patches, D), Eq. 1: Hv = W Zv
         embeds = text.new_zeros(B * longest, weight.shape[1])
         embeds = embeds.index_copy(0, torch.cat(text_at).to(weight.device), text)
         embeds = embeds.index_copy(0, torch.cat(patch_at).to(weight.device), patches.to(text.dtype))

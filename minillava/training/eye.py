@@ -11,13 +11,13 @@ import argparse
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from minillava.data.images import pixels
 from minillava.data.tokenizer import train_tokenizer
 from minillava.model.vision import VisionConfig, VisionTower
 from minillava.scenes.captions import captions
@@ -30,12 +30,6 @@ EYE = VisionConfig(image_size=96, patch_size=12, hidden_size=128, intermediate_s
 MEAN, STD = (0.70, 0.74, 0.75), (0.26, 0.22, 0.25)  # of the training pictures
 SHARED = 128  # width of the space in which pictures and captions are compared
 PAIRS = 64  # scenes a batch; as many twins
-
-
-def pixels(pictures: list) -> torch.Tensor:
-    """RGB pictures of one size -> (B, 3, S, S), normalised."""
-    array = np.stack([np.asarray(p, dtype=np.float32) for p in pictures]) / 255
-    return torch.from_numpy((array - np.float32(MEAN)) / np.float32(STD)).permute(0, 3, 1, 2).contiguous()
 
 
 class Clip(nn.Module):
@@ -68,7 +62,8 @@ def batch(step: int, seed: int, tokenizer) -> tuple[torch.Tensor, torch.Tensor, 
     full = rng.random() < 0.6
     texts = [max(captions(s), key=len) if full else rng.choice(captions(s)) for s in chosen]
     coded = tokenizer([t + tokenizer.eos_token for t in texts], padding=True, return_tensors="pt")
-    return pixels([draw(s, EYE.image_size) for s in chosen]), coded.input_ids, coded.attention_mask
+    views = pixels([draw(s, EYE.image_size) for s in chosen], EYE.image_size, MEAN, STD)
+    return views, coded.input_ids, coded.attention_mask
 
 
 def make(seed: int):

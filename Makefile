@@ -1,0 +1,95 @@
+# Two commands are enough: `make demo` and `make test`. Each sets up .venv by itself, once.
+# Works with GNU make 3.81 and later. On the command line or in the environment:
+#   PYTHON=/path/to/python3   the Python to set up with (3.10 or later; otherwise the first on PATH that fits);
+#                             to change it later, remove .venv first
+#   TORCH_INDEX=URL           where to take torch from. On Linux the usual index gives the CUDA build, several gigabytes;
+#                             `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu` gives the small CPU build
+#   ARGS="..."                passed on by `make paper` and `make weights`
+#   JOBS=2                    how many test files run side by side
+
+PYTHON ?=
+TORCH_INDEX ?=
+ARGS ?=
+JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.installed
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# Nothing below needs the network once .venv stands. (`HF_HUB_OFFLINE=0 TRANSFORMERS_OFFLINE=0 make lab` lets it in.)
+HF_HUB_OFFLINE ?= 1
+TRANSFORMERS_OFFLINE ?= 1
+HF_DATASETS_OFFLINE ?= 1
+OMP_WAIT_POLICY ?= PASSIVE
+export HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_DATASETS_OFFLINE OMP_WAIT_POLICY
+
+.PHONY: help demo test lab paper weights lint force
+
+help:  ## this list
+	@echo "minillava: the LLaVA paper, rebuilt in small. Start with: make demo"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "The first one of them sets up .venv. Options (PYTHON, TORCH_INDEX, ARGS, JOBS): at the top of the Makefile."
+
+demo: $(READY)  ## the whole paper in small: data, two stages, judge, tables; then ask it about a picture
+	$(VENV)/bin/minillava paper
+
+paper: $(READY)  ## the same with options, e.g. make paper ARGS="--help"
+	$(VENV)/bin/minillava paper $(ARGS)
+
+lab: $(READY)  ## the course, in Jupyter
+	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+test: lint  ## lint, the tests, then every notebook from top to bottom
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests
+	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks $(wildcard exercises/solutions)
+
+lint: $(READY)  ## ruff: style and format, notebooks too
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+weights: $(READY)  ## train the shipped eye and brain again from nothing (hours)
+	$(PY) -m minillava.training.weights $(ARGS)
+
+# .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
+# While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.
+$(READY): pyproject.toml constraints.txt
+	@set -e; \
+	if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; fits="(3, 10) <= v"; \
+	else set -- python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; fits="(3, 10) <= v < (3, 15)"; fi; \
+	found=; bare=; \
+	for p in "$$@"; do \
+	  "$$p" -c "import sys; v = sys.version_info; sys.exit(not $$fits)" >/dev/null 2>&1 || continue; \
+	  if "$$p" -c "import venv, ensurepip" >/dev/null 2>&1; then found="$$p"; break; else bare="$$p"; fi; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	  echo "$$bare is new enough, but it lacks the venv module. On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; \
+	elif [ -z "$$found" ] && [ -n "$(PYTHON)" ]; then \
+	  echo "PYTHON=$(PYTHON) does not run, or is older than Python 3.10."; exit 1; \
+	elif [ -z "$$found" ]; then \
+	  echo "No Python from 3.10 to 3.14 here. Install one from https://www.python.org/downloads/,"; \
+	  echo "or say where yours is: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3"; exit 1; \
+	fi; \
+	where=`cat $(READY) 2>/dev/null || echo "$(CURDIR)"`; \
+	version=`"$$found" -c "import sys; print('%d.%d' % sys.version_info[:2])"`; \
+	if [ -e $(VENV)/.installing ] || [ "$$where" != "$(CURDIR)" ] || ! $(PY) -c "import pip, sys; sys.exit(sys.version_info < (3, 10))" >/dev/null 2>&1; then \
+	  echo "Setting up .venv with Python $$version (once, a few minutes; it downloads PyTorch and Jupyter) ..."; \
+	  if [ -z "$(TORCH_INDEX)" ] && [ "`uname -s`" = Linux ]; then \
+	    echo "  (no NVIDIA GPU, slow network? Stop, and add TORCH_INDEX=https://download.pytorch.org/whl/cpu)"; \
+	  fi; \
+	  "$$found" -m venv --clear $(VENV); \
+	else \
+	  echo "Bringing .venv up to date with pyproject.toml and constraints.txt ..."; \
+	fi; \
+	touch $(VENV)/.installing; \
+	{ test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; } && \
+	$(PIP) -e ".[course,api,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
+	rm -f $(VENV)/.installing; \
+	echo "$(CURDIR)" > $(READY); \
+	echo "Ready."
+
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+$(READY): force
+endif

@@ -1,0 +1,47 @@
+"""Pictures from files to what the eye takes: opened safely, turned upright, on white, cropped to the middle, normalised.
+
+Notable: as CLIP's own processor does for the paper (facts D8): the shorter side resized, then the centre cropped. A file
+that is no picture, is cut off, or is absurdly large is refused with its name.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+MOST_PIXELS = 100_000_000
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; the message names the file and says why."""
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """The picture as RGB: first frame, EXIF orientation applied, transparency on white. Raises ImageError naming the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a picture")
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ImageError(f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first")
+            image.seek(0)
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                rgba = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return upright.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
+
+
+def crop(picture: Image.Image, size: int) -> Image.Image:
+    """size x size: the shorter side resized, the centre kept."""
+    return picture if picture.size == (size, size) else ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+
+
+def pixels(pictures: list[Image.Image], size: int, mean: tuple, std: tuple) -> torch.Tensor:
+    """RGB pictures -> (B, 3, size, size), scaled to [0, 1], then normalised by the eye's own mean and std."""
+    array = np.stack([np.asarray(crop(p, size), dtype=np.float32) for p in pictures]) / 255
+    return torch.from_numpy((array - np.float32(mean)) / np.float32(std)).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,287 @@
+"""The whole paper in one run: data, stage 1, stage 2 for the rows of Table 4, answers, judge, tables, report.
+
+Notable: every step leaves files in the paper's own formats and is done once; a run that was stopped goes on where it
+stood, in the middle of a training too. Rows are trained two at a time, each on one core. What is measured goes to
+`report.json` beside the paper's figure and its controls (`report.py`).
+
+    minillava paper                 # what `make demo` runs
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from minillava.data.samples import encode
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.questions import Question
+from minillava.datagen.records import caption_record, instruct, read_records, write_records
+from minillava.datagen.teacher import TYPES
+from minillava.judging.answers import answer, exact_match, shuffled
+from minillava.judging.bench import build, exact, judge_answers, read_bench, read_jsonl, write_bench, write_jsonl
+from minillava.model import save_llava
+from minillava.scales import Scale
+from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
+from minillava.training.loop import compute_dtype
+from minillava.training.stages import Features, assemble, normalisation, train_stage
+
+WEIGHTS = Path(__file__).parent.parent / "data_samples" / "weights"
+# Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
+MIXTURES = {
+    "Full data": (1.0, 1.0, 1.0),
+    "Detail + Complex": (0.0, 1.0, 1.0),
+    "Conv + 5% Detail + 10% Complex": (1.0, 0.05, 0.10),
+    "Conversation": (1.0, 0.0, 0.0),
+}
+UNTUNED, CAPTIONER, FULL = "No Instruction Tuning", "Caption-only tuning", "Full data"
+ROWS = (*MIXTURES, UNTUNED, CAPTIONER)
+SHUFFLED_ROW = "Full data, pictures shuffled"
+BLANK = "blank.png"
+
+
+class RunError(RuntimeError):
+    """A run that cannot start or go on; the message says what to do."""
+
+
+def slug(row: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in row.lower()).split())
+
+
+class Run:
+    """One run of the paper in one folder: its recipe, its lock, which steps are done and how long each took."""
+
+    def __init__(self, folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS):
+        self.folder, self.scale, self.weights = Path(folder), scale, Path(weights)
+        self.seeds = list(range(seeds))
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"{self.folder} is a file; name a folder with --out")
+        for part in ("eye", "brain"):
+            if not (self.weights / part / "model.safetensors").is_file():
+                raise RunError(f"{self.weights / part}: no weights here; `make weights` trains them, or check out the whole repository")
+        digests = [hashlib.sha256((self.weights / p / "model.safetensors").read_bytes()).hexdigest()[:16] for p in ("eye", "brain")]
+        self.recipe = {"scale": scale.recipe(), "weights": digests}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(self.folder / ".lock")
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or name another with --out") from None
+        self.state = {"recipe": self.recipe, "seconds": {}}
+        if (self.folder / "state.json").exists():
+            self.state = json.loads((self.folder / "state.json").read_text())
+            if self.state["recipe"] != self.recipe:
+                raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or name another with --out")
+
+    def do(self, name: str, what: str, work: Callable[[], None]) -> None:
+        """Do a step once, and note how long it took (over interruptions)."""
+        if name in self.state["seconds"]:
+            print(f"· {what}: done before")
+            return
+        print(f"· {what}", flush=True)
+        part, start = self.folder / f".{name}.seconds", time.monotonic()
+        before = float(part.read_text()) if part.exists() else 0.0
+        try:
+            work()
+        except BaseException:
+            part.write_text(str(before + time.monotonic() - start))
+            raise
+        part.unlink(missing_ok=True)
+        self.state["seconds"][name] = round(before + time.monotonic() - start, 1)
+        beside = self.folder / "state.part"
+        beside.write_text(json.dumps(self.state, indent=1))
+        beside.replace(self.folder / "state.json")
+
+
+def bar(total: int, unit: str) -> tqdm:
+    """A progress bar with the time left; a line now and then where the output is not a terminal."""
+    return tqdm(total=total, unit=unit, desc=" ", leave=False, mininterval=0.3 if sys.stderr.isatty() else 20)
+
+
+def make_data(run: Run) -> None:
+    """Pictures, instruction records of the three types, caption pairs, both benchmarks and the exact-match questions."""
+    scale, folder = run.scale, run.folder
+    train = scenes("train", scale.pictures)
+    held = {"bench": scenes("bench", max(scale.bench_scenes, scale.exact_scenes)), "wild": scenes("wild", scale.bench_scenes)}
+    (folder / "pictures").mkdir(exist_ok=True)
+    with bar(len(train) + sum(map(len, held.values())), "picture") as progress:
+        for scene in [*train, *held["bench"], *held["wild"]]:
+            path = folder / "pictures" / f"{scene.id}.png"
+            if not path.exists():
+                draw(scene, 96).save(path.with_suffix(".part"), format="PNG", compress_level=1)
+                path.with_suffix(".part").replace(path)
+            progress.update()
+    Image.new("RGB", (96, 96), (178, 188, 190)).save(folder / "pictures" / BLANK)
+    (folder / "records").mkdir(exist_ok=True)
+    counts = dict(zip(TYPES, (scale.conversation, scale.detail, scale.complex)))
+    for kind, count in counts.items():
+        write_records([instruct(s, kind) for s in train[:count]], folder / "records" / f"{kind}.json")
+    write_records([caption_record(s) for s in train[: scale.pairs]], folder / "records" / "caption.json")
+    for name in ("coco", "wild"):
+        write_bench(build(name, scale.bench_scenes), folder / "bench" / name)
+    rows = [{"image": f"{s.id}.png", **asdict(q)} for s, q in exact("bench", scale.exact_scenes, scale.exact_per_kind)]
+    write_jsonl(rows, folder / "bench" / "exact.jsonl")
+
+
+def make_features(run: Run) -> None:
+    """What the frozen eye sees in every picture, once for all stages and rows."""
+    model = assemble(run.weights / "eye", run.weights / "brain", 0)
+    names = sorted(p.name for p in (run.folder / "pictures").glob("*.png"))
+    with bar(len(names), "picture") as progress:
+        features = Features.of(
+            model, run.folder / "pictures", names, *normalisation(run.weights / "eye"), lambda done, _: progress.update(done - progress.n)
+        )
+    features.save(run.folder / "features.safetensors")
+
+
+def load_parts(run_folder: Path, weights: Path, seed: int):
+    model, tokenizer = assemble(weights / "eye", weights / "brain", seed), load_tokenizer(weights / "brain")
+    return model, tokenizer, Features.load(run_folder / "features.safetensors")
+
+
+def run_stage1(run: Run, seed: int) -> None:
+    """Stage 1, feature alignment: W alone learns from caption pairs (section 4.2)."""
+    scale, folder = run.scale, run.folder / f"seed-{seed}" / "stage1"
+    model, tokenizer, features = load_parts(run.folder, run.weights, seed)
+    samples = [encode(r, CHAT, tokenizer) for r in read_records(run.folder / "records" / "caption.json")]
+    steps = len(samples) // scale.stage1_batch
+    with bar(steps, "step") as progress:
+
+        def show(step, _, loss):
+            progress.update(step - progress.n)
+            progress.set_postfix(loss=f"{loss:.2f}")
+
+        train_stage(model, 1, samples, features, folder, batch_size=scale.stage1_batch, steps=steps, lr=scale.stage1_lr, seed=seed, progress=show)
+    save_file(model.projector.state_dict(), folder / "projector.safetensors")
+
+
+def records_of(folder: Path, row: str, scale: Scale) -> list[dict]:
+    """The records that stage 2 of this row trains on."""
+    if row == CAPTIONER:
+        return read_records(folder / "records" / "caption.json")[: scale.conversation + scale.detail]
+    out = []
+    for kind, share in zip(TYPES, MIXTURES.get(row, (0, 0, 0))):
+        records = read_records(folder / "records" / f"{kind}.json")
+        out += records[: round(share * len(records))]
+    return out
+
+
+def steps_of(folder: Path, row: str, scale: Scale) -> int:
+    return len(records_of(folder, row, scale)) // scale.stage2_batch * scale.stage2_epochs
+
+
+def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, parent: int) -> None:
+    """Stage 2 of one row from stage 1's W, then its answers to everything. Runs in a process of its own."""
+    torch.set_num_threads(1)
+    home = folder / f"seed-{seed}" / slug(row)
+    model, tokenizer, features = load_parts(folder, weights, seed)
+    model.projector.load_state_dict(load_file(folder / f"seed-{seed}" / "stage1" / "projector.safetensors"))
+    records = records_of(folder, row, scale)
+
+    def still_wanted(*_):
+        if os.getppid() != parent:  # the run was killed: leave, so that the next one may take over
+            os._exit(1)
+
+    if records:
+        samples = [encode(r, CHAT, tokenizer) for r in records]
+        train_stage(
+            model, 2, samples, features, home, batch_size=scale.stage2_batch, steps=steps_of(folder, row, scale),
+            lr=scale.stage2_lr, lr_muon=scale.stage2_lr_muon, seed=seed, progress=still_wanted,
+        )  # fmt: skip
+    home.mkdir(parents=True, exist_ok=True)
+    about = {"template": CHAT.name, "row": row, "seed": seed, "scale": scale.name}
+    if row == FULL:
+        save_llava(model, home / "model", about)
+        tokenizer.save_pretrained(home / "model")
+    model.eval()
+    looks = {"": lambda names: names}
+    if row == FULL:
+        looks |= {"-blank": lambda names: [BLANK] * len(names), "-shuffled": shuffled}
+    questions = [(r.pop("image"), Question(**r)) for r in read_jsonl(folder / "bench" / "exact.jsonl")]
+    for tag, look in looks.items():
+        still_wanted()
+        names = look([image for image, _ in questions])
+        texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
+        write_jsonl([{"image": i, "question": q.text, "key": q.key, "answer": t} for (i, q), t in zip(questions, texts)], home / f"exact{tag}.jsonl")
+        (home / f"exact{tag}.json").write_text(json.dumps(exact_match(questions, texts)))
+        for bench in ("coco", "wild"):
+            if tag == "-blank" or (bench == "wild" and tag):
+                continue
+            items = read_bench(folder / "bench" / bench)
+            texts = answer(model, tokenizer, CHAT, [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))])
+            rows = [{"question_id": i.question_id, "prompt": i.text, "text": t, "answer_id": f"{slug(row)}{tag}-{seed}-{i.question_id}",
+                     "model_id": f"{row} (seed {seed})", "metadata": {}} for i, t in zip(items, texts)]  # fmt: skip
+            write_jsonl(rows, home / f"answers-{bench}{tag}.jsonl")
+    (home / "done").touch()
+
+
+def run_rows(run: Run, seed: int) -> None:
+    """Stage 2 and answers for every row of Table 4 and for the caption-only baseline, as many at a time as there are cores."""
+    base = run.folder / f"seed-{seed}"
+    todo = [row for row in ROWS if not (base / slug(row) / "done").exists()]
+    todo.sort(key=lambda row: -steps_of(run.folder, row, run.scale))  # the longest first
+    steps = {row: steps_of(run.folder, row, run.scale) for row in ROWS}
+    # Answering is counted as the time of about 40 training steps a row.
+    with bar(sum(steps.values()) + 40 * len(ROWS), "step") as progress:
+        workers = max(1, min(len(todo), (os.cpu_count() or 1), 4))
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(run_row, run.folder, run.weights, run.scale, seed, row, os.getpid()) for row in todo]
+            try:
+                while not all(job.done() for job in jobs):
+                    wait(jobs, timeout=1.0)
+                    files = {row: base / slug(row) / "metrics.jsonl" for row in ROWS}
+                    done = sum(f.read_bytes().count(b"\n") for f in files.values() if f.exists())
+                    done += sum(40 for row in ROWS if (base / slug(row) / "done").exists())
+                    progress.update(max(0, done - progress.n))
+                    if any(job.done() and job.exception() for job in jobs):
+                        break
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        for job in jobs:
+            if not job.cancelled() and job.exception():
+                raise job.exception()
+
+
+def run_judge(run: Run) -> None:
+    """Reviews of every file of answers, in the authors' format."""
+    for path in sorted(run.folder.glob("seed-*/*/answers-*.jsonl")):
+        bench = "wild" if "wild" in path.stem else "coco"
+        rows = read_jsonl(path)
+        answers = {r["question_id"]: r["text"] for r in rows}
+        reviews = judge_answers(read_bench(run.folder / "bench" / bench), answers, rows[0]["model_id"])
+        write_jsonl(reviews, path.with_name(path.name.replace("answers", "reviews")))
+
+
+def machine() -> dict:
+    """What this ran on, without its name."""
+    return {
+        "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
+        "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
+    }  # fmt: skip
+
+
+def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -> Run:
+    """All of it, up to the reviews. Raises RunError for a folder that cannot be used."""
+    run = Run(folder, scale, seeds, weights)
+    run.do("data", f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks", lambda: make_data(run))
+    run.do("features", "Section 4.1: the frozen eye looks at every picture once", lambda: make_features(run))
+    for seed in run.seeds:
+        run.do(f"stage1-{seed}", f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns", lambda: run_stage1(run, seed))  # noqa: B023
+        run.do(f"stage2-{seed}", f"Section 4.2, stage 2 (seed {seed}): W and the language model learn; six models answer", lambda: run_rows(run, seed))  # noqa: B023
+    run.state["seconds"].pop("judge", None)  # seeds may have been added
+    run.do("judge", "Section 5.1: the judge reads captions, boxes and answers", lambda: run_judge(run))
+    return run
