@@ -15,7 +15,7 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 # Nothing below needs the network once .venv stands. (`HF_HUB_OFFLINE=0 TRANSFORMERS_OFFLINE=0 make lab` lets it in.)
 HF_HUB_OFFLINE ?= 1
@@ -33,7 +33,7 @@ help:  ## this list
 	@echo
 	@echo "The first one of them sets up .venv. Options (PYTHON, TORCH_INDEX, ARGS, JOBS): at the top of the Makefile."
 
-demo: $(READY)  ## the whole paper in small: data, two stages, judge, tables; then ask it about a picture
+demo: $(READY)  ## the whole paper in small: data, two stages, judge, tables, then its answer about a picture
 	$(VENV)/bin/minillava paper
 
 paper: $(READY)  ## the same with options, e.g. make paper ARGS="--help"
@@ -47,11 +47,11 @@ test: lint  ## lint, the tests, then every notebook from top to bottom
 	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks $(wildcard exercises/solutions)
 
 lint: $(READY)  ## ruff: style and format, notebooks too
-	$(PY) -m ruff check
+	$(PY) -m ruff check --output-format=concise
 	$(PY) -m ruff format --check
 
 weights: $(READY)  ## train the shipped eye and brain again from nothing (hours)
-	$(PY) -m minillava.training.weights $(ARGS)
+	$(PY) -m minillava.weights $(ARGS)
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
 # While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.

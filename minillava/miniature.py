@@ -10,12 +10,12 @@ stood, in the middle of a training too. Rows are trained two at a time, each on 
 import hashlib
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -34,13 +34,11 @@ from minillava.datagen.teacher import TYPES
 from minillava.judging.answers import answer, exact_match, shuffled
 from minillava.judging.bench import build, exact, judge_answers, read_bench, read_jsonl, write_bench, write_jsonl
 from minillava.model import save_llava
-from minillava.scales import Scale
+from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.training.loop import compute_dtype
 from minillava.training.stages import Features, assemble, normalisation, train_stage
 
-WEIGHTS = Path(__file__).parent.parent / "data_samples" / "weights"
 # Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
 MIXTURES = {
     "Full data": (1.0, 1.0, 1.0),
@@ -72,20 +70,29 @@ class Run:
             raise RunError(f"{self.folder} is a file; name a folder with --out")
         for part in ("eye", "brain"):
             if not (self.weights / part / "model.safetensors").is_file():
-                raise RunError(f"{self.weights / part}: no weights here; `make weights` trains them, or check out the whole repository")
-        digests = [hashlib.sha256((self.weights / p / "model.safetensors").read_bytes()).hexdigest()[:16] for p in ("eye", "brain")]
+                raise RunError(
+                    f"{self.weights / part}: no weights here; `make weights` trains them, or check out the whole repository"
+                )
+        digests = [
+            hashlib.sha256((self.weights / p / "model.safetensors").read_bytes()).hexdigest()[:16]
+            for p in ("eye", "brain")
+        ]
         self.recipe = {"scale": scale.recipe(), "weights": digests}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / ".lock")
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or name another with --out") from None
+            raise RunError(
+                f"{self.folder}: another run is at work in this folder; wait for it or name another with --out"
+            ) from None
         self.state = {"recipe": self.recipe, "seconds": {}}
         if (self.folder / "state.json").exists():
             self.state = json.loads((self.folder / "state.json").read_text())
             if self.state["recipe"] != self.recipe:
-                raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or name another with --out")
+                raise RunError(
+                    f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or name another with --out"
+                )
 
     def do(self, name: str, what: str, work: Callable[[], None]) -> None:
         """Do a step once, and note how long it took (over interruptions)."""
@@ -116,7 +123,10 @@ def make_data(run: Run) -> None:
     """Pictures, instruction records of the three types, caption pairs, both benchmarks and the exact-match questions."""
     scale, folder = run.scale, run.folder
     train = scenes("train", scale.pictures)
-    held = {"bench": scenes("bench", max(scale.bench_scenes, scale.exact_scenes)), "wild": scenes("wild", scale.bench_scenes)}
+    held = {
+        "bench": scenes("bench", max(scale.bench_scenes, scale.exact_scenes)),
+        "wild": scenes("wild", scale.bench_scenes),
+    }
     (folder / "pictures").mkdir(exist_ok=True)
     with bar(len(train) + sum(map(len, held.values())), "picture") as progress:
         for scene in [*train, *held["bench"], *held["wild"]]:
@@ -143,7 +153,11 @@ def make_features(run: Run) -> None:
     names = sorted(p.name for p in (run.folder / "pictures").glob("*.png"))
     with bar(len(names), "picture") as progress:
         features = Features.of(
-            model, run.folder / "pictures", names, *normalisation(run.weights / "eye"), lambda done, _: progress.update(done - progress.n)
+            model,
+            run.folder / "pictures",
+            names,
+            *normalisation(run.weights / "eye"),
+            lambda done, _: progress.update(done - progress.n),
         )
     features.save(run.folder / "features.safetensors")
 
@@ -165,7 +179,18 @@ def run_stage1(run: Run, seed: int) -> None:
             progress.update(step - progress.n)
             progress.set_postfix(loss=f"{loss:.2f}")
 
-        train_stage(model, 1, samples, features, folder, batch_size=scale.stage1_batch, steps=steps, lr=scale.stage1_lr, seed=seed, progress=show)
+        train_stage(
+            model,
+            1,
+            samples,
+            features,
+            folder,
+            batch_size=scale.stage1_batch,
+            steps=steps,
+            lr=scale.stage1_lr,
+            seed=seed,
+            progress=show,
+        )
     save_file(model.projector.state_dict(), folder / "projector.safetensors")
 
 
@@ -216,13 +241,18 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, pare
         still_wanted()
         names = look([image for image, _ in questions])
         texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
-        write_jsonl([{"image": i, "question": q.text, "key": q.key, "answer": t} for (i, q), t in zip(questions, texts)], home / f"exact{tag}.jsonl")
+        write_jsonl(
+            [{"image": i, "question": q.text, "key": q.key, "answer": t} for (i, q), t in zip(questions, texts)],
+            home / f"exact{tag}.jsonl",
+        )
         (home / f"exact{tag}.json").write_text(json.dumps(exact_match(questions, texts)))
         for bench in ("coco", "wild"):
             if tag == "-blank" or (bench == "wild" and tag):
                 continue
             items = read_bench(folder / "bench" / bench)
-            texts = answer(model, tokenizer, CHAT, [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))])
+            texts = answer(
+                model, tokenizer, CHAT, [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))]
+            )
             rows = [{"question_id": i.question_id, "prompt": i.text, "text": t, "answer_id": f"{slug(row)}{tag}-{seed}-{i.question_id}",
                      "model_id": f"{row} (seed {seed})", "metadata": {}} for i, t in zip(items, texts)]  # fmt: skip
             write_jsonl(rows, home / f"answers-{bench}{tag}.jsonl")
@@ -266,22 +296,20 @@ def run_judge(run: Run) -> None:
         write_jsonl(reviews, path.with_name(path.name.replace("answers", "reviews")))
 
 
-def machine() -> dict:
-    """What this ran on, without its name."""
-    return {
-        "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
-        "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
-    }  # fmt: skip
-
-
 def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -> Run:
     """All of it, up to the reviews. Raises RunError for a folder that cannot be used."""
     run = Run(folder, scale, seeds, weights)
-    run.do("data", f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks", lambda: make_data(run))
+    run.do(
+        "data",
+        f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks",
+        lambda: make_data(run),
+    )
     run.do("features", "Section 4.1: the frozen eye looks at every picture once", lambda: make_features(run))
     for seed in run.seeds:
-        run.do(f"stage1-{seed}", f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns", lambda: run_stage1(run, seed))  # noqa: B023
-        run.do(f"stage2-{seed}", f"Section 4.2, stage 2 (seed {seed}): W and the language model learn; six models answer", lambda: run_rows(run, seed))  # noqa: B023
+        what = f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns"
+        run.do(f"stage1-{seed}", what, partial(run_stage1, run, seed))
+        what = f"Section 4.2, stage 2 (seed {seed}): W and the language model learn; six models answer"
+        run.do(f"stage2-{seed}", what, partial(run_rows, run, seed))
     run.state["seconds"].pop("judge", None)  # seeds may have been added
     run.do("judge", "Section 5.1: the judge reads captions, boxes and answers", lambda: run_judge(run))
     return run

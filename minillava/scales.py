@@ -6,6 +6,11 @@ Notable: `tiny` runs on a laptop in minutes. The paper's own values are data in 
 """
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+WEIGHTS = (
+    Path(__file__).parent.parent / "data_samples" / "weights"
+)  # eye, brain, llava: what the tiny scale starts from
 
 
 class ScaleError(ValueError):

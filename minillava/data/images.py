@@ -25,7 +25,9 @@ def open_picture(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ImageError(f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first")
+                raise ImageError(
+                    f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first"
+                )
             image.seek(0)
             upright = ImageOps.exif_transpose(image)
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from minillava.data import IGNORE, IMAGE
 from minillava.data.template import Template
 from minillava.datagen.records import IMAGE_TOKEN, RecordError, check_record
-from minillava.model.llava import IGNORE, IMAGE
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def plan(lengths: list[int], batch_size: int, steps: int, seed: int) -> list[lis
     Raises ValueError when there are fewer samples than a batch holds.
     """
     if len(lengths) < batch_size:
-        raise ValueError(f"{len(lengths)} samples cannot fill a batch of {batch_size}; give more records or a smaller batch")
+        raise ValueError(
+            f"{len(lengths)} samples cannot fill a batch of {batch_size}; give more records or a smaller batch"
+        )
     rng, batches = random.Random(f"plan {seed}"), []
     while len(batches) < steps:
         order = rng.sample(range(len(lengths)), len(lengths))

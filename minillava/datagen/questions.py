@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from minillava.scenes.captions import NUMBERS, SIDE, capital, noun, onto, phrase, up
-from minillava.scenes.reading import COUNT, NOUNS, PLACE_WORDS, claims, mentions, sentences
+from minillava.scenes.reading import COUNT, PLACE_WORDS, mentions, sentences
 from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, Thing, a
 
 EXACT = ("existence", "colour", "count", "place", "side", "relation", "odd")  # the kinds of the exact-match questions
@@ -62,11 +62,18 @@ def _attributes(scene):
         if not alone(scene, i):
             continue
         if t.colour and t.kind == "person":
-            yield Question("colour", "What colour is the person's shirt?", f"The person's shirt is {t.colour}.", t.colour)
+            yield Question(
+                "colour", "What colour is the person's shirt?", f"The person's shirt is {t.colour}.", t.colour
+            )
         elif t.colour:
             yield Question("colour", f"What colour is the {t.kind}?", f"The {t.kind} is {t.colour}.", t.colour)
         if t.side:
-            yield Question("side", f"Is the {t.kind} on the left, in the middle or on the right?", f"The {t.kind} is {SIDE[t.side]}.", t.side)
+            yield Question(
+                "side",
+                f"Is the {t.kind} on the left, in the middle or on the right?",
+                f"The {t.kind} is {SIDE[t.side]}.",
+                t.side,
+            )
             yield Question("side", f"Where in the picture is the {t.kind}?", f"The {t.kind} is {SIDE[t.side]}.", t.side)
         if t.doing:
             yield Question("doing", "What is the person doing?", f"The person is {t.doing}.", t.doing)
@@ -78,7 +85,7 @@ def _counts(scene):
         many = KINDS[kind].plural
         answer = f"There is one {kind}." if n == 1 else f"There are {NUMBERS[n]} {many}."
         yield Question("count", f"How many {many} are there?", answer, str(n))
-    for kind in KINDS.keys() - counts.keys():
+    for kind in [k for k in KINDS if k not in counts]:
         many = KINDS[kind].plural
         yield Question("count", f"How many {many} are there?", f"There are no {many}.", "0")
 
@@ -111,7 +118,9 @@ def _relations(scene):
         for j, u in enumerate(things):
             if i != j and alone(scene, i) and alone(scene, j) and t.side and u.side and t.side != u.side:
                 left = SIDES.index(t.side) < SIDES.index(u.side)
-                answer = f"{'Yes' if left else 'No'}, the {t.kind} is to the {'left' if left else 'right'} of the {u.kind}."
+                answer = (
+                    f"{'Yes' if left else 'No'}, the {t.kind} is to the {'left' if left else 'right'} of the {u.kind}."
+                )
                 text = f"Is the {t.kind} to the left of the {u.kind}?"
                 yield Question("relation", text, answer, "yes" if left else "no")
 
@@ -141,7 +150,12 @@ def _uses(scene):
             yield Question("use", text, f"Nothing, because one can use none of these to {use}.", "nothing")
         elif len(able) == 1:
             where = f" {SIDE[able[0].side]}" if able[0].side else ""
-            yield Question("use", text, f"The {noun(able[0])}{where}, because one can use {a(able[0].kind)} to {use}.", able[0].kind)
+            yield Question(
+                "use",
+                text,
+                f"The {noun(able[0])}{where}, because one can use {a(able[0].kind)} to {use}.",
+                able[0].kind,
+            )
 
 
 def _doors(scene):
@@ -153,12 +167,16 @@ def _doors(scene):
     for i, t in enumerate(scene.things):
         if t.doing and alone(scene, i):
             text = "What may the person want?"
-            yield Question("doing", text, f"The {noun(t)} is {t.doing}, so perhaps the person {WANTS[t.doing]}.", t.doing)
+            yield Question(
+                "doing", text, f"The {noun(t)} is {t.doing}, so perhaps the person {WANTS[t.doing]}.", t.doing
+            )
 
 
 def is_reasoning(question: Question) -> bool:
     """Whether a question wants a conclusion and its reason (the paper's complex reasoning) rather than a fact."""
-    return question.kind in ("use", "doors") or question.text.endswith("and why?") or question.text.startswith("What may")
+    return (
+        question.kind in ("use", "doors") or question.text.endswith("and why?") or question.text.startswith("What may")
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -216,7 +234,9 @@ def balanced(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Sc
         while len(chosen) < per_kind:
             keys = [k for k in sorted(pool) if pool[k]]
             if not keys:
-                raise ValueError(f"{kind}: {len(chosen)} of {per_kind} questions found; give more scenes than {len(scenes)}")
+                raise ValueError(
+                    f"{kind}: {len(chosen)} of {per_kind} questions found; give more scenes than {len(scenes)}"
+                )
             key = min(keys, key=lambda k: used[k])
             scene, q = pool[key].pop()
             if scene.id not in taken:

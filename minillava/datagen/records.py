@@ -32,7 +32,9 @@ def parse_reply(kind: str, reply: str, name: str, rng: random.Random) -> list[tu
         blocks = [b.strip() for b in reply.strip().split("\n===\n")]
         heads, bodies = zip(*((b.partition("\n")[0].strip(), b.partition("\n")[2].strip()) for b in blocks))
         if heads != ("Question:", "Answer:") * (len(blocks) // 2):
-            raise RecordError(f"{name}: the reply's blocks are {list(heads)}; expected Question: and Answer: in turn, split by ===")
+            raise RecordError(
+                f"{name}: the reply's blocks are {list(heads)}; expected Question: and Answer: in turn, split by ==="
+            )
         pairs = list(zip(bodies[::2], bodies[1::2]))
     for question, answer in pairs:
         if not question or not answer:

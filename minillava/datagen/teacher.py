@@ -12,7 +12,7 @@ import random
 from minillava.datagen.questions import REASONS, Question, is_reasoning, questions
 from minillava.scenes.captions import SIDE, capital, heads, listing, noun, onto, phrase, up
 from minillava.scenes.reading import read_scene
-from minillava.scenes.world import KINDS, PLACES, SIDES, Scene, a
+from minillava.scenes.world import PLACES, SIDES, Scene, a
 
 TYPES = ("conversation", "detail", "complex")
 USES_BOXES = {"conversation": False, "detail": True, "complex": True}  # as the authors had it (facts B1)
@@ -29,7 +29,20 @@ BRIEF_QUESTIONS = (  # own wording, in the spirit of Table 11
     "Give a short caption.",
     "Sum this picture up.",
 )
-CONVERSATION_MIX = ("existence", "existence", "colour", "colour", "side", "side", "count", "place", "relation", "relation", "doing", "odd")
+CONVERSATION_MIX = (
+    "existence",
+    "existence",
+    "colour",
+    "colour",
+    "side",
+    "side",
+    "count",
+    "place",
+    "relation",
+    "relation",
+    "doing",
+    "odd",
+)
 
 
 def context(captions: list[str], boxes: list[tuple] = ()) -> str:
@@ -71,7 +84,9 @@ def describe(scene: Scene) -> str:
             words.append(SIDE[thing.side])
         if words[-1] != "is":
             parts.append(" ".join(words) + ".")
-    ground = [scene.things[i] for i in top if not scene.things[i].air and scene.things[i].side and scene.things[i].on is None]
+    ground = [
+        scene.things[i] for i in top if not scene.things[i].air and scene.things[i].side and scene.things[i].on is None
+    ]
     for t, u in zip(ground, ground[1:]):
         if SIDES.index(u.side) - SIDES.index(t.side) == 1:
             parts.append(f"The {noun(t)} is next to the {noun(u)}.")
@@ -98,7 +113,11 @@ def _draw(rng, pool: list[Question], kind: str) -> Question | None:
     key = rng.choice(keys)
     choice = [q for q in pool if q.kind == kind and q.key == key]
     if kind == "existence" and key == "no":  # an absent colour of a present kind is the harder question: half of them
-        near = [q for q in choice if any(c.text.startswith("What colour") and c.key not in q.text and _same(c, q) for c in pool)]
+        near = [
+            q
+            for q in choice
+            if any(c.text.startswith("What colour") and c.key not in q.text and _same(c, q) for c in pool)
+        ]
         choice = near if near and rng.random() < 0.5 else choice
     return rng.choice(choice)
 

@@ -16,7 +16,9 @@ from minillava.model import Llava, generate
 BATCH = 64
 
 
-def answer(model: Llava, tokenizer, template: Template, asked: list[tuple[str, torch.Tensor]], max_new_tokens: int = 120) -> list[str]:
+def answer(
+    model: Llava, tokenizer, template: Template, asked: list[tuple[str, torch.Tensor]], max_new_tokens: int = 120
+) -> list[str]:
     """Answers to (question, features (P, Dv)) pairs, at temperature 0, the image before the question."""
     stop = [tokenizer.encode(template.stop, add_special_tokens=False)]
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))

@@ -54,7 +54,11 @@ def build(name: str, count: int) -> list[Item]:
         known = questions(told)
         conv = _pick(rng, [q for q in known if q.kind in (*EXACT, "doing") and not is_reasoning(q)])
         reasoning = _pick(rng, [q for q in known if is_reasoning(q)])
-        asked = ((conv.text, conv.answer), (rng.choice(DETAIL_QUESTIONS), describe(told)), (reasoning.text, reasoning.answer))
+        asked = (
+            (conv.text, conv.answer),
+            (rng.choice(DETAIL_QUESTIONS), describe(told)),
+            (reasoning.text, reasoning.answer),
+        )
         for k, (question, answer) in enumerate(asked):
             items.append(Item(3 * n + k, record["image"], question, CATEGORIES[k], text, answer))
     return items
@@ -89,7 +93,10 @@ def write_bench(items: list[Item], folder: Path) -> None:
     keep = lambda item, *names: {n: getattr(item, n) for n in names}  # noqa: E731
     write_jsonl([keep(i, "question_id", "image", "text", "category") for i in items], folder / "questions.jsonl")
     write_jsonl([keep(i, "question_id", "context") for i in items], folder / "context.jsonl")
-    write_jsonl([{"question_id": i.question_id, "text": i.reference, "category": i.category} for i in items], folder / "reference.jsonl")
+    write_jsonl(
+        [{"question_id": i.question_id, "text": i.reference, "category": i.category} for i in items],
+        folder / "reference.jsonl",
+    )
 
 
 def read_bench(folder: Path) -> list[Item]:
@@ -102,7 +109,10 @@ def read_bench(folder: Path) -> list[Item]:
             raise BenchError(f"{folder / name}.jsonl: a question_id stands twice")
         if tables[name].keys() != tables["questions"].keys():
             raise BenchError(f"{folder / name}.jsonl does not hold the questions of questions.jsonl")
-    return [Item(**q, context=tables["context"][i]["context"], reference=tables["reference"][i]["text"]) for i, q in tables["questions"].items()]
+    return [
+        Item(**q, context=tables["context"][i]["context"], reference=tables["reference"][i]["text"])
+        for i, q in tables["questions"].items()
+    ]
 
 
 def judge_answers(items: list[Item], answers: dict[int, str], model_id: str) -> list[dict]:

@@ -83,7 +83,9 @@ def marks(context: str, question: str, answer: str) -> Marks:
         accuracy = 10.0 if correct and not stated else accuracy if correct else min(accuracy, 4.0)
         helpfulness = 1 + 9 * correct * (0.5 + 0.5 * reason)
         subjects = {m.kind for s in sentences(question) for m in mentions(s)} | {asked.key}
-        said = {m.kind for s in sentences(answer) for m in mentions(s)} | set(answer.lower().replace(".", " ").replace(",", " ").split())
+        said = {m.kind for s in sentences(answer) for m in mentions(s)} | set(
+            answer.lower().replace(".", " ").replace(",", " ").split()
+        )
         typed = {"colour": set(COLOURS), "side": set(SIDES)}.get(asked.kind, {"yes", "no", "nothing"}) & said
         relevance = 10.0 if correct else 1 + 4.5 * bool(subjects & said) + 2.5 * bool(typed)
         whole = bool(true) or len(answer.split()) >= 4  # a sentence rather than a bare word
@@ -91,7 +93,9 @@ def marks(context: str, question: str, answer: str) -> Marks:
         why = f"asked for {asked.kind}: {'right' if correct else 'wrong'} (expected {asked.key}); reason {reason:.0%}"
     else:  # a description
         coverage = _coverage(scene, answer)
-        wanted = 3 * len(scene.things) + 1  # of each thing that it is there, its side, and one thing more; and the place
+        wanted = (
+            3 * len(scene.things) + 1
+        )  # of each thing that it is there, its side, and one thing more; and the place
         helpfulness = 1 + 9 * coverage * (len(true) / len(stated) if stated else 0)
         relevance = 1 + 9 * bool(true)
         detail = 1 + 9 * min(1.0, 1.25 * len(true) / wanted)

@@ -204,9 +204,8 @@ def _open(folder, files, skip=()):
         where = read_json(index)["weight_map"]
         shards = {shard: {k for k, s in where.items() if s == shard} for shard in sorted(set(where.values()))}
     else:
-        old = " It has pytorch_model.bin, which is pickle and could run code: convert it to safetensors first."
-        bins = list(folder.glob("pytorch_model*.bin"))
-        raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{old if bins else ''}")
+        pickled = " Its .bin is pickle and could run code: convert it first." if any(folder.glob("*.bin")) else ""
+        raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{pickled}")
     stored = {}
     for shard, promised in shards.items():
         try:

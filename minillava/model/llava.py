@@ -21,11 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minillava.data import IGNORE, IMAGE
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
 
-IMAGE = -200  # in ids: a picture goes here
-IGNORE = -100  # in labels: no loss here
 STAGES = {1: ("projector",), 2: ("projector", "language_model")}  # section 4.2: theta = W, then theta = {W, phi}
 
 

@@ -57,7 +57,9 @@ def heads(scene: Scene) -> list[int]:
     """The things to name, left to right, ground first; what carries something is named with it."""
     under = {t.on for t in scene.things}
     order = [i for i in range(len(scene.things)) if i not in under]
-    return sorted(order, key=lambda i: (SIDES.index(scene.things[i].side) if scene.things[i].side else 1, scene.things[i].air))
+    return sorted(
+        order, key=lambda i: (SIDES.index(scene.things[i].side) if scene.things[i].side else 1, scene.things[i].air)
+    )
 
 
 def listing(parts: list[str]) -> str:
@@ -88,7 +90,7 @@ def _relation(rng, scene):
     things, options = scene.things, []
     stacked = {t.on for t in things}
     ground = [i for i in heads(scene) if not things[i].air and things[i].on is None and i not in stacked]
-    for i, thing in enumerate(things):
+    for thing in things:
         if thing.on is not None:
             under = things[thing.on]
             pose = "" if onto(thing, under) == "riding" else rng.choice(("is ", "is right "))
@@ -148,4 +150,8 @@ def coco(scenes: list[Scene], size: int) -> tuple[dict, dict]:
             instances.append({"id": len(instances), "image_id": n, "category_id": ids[kind], "bbox": box,
                               "area": round(box[2] * box[3], 2), "iscrowd": 0})  # fmt: skip
     categories = [{"id": n, "name": kind} for kind, n in ids.items()]
-    return {"images": images, "annotations": texts}, {"images": images, "annotations": instances, "categories": categories}
+    return {"images": images, "annotations": texts}, {
+        "images": images,
+        "annotations": instances,
+        "categories": categories,
+    }

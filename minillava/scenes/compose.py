@@ -13,11 +13,13 @@ from functools import lru_cache
 
 from minillava.scenes.world import CAN_FLY, COLOURS, DOINGS, KINDS, PLACES, SIDES, Scene, Thing, oddities
 
-SPLITS = {"train": range(0, 14), "dev": range(14, 16), "bench": range(16, 18), "wild": range(18, 20)}  # of 20 buckets
+SPLITS = {"train": range(14), "dev": range(14, 16), "bench": range(16, 18), "wild": range(18, 20)}  # of 20 buckets
 ODD_SHARE = 1 / 3
 _COLOURS = list(COLOURS)
 # A kind that is usual in few places is drawn more often there, so that all kinds are about equally frequent.
-GROUND = {place: [k.name for k in KINDS.values() if place in k.ground for _ in range(6 // len(k.ground))] for place in PLACES}
+GROUND = {
+    place: [k.name for k in KINDS.values() if place in k.ground for _ in range(6 // len(k.ground))] for place in PLACES
+}
 AIR = {place: [k.name for k in KINDS.values() if place in k.air for _ in range(6 // len(k.air))] for place in PLACES}
 LIKELY = ("park", "park", "park", "street", "street", "lake", "room", "room", "room", "beach")
 
@@ -79,7 +81,11 @@ def _normal(rng, place: str) -> list[Thing]:
         if tops and rng.random() < 0.45:
             top = rng.choice([k for k in tops if k != "bird"] or tops)
             usual = [d for d in ("reading", "waving", "fishing") if place in DOINGS[d][0]]
-            doing = rng.choice(usual) if top == "person" and kind not in ("horse", "bicycle") and rng.random() < 0.7 else None
+            doing = (
+                rng.choice(usual)
+                if top == "person" and kind not in ("horse", "bicycle") and rng.random() < 0.7
+                else None
+            )
             things.append(_thing(rng, top, side, on=len(things) - 1, under=base, doing=doing))
             free_air.remove(side)
     kind = rng.choice(AIR[place])
@@ -112,7 +118,11 @@ def _odd(rng, place: str) -> list[Thing]:
         base = _thing(rng, rng.choice(bases), side)
         return [*things, base, _thing(rng, "person", side, on=len(things), under=base, doing=rng.choice(person))]
     base = _thing(rng, rng.choice(bases), side)
-    tops = [k for k in KINDS if k not in KINDS[base.kind].carries and k not in CAN_FLY and KINDS[k].ground and k != base.kind]
+    tops = [
+        k
+        for k in KINDS
+        if k not in KINDS[base.kind].carries and k not in CAN_FLY and KINDS[k].ground and k != base.kind
+    ]
     tops += ["horse", "cow", "fish", "sheep", "person"]
     top = rng.choice([k for k in tops if k not in ("tree", "house")])
     return [*things, base, _thing(rng, top, side, on=len(things), under=base)]
@@ -121,7 +131,9 @@ def _odd(rng, place: str) -> list[Thing]:
 def _without(things: list[Thing], side: str) -> list[Thing]:
     """The things outside one column, with `on` re-numbered (what stands on a thing is in its column)."""
     kept = [i for i, t in enumerate(things) if t.side != side]
-    return [Thing(**{**vars(things[i]), "on": None if things[i].on is None else kept.index(things[i].on)}) for i in kept]
+    return [
+        Thing(**{**vars(things[i]), "on": None if things[i].on is None else kept.index(things[i].on)}) for i in kept
+    ]
 
 
 def compose(split: str, index: int) -> Scene:

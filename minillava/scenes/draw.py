@@ -63,7 +63,12 @@ def palette(colour: str) -> dict:
     """Roles of `sprites.py` -> RGB, for an object of this colour."""
     main = COLOURS[colour]
     spot = FIXED["spot"] if sum(main) > 330 else FIXED["white"]  # a dark cow has light spots
-    return FIXED | {"main": main, "dark": mix(main, (0, 0, 0), 240), "light": mix(main, (255, 255, 255), 380), "spot": spot}
+    return FIXED | {
+        "main": main,
+        "dark": mix(main, (0, 0, 0), 240),
+        "light": mix(main, (255, 255, 255), 380),
+        "spot": spot,
+    }
 
 
 def paint(draw: ImageDraw.ImageDraw, shapes: str, colours: dict, x: int, y: int, w: int, h: int) -> None:
@@ -118,7 +123,9 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
     image = Image.new("RGB", (n, n))
     draw = ImageDraw.Draw(image)
     for y in range(n):
-        colour = mix(top, low, 1000 * y // horizon) if y < horizon else mix(near, far, 1000 * (y - horizon) // (n - horizon))
+        colour = (
+            mix(top, low, 1000 * y // horizon) if y < horizon else mix(near, far, 1000 * (y - horizon) // (n - horizon))
+        )
         draw.line([(0, y), (n, y)], fill=colour)
 
     def at(*per_mille):
@@ -147,7 +154,9 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
         for k in range(12):
             x, y = (k * 311 + shift) % 1000, 560 + (k * 131) % 400
             draw.arc(at(x, y, x + 70, y + 24), 180, 360, fill=mix(near, (255, 255, 255), 420), width=max(1, n // 120))
-            draw.arc(at(x + 66, y, x + 136, y + 24), 180, 360, fill=mix(near, (255, 255, 255), 420), width=max(1, n // 120))
+            draw.arc(
+                at(x + 66, y, x + 136, y + 24), 180, 360, fill=mix(near, (255, 255, 255), 420), width=max(1, n // 120)
+            )
     elif place == "room":
         for k in range(9):  # wallpaper
             draw.rectangle([*at(k * 124 + 40, 0, k * 124 + 64), horizon], fill=mix(top, low, 650))
@@ -171,8 +180,12 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     """
     if size < SMALLEST:
         raise ValueError(f"size {size}: the smallest picture is {SMALLEST} pixels")
-    if scene.place not in PLACES or any(t.box is None or t.colour not in COLOURS or t.kind not in KINDS for t in scene.things):
-        raise ValueError(f"scene {scene.id}: only a composed scene can be drawn (place, kinds, colours and boxes known)")
+    if scene.place not in PLACES or any(
+        t.box is None or t.colour not in COLOURS or t.kind not in KINDS for t in scene.things
+    ):
+        raise ValueError(
+            f"scene {scene.id}: only a composed scene can be drawn (place, kinds, colours and boxes known)"
+        )
     style = STYLES[scene.style]
     rim = max(1, style.rim_width * size // 1000)
     image = background(scene.place, scene.variant, size, scene.style).copy()

@@ -16,7 +16,9 @@ from minillava.scenes.world import COLOURS, DOINGS, KINDS, PLACES, SIDES, Scene,
 COUNT = {word: n for n, word in enumerate(NUMBERS)} | {str(n): n for n in range(7)} | {"a": 1, "an": 1, "another": 1}
 NOUNS = {k.plural: k.name for k in KINDS.values()} | {k: k for k in KINDS}
 NOUNS |= {alias: name for alias, name in ALIASES.items() if name in KINDS}
-NOUNS |= {alias + "s": name for alias, name in ALIASES.items() if name in KINDS and alias != "bunny"} | {"bunnies": "rabbit"}
+NOUNS |= {alias + "s": name for alias, name in ALIASES.items() if name in KINDS and alias != "bunny"} | {
+    "bunnies": "rabbit"
+}
 PLACE_WORDS = {place: place for place in PLACES} | {alias: name for alias, name in ALIASES.items() if name in PLACES}
 _any = lambda words: "|".join(sorted(map(re.escape, words), key=len, reverse=True))  # noqa: E731
 MENTION = re.compile(

@@ -124,7 +124,9 @@ class Scene:
 
     def key(self) -> tuple:
         """What the scene shows, without where exactly: two scenes with one key are the same scene to a reader."""
-        return self.place, tuple(sorted(str((t.kind, t.colour, t.side, t.air, t.on is None, t.doing)) for t in self.things))
+        return self.place, tuple(
+            sorted(str((t.kind, t.colour, t.side, t.air, t.on is None, t.doing)) for t in self.things)
+        )
 
 
 @dataclass(frozen=True)

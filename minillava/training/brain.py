@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from minillava.data import IGNORE
 from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import train_tokenizer
 from minillava.datagen.records import instruct
 from minillava.datagen.teacher import BRIEF_QUESTIONS, brief, teach
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.model.llava import IGNORE
 from minillava.scenes.captions import SIDE, captions, heads, noun, phrase
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
@@ -58,7 +58,11 @@ def chart(scene: Scene, rng: random.Random) -> str:
 def text_record(scene: Scene, rng: random.Random) -> dict:
     """One text-only instruction record: the scene in words, then what the teacher asks about it."""
     how = rng.choice(("captions", "captions", "notes", "map", "map"))
-    told = {"captions": lambda: "\n".join(captions(scene)), "notes": lambda: notes(scene), "map": lambda: chart(scene, rng)}[how]()
+    told = {
+        "captions": lambda: "\n".join(captions(scene)),
+        "notes": lambda: notes(scene),
+        "map": lambda: chart(scene, rng),
+    }[how]()
     kind = rng.choices(("conversation", "detail", "complex", "brief"), (6, 1, 2, 1))[0]
     if kind == "brief":
         turns = [{"from": "human", "value": rng.choice(BRIEF_QUESTIONS)}, {"from": "gpt", "value": brief(scene)}]
@@ -127,7 +131,15 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
             bar.n = step
             bar.set_postfix(loss=f"{loss:.3f}")
 
-        fit(model, optimizer, loss_at, steps, folder, {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr}, progress)
+        fit(
+            model,
+            optimizer,
+            loss_at,
+            steps,
+            folder,
+            {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr},
+            progress,
+        )
     return model, tokenizer
 
 

@@ -38,7 +38,9 @@ class Clip(nn.Module):
     def __init__(self, config: VisionConfig, text: CLIPTextConfig):
         super().__init__()
         self.vision_model = VisionTower(config)
-        self.text_model = CLIPTextModel._from_config(text, attn_implementation="eager")  # written out: quick in bf16 on a CPU
+        self.text_model = CLIPTextModel._from_config(
+            text, attn_implementation="eager"
+        )  # written out: quick in bf16 on a CPU
         self.visual_projection = nn.Linear(config.hidden_size, SHARED, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, SHARED, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(2.6592))  # ln(1 / 0.07), CLIP's start
@@ -46,7 +48,9 @@ class Clip(nn.Module):
     def forward(self, pixels, ids, mask):
         """The symmetric contrastive loss of a batch: (B, 3, S, S) pictures against (B, T) captions."""
         seen = F.normalize(self.visual_projection(self.vision_model.pooled(pixels)).float(), dim=-1)  # (B, SHARED)
-        said = F.normalize(self.text_projection(self.text_model(input_ids=ids, attention_mask=mask).pooler_output).float(), dim=-1)
+        said = F.normalize(
+            self.text_projection(self.text_model(input_ids=ids, attention_mask=mask).pooler_output).float(), dim=-1
+        )
         with torch.autocast(seen.device.type, enabled=False):
             scores = self.logit_scale.exp().clamp(max=100) * seen @ said.T  # (B, B)
         same = (ids[:, None] == ids).all(dim=-1).float()  # two identical captions are both right
@@ -96,7 +100,15 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Cl
             bar.n = step
             bar.set_postfix(loss=f"{loss:.3f}")
 
-        fit(clip, optimizer, loss_at, steps, folder, {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr}, progress)
+        fit(
+            clip,
+            optimizer,
+            loss_at,
+            steps,
+            folder,
+            {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr},
+            progress,
+        )
     return clip, tokenizer
 
 

@@ -7,6 +7,7 @@ an interrupted run continues bit for bit. Checkpoints are written beside and ren
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,14 @@ def compute_dtype() -> torch.dtype:
     return torch.bfloat16 if "AVX512" in capable and "avx512_bf16" in flags else torch.float32
 
 
+def machine() -> dict:
+    """What this ran on, without its name."""
+    return {
+        "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
+        "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
+    }  # fmt: skip
+
+
 def save_atomic(state: dict, path: Path) -> None:
     """Write a state beside `path`, flush it to the disk, then rename: a reader sees the old file or the new one."""
     beside = path.with_name(path.name + ".part")
@@ -50,7 +59,9 @@ def _resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) 
         return 0
     state = torch.load(path, weights_only=True)
     if state["recipe"] != json.dumps(recipe, sort_keys=True):
-        raise TrainingError(f"{folder}: holds a half-finished run of another recipe; remove the folder or choose another")
+        raise TrainingError(
+            f"{folder}: holds a half-finished run of another recipe; remove the folder or choose another"
+        )
     for name, parameter in trainable(model).items():
         parameter.data.copy_(state["weights"][name])
     optimizer.load_state_dict(state["optimizer"])
@@ -74,7 +85,9 @@ class Ahead:
 
     def __call__(self, step):
         if self.batches is None:
-            loader = DataLoader(self, batch_size=None, sampler=range(step, self.steps), num_workers=1, prefetch_factor=4)
+            loader = DataLoader(
+                self, batch_size=None, sampler=range(step, self.steps), num_workers=1, prefetch_factor=4
+            )
             self.batches = iter(loader)
         return next(self.batches)
 
@@ -101,7 +114,12 @@ def fit(
 
     def save():
         weights = {name: p.detach() for name, p in trainable(model).items()}
-        state = {"weights": weights, "optimizer": optimizer.state_dict(), "step": step, "recipe": json.dumps(recipe, sort_keys=True)}
+        state = {
+            "weights": weights,
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "recipe": json.dumps(recipe, sort_keys=True),
+        }
         save_atomic(state, folder / "checkpoint.pt")
 
     saved = time.monotonic()
@@ -112,7 +130,9 @@ def fit(
                 loss = loss_at(step)
                 value = loss.item()
                 if not math.isfinite(value):
-                    raise TrainingError(f"{folder}: the loss of step {step} is {value}; lower the learning rate or look at its batch")
+                    raise TrainingError(
+                        f"{folder}: the loss of step {step} is {value}; lower the learning rate or look at its batch"
+                    )
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip)
                 optimizer.step(factor)

@@ -20,6 +20,7 @@ from minillava.model.llava import STAGES
 from minillava.training.loop import compute_dtype, fit
 from minillava.training.optim import adam, muon
 
+
 def assemble(eye: str | Path, brain: str | Path, seed: int, select_layer: int = -2) -> Llava:
     """LLaVA before any training: a frozen eye, a language model, and a W that is random by `seed`."""
     vision, language = load_vision(eye), load_language(brain)
@@ -43,7 +44,9 @@ class Features:
         return self.values[self.table[name]].float()
 
     @classmethod
-    def of(cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]) -> "Features":
+    def of(
+        cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
+    ) -> "Features":
         """Look at every picture of a folder with the frozen eye, 64 at a time."""
         size, dtype, parts = model.config.vision.image_size, compute_dtype(), []
         for start in range(0, len(names), 64):
@@ -91,10 +94,22 @@ def train_stage(
 
     def loss_at(step):
         chosen = [samples[i] for i in batches[step]]
-        batch = Batch([s.ids for s in chosen], [s.labels for s in chosen], [[features[s.image]] if s.image else [] for s in chosen])
+        batch = Batch(
+            [s.ids for s in chosen],
+            [s.labels for s in chosen],
+            [[features[s.image]] if s.image else [] for s in chosen],
+        )
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             loss, _ = model.loss(batch)
         return loss
 
-    recipe = {"stage": stage, "samples": len(samples), "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon, "seed": seed}
+    recipe = {
+        "stage": stage,
+        "samples": len(samples),
+        "batch": batch_size,
+        "steps": steps,
+        "lr": lr,
+        "muon": lr_muon,
+        "seed": seed,
+    }
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress)

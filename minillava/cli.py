@@ -1,0 +1,122 @@
+"""One command per verb of the paper: `minillava paper`, `minillava chat`.
+
+Notable: what a user can get wrong ends in one line that says what to do and a status other than 0; a traceback means a
+bug. Ctrl-C stops cleanly, and the same command goes on.
+"""
+
+import argparse
+import errno
+import sys
+from pathlib import Path
+
+from minillava import miniature, scales
+from minillava.chat import Chat, blocks
+from minillava.data.images import ImageError
+from minillava.datagen.records import RecordError
+from minillava.figures import answered, report_figures
+from minillava.judging.bench import BenchError
+from minillava.model import CheckpointError, SpliceError
+from minillava.report import show, write_report
+from minillava.scenes.compose import compose
+from minillava.scenes.draw import draw
+from minillava.training.loop import TrainingError
+
+USER_ERRORS = (
+    scales.ScaleError,
+    miniature.RunError,
+    ImageError,
+    RecordError,
+    BenchError,
+    CheckpointError,
+    SpliceError,
+    TrainingError,
+    OSError,
+)
+QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
+
+
+def paper(options) -> None:
+    """The whole paper in miniature, and at its end a picture that the new model has not seen."""
+    scale = scales.get(options.scale)
+    if options.seeds < 1:
+        raise miniature.RunError(f"--seeds {options.seeds}: at least 1 is needed")
+    print(f"Visual Instruction Tuning in miniature, scale {scale.name}, in {options.out}")
+    run = miniature.run_paper(options.out, scale, options.seeds)
+    report = write_report(run)
+    report_figures(report, run.folder)
+    print(show(report, run.folder))
+    unseen = compose("bench", 100_000)
+    picture = run.folder / "unseen.png"
+    draw(unseen, 256).save(picture)
+    chat = Chat(run.folder / "seed-0" / miniature.slug(miniature.FULL) / "model")
+    chat.look(picture)
+    things = "the " + unseen.things[0].kind
+    pairs = [
+        (q, chat.ask(q))
+        for q in (*QUESTIONS, f"What colour is {things}?" if things != "the person" else "What is the person doing?")
+    ]
+    answered(draw(unseen, 256), pairs).savefig(run.folder / "figures" / "unseen.png")
+    print(f"\nA picture it has not seen ({picture}), and what the model you just trained says of it:\n")
+    if sys.stdout.isatty():
+        print(blocks(draw(unseen, 96)))
+    for question, answer in pairs:
+        print(f"  Human: {question}\n  Assistant: {answer}")
+    print(f"\nTalk with the one that trained longer: minillava chat {picture}")
+
+
+def chat(options) -> None:
+    """Questions about a picture, from --ask or line by line; answers stream."""
+    talk = Chat(options.weights)
+    image = talk.look(options.picture)
+    if sys.stdout.isatty() and not options.ask:
+        print(blocks(image), "\nAsk about the picture; an empty line ends.", sep="")
+    for question in options.ask or iter(
+        lambda: input("Human: ").strip() if sys.stdin.isatty() else sys.stdin.readline().strip(), ""
+    ):
+        print("Assistant: ", end="")
+        for piece in talk.stream(question):
+            print(piece, end="", flush=True)
+        print()
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(
+        prog="minillava", description="Visual Instruction Tuning (LLaVA), the whole paper, at any size."
+    )
+    verbs = main.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("paper", help="run the whole paper: data, two stages, judge, tables")
+    verb.add_argument("--scale", default="tiny", help=f"one of: {', '.join(scales.SCALES)} (default: tiny)")
+    verb.add_argument("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
+    verb.add_argument(
+        "--out", type=Path, default=Path("runs/paper"), help="where everything goes; a stopped run goes on here"
+    )
+    verb.set_defaults(do=paper)
+    verb = verbs.add_parser("chat", help="talk with the small LLaVA about a picture")
+    verb.add_argument("picture", type=Path)
+    verb.add_argument(
+        "--ask", action="append", metavar="QUESTION", help="ask this instead of reading questions line by line"
+    )
+    verb.add_argument(
+        "--weights", type=Path, default=scales.WEIGHTS / "llava", help="a folder that holds a trained LLaVA"
+    )
+    verb.set_defaults(do=chat)
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        options.do(options)
+    except KeyboardInterrupt:
+        print("\nStopped; what was done is kept. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except EOFError:
+        return 0
+    except USER_ERRORS as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        print(
+            f"minillava: {error}" + (" - make room, then run the same command again: it goes on" if full else ""),
+            file=sys.stderr,
+        )
+        return 2
+    return 0
