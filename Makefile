@@ -55,6 +55,7 @@ weights: $(READY)  ## train the shipped eye and brain again from nothing (hours)
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
 # While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.
+# Should .venv be active just then, the Python it was made with makes the new one.
 $(READY): pyproject.toml constraints.txt
 	@set -e; \
 	if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; fits="(3, 10) <= v"; \
@@ -72,6 +73,8 @@ $(READY): pyproject.toml constraints.txt
 	  echo "No Python from 3.10 to 3.14 here. Install one from https://www.python.org/downloads/,"; \
 	  echo "or say where yours is: make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3"; exit 1; \
 	fi; \
+	case "`command -v "$$found"`" in "$(CURDIR)"/$(VENV)/*) \
+	  found=`"$$found" -c "import os, sys; print(os.path.realpath(sys._base_executable))"`;; esac; \
 	where=`cat $(READY) 2>/dev/null || echo "$(CURDIR)"`; \
 	version=`"$$found" -c "import sys; print('%d.%d' % sys.version_info[:2])"`; \
 	if [ -e $(VENV)/.installing ] || [ "$$where" != "$(CURDIR)" ] || ! $(PY) -c "import pip, sys; sys.exit(sys.version_info < (3, 10))" >/dev/null 2>&1; then \
@@ -79,7 +82,8 @@ $(READY): pyproject.toml constraints.txt
 	  if [ -z "$(TORCH_INDEX)" ] && [ "`uname -s`" = Linux ]; then \
 	    echo "  (no NVIDIA GPU, slow network? Stop, and add TORCH_INDEX=https://download.pytorch.org/whl/cpu)"; \
 	  fi; \
-	  "$$found" -m venv --clear $(VENV); \
+	  rm -rf $(VENV)/bin $(VENV); \
+	  "$$found" -m venv $(VENV); \
 	else \
 	  echo "Bringing .venv up to date with pyproject.toml and constraints.txt ..."; \
 	fi; \

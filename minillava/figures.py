@@ -4,6 +4,7 @@ python -c "from minillava.figures import gallery; gallery().savefig('gallery.png
 """
 
 import json
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -72,7 +73,7 @@ def table_bars(table: dict, title: str) -> Figure:
     axis.set_yticks(range(len(rows)), [row["row"] for row in rows])
     axis.set_xlim(0, 105)
     axis.set_xlabel(
-        "relative score, % of the text-only teacher's   (line: 95 % interval, grey mark: the paper, orange: our controls)"
+        "relative score, % of the text-only teacher's\nline: 95 % interval · grey mark: the paper · orange: our controls"
     )
     axis.set_title(title)
     return figure
@@ -121,10 +122,13 @@ def answered(picture: Image.Image, pairs: list[tuple[str, str]]) -> Figure:
     left.imshow(picture)
     left.set_axis_off()
     right.set_axis_off()
-    for n, (question, answer) in enumerate(pairs):
-        y = 0.97 - n / max(4, len(pairs))
-        right.text(0, y, question, fontsize=10, color=BLUE, va="top", wrap=True)
-        right.text(0, y - 0.075, answer, fontsize=10, color=INK, va="top", wrap=True)
+    y = 0.98
+    for question, answer in pairs:
+        for text, colour in ((question, BLUE), (answer, INK)):
+            lines = textwrap.wrap(text, 58) or [""]
+            right.text(0, y, "\n".join(lines), fontsize=10, color=colour, va="top")
+            y -= 0.068 * len(lines) + 0.02
+        y -= 0.03
     return figure
 
 
@@ -132,12 +136,13 @@ def report_figures(report: dict, folder: Path) -> None:
     """The figures that report.md shows, into `folder`/figures."""
     out = folder / "figures"
     out.mkdir(exist_ok=True)
-    titles = {
-        "Table 4": "What stage 2 is trained on decides the score",
-        "Table 5": "In the wild: another drawing style, unseen combinations",
-    }
     for table in report["tables"]:
-        table_bars(table, titles[table["table"]]).savefig(out / f"{table['table'].lower().replace(' ', '-')}.png")
+        best, worst = (
+            max(table["rows"], key=lambda r: r["All"]["ours"]),
+            min(table["rows"], key=lambda r: r["All"]["ours"]),
+        )
+        title = f"{best['row']}: {best['All']['ours']:.0f}; {worst['row'][0].lower() + worst['row'][1:]}: {worst['All']['ours']:.0f}"
+        table_bars(table, title).savefig(out / f"{table['table'].lower().replace(' ', '-')}.png")
     question_bars(report).savefig(out / "questions.png")
     curves = {}
     for path in sorted(folder.glob(f"seed-{report['seeds'][0]}/*/metrics.jsonl")):

@@ -10,6 +10,7 @@ stood, in the middle of a training too. Rows are trained two at a time, each on 
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -33,11 +34,10 @@ from minillava.datagen.records import caption_record, instruct, read_records, wr
 from minillava.datagen.teacher import TYPES
 from minillava.judging.answers import answer, exact_match, shuffled
 from minillava.judging.bench import build, exact, judge_answers, read_bench, read_jsonl, write_bench, write_jsonl
-from minillava.model import save_llava
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.training.stages import Features, assemble, normalisation, train_stage
+from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
 # Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
 MIXTURES = {
@@ -50,6 +50,7 @@ UNTUNED, CAPTIONER, FULL = "No Instruction Tuning", "Caption-only tuning", "Full
 ROWS = (*MIXTURES, UNTUNED, CAPTIONER)
 SHUFFLED_ROW = "Full data, pictures shuffled"
 BLANK = "blank.png"
+STOP = []  # in a worker: the event that asks it to stop
 
 
 class RunError(RuntimeError):
@@ -209,6 +210,12 @@ def steps_of(folder: Path, row: str, scale: Scale) -> int:
     return len(records_of(folder, row, scale)) // scale.stage2_batch * scale.stage2_epochs
 
 
+def listen(stop) -> None:
+    """A worker leaves Ctrl-C to the run, which asks it to stop: it then saves its training and ends without noise."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    STOP.append(stop)
+
+
 def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, parent: int) -> None:
     """Stage 2 of one row from stage 1's W, then its answers to everything. Runs in a process of its own."""
     torch.set_num_threads(1)
@@ -220,6 +227,8 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, pare
     def still_wanted(*_):
         if os.getppid() != parent:  # the run was killed: leave, so that the next one may take over
             os._exit(1)
+        if STOP and STOP[0].is_set():
+            raise KeyboardInterrupt
 
     if records:
         samples = [encode(r, CHAT, tokenizer) for r in records]
@@ -230,8 +239,7 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, pare
     home.mkdir(parents=True, exist_ok=True)
     about = {"template": CHAT.name, "row": row, "seed": seed, "scale": scale.name}
     if row == FULL:
-        save_llava(model, home / "model", about)
-        tokenizer.save_pretrained(home / "model")
+        save_trained(model, tokenizer, weights / "eye", home / "model", about)
     model.eval()
     looks = {"": lambda names: names}
     if row == FULL:
@@ -268,18 +276,19 @@ def run_rows(run: Run, seed: int) -> None:
     # Answering is counted as the time of about 40 training steps a row.
     with bar(sum(steps.values()) + 40 * len(ROWS), "step") as progress:
         workers = max(1, min(len(todo), (os.cpu_count() or 1), 4))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        context = get_context("spawn")
+        stop = context.Event()
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=listen, initargs=(stop,)) as pool:
             jobs = [pool.submit(run_row, run.folder, run.weights, run.scale, seed, row, os.getpid()) for row in todo]
             try:
-                while not all(job.done() for job in jobs):
+                while not all(job.done() for job in jobs) and not any(job.done() and job.exception() for job in jobs):
                     wait(jobs, timeout=1.0)
-                    files = {row: base / slug(row) / "metrics.jsonl" for row in ROWS}
-                    done = sum(f.read_bytes().count(b"\n") for f in files.values() if f.exists())
+                    files = [base / slug(row) / "metrics.jsonl" for row in ROWS]
+                    done = sum(f.read_bytes().count(b"\n") for f in files if f.exists())
                     done += sum(40 for row in ROWS if (base / slug(row) / "done").exists())
                     progress.update(max(0, done - progress.n))
-                    if any(job.done() and job.exception() for job in jobs):
-                        break
             finally:
+                stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
         for job in jobs:
             if not job.cancelled() and job.exception():

@@ -23,14 +23,14 @@ from minillava.datagen.questions import balanced
 from minillava.datagen.records import caption_record, instruct
 from minillava.datagen.teacher import TYPES
 from minillava.judging.answers import answer, exact_match, shuffled
-from minillava.model import save_language, save_llava
+from minillava.model import save_language
 from minillava.model.checkpoint import vision_published
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import brain, eye
 from minillava.training.loop import machine
-from minillava.training.stages import Features, assemble, normalisation, train_stage
+from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
 EYE_STEPS, BRAIN_STEPS = 6000, 2000
 PRECISION = torch.float16  # stored; loaded as float32
@@ -120,12 +120,8 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         print(tag, figures[tag])
     card = {"made as": "LLaVA: stage 1, then stage 2, from the shipped eye and brain", "pictures": pictures, "seed": 0,
             "steps": {f"stage {k}": v for k, v in steps.items()}, "exact match, dev split, per cent": figures}  # fmt: skip
-    with torch.no_grad():
-        save_llava(
-            model, out, {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}, dtype=torch.float16
-        )
-    tokenizer.save_pretrained(out)
-    (out / "preprocessor_config.json").write_text((weights / "eye" / "preprocessor_config.json").read_text())
+    about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
+    save_trained(model, tokenizer, weights / "eye", out, about, PRECISION)
     return card
 
 

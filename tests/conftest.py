@@ -1,6 +1,7 @@
-"""Every test runs offline, without a screen, on two threads, and with the same random examples each time."""
+"""Every test runs offline, without a screen, on one thread, and with the same random examples each time."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
@@ -8,9 +9,54 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "PASSIVE"
 )  # read once, when torch loads: idle threads sleep, workers share the cores
 
+import pytest
 import torch
 from hypothesis import settings
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # `make test` runs as many workers as there are cores
 settings.register_profile("minillava", deadline=None, derandomize=True)
 settings.load_profile("minillava")
+
+REAL = Path(__file__).parents[2] / "shared" / "real"  # files made by others; not part of the repository
+
+
+@pytest.fixture(scope="session")
+def real():
+    """`real(name)`: the path of a file made by others; skips the test where it is absent."""
+
+    def find(name):
+        if not (REAL / name).exists():
+            pytest.skip(f"{name}: a real file that is not part of the repository is not here")
+        return REAL / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """eye, brain and llava as in data_samples/weights, the same files and formats, but tiny and untrained."""
+    from transformers import CLIPTextConfig
+
+    from minillava.data.tokenizer import load_tokenizer
+    from minillava.model import VisionConfig, save_language, save_llava
+    from minillava.training import brain, eye
+    from minillava.training.stages import assemble
+    from minillava.weights import export_eye
+
+    folder = tmp_path_factory.mktemp("weights")
+    model, tokenizer = brain.make(0, width=32, layers=2)
+    save_language(model, folder / "brain", dtype=torch.float16)
+    tokenizer.save_pretrained(folder / "brain")
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, projection_dim=eye.SHARED,
+    )  # fmt: skip
+    clip = eye.Clip(VisionConfig(96, 24, 32, 64, num_layers=2, num_heads=2), text)
+    export_eye(clip, tokenizer, folder / "eye")
+    llava = assemble(folder / "eye", folder / "brain", seed=0)
+    save_llava(llava, folder / "llava", {"template": "chat"}, dtype=torch.float16)
+    load_tokenizer(folder / "brain").save_pretrained(folder / "llava")
+    settings = (folder / "eye" / "preprocessor_config.json").read_text()
+    (folder / "llava" / "preprocessor_config.json").write_text(settings)
+    return folder

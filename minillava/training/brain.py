@@ -18,6 +18,7 @@ from minillava.data import IGNORE
 from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import train_tokenizer
+from minillava.datagen.questions import questions
 from minillava.datagen.records import instruct
 from minillava.datagen.teacher import BRIEF_QUESTIONS, brief, teach
 from minillava.model.language import LanguageConfig, LanguageModel
@@ -55,14 +56,22 @@ def chart(scene: Scene, rng: random.Random) -> str:
     return "\n".join(rows)
 
 
+def look_up(scene: Scene, rng: random.Random) -> dict:
+    """Eight questions on colour, side and existence about notes: what the curriculum begins with."""
+    pool = [q for q in questions(scene) if q.kind in ("colour", "side")]
+    there = {key: [q for q in questions(scene) if q.kind == "existence" and q.key == key] for key in ("yes", "no")}
+    turns = []
+    for _ in range(8):
+        q = rng.choice(pool if pool and rng.random() < 2 / 3 else there[rng.choice(("yes", "no"))])
+        turns += [{"from": "human", "value": q.text}, {"from": "gpt", "value": q.answer}]
+    turns[0]["value"] = f"{notes(scene)}\n{turns[0]['value']}"
+    return {"id": f"{scene.id}-look-up", "conversations": turns}
+
+
 def text_record(scene: Scene, rng: random.Random) -> dict:
     """One text-only instruction record: the scene in words, then what the teacher asks about it."""
     how = rng.choice(("captions", "captions", "notes", "map", "map"))
-    told = {
-        "captions": lambda: "\n".join(captions(scene)),
-        "notes": lambda: notes(scene),
-        "map": lambda: chart(scene, rng),
-    }[how]()
+    told = chart(scene, rng) if how == "map" else notes(scene) if how == "notes" else "\n".join(captions(scene))
     kind = rng.choices(("conversation", "detail", "complex", "brief"), (6, 1, 2, 1))[0]
     if kind == "brief":
         turns = [{"from": "human", "value": rng.choice(BRIEF_QUESTIONS)}, {"from": "gpt", "value": brief(scene)}]
@@ -70,6 +79,21 @@ def text_record(scene: Scene, rng: random.Random) -> dict:
         turns = [dict(t) for t in instruct(scene, kind)["conversations"]]
     turns[0]["value"] = f"{told}\n{turns[0]['value'].replace('<image>', '').strip()}"
     return {"id": f"{scene.id}-{how}-{kind}", "conversations": turns}
+
+
+def lesson(step: int, steps: int, seed: int) -> list[dict]:
+    """The records of one step. The first 40 % of the way is look-up only, with 1, then 2, then 3, then any number of
+    things; after that a third of the steps still is. Without this curriculum look-up does not come (LOG.md)."""
+    rng, way = random.Random(f"brain {seed} {step}"), step / steps
+    narrow = way < 0.4 or rng.random() < 1 / 3
+    most = 1 if way < 0.05 else 2 if way < 0.15 else 3 if way < 0.25 else 9
+    out, index = [], 10_000_000 * (seed + 1) + 1000 * step
+    while len(out) < BATCH:
+        scene = compose("train", index)
+        index += 1
+        if len(scene.things) <= most:
+            out.append(look_up(scene, rng) if narrow else text_record(scene, rng))
+    return out
 
 
 def corpus(count: int):
@@ -111,9 +135,7 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr), compute_dtype()
 
     def batch(step):
-        rng = random.Random(f"brain {seed} {step}")
-        first = 10_000_000 + 1_000_000 * seed + step * BATCH
-        return pad([encode(text_record(compose("train", first + i), rng), CHAT, tokenizer) for i in range(BATCH)])
+        return pad([encode(record, CHAT, tokenizer) for record in lesson(step, steps, seed)])
 
     batches = Ahead(batch, steps)
 

@@ -5,6 +5,7 @@ ablations (`Features`). Stage 1 reads brief questions and captions, stage 2 inst
 loss are the same (Table 2, Eq. 3).
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 
 from minillava.data.images import open_picture, pixels
 from minillava.data.samples import Sample, plan
-from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, set_trainable
+from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
 from minillava.model.checkpoint import read_json
 from minillava.model.llava import STAGES
 from minillava.training.loop import compute_dtype, fit
@@ -32,6 +33,13 @@ def normalisation(eye: str | Path) -> tuple[tuple, tuple]:
     """(mean, std) that the eye's own preprocessor_config.json states."""
     stated = read_json(Path(eye) / "preprocessor_config.json")
     return tuple(stated["image_mean"]), tuple(stated["image_std"])
+
+
+def save_trained(model: Llava, tokenizer, eye: str | Path, folder: str | Path, about: dict, dtype=None) -> None:
+    """A trained LLaVA with all that talking with it needs: weights, tokenizer, and how the eye wants its pictures."""
+    save_llava(model, folder, about, dtype)
+    tokenizer.save_pretrained(folder)
+    shutil.copy(Path(eye) / "preprocessor_config.json", Path(folder) / "preprocessor_config.json")
 
 
 class Features:

@@ -1,0 +1,38 @@
+"""Write the small files of `data_samples/`: a dozen scenes with captions and boxes, and the records made from them.
+
+Notable: these are the first scenes of the training split, so a test can make them again and compare.
+
+    python -m minillava.samples
+"""
+
+from pathlib import Path
+
+from minillava.datagen.records import caption_record, instruct, write_records
+from minillava.datagen.teacher import TYPES
+from minillava.figures import gallery
+from minillava.judging.bench import build, write_bench, write_jsonl
+from minillava.scales import WEIGHTS
+from minillava.scenes.captions import caps_boxes
+from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
+
+COUNT, SIZE = 12, 256
+
+
+def write_samples(folder: Path) -> None:
+    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, and a benchmark of four scenes."""
+    some = scenes("train", COUNT)
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    for scene in some:
+        draw(scene, SIZE).save(folder / "pictures" / f"{scene.id}.png", optimize=True)
+    write_jsonl([caps_boxes(s) for s in some], folder / "caps_boxes.jsonl")
+    for kind in TYPES:
+        write_records([instruct(s, kind) for s in some], folder / f"{kind}.json")
+    write_records([caption_record(s) for s in some], folder / "caption.json")
+    for name in ("coco", "wild"):
+        write_bench(build(name, 4), folder / "bench" / name)
+    gallery().savefig(folder / "gallery.png")
+
+
+if __name__ == "__main__":
+    write_samples(WEIGHTS.parent)
