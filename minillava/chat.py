@@ -20,6 +20,10 @@ from minillava.model import load_llava, stream
 from minillava.training.stages import normalisation
 
 
+class ChatError(ValueError):
+    """A question that cannot be asked."""
+
+
 class Chat:
     """A conversation about one picture at a time.
 
@@ -49,11 +53,11 @@ class Chat:
     def stream(
         self, question: str, max_new_tokens: int = 120, temperature: float = 0.0, seed: int = 0
     ) -> Iterator[str]:
-        """The answer in pieces as they are made. Raises ValueError before a picture was shown, or for an empty question."""
+        """The answer in pieces as they are made. Raises ChatError before a picture was shown, or for an empty question."""
         if self.features is None:
-            raise ValueError("show a picture first: look(picture)")
+            raise ChatError("show a picture first: look(picture)")
         if not question.strip():
-            raise ValueError("an empty question")
+            raise ChatError("an empty question")
         asked = question if self.turns else f"<image>\n{question}"
         ids = prompt(asked, self.template, self.tokenizer, self.turns)
         stop, said = [self.tokenizer.encode(self.template.stop, add_special_tokens=False)], ""

@@ -6,11 +6,14 @@ bug. Ctrl-C stops cleanly, and the same command goes on.
 
 import argparse
 import errno
+import os
 import sys
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from minillava import miniature, scales
-from minillava.chat import Chat, blocks
+from minillava.chat import Chat, ChatError, blocks
 from minillava.data.images import ImageError
 from minillava.datagen.records import RecordError
 from minillava.figures import answered, report_figures
@@ -30,6 +33,8 @@ USER_ERRORS = (
     CheckpointError,
     SpliceError,
     TrainingError,
+    ChatError,
+    SafetensorError,
     OSError,
 )
 QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
@@ -113,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     except EOFError:
         return 0
     except USER_ERRORS as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        full = os.strerror(errno.ENOSPC) in str(error)  # safetensors' own error says it in words only
         print(
             f"minillava: {error}" + (" - make room, then run the same command again: it goes on" if full else ""),
             file=sys.stderr,

@@ -12,12 +12,13 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -91,6 +92,7 @@ class Run:
         if (self.folder / "state.json").exists():
             self.state = json.loads((self.folder / "state.json").read_text())
             if self.state["recipe"] != self.recipe:
+                self.lock.release()
                 raise RunError(
                     f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or name another with --out"
                 )
@@ -211,12 +213,16 @@ def steps_of(folder: Path, row: str, scale: Scale) -> int:
 
 
 def listen(stop) -> None:
-    """A worker leaves Ctrl-C to the run, which asks it to stop: it then saves its training and ends without noise."""
+    """A worker leaves Ctrl-C to the run, which asks it to stop: it then saves its training and ends without noise.
+
+    Where the run is killed, its workers go with it, also idle ones, so that the next run may take over.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     STOP.append(stop)
+    threading.Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
 
 
-def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, parent: int) -> None:
+def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> None:
     """Stage 2 of one row from stage 1's W, then its answers to everything. Runs in a process of its own."""
     torch.set_num_threads(1)
     home = folder / f"seed-{seed}" / slug(row)
@@ -225,8 +231,6 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str, pare
     records = records_of(folder, row, scale)
 
     def still_wanted(*_):
-        if os.getppid() != parent:  # the run was killed: leave, so that the next one may take over
-            os._exit(1)
         if STOP and STOP[0].is_set():
             raise KeyboardInterrupt
 
@@ -279,7 +283,7 @@ def run_rows(run: Run, seed: int) -> None:
         context = get_context("spawn")
         stop = context.Event()
         with ProcessPoolExecutor(workers, mp_context=context, initializer=listen, initargs=(stop,)) as pool:
-            jobs = [pool.submit(run_row, run.folder, run.weights, run.scale, seed, row, os.getpid()) for row in todo]
+            jobs = [pool.submit(run_row, run.folder, run.weights, run.scale, seed, row) for row in todo]
             try:
                 while not all(job.done() for job in jobs) and not any(job.done() and job.exception() for job in jobs):
                     wait(jobs, timeout=1.0)
@@ -295,6 +299,10 @@ def run_rows(run: Run, seed: int) -> None:
                 raise job.exception()
 
 
+def reviews_beside(answers: Path) -> Path:
+    return answers.with_name(answers.name.replace("answers", "reviews"))
+
+
 def run_judge(run: Run) -> None:
     """Reviews of every file of answers, in the authors' format."""
     for path in sorted(run.folder.glob("seed-*/*/answers-*.jsonl")):
@@ -302,23 +310,24 @@ def run_judge(run: Run) -> None:
         rows = read_jsonl(path)
         answers = {r["question_id"]: r["text"] for r in rows}
         reviews = judge_answers(read_bench(run.folder / "bench" / bench), answers, rows[0]["model_id"])
-        write_jsonl(reviews, path.with_name(path.name.replace("answers", "reviews")))
+        write_jsonl(reviews, reviews_beside(path))
 
 
 def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -> Run:
     """All of it, up to the reviews. Raises RunError for a folder that cannot be used."""
     run = Run(folder, scale, seeds, weights)
-    run.do(
-        "data",
-        f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks",
-        lambda: make_data(run),
-    )
-    run.do("features", "Section 4.1: the frozen eye looks at every picture once", lambda: make_features(run))
-    for seed in run.seeds:
-        what = f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns"
-        run.do(f"stage1-{seed}", what, partial(run_stage1, run, seed))
-        what = f"Section 4.2, stage 2 (seed {seed}): W and the language model learn; six models answer"
-        run.do(f"stage2-{seed}", what, partial(run_rows, run, seed))
-    run.state["seconds"].pop("judge", None)  # seeds may have been added
-    run.do("judge", "Section 5.1: the judge reads captions, boxes and answers", lambda: run_judge(run))
+    try:
+        what = f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks"
+        run.do("data", what, lambda: make_data(run))
+        run.do("features", "Section 4.1: the frozen eye looks at every picture once", lambda: make_features(run))
+        for seed in run.seeds:
+            what = f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns"
+            run.do(f"stage1-{seed}", what, partial(run_stage1, run, seed))
+            what = f"Section 4.2, stage 2 (seed {seed}): W and the language model learn; six models answer"
+            run.do(f"stage2-{seed}", what, partial(run_rows, run, seed))
+        if not all(reviews_beside(path).exists() for path in run.folder.glob("seed-*/*/answers-*.jsonl")):
+            run.state["seconds"].pop("judge", None)  # seeds were added
+        run.do("judge", "Section 5.1: the judge reads captions, boxes and answers", lambda: run_judge(run))
+    finally:
+        run.lock.release()
     return run

@@ -8,7 +8,6 @@ they load the real ones. Goes on where it was stopped. Every folder gets a card.
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import torch
@@ -23,13 +22,14 @@ from minillava.datagen.questions import balanced
 from minillava.datagen.records import caption_record, instruct
 from minillava.datagen.teacher import TYPES
 from minillava.judging.answers import answer, exact_match, shuffled
-from minillava.model import save_language
+from minillava.judging.gates import probe, text_accuracy
+from minillava.model import load_vision, save_language
 from minillava.model.checkpoint import vision_published
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import brain, eye
-from minillava.training.loop import machine
+from minillava.training.loop import machine, seconds_of
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
 EYE_STEPS, BRAIN_STEPS = 6000, 2000
@@ -118,8 +118,9 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         texts = answer(model, tokenizer, CHAT, [(q.text, dev_features[n]) for n, (_, q) in zip(names, items)], 40)
         figures[tag] = exact_match(items, texts)
         print(tag, figures[tag])
-    card = {"made as": "LLaVA: stage 1, then stage 2, from the shipped eye and brain", "pictures": pictures, "seed": 0,
-            "steps": {f"stage {k}": v for k, v in steps.items()}, "exact match, dev split, per cent": figures}  # fmt: skip
+    recipe = {"made as": "LLaVA: stage 1, then stage 2, from the shipped eye and brain", "pictures": pictures,
+              "steps": {f"stage {k}": v for k, v in steps.items()}}  # fmt: skip
+    card = {"recipe": recipe, "figures": {"exact match, dev split, per cent": figures}}
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
     save_trained(model, tokenizer, weights / "eye", out, about, PRECISION)
     return card
@@ -134,33 +135,27 @@ def main() -> None:
     parser.add_argument("--brain-steps", type=int, default=BRAIN_STEPS)
     options = parser.parse_args()
     for part in (options.only,) if options.only else ("eye", "brain", "llava"):
-        start, work, out = time.monotonic(), options.work / part, options.out / part
+        work, out = options.work / part, options.out / part
         print(f"{part}: training in {work}, to be exported to {out}", flush=True)
         if part == "eye":
             model, tokenizer = eye.train(work, options.eye_steps)
             export_eye(model, tokenizer, out)
-            card = {"made as": "CLIP, contrastive, pictures and captions of the picture book", "steps": options.eye_steps, "seed": 0,
-                    "pairs": options.eye_steps * 2 * eye.PAIRS}  # fmt: skip
+            recipe = {"made as": "CLIP, contrastive, pictures and captions of the picture book", "steps": options.eye_steps,
+                      "pairs": options.eye_steps * 2 * eye.PAIRS}  # fmt: skip
+            probed = {f"layer {k}": probe(load_vision(out), normalisation(out), k) for k in (-1, -2)}
+            card = {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
         elif part == "brain":
             model, tokenizer = brain.train(work, options.brain_steps)
             save_language(model, out, dtype=PRECISION)
             tokenizer.save_pretrained(out)
-            card = {
-                "made as": "Llama, text only",
-                "steps": options.brain_steps,
-                "seed": 0,
-                "records": options.brain_steps * brain.BATCH,
-            }
+            recipe = {"made as": "Llama, text only, look-up first", "steps": options.brain_steps,
+                      "records": options.brain_steps * brain.BATCH}  # fmt: skip
+            answers = text_accuracy(assemble(options.out / "eye", out, 0).eval(), tokenizer)
+            card = {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
         else:
             card = train_llava(work, options.out, out)
-        metrics = (
-            [json.loads(line)["loss"] for line in (work / "metrics.jsonl").read_text().splitlines()]
-            if part != "llava"
-            else []
-        )
-        if metrics:
-            card["loss"] = round(sum(metrics[-50:]) / len(metrics[-50:]), 4)
-        write_card(out, card | {"minutes": round((time.monotonic() - start) / 60, 1), "machine": machine()})
+        seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoint.pt")))
+        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ def open_picture(path: str | Path) -> Image.Image:
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 rgba = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            if upright.mode.startswith("I;16"):  # Pillow would cut off what is over 255, not scale it
+                upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
             return upright.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error

@@ -82,6 +82,8 @@ def _attributes(scene):
 def _counts(scene):
     counts = Counter(t.kind for t in scene.things)
     for kind, n in counts.items():
+        if n >= len(NUMBERS):
+            continue  # more than can be counted here
         many = KINDS[kind].plural
         answer = f"There is one {kind}." if n == 1 else f"There are {NUMBERS[n]} {many}."
         yield Question("count", f"How many {many} are there?", answer, str(n))
@@ -138,8 +140,9 @@ def _odd(scene):
         kind = scene.things[odd.thing].kind
         yield Question("odd", asked[0], f"{capital(what)} is odd, because {odd.why}.", kind)
         yield Question("odd", asked[1], f"Yes, {what} is unusual, because {odd.why}.", kind)
+        where = f" {PLACES[scene.place]}" if scene.place else ""
         yield Question("odd", "What is unusual about this picture, and why?",
-                       f"It is unusual that there is {what} {PLACES[scene.place]}, because {odd.why}.", kind)  # fmt: skip
+                       f"It is unusual that there is {what}{where}, because {odd.why}.", kind)  # fmt: skip
 
 
 def _uses(scene):

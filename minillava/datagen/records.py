@@ -66,6 +66,10 @@ def caption_record(scene: Scene, seed: int = 0) -> dict:
     return make_record(f"{scene.id}-caption", f"{scene.id}.png", [pair], rng)
 
 
+def _is_text(value) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def check_record(record: dict) -> None:
     """Raise RecordError, naming the record, unless it is of the authors' format (facts: C)."""
     name = record.get("id") if isinstance(record, dict) else None
@@ -74,9 +78,9 @@ def check_record(record: dict) -> None:
         raise RecordError(f"record {name!r}: needs a string `id` and `conversations` of human and gpt turns in pairs")
     for n, turn in enumerate(turns):
         expected = ("human", "gpt")[n % 2]
-        if not isinstance(turn, dict) or turn.get("from") != expected or not str(turn.get("value") or "").strip():
+        if not isinstance(turn, dict) or turn.get("from") != expected or not _is_text(turn.get("value")):
             raise RecordError(f"record {name}: turn {n} must be a {expected} turn with text")
-    images = [str(t["value"]).count(IMAGE_TOKEN) for t in turns]
+    images = [t["value"].count(IMAGE_TOKEN) for t in turns]
     expected = 1 if "image" in record else 0
     if sum(images) != expected or images[0] != expected:
         raise RecordError(f"record {name}: {sum(images)} {IMAGE_TOKEN} tokens, expected {expected}, in the first turn")

@@ -44,4 +44,4 @@ def exact_match(items: list[tuple[str, Question]], answers: list[str]) -> dict[s
 def shuffled(names: list[str]) -> list[str]:
     """For each picture another one: the list turned by half its length, past any picture that stays in place."""
     turn = len(names) // 2
-    return [next(n for n in names[i + turn :] + names if n != name) for i, name in enumerate(names)]
+    return [next(n for n in (names * 2)[i + turn : i + turn + len(names)] if n != name) for i, name in enumerate(names)]

@@ -46,10 +46,21 @@ def save_atomic(state: dict, path: Path) -> None:
     """Write a state beside `path`, flush it to the disk, then rename: a reader sees the old file or the new one."""
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as f:
-        torch.save(state, f)
+        try:
+            torch.save(state, f)
+        except RuntimeError as error:  # torch hides why it could not write, such as a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         f.flush()
         os.fsync(f.fileno())
     os.replace(beside, path)
+
+
+def seconds_of(folder: Path) -> float:
+    """How long the training in this folder has taken so far, over interruptions."""
+    path = folder / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["seconds"] if path.exists() else 0.0
 
 
 def _resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -> int:
@@ -110,7 +121,7 @@ def fit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    step = _resume(folder, model, optimizer, recipe)
+    step, before, start = _resume(folder, model, optimizer, recipe), seconds_of(folder), time.monotonic()
 
     def save():
         weights = {name: p.detach() for name, p in trainable(model).items()}
@@ -119,10 +130,11 @@ def fit(
             "optimizer": optimizer.state_dict(),
             "step": step,
             "recipe": json.dumps(recipe, sort_keys=True),
+            "seconds": before + time.monotonic() - start,
         }
         save_atomic(state, folder / "checkpoint.pt")
 
-    saved = time.monotonic()
+    saved, whole = start, True  # whole: the weights are those after `step` whole steps
     with open(folder / "metrics.jsonl", "a") as metrics:
         try:
             while step < steps:
@@ -135,15 +147,18 @@ def fit(
                     )
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip)
+                whole = False
                 optimizer.step(factor)
                 metrics.write(json.dumps({"step": step, "loss": round(value, 5), "lr_factor": round(factor, 5)}) + "\n")
                 step += 1
+                whole = True
                 progress(step, steps, value)
                 if time.monotonic() - saved > SAVE_SECONDS:
                     metrics.flush()
                     save()
                     saved = time.monotonic()
-        finally:  # also on Ctrl-C; after an error the state is that of the last whole step
+        finally:  # also on Ctrl-C; one that falls within a step's update leaves the checkpoint before
             metrics.flush()
-            save()
+            if whole:
+                save()
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
