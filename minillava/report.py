@@ -84,9 +84,7 @@ def claims(run: Run) -> list[dict]:
     for claim in paper.CLAIMS:
         tests = [difference(run, *test) for test in TESTS.get(claim.id, ())]
         verdicts = {t["verdict"] for t in tests}
-        verdict = next(
-            (v for v in ("does not hold", "cannot be told", "holds") if v in verdicts), "not run at this scale"
-        )
+        verdict = next((v for v in ("does not hold", "cannot be told", "holds") if v in verdicts), "cannot be told")
         out.append(
             {
                 "id": claim.id,
@@ -95,6 +93,7 @@ def claims(run: Run) -> list[dict]:
                 "paper": claim.figures,
                 "ours": tests,
                 "verdict": verdict,
+                "why": "95 % interval over questions, all seeds" if tests else "this run does not make that comparison",
             }
         )
     return out
@@ -164,7 +163,7 @@ def markdown(report: dict) -> str:
             f"{t['better']} - {t['worse']} ({t['column']}): {t['ours']:+.1f} [{t['interval'][0]}, {t['interval'][1]}]"
             for t in c["ours"]
         )
-        lines.append(f"| {c['statement']} ({c['source']}) | {theirs} | {ours or '-'} | **{c['verdict']}** |")
+        lines.append(f"| {c['statement']} ({c['source']}) | {theirs} | {ours or c['why']} | **{c['verdict']}** |")
     lines += ["", "![loss](figures/loss.png)", "", "## What took how long", "", "| step | seconds |", "|---|---|"]
     return "\n".join([*lines, *(f"| {k} | {v:.0f} |" for k, v in report["seconds"].items()), ""])
 
@@ -200,7 +199,7 @@ def show(report: dict, folder: Path) -> str:
         lines.append(f"{name:34s}" + "".join(f"{v:>11.1f}" for v in report[key].values()))
     lines += [
         "",
-        *(f"{c['verdict']:>22s}   {c['statement']}" for c in report["claims"]),
+        *(f"{c['verdict'] if c['ours'] else '(not compared here)':>22s}   {c['statement']}" for c in report["claims"]),
         "",
         f"The whole report: {folder / 'report.md'}",
     ]

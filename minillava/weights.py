@@ -32,7 +32,7 @@ from minillava.training import brain, eye
 from minillava.training.loop import machine, seconds_of
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
-EYE_STEPS, BRAIN_STEPS = 6000, 2000
+EYE_STEPS, BRAIN_STEPS = 6000, 1800
 PRECISION = torch.float16  # stored; loaded as float32
 PICTURES = 24_000
 PER_PICTURE = {"conversation": 1.0, "detail": 0.15, "complex": 0.6}  # records of each type, per picture

@@ -4,7 +4,7 @@ Notable: it has never seen a picture. A scene comes to it as words - captions, n
 and it is asked what the teacher asks (`datagen/teacher.py`). What helps training only, and is not Llama's recipe: Muon,
 keys that start equal to queries ("mimetic"), and a long RoPE base, which the config states (LOG.md).
 
-    python -m minillava.training.brain runs/brain --steps 4000
+    python -m minillava.training.brain runs/brain --steps 1800
 """
 
 import argparse
@@ -168,7 +168,7 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

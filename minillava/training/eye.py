@@ -4,7 +4,7 @@ Notable: the vision tower is the project's own (`model/vision.py`), the text tow
 used after. Half of every batch are twins (`compose.twin`): scenes that differ in one colour or in left and right, so
 that the class token cannot get by without looking where and at what.
 
-    python -m minillava.training.eye runs/eye --steps 9000
+    python -m minillava.training.eye runs/eye --steps 6000
 """
 
 import argparse
@@ -115,7 +115,7 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Cl
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

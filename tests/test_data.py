@@ -1,0 +1,295 @@
+"""From records and files to batches: Table 2's sequence, labels that are the answers, plans, pictures, the tokenizer."""
+
+import io
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from minillava.data import IGNORE, IMAGE, images
+from minillava.data.images import ImageError, crop, open_picture, pixels
+from minillava.data.samples import encode, plan, prompt
+from minillava.data.template import CHAT, PLAIN, TEMPLATES
+from minillava.data.tokenizer import load_tokenizer, train_tokenizer
+from minillava.datagen.records import RecordError, caption_record, instruct
+from minillava.datagen.teacher import TYPES
+from minillava.scenes.compose import scenes
+
+
+@pytest.fixture(scope="module")
+def tokenizer(weights):
+    return load_tokenizer(weights / "brain")
+
+
+def record(*values, image="a.png"):
+    turns = [{"from": ("human", "gpt")[n % 2], "value": value} for n, value in enumerate(values)]
+    return {"id": "r7", "conversations": turns} | ({"image": image} if image else {})
+
+
+def pairs_of(some):
+    values = [turn["value"] for turn in some["conversations"]]
+    return list(zip(values[::2], values[1::2], strict=True))
+
+
+def decoded(ids, tokenizer):
+    """The text of a sequence, `<image>` where a picture goes, without the begin-of-sequence."""
+    parts, ids = [[]], ids.tolist()
+    assert ids[0] == tokenizer.bos_token_id
+    for i in ids[1:]:
+        parts.append([]) if i == IMAGE else parts[-1].append(i)
+    return "<image>".join(tokenizer.decode(part) for part in parts)
+
+
+# Table 2
+
+
+def test_the_template_is_table_2s_order_and_only_answers_and_their_stop_are_green():
+    segments = CHAT.segments([("Q1", "A1"), ("Q2", "A2")])
+    expected = f"{CHAT.system}###\nHuman: Q1###\nAssistant: A1###\nHuman: Q2###\nAssistant: A2###\n"
+    assert "".join(text for text, _ in segments) == expected
+    assert [text for text, green in segments if green] == ["A1", "###", "A2", "###"]
+
+
+def test_a_sequence_reads_as_its_record_and_what_carries_loss_reads_as_answers_and_stops(tokenizer):
+    some = [instruct(s, kind) for s in scenes("train", 60) for kind in TYPES] + [caption_record(s) for s in scenes("train", 60)]  # fmt: skip
+    for one in some:
+        sample, pairs = encode(one, CHAT, tokenizer), pairs_of(one)
+        assert sample.id == one["id"] and sample.image == one["image"] and len(sample.ids) == len(sample.labels)
+        assert decoded(sample.ids, tokenizer) == "".join(text for text, _ in CHAT.segments(pairs))
+        green = sample.labels != IGNORE
+        assert torch.equal(sample.labels[green], sample.ids[green]) and int((sample.ids == IMAGE).sum()) == 1
+        assert tokenizer.decode(sample.labels[green]) == "".join(answer + "###" for _, answer in pairs)
+        assert not green[sample.ids == IMAGE].any() and not green[0]
+
+
+def test_each_turns_answer_and_stop_are_one_run_of_labels(tokenizer):
+    sample = encode(record("<image>\nHi?", "One.", "And?", "Two words.", "So?", "Three."), CHAT, tokenizer)
+    runs, before = [], False
+    for i, label in zip(sample.ids.tolist(), sample.labels.tolist(), strict=True):
+        if label != IGNORE:
+            runs[-1].append(i) if before else runs.append([i])
+        before = label != IGNORE
+    assert [tokenizer.decode(run) for run in runs] == ["One.###", "Two words.###", "Three.###"]
+
+
+def test_the_plain_template_is_image_caption_stop_without_the_question(tokenizer):
+    sample = encode(record("Describe this.\n<image>", "A red car."), PLAIN, tokenizer)
+    assert decoded(sample.ids, tokenizer) == "<image>A red car.\n"
+    assert sample.labels[:2].tolist() == [IGNORE, IGNORE] and (sample.labels[2:] == sample.ids[2:]).all()
+    assert TEMPLATES == {"chat": CHAT, "plain": PLAIN}
+
+
+def test_a_record_without_a_picture_has_no_image_token(tokenizer):
+    sample = encode(record("Hi?", "Hello.", image=None), CHAT, tokenizer)
+    assert sample.image is None and IMAGE not in sample.ids
+
+
+@pytest.mark.parametrize("template", [CHAT, PLAIN], ids=["chat", "plain"])
+def test_a_prompt_is_the_sequence_up_to_the_answer(tokenizer, template):
+    whole = encode(record("<image>\nWhat?", "A car."), template, tokenizer)
+    asked = prompt("<image>\nWhat?", template, tokenizer)
+    assert torch.equal(whole.ids[: len(asked)], asked) and (whole.labels[: len(asked)] == IGNORE).all()
+    assert whole.labels[len(asked)] != IGNORE
+
+
+def test_a_later_prompt_goes_on_from_the_turns_before(tokenizer):
+    whole = encode(record("<image>\nWhat?", "A car.", "Where?", "Here."), CHAT, tokenizer)
+    asked = prompt("Where?", CHAT, tokenizer, [("<image>\nWhat?", "A car.")])
+    assert torch.equal(whole.ids[: len(asked)], asked) and whole.labels[len(asked)] != IGNORE
+
+
+def test_a_record_that_breaks_the_format_or_would_carry_no_loss_is_named(tokenizer):
+    with pytest.raises(RecordError, match="record r7: 0 <image> tokens"):
+        encode(record("What?", "A car."), CHAT, tokenizer)
+
+    class Silent(type(CHAT)):
+        def segments(self, pairs):
+            return [(text, False) for text, _ in super().segments(pairs)]
+
+    with pytest.raises(RecordError, match="record r7: no token carries loss under the template 'silent'"):
+        encode(record("<image>\nWhat?", "A car."), Silent("silent", ""), tokenizer)
+
+
+# the plan
+
+
+@pytest.mark.parametrize("count, size", [(64, 8), (67, 8), (8, 8), (400, 16), (5, 1)])
+def test_every_sample_is_taken_at_most_once_an_epoch_and_all_but_the_last_odd_ones(count, size):
+    lengths, per = [random.Random(i).randrange(5, 90) for i in range(count)], count // size
+    batches = plan(lengths, size, 3 * per, seed=1)
+    assert all(len(b) == size for b in batches)
+    for epoch in range(3):
+        taken = Counter(i for b in batches[epoch * per : (epoch + 1) * per] for i in b)
+        assert set(taken.values()) == {1} and len(taken) == per * size
+    if count % size == 0:
+        assert sorted(i for b in batches[:per] for i in b) == list(range(count))
+
+
+def test_a_plan_is_the_same_from_its_seed_and_a_shorter_one_is_its_beginning():
+    lengths = list(range(100))
+    whole = plan(lengths, 8, 20, seed=3)
+    assert plan(lengths, 8, 20, seed=3) == whole and plan(lengths, 8, 10, seed=3) == whole[:10]
+    assert plan(lengths, 8, 20, seed=4) != whole and whole[:12] != whole[12:]
+
+
+def test_batches_are_of_similar_lengths_but_not_in_the_order_of_length():
+    lengths = [random.Random(i).randrange(10, 200) for i in range(512)]
+    batches = plan(lengths, 16, 32, seed=0)
+    padding = sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches)
+    assert padding < 0.15 * sum(lengths)  # at random it is about 0.7
+    longest = [max(lengths[i] for i in b) for b in batches[:16]]
+    assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
+
+
+def test_too_few_samples_for_a_batch_are_an_error():
+    with pytest.raises(ValueError, match="7 samples cannot fill a batch of 8"):
+        plan([1] * 7, 8, 1, 0)
+
+
+# pictures
+
+
+@pytest.fixture
+def scene_png(tmp_path):
+    from minillava.scenes.draw import draw
+
+    draw(scenes("train", 1)[0], 96).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("orientation, corner", [(1, (0, 0)), (3, (1, 1)), (6, (1, 0)), (8, (0, 1))])
+def test_a_picture_is_turned_upright_by_its_exif(tmp_path, orientation, corner):
+    image = Image.new("RGB", (80, 40), "white")
+    image.paste("red", (0, 0, 20, 20))  # the upper left corner as stored
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    opened = open_picture(tmp_path / "a.jpg")
+    assert opened.size == ((80, 40) if orientation in (1, 3) else (40, 80))
+    x, y = (c * (side - 1) for c, side in zip(corner, opened.size, strict=True))
+    assert opened.getpixel((x, y))[1] < 100 < opened.getpixel((x, y))[0]
+
+
+def test_transparency_is_white_in_rgba_grey_and_palette(tmp_path):
+    rgba = Image.new("RGBA", (8, 8), (255, 0, 0, 255))
+    rgba.paste((0, 0, 0, 0), (0, 0, 4, 8))
+    rgba.save(tmp_path / "rgba.png")
+    Image.merge("LA", (rgba.getchannel("R"), rgba.getchannel("A"))).save(tmp_path / "la.png")
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.paste(0, (0, 0, 4, 8))
+    palette.save(tmp_path / "p.png", transparency=0)
+    palette.save(tmp_path / "p.gif", transparency=0)
+    for name in ("rgba.png", "la.png", "p.png", "p.gif"):
+        opened = open_picture(tmp_path / name)
+        assert opened.mode == "RGB" and opened.getpixel((0, 0)) == (255, 255, 255), name
+        assert opened.getpixel((7, 7))[0] == 255, name
+
+
+def test_of_a_moving_picture_the_first_frame_is_taken(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert open_picture(tmp_path / "a.gif").getpixel((4, 4)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr"])
+def test_other_modes_become_rgb(tmp_path, mode, scene_png):
+    Image.open(scene_png).convert(mode).save(tmp_path / "a.tiff")
+    assert open_picture(tmp_path / "a.tiff").mode == "RGB"
+
+
+def test_sixteen_bit_grey_is_scaled_not_cut_off(tmp_path):
+    Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+    assert [open_picture(tmp_path / "a.png").getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
+
+
+def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, scene_png, monkeypatch):
+    (tmp_path / "cut.png").write_bytes(scene_png.read_bytes()[:900])
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").touch()
+    for name, why in (
+        ("cut.png", "not a picture that can be read"),
+        ("text.png", "not a picture that can be read"),
+        ("empty.png", "not a picture that can be read"),
+        ("none.png", "no such file"),
+        ("", "a folder, not a picture"),
+    ):
+        with pytest.raises(ImageError, match=why) as error:
+            open_picture(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+    monkeypatch.setattr(images, "MOST_PIXELS", 96 * 96 - 1)
+    with pytest.raises(ImageError, match="a.png: 96 x 96 pixels is more than 9,215; make it smaller first"):
+        open_picture(scene_png)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_a_damaged_file_opens_or_is_an_image_error_never_another(tmp_path, kind, scene_png):
+    whole, rng = io.BytesIO(), random.Random(kind)
+    Image.open(scene_png).convert("RGB").save(whole, kind)
+    for n in range(120):
+        data = bytearray(whole.getvalue())
+        if n % 2:
+            data = data[: rng.randrange(len(data))]
+        else:
+            for _ in range(rng.choice((1, 5, 30))):
+                data[rng.randrange(min(len(data), rng.choice((60, len(data)))))] = rng.randrange(256)
+        (tmp_path / "damaged").write_bytes(data)
+        try:
+            assert open_picture(tmp_path / "damaged").mode == "RGB"
+        except ImageError as error:
+            assert "damaged" in str(error)
+
+
+def test_the_centre_is_cropped_and_pixels_are_normalised_as_clips_processor_does():
+    from transformers import CLIPImageProcessor
+
+    picture = Image.effect_noise((160, 100), 80).convert("RGB")
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": 50}, crop_size={"height": 50, "width": 50}, image_mean=mean, image_std=std
+    )
+    theirs = processor(picture, return_tensors="pt").pixel_values
+    ours = pixels([picture], 50, mean, std)
+    assert ours.shape == theirs.shape == (1, 3, 50, 50)
+    assert (ours - theirs).abs().mean() < 0.02  # they round after resizing
+    assert np.array_equal(np.asarray(crop(picture.resize((50, 50)), 50)), np.asarray(picture.resize((50, 50))))
+    batch = pixels([picture, picture.rotate(90)], 50, mean, std)
+    assert torch.equal(batch[:1], ours)
+
+
+def test_a_real_photo_becomes_pixels(real):
+    photo = open_picture(real("extreme_ironing.jpg"))
+    views = pixels([photo], 96, (0.5,) * 3, (0.5,) * 3)
+    assert views.shape == (1, 3, 96, 96) and views.dtype == torch.float32
+    assert views.min() >= -1 and views.max() <= 1 and views.std() > 0.2
+    black, white = pixels([Image.new("RGB", (9, 9), c) for c in ("black", "white")], 9, (0.5,) * 3, (0.5,) * 3)
+    assert (black == -1).all() and (white == 1).all()
+
+
+# the tokenizer
+
+
+@given(st.text())
+@example(" a  car ,\n\n it 's 漢🦙é\x00 </s><pad> ### <image>")
+def test_any_text_comes_back_as_it_was(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_special_tokens_come_first_and_the_words_of_the_picture_book_are_mostly_one_token(tokenizer):
+    assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
+    words = " ".join(pair for s in scenes("dev", 50) for pair in (t["value"] for t in instruct(s, "detail")["conversations"])).split()  # fmt: skip
+    assert len(tokenizer.encode(" ".join(words), add_special_tokens=False)) < 1.4 * len(words)
+
+
+def test_a_tokenizer_saved_and_loaded_is_the_same_and_a_folder_without_one_is_named(tmp_path):
+    made = train_tokenizer(["a red car", "a red cat"] * 50, 280)
+    made.save_pretrained(tmp_path / "t")
+    assert load_tokenizer(tmp_path / "t").encode("a red cab é") == made.encode("a red cab é") and len(made) <= 280
+    with pytest.raises(FileNotFoundError, match="none: no tokenizer files here"):
+        load_tokenizer(tmp_path / "none")

@@ -1,0 +1,348 @@
+"""Training: the schedule, what moves in which stage, and that a run stopped anywhere goes on bit for bit."""
+
+import ast
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from PIL import Image
+from torch import nn
+
+import minillava
+from minillava.data import IGNORE
+from minillava.data.images import pixels
+from minillava.data.samples import encode
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.records import caption_record, instruct
+from minillava.model import LanguageConfig, LanguageModel
+from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
+from minillava.training import brain, loop
+from minillava.training.loop import TrainingError, fit, save_atomic
+from minillava.training.optim import adam, cosine, muon
+from minillava.training.stages import Features, assemble, normalisation, train_stage
+
+# the schedule
+
+
+def test_the_rate_rises_over_3_percent_then_falls_a_cosine_to_0():
+    assert [cosine(t, 100) for t in range(3)] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert cosine(3, 100) == 1.0 and cosine(3 + 97 // 2, 100) == pytest.approx(0.5, abs=0.01)
+    assert 0 < cosine(99, 100) < 0.001
+    factors = [cosine(t, 1000) for t in range(1000)]
+    assert factors.index(max(factors)) in (29, 30) and factors[30:] == sorted(factors[30:], reverse=True)
+    assert [cosine(0, steps) for steps in (1, 2, 10)] == [1, 1, 1]  # a run of one step learns
+
+
+def test_the_schedule_scales_every_optimizers_own_rate():
+    model = LanguageModel(LanguageConfig(61, 24, 40, num_layers=1, num_heads=4))
+    optimizer = muon([model], lr=0.5, lr_adam=0.25)
+    optimizer.step(0.5)
+    assert [[g["lr"] for g in part.param_groups] for part in optimizer.parts] == [[0.25], [0.125]]
+    optimizer.step(1.0)
+    assert [[g["lr"] for g in part.param_groups] for part in optimizer.parts] == [[0.5], [0.25]]
+
+
+def test_every_trainable_parameter_has_exactly_one_optimizer_and_muon_only_matrices_in_blocks():
+    model = LanguageModel(LanguageConfig(61, 24, 40, num_layers=2, num_heads=4))
+    model.norm.weight.requires_grad_(False)
+    inner, outer = ([p for g in part.param_groups for p in g["params"]] for part in muon([model], 1, 1).parts)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert sorted(names[id(p)] for p in inner + outer) == sorted(n for n in names.values() if n != "norm.weight")
+    assert {names[id(p)].split(".")[0] for p in inner} == {"layers"} and {p.ndim for p in inner} == {2}
+    assert len(inner) == 2 * 7 and len(adam([model], 1).parts[0].param_groups[0]["params"]) == len(inner + outer)
+
+
+# stopped and gone on
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return toy.train(folder), (folder / "metrics.jsonl").read_text()
+
+
+def leaves(tree):
+    """All tensors and numbers of nested dicts and lists, in order."""
+    if isinstance(tree, (dict, list, tuple)):
+        return [leaf for part in (tree.values() if isinstance(tree, dict) else tree) for leaf in leaves(part)]
+    return [tree]
+
+
+def same(one, two):
+    """Losses, weights and optimizer states, bit for bit."""
+    one, two = leaves(one), leaves(two)
+    assert len(one) == len(two) > 50
+    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("stops", [(1,), (5,), (11,), (3, 4, 9)])
+def test_a_run_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted, stops):
+    for stop in stops:
+
+        def interrupt(step, steps, loss, stop=stop):
+            if step == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            toy.train(tmp_path, interrupt)
+        assert torch.load(tmp_path / "checkpoint.pt")["step"] == stop
+    same(toy.train(tmp_path), uninterrupted[0])
+    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted[1]
+
+
+def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, uninterrupted, monkeypatch):
+    """Ctrl-C after Muon stepped and before Adam did: the weights belong to no step and must not be saved as one."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 1e9)
+
+    def torn(optimizer):
+        step = optimizer.parts[1].step
+
+        def interrupted():
+            if next(iter(optimizer.parts[1].state.values()), {}).get("step", 0) == 6:
+                raise KeyboardInterrupt
+            step()
+
+        optimizer.parts[1].step = interrupted
+        return optimizer
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path, wrap=torn)
+    same(toy.train(tmp_path), uninterrupted[0])
+
+
+def test_a_run_killed_half_way_and_resumed_equals_an_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted):
+    process = subprocess.Popen([sys.executable, toy.__file__, str(tmp_path)])
+    while not (tmp_path / "checkpoint.pt").exists() or torch.load(tmp_path / "checkpoint.pt")["step"] < 4:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 4 <= torch.load(tmp_path / "checkpoint.pt")["step"] < toy.STEPS
+    same(toy.train(tmp_path), uninterrupted[0])
+    assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted[1]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
+    toy.train(tmp_path)
+    same(toy.train(tmp_path, lambda *a: pytest.fail("trained again")), uninterrupted[0])
+
+
+def test_another_recipe_in_the_folder_is_refused(tmp_path):
+    toy.train(tmp_path, steps=2)
+    for other in (dict(seed=1, steps=2), dict(steps=3)):
+        with pytest.raises(TrainingError, match="holds a half-finished run of another recipe; remove the folder"):
+            toy.train(tmp_path, **other)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_a_number_stops_the_run_with_its_step_and_keeps_the_weights_before(tmp_path, value):
+    with pytest.raises(TrainingError, match=f"the loss of step 7 is {value}; lower the learning rate"):
+        toy.train(tmp_path, change=lambda t, loss: loss * value if t == 7 else loss)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    assert state["step"] == 7 and all(w.isfinite().all() for w in state["weights"].values())
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 7
+
+
+def test_a_full_disk_says_so_and_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    save_atomic({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt")
+
+    class Full:
+        """A file on a disk that takes small writes, but no large one."""
+
+        def __init__(self, path, mode):
+            self.file = open(path, mode)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            if len(data) > 100_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.file.write(data)
+
+    monkeypatch.setattr(loop, "open", Full, raising=False)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_atomic({"weights": torch.zeros(1_000_000)}, tmp_path / "checkpoint.pt")
+    assert torch.equal(torch.load(tmp_path / "checkpoint.pt")["weights"], torch.zeros(3))
+
+
+def test_gradients_are_clipped_before_they_move_anything(tmp_path):
+    model = nn.Linear(1, 1, bias=False)
+    norms, optimizer = [], adam([model], 0.1)
+    step = optimizer.step
+    optimizer.step = lambda factor: (norms.append(model.weight.grad.norm().item()), step(factor))
+    fit(model, optimizer, lambda t: 1000 * model(torch.ones(1, 1)).sum(), 2, tmp_path, {})
+    assert norms == pytest.approx([1, 1], rel=1e-4)
+
+
+# the two stages, on real records and pictures
+
+
+@pytest.fixture(scope="module")
+def school(weights, tmp_path_factory):
+    """A tiny LLaVA's parts, 24 pictures on disk, their features."""
+    folder, some = tmp_path_factory.mktemp("school"), scenes("train", 24)
+    for scene in some:
+        draw(scene, 96).save(folder / f"{scene.id}.png")
+    model, tokenizer = assemble(weights / "eye", weights / "brain", 0), load_tokenizer(weights / "brain")
+    names = [f"{s.id}.png" for s in some]
+    features = Features.of(model, folder, names, *normalisation(weights / "eye"), lambda *a: None)
+    return weights, tokenizer, features, folder, some
+
+
+@pytest.mark.parametrize("stage, moving, muon_lr", [(1, {"projector"}, 0.0), (2, {"projector", "language_model"}, 0.0), (2, {"projector", "language_model"}, 1e-3)])  # fmt: skip
+def test_a_stage_moves_what_it_should_and_nothing_else_by_a_bit(school, tmp_path, stage, moving, muon_lr):
+    weights, tokenizer, features, _, some = school
+    model = assemble(weights / "eye", weights / "brain", 0)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    made = [caption_record(s) if stage == 1 else instruct(s, "conversation") for s in some]
+    samples = [encode(r, CHAT, tokenizer) for r in made]
+    losses = train_stage(model, stage, samples, features, tmp_path, batch_size=4, steps=6, lr=1e-2, lr_muon=muon_lr)
+    assert len(losses) == 6 and (stage == 1 or losses[-1] < losses[0])
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name]) != (name.split(".")[0] in moving), name
+    stored = torch.load(tmp_path / "checkpoint.pt")["weights"]
+    assert {name.split(".")[0] for name in stored} == moving
+
+
+def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit(school, tmp_path):
+    weights, tokenizer, features, _, some = school
+    samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some]
+
+    def run(folder, progress=lambda *a: None):
+        model = assemble(weights / "eye", weights / "brain", 0)
+        settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3)
+        return train_stage(model, 2, samples, features, folder, progress=progress, **settings), model.state_dict()
+
+    def interrupt(step, *_):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", interrupt)
+    resumed = run(tmp_path / "parts")
+    assert resumed[0] == whole[0] and all(torch.equal(resumed[1][k], whole[1][k]) for k in whole[1])
+    with pytest.raises(TrainingError, match="another recipe"):
+        train_stage(assemble(weights / "eye", weights / "brain", 0), 2, samples, features, tmp_path / "whole", batch_size=4, steps=5, lr=2e-2)  # fmt: skip
+
+
+def test_a_samples_own_picture_is_what_it_learns_from(school, tmp_path):
+    """With the pictures' features exchanged the loss is another: the features of the right name reach the model."""
+    weights, tokenizer, features, _, some = school
+    samples = [encode(caption_record(s), CHAT, tokenizer) for s in some[:2]]
+    names = [s.image for s in samples]
+    exchanged = Features(dict(zip(names, [features.table[n] for n in reversed(names)], strict=True)), features.values)
+    settings = dict(batch_size=2, steps=1, lr=1e-3)
+    one, two = (
+        train_stage(assemble(weights / "eye", weights / "brain", 0), 1, samples, f, tmp_path / str(n), **settings)
+        for n, f in enumerate((features, exchanged))
+    )
+    assert one != two
+
+
+def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_saving(school, tmp_path):
+    weights, _, features, folder, some = school
+    model = assemble(weights / "eye", weights / "brain", 0)
+    for scene in some[:5]:
+        view = pixels([Image.open(folder / f"{scene.id}.png")], 96, *normalisation(weights / "eye"))
+        live, kept = model.features(view)[0], features[f"{scene.id}.png"]
+        assert kept.dtype == torch.float32 and kept.shape == live.shape
+        torch.testing.assert_close(kept, live, rtol=0.03, atol=0.03)  # bfloat16 has 8 bits
+        other = features[f"{some[-1].id}.png"]
+        assert (kept - live).abs().mean() < 0.2 * (other - live).abs().mean()
+    features.save(tmp_path / "f.safetensors")
+    loaded = Features.load(tmp_path / "f.safetensors")
+    assert loaded.table == features.table and torch.equal(loaded.values, features.values)
+
+
+# the stand-ins
+
+
+def test_the_brains_records_tell_the_scene_in_words_and_never_show_a_picture():
+    import random
+
+    for n, scene in enumerate(scenes("train", 200)):
+        record = brain.text_record(scene, random.Random(n))
+        assert "image" not in record and "<image>" not in json.dumps(record)
+        told = record["conversations"][0]["value"]
+        assert any(t.kind in told or str(t.colour) in told for t in scene.things)
+
+
+def test_padding_carries_no_loss(school):
+    _, tokenizer, _, _, some = school
+    samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some[:3]]
+    ids, labels = brain.pad(samples)
+    for row, sample in enumerate(samples):
+        assert torch.equal(ids[row, : len(sample.ids)], sample.ids)
+        assert torch.equal(labels[row, : len(sample.ids)], sample.labels)
+        assert (labels[row, len(sample.ids) :] == IGNORE).all()
+
+
+def test_batches_made_ahead_are_the_batches_from_any_step():
+    ahead = loop.Ahead(lambda t: torch.tensor([t, t * t]), 9)
+    assert [ahead(t).tolist() for t in range(4, 9)] == [[t, t * t] for t in range(4, 9)]
+
+
+# the house
+
+ROOMS = [
+    {"paper", "scales"},
+    {"scenes"},
+    {"datagen"},
+    {"data"},
+    {"model"},
+    {"training"},
+    {"judging"},
+    {"miniature", "report", "weights", "figures", "widgets", "samples", "chat"},
+    {"cli"},
+    {"__main__"},
+]
+
+
+def imports():
+    """{module: the minillava modules it imports}, read from the source without running it."""
+    root, found = Path(minillava.__file__).parent, {}
+    for path in root.rglob("*.py"):
+        names = [*path.relative_to(root).with_suffix("").parts]
+        module = ".".join(names[:-1] if names[-1] == "__init__" else names)
+        found[module] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                full = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: a relative import"
+                full = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            else:
+                continue
+            found[module] |= {n.removeprefix("minillava.") for n in full if n.startswith("minillava.")}
+    return {module: {n for n in names if n in found} - {module} for module, names in found.items()}
+
+
+def test_imports_go_one_way_through_the_rooms_and_in_no_circle():
+    rank, graph = {room: n for n, rooms in enumerate(ROOMS) for room in rooms}, imports()
+    assert len(graph) > 30 and graph["cli"]
+    for module, used in graph.items():
+        if module:
+            for other in used:
+                rooms = module.split(".")[0], other.split(".")[0]
+                assert rank[rooms[1]] <= rank[rooms[0]], f"{module} imports {other}"
+    # a room's own __init__ offers what its modules make
+    assert list(TopologicalSorter({m: used for m, used in graph.items() if m != "model"}).static_order())
