@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from minillava.data.images import open_picture, pixels
+from minillava.data.images import as_rgb, open_picture, pixels
 from minillava.data.samples import prompt
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
@@ -42,10 +42,8 @@ class Chat:
 
     def look(self, picture: str | Path | Image.Image) -> Image.Image:
         """Show it a picture (a file or an image); returns what was opened."""
-        image = picture if isinstance(picture, Image.Image) else open_picture(picture)
-        self.features = self.model.features(
-            pixels([image.convert("RGB")], self.model.config.vision.image_size, *self.normal)
-        )[0]
+        image = as_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
+        self.features = self.model.features(pixels([image], self.model.config.vision.image_size, *self.normal))[0]
         self.turns = []
         return image
 

@@ -29,15 +29,20 @@ def open_picture(path: str | Path) -> Image.Image:
                     f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first"
                 )
             image.seek(0)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                rgba = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-            if upright.mode.startswith("I;16"):  # Pillow would cut off what is over 255, not scale it
-                upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
-            return upright.convert("RGB")
+            return as_rgb(image)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An open image as RGB: EXIF orientation applied, transparency on white, 16-bit grey scaled."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    if upright.mode.startswith("I;16"):  # Pillow would cut off what is over 255, not scale it
+        upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def crop(picture: Image.Image, size: int) -> Image.Image:

@@ -1,0 +1,326 @@
+"""The judge prefers the better answer, scores are what section 5.1 says, and the benchmark's questions have one answer."""
+
+import json
+import random
+from collections import Counter, defaultdict
+from dataclasses import replace
+from statistics import mean
+
+import pytest
+import torch
+
+from minillava.data.samples import prompt
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.questions import EXACT, Question, balanced, group, questions, right
+from minillava.datagen.teacher import context, read_context
+from minillava.judging.answers import answer, exact_match, shuffled
+from minillava.judging.bench import (
+    CATEGORIES,
+    BenchError,
+    build,
+    exact,
+    judge_answers,
+    pairs_of,
+    read_bench,
+    read_jsonl,
+    write_bench,
+    write_jsonl,
+)
+from minillava.judging.judge import RULE, bootstrap, marks, relative_score, review
+from minillava.model import generate, load_llava
+from minillava.scenes.compose import scenes
+from minillava.scenes.reading import mentions
+from minillava.scenes.world import COLOURS, KINDS, SIDES
+
+# the relative score
+
+
+def test_the_relative_score_is_a_ratio_of_means_not_a_mean_of_ratios():
+    assert relative_score([(10, 5), (2, 2)]) == pytest.approx(100 * 7 / 12)
+    assert relative_score([(8, 8)] * 3) == 100
+    with pytest.raises(ValueError, match="no reviews"):
+        relative_score([])
+
+
+def test_the_interval_contains_the_score_and_shrinks_with_the_number_of_questions():
+    rng = random.Random(0)
+    pairs = [(rng.uniform(7, 10), rng.uniform(1, 10)) for _ in range(900)]
+    widths = []
+    for n in (30, 900):
+        low, high = bootstrap(pairs[:n])
+        assert low < relative_score(pairs[:n]) < high
+        widths.append(high - low)
+    assert 4 < widths[0] / widths[1] < 7  # the square root of 30 is 5.5
+    assert bootstrap(pairs[:30]) == bootstrap(pairs[:30]) and bootstrap([(8, 4)] * 9) == (50, 50)
+
+
+# exact match
+
+
+def test_exact_match_is_the_mean_over_kinds_in_per_cent():
+    colour, side = Question("colour", "?", "", "red"), Question("side", "?", "", "left")
+    items = [("a", colour)] * 4 + [("b", side)]
+    said = ["It is red.", "Red", "It is blue.", "red or blue", "on the left"]
+    assert exact_match(items, said) == {"colour": 50.0, "side": 100.0, "all": 75.0}
+    with pytest.raises(ValueError):
+        exact_match(items, said[:4])
+
+
+def test_every_question_of_500_scenes_is_answered_rightly_by_its_own_answer_and_by_no_other():
+    rng, asked = random.Random(0), defaultdict(list)
+    for scene in scenes("bench", 400) + scenes("wild", 100):
+        for question in questions(scene):
+            assert right(question, question.answer), (scene.id, question)
+            asked[question.text].append(question)
+    wrong = 0
+    for same in asked.values():
+        for one, two in zip(rng.sample(same, min(9, len(same))), rng.sample(same, min(9, len(same))), strict=True):
+            assert right(one, two.answer) == (one.key == two.key), (one, two)
+            wrong += one.key != two.key
+    assert wrong > 150
+
+
+@pytest.mark.parametrize(
+    "kind, text, key, answer, correct",
+    [
+        ("existence", "Is there a car?", "yes", "Yes.", True),
+        ("existence", "Is there a car?", "yes", "No, but yes.", False),
+        ("existence", "Is there a car?", "no", "There is no car.", False),  # asked for yes or no
+        ("existence", "Is there a car?", "no", "", False),
+        ("colour", "What colour is the car?", "red", "red", True),
+        ("colour", "What colour is the car?", "red", "red and blue", False),
+        ("colour", "What colour is the car?", "red", "a car", False),
+        ("count", "How many cars are there?", "2", "There are 2.", True),
+        ("count", "How many cars are there?", "2", "There are two cars and a bus.", True),
+        ("count", "How many cars are there?", "2", "three", False),
+        ("count", "How many cars are there?", "0", "There are no cars.", True),
+        ("place", "Where is this?", "beach", "At the seaside.", True),
+        ("place", "Where is this?", "beach", "On a beach or in a park.", False),
+        ("side", "Where in the picture is the car?", "left", "on the left", True),
+        ("side", "Where in the picture is the car?", "left", "left, middle or right", False),
+        ("relation", "What is on the car?", "cat", "A cat is on the car.", True),
+        ("relation", "What is on the car?", "cat", "The car.", False),
+        ("relation", "What is on the car?", "cat", "Nothing.", False),
+        ("odd", "What is odd in this picture?", "nothing", "Nothing is odd.", True),
+        ("odd", "What is odd in this picture?", "nothing", "A cow is odd.", False),
+        ("odd", "What is odd in this picture?", "cow", "A cow is odd.", True),
+        ("odd", "What is odd in this picture?", "cow", "A sheep beside a cow is odd.", False),
+        ("odd", "What is odd in this picture?", "cow", "Nothing is odd, also not the cow.", False),
+    ],
+)
+def test_an_answer_is_right_or_wrong_by_the_fact_not_by_the_wording(kind, text, key, answer, correct):
+    assert right(Question(kind, text, "", key), answer) is correct
+
+
+def test_balanced_questions_are_balanced_and_each_from_another_scene():
+    chosen = exact("dev", 500, 40)
+    assert Counter(q.kind for _, q in chosen) == dict.fromkeys(EXACT, 40)
+    for kind in EXACT:
+        of_kind = [(s.id, q) for s, q in chosen if q.kind == kind]
+        assert len({s for s, _ in of_kind}) == 40
+        counts = Counter(group(q) for _, q in of_kind)
+        assert max(counts.values()) - min(counts.values()) <= (1 if kind != "count" else 40), (kind, counts)
+        assert max(counts.values()) <= 0.51 * 40, (
+            kind,
+            counts,
+        )  # who always says the same is right at most half the time
+    assert exact("dev", 500, 40) == chosen
+    with pytest.raises(ValueError, match="questions found; give more scenes than 5"):
+        balanced(scenes("dev", 5), 40)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("count", [2, 3, 8, 9, 50])
+def test_shuffled_pictures_never_stay_in_place_and_each_is_used_as_often(count, repeats):
+    names = [f"{n}.png" for n in range(count) for _ in range(repeats)]
+    turned = shuffled(names)
+    assert all(a != b for a, b in zip(names, turned, strict=True))
+    if repeats == 1 or count % 2 == 0:
+        assert sorted(turned) == sorted(names)
+
+
+def test_shuffled_pictures_move_also_where_some_come_often():
+    rng = random.Random(0)
+    for _ in range(50):
+        names = [rng.choice("abcdef") for _ in range(20)]
+        turned = shuffled(names)
+        assert all(a != b for a, b in zip(names, turned, strict=True)) and len(set(turned)) > 2
+
+
+# answers of a model
+
+
+def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights, monkeypatch):
+    model, tokenizer = load_llava(weights / "llava")[0].eval(), load_tokenizer(weights / "llava")
+    generator = torch.Generator().manual_seed(0)
+    asked = [
+        (text, torch.randn(16, 32, generator=generator))
+        for text in (
+            "What is odd in this picture?",
+            "Hi?",
+            "How many red cars are there on the left?",
+            "Where?",
+            "Why?",
+        )
+    ]
+    monkeypatch.setattr("minillava.judging.answers.BATCH", 2)
+    together = answer(model, tokenizer, CHAT, asked, max_new_tokens=6)
+    stop = [tokenizer.encode("###", add_special_tokens=False)]
+    for (text, features), said in zip(asked, together, strict=True):
+        ids = prompt(f"<image>\n{text}", CHAT, tokenizer)
+        assert said == tokenizer.decode(generate(model, [ids], [[features]], 6, stop)[0]).strip()
+    assert len(set(together)) > 1
+
+
+# the judge
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return build("coco", 120)
+
+
+def recolour(item, rng):
+    said = [c for c in COLOURS if c in item.reference.split("because")[0]]
+    if not said or item.reference.startswith("No, there is no"):  # there may be no car of the other colour either
+        return None
+    return item.reference.replace(rng.choice(said), rng.choice([c for c in COLOURS if c not in item.reference]))
+
+
+def add(item, rng):
+    there = {t.kind for t in read_context(item.context).things}
+    kind = rng.choice([k for k in KINDS if k not in there])
+    return f"{item.reference} There is a {rng.choice(list(COLOURS))} {kind} on the {rng.choice(SIDES)}."
+
+
+def drop(item, rng):
+    """A description without one of its objects."""
+    if item.category != "detail":
+        return None
+    parts = item.reference.split(". ")
+    kinds = sorted({m.kind for part in parts for m in mentions(part.lower().split("because")[0])})
+    gone = rng.choice(kinds)
+    kept = [p for p in parts if gone not in {m.kind for m in mentions(p.lower().split("because")[0])}]
+    return ". ".join(kept) if len(kept) > 1 else None
+
+
+CORRUPTIONS = {
+    "wrong colour": recolour,
+    "added object": add,
+    "dropped object": drop,
+    "off-topic": lambda item, rng: rng.choice(["I like music.", "Paris is in France.", "It will be fine tomorrow."]),
+    "empty": lambda item, rng: rng.choice(["", "   ", "\n"]),
+    "copied question": lambda item, rng: item.text,
+}
+
+
+def test_the_reference_scores_higher_than_the_same_answer_corrupted_on_purpose(bench):
+    rng, higher, gaps = random.Random(0), defaultdict(list), defaultdict(list)
+    for item in bench:
+        reference = marks(item.context, item.text, item.reference).score
+        for name, corrupt in CORRUPTIONS.items():
+            text = corrupt(item, rng)
+            if text is not None and text != item.reference:
+                score = marks(item.context, item.text, text).score
+                higher[name].append(reference > score)
+                gaps[name].append(reference - score)
+    every = [hit for hits in higher.values() for hit in hits]
+    for name, hits in [*higher.items(), ("overall", every)]:
+        gap = f", {mean(gaps[name]):.1f} points apart" if name in gaps else ""
+        print(f"{name:16s} {len(hits):5d} answers, reference higher in {mean(hits):.1%}{gap}")
+    assert higher.keys() == CORRUPTIONS.keys() and all(len(hits) >= 60 for hits in higher.values())
+    assert len(every) >= 300 and mean(every) >= 0.95
+    assert all(mean(hits) >= 0.9 for hits in higher.values())
+
+
+def test_the_teachers_own_answers_score_at_least_9_and_those_about_another_scene_under_4(bench):
+    own = [marks(i.context, i.text, i.reference).score for i in bench]
+    other = [marks(i.context, i.text, bench[(n + 180) % 360].reference).score for n, i in enumerate(bench)]
+    for category in CATEGORIES:
+        of = [n for n, i in enumerate(bench) if i.category == category]
+        assert mean(own[n] for n in of) >= 9 and mean(other[n] for n in of) < 4, category
+
+
+def test_a_richer_true_description_scores_higher_and_no_mark_leaves_1_to_10(bench):
+    for item in [i for i in bench if i.category == "detail"][:40]:
+        first = item.reference.split(". ")[1] + "."
+        assert marks(item.context, item.text, first).score < marks(item.context, item.text, item.reference).score
+    for item in bench[:60]:
+        for text in (item.reference, "yes", "no " * 50, item.reference * 3, "red blue green"):
+            m = marks(item.context, item.text, text)
+            assert all(1 <= v <= 10 for v in (m.helpfulness, m.relevance, m.accuracy, m.detail, m.score)), text
+
+
+def test_a_review_begins_with_two_numbers_and_says_why(bench):
+    for item in bench[:90]:
+        lines = review(item.context, item.text, [item.reference, "It is a purple bus on the left."]).split("\n")
+        first = [float(v) for v in lines[0].split(" ")]
+        assert len(first) == 2 and all(1 <= v <= 10 for v in first)
+        assert [line.split(":")[0] for line in lines[1:]] == ["Assistant 1", "Assistant 2"]
+        assert all("accuracy" in line for line in lines[1:])
+    said = review(
+        "a red car on the left, in a park", "What colour is the car?", ["The car is red.", "The car is blue."]
+    )
+    assert "wrong (expected red)" in said and "not so: exists car blue" in said
+    swapped = review(bench[0].context, bench[0].text, ["No.", bench[0].reference]).split("\n")[0].split()
+    assert float(swapped[1]) > float(swapped[0])  # no preference for the first
+
+
+def test_the_judge_reads_the_authors_contexts(real):
+    for line in real("llava_bench_coco/caps_boxes_coco2014_val_80.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        text = context(row["captions"], [(i["category"], i["bbox"]) for i in row["instances"]])
+        first = review(text, "What is in this picture?", row["captions"][:2]).partition("\n")[0]
+        assert len([float(v) for v in first.split()]) == 2
+
+
+# the benchmark's files
+
+
+@pytest.mark.parametrize("name", ["coco", "wild"])
+def test_a_benchmark_is_the_same_each_time_and_its_files_are_read_as_written(name, tmp_path):
+    items = build(name, 8)
+    write_bench(items, tmp_path)
+    assert read_bench(tmp_path) == items == build(name, 8)
+    assert [i.category for i in items] == list(CATEGORIES) * 8 and len({i.question_id for i in items}) == 24
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["context.jsonl", "questions.jsonl", "reference.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "file, change, message",
+    [
+        ("context", lambda rows: rows[:-1], "context.jsonl does not hold the questions"),
+        ("reference", lambda rows: rows + [{**rows[0], "question_id": 99}], "reference.jsonl does not hold the questions"),
+        ("questions", lambda rows: rows[1:], "context.jsonl does not hold the questions"),
+        ("questions", lambda rows: rows + rows[:1], "questions.jsonl: a question_id stands twice"),
+        ("reference", lambda rows: rows[:-1] + rows[:1], "reference.jsonl: a question_id stands twice"),
+    ],
+)  # fmt: skip
+def test_files_that_do_not_fit_together_are_named(tmp_path, file, change, message):
+    write_bench(build("coco", 2), tmp_path)
+    write_jsonl(change(read_jsonl(tmp_path / f"{file}.jsonl")), tmp_path / f"{file}.jsonl")
+    with pytest.raises(BenchError, match=message):
+        read_bench(tmp_path)
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"question_id": 1}\n{"question_id": 2\n')
+    with pytest.raises(BenchError, match="a.jsonl, line 2: not JSON"):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
+def test_reviews_are_the_authors_rows_and_a_missing_answer_is_named(bench):
+    items = bench[:6]
+    rows = judge_answers(items, {i.question_id: i.reference for i in items}, "m")
+    authors = {"id", "question_id", "answer1_id", "answer2_id", "category", "content", "tuple"}
+    assert all(row.keys() == authors | {"judge"} and row["judge"] == RULE for row in rows)
+    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(pairs_of(rows)) == 100
+    assert [len(pairs_of(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
+    with pytest.raises(BenchError, match=r"m: no answer to question 4 \(2 missing in all\)"):
+        judge_answers(items, {i.question_id: "" for i in items[:4]}, "m")
+
+
+def test_an_empty_context_is_an_error_not_a_score(bench):
+    with pytest.raises(ValueError, match="no captions"):
+        judge_answers([replace(bench[0], context="")], {bench[0].question_id: "A car."}, "m")

@@ -1,0 +1,272 @@
+"""The whole paper in one run, very small: what it leaves, that it does nothing twice, and goes on after being killed."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import small_run
+from filelock import FileLock
+from small_run import SMALL
+
+from minillava import cli, miniature, paper, scales
+from minillava.judging.bench import read_jsonl
+from minillava.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, Run, RunError, records_of, slug
+from minillava.report import difference
+
+VERDICTS = {"holds", "does not hold", "cannot be told"}
+
+
+def start(folder, weights, seeds=1):
+    command = [sys.executable, small_run.__file__, str(folder), str(weights), str(seeds)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process):
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def contents(folder, *patterns):
+    return {str(p.relative_to(folder)): p.read_bytes() for pattern in patterns for p in sorted(folder.glob(pattern))}
+
+
+def answers(folder):
+    return contents(folder, "seed-*/*/answers-*.jsonl", "seed-*/*/exact*.json*", "seed-*/*/reviews-*.jsonl")
+
+
+def trained(folder):
+    return contents(folder, "seed-*/*/metrics.jsonl", "seed-*/stage1/projector.safetensors", "seed-*/*/model/*")
+
+
+@pytest.fixture(scope="module")
+def finished(weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "paper"
+    finish(start(folder, weights))
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+# what a run leaves
+
+
+def test_the_report_has_every_figure_beside_its_control_and_the_papers(finished):
+    report = json.loads((finished / "report.json").read_text())
+    assert report["scale"] == "test" and report["seeds"] == [0] and report["recipe"]["scale"] == SMALL.recipe()
+    assert {"cores", "torch", "precision"} <= report["machine"].keys()
+    steps = {k: v for k, v in report["seconds"].items() if k != "all"}
+    assert list(steps) == ["data", "features", "stage1-0", "stage2-0", "judge"]
+    assert report["seconds"]["all"] == pytest.approx(sum(steps.values())) and report["seconds"]["all"] > 0
+    kinds = ["existence", "colour", "count", "place", "side", "relation", "odd", "all"]
+    assert [list(report[k]) for k in ("vqa", "vqa_blank", "vqa_shuffled", "vqa_spread")] == [kinds] * 4
+    assert list(report["vqa_rows"]) == list(ROWS) and report["vqa_rows"][FULL] == report["vqa"]
+    four, five = report["tables"]
+    assert [r["row"] for r in four["rows"]] == [*miniature.MIXTURES, UNTUNED, SHUFFLED_ROW, CAPTIONER]
+    assert [r["row"] for r in five["rows"]] == [FULL, CAPTIONER, UNTUNED] and five["bench"] == "wild"
+    for row in four["rows"] + five["rows"]:
+        assert list(row) == ["row", "Conv", "Detail", "Complex", "All"]
+        for cell in list(row.values())[1:]:
+            assert cell.keys() == {"ours", "spread", "interval", "paper"} and cell["spread"] is None
+            assert cell["interval"][0] <= cell["ours"] <= cell["interval"][1] and cell["ours"] > 0
+    theirs = {r["row"]: r["All"]["paper"] for r in four["rows"]}
+    assert theirs[FULL] == paper.TABLE_4.value(FULL, "All") and theirs[SHUFFLED_ROW] is theirs[CAPTIONER] is None
+
+
+def test_every_claim_of_the_paper_has_its_figures_ours_and_a_verdict(finished):
+    report = json.loads((finished / "report.json").read_text())
+    assert [c["id"] for c in report["claims"]] == [c.id for c in paper.CLAIMS]
+    for claim, theirs in zip(report["claims"], paper.CLAIMS, strict=True):
+        assert claim["paper"] == theirs.figures and claim["verdict"] in VERDICTS
+        verdicts = {t["verdict"] for t in claim["ours"]}
+        assert claim["verdict"] != "holds" or verdicts == {"holds"}
+        assert claim["ours"] or claim["verdict"] == "cannot be told"
+
+
+def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim(finished):
+    for row in ROWS:
+        for bench in ("coco", "wild"):
+            asked = read_jsonl(finished / "bench" / bench / "questions.jsonl")
+            rows = read_jsonl(finished / "seed-0" / slug(row) / f"answers-{bench}.jsonl")
+            assert [r["question_id"] for r in rows] == [q["question_id"] for q in asked]
+            assert rows[0].keys() == {"question_id", "prompt", "text", "answer_id", "model_id", "metadata"}
+    names = {p.name for p in (finished / "seed-0" / slug(FULL)).iterdir()}
+    assert {"answers-coco-shuffled.jsonl", "exact-blank.json", "exact-shuffled.json", "model", "done"} <= names
+    said = (finished / "report.md").read_text()
+    assert all(c.statement in said for c in paper.CLAIMS) and "nan" not in said
+    assert not list(finished.rglob("*.part"))
+
+
+def test_rows_are_trained_on_their_share_of_the_records(finished):
+    counts = {row: len(records_of(finished, row, SMALL)) for row in ROWS}
+    assert counts == {
+        "Full data": 64,
+        "Detail + Complex": 40,
+        "Conv + 5% Detail + 10% Complex": 24 + 1 + 2,
+        "Conversation": 24,
+        UNTUNED: 0,
+        CAPTIONER: 32,
+    }
+    assert not (finished / "seed-0" / slug(UNTUNED) / "checkpoint.pt").exists()
+    for row in (*miniature.MIXTURES, CAPTIONER):
+        assert len(read_jsonl(finished / "seed-0" / slug(row) / "metrics.jsonl")) == counts[row] // 4
+        assert answers(finished)[f"seed-0/{slug(row)}/answers-coco.jsonl"]
+
+
+@pytest.mark.parametrize("shift, verdict", [(3.0, "holds"), (-3.0, "does not hold"), (0.0, "cannot be told")])
+def test_a_verdict_follows_from_the_interval_of_the_difference(copied, weights, shift, verdict):
+    """Reviews made by hand: the better row's scores are the worse one's, shifted, with some noise."""
+    for row, add in ((FULL, shift), ("Conversation", 0.0)):
+        path = copied / "seed-0" / slug(row) / "reviews-coco.jsonl"
+        rows = [dict(category="conv", tuple=[8.0, 5 + add + 0.3 * ((n * 7 + len(row)) % 5 - 2)]) for n in range(60)]
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    run = Run(copied, SMALL, 1, weights)
+    found = difference(run, "coco", "All", FULL, "Conversation")
+    assert found["verdict"] == verdict and found["interval"][0] <= found["ours"] <= found["interval"][1]
+
+
+# done once, and gone on with
+
+
+def test_a_second_call_does_nothing_again_and_reports_the_same(copied, weights):
+    before = {p: p.stat().st_mtime_ns for p in copied.rglob("*") if p.is_file() and p.name != ".lock"}
+    report = (copied / "report.json").read_bytes()
+    assert finish(start(copied, weights)).count(": done before") == 5
+    assert (copied / "report.json").read_bytes() == report
+    touched = {p.name for p, t in before.items() if p.stat().st_mtime_ns != t}
+    assert touched <= {"report.json", "report.md"}
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_answers_and_leaves_no_process(
+    finished, weights, tmp_path
+):
+    base = tmp_path / "paper" / "seed-0"
+    moments = {
+        "in stage 1": lambda: (base / "stage1" / "checkpoint.pt").exists(),
+        "in stage 2": lambda: any(p.read_bytes().count(b"\n") > 2 for p in base.glob("*-*/metrics.jsonl")),
+        "when one worker has nothing left to do": lambda: len(list(base.glob("*/done"))) >= len(ROWS) - 1,
+    }
+    for moment, reached in moments.items():
+        process = start(tmp_path / "paper", weights)
+        while not reached():
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.005)
+        process.kill()
+        process.communicate(timeout=20)  # the pipe closes when the last worker has gone
+        assert process.returncode < 0, f"not killed {moment}"
+    said = finish(start(tmp_path / "paper", weights))
+    assert said.count(": done before") == 3
+    assert answers(tmp_path / "paper") == answers(finished) and trained(tmp_path / "paper") == trained(finished)
+    stripped = [{**json.loads((f / "report.json").read_text()), "seconds": 0} for f in (tmp_path / "paper", finished)]
+    assert stripped[0] == stripped[1]
+
+
+def test_another_seed_can_be_added_to_a_finished_run(copied, weights):
+    before = answers(copied)
+    said = finish(start(copied, weights, seeds=2))
+    assert said.count(": done before") == 4
+    after = answers(copied)
+    assert {k: v for k, v in after.items() if k.startswith("seed-0")} == before
+    assert {k.replace("seed-1", "seed-0") for k in after} == before.keys() and len(after) == 2 * len(before)
+    report = json.loads((copied / "report.json").read_text())
+    assert report["seeds"] == [0, 1] and "stage2-1" in report["seconds"]
+    cells = [row[c] for table in report["tables"] for row in table["rows"] for c in ("Conv", "All")]
+    assert all(cell["spread"] is not None for cell in cells) and report["vqa_spread"]["all"] is not None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise on Windows")
+def test_ctrl_c_stops_run_and_workers_soon_and_quietly(weights, tmp_path):
+    import signal
+
+    process, base = start(tmp_path / "paper", weights), tmp_path / "paper" / "seed-0"
+    while not any(p.read_bytes().count(b"\n") > 2 for p in base.glob("*-*/metrics.jsonl")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the run and to its workers
+    said, _ = process.communicate(timeout=60)
+    assert said.count("Traceback") == 1 and "KeyboardInterrupt" in said  # the script's own: the command catches it
+    assert len(list(base.glob("*/done"))) < len(ROWS)
+
+
+# what cannot be run
+
+
+def test_another_recipe_in_the_folder_is_refused_and_nothing_is_changed(copied, weights):
+    before = contents(copied, "*.json", "seed-0/*/*.jsonl")
+    for scale in (replace(SMALL, stage2_lr=1e-2), scales.SMOKE):
+        with pytest.raises(RunError, match=r"holds a run of another recipe; remove it \(rm -r .*\) or name another"):
+            miniature.run_paper(copied, scale, 1, weights)
+    assert contents(copied, "*.json", "seed-0/*/*.jsonl") == before
+
+
+def test_other_weights_are_another_recipe(copied, weights, tmp_path):
+    other = shutil.copytree(weights, tmp_path / "weights")
+    data = bytearray((other / "brain" / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (other / "brain" / "model.safetensors").write_bytes(data)
+    with pytest.raises(RunError, match="another recipe"):
+        Run(copied, SMALL, 1, other)
+
+
+def test_a_file_a_folder_at_work_and_missing_weights_are_named(weights, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file is a file; name a folder with --out"):
+        Run(tmp_path / "file", SMALL, 1, weights)
+    (tmp_path / "busy").mkdir()
+    with FileLock(tmp_path / "busy" / ".lock"):
+        with pytest.raises(RunError, match="busy: another run is at work in this folder"):
+            Run(tmp_path / "busy", SMALL, 1, weights)
+    shutil.copytree(weights / "eye", tmp_path / "half" / "eye")
+    with pytest.raises(RunError, match="brain: no weights here; `make weights` trains them"):
+        Run(tmp_path / "new", SMALL, 1, tmp_path / "half")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_is_free_again_after_a_run_also_one_that_failed(copied, weights, monkeypatch):
+    held = miniature.run_paper(copied, SMALL, 1, weights)  # still referred to, as in a notebook's cell
+    monkeypatch.setattr(miniature, "run_judge", lambda run: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    next(copied.glob("seed-0/*/reviews-coco.jsonl")).unlink()
+    with pytest.raises(OSError, match="full") as error:
+        miniature.run_paper(copied, SMALL, 1, weights)
+    monkeypatch.undo()
+    again = miniature.run_paper(copied, SMALL, 1, weights)
+    assert error and again.state["recipe"] == held.state["recipe"]
+
+
+def test_a_row_that_fails_is_the_error_of_the_run(copied, weights):
+    row = copied / "seed-0" / slug("Conversation")
+    (row / "done").unlink()
+    shutil.copy(copied / "seed-0" / slug(FULL) / "checkpoint.pt", row)  # of another recipe
+    state = json.loads((copied / "state.json").read_text())
+    del state["seconds"]["stage2-0"]
+    (copied / "state.json").write_text(json.dumps(state))
+    process = start(copied, weights)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and f"{slug('Conversation')}: holds a half-finished run of another recipe" in said
+
+
+# the command
+
+
+def test_the_command_prints_the_tables_draws_figures_and_lets_the_new_model_speak(copied, weights, monkeypatch, capsys):
+    monkeypatch.setitem(scales.SCALES, "test", SMALL)
+    run_paper = miniature.run_paper
+    monkeypatch.setattr(miniature, "run_paper", lambda *a: run_paper(*a, weights))
+    assert cli.main(["paper", "--scale", "test", "--out", str(copied)]) == 0
+    said = capsys.readouterr().out
+    assert all(text in said for text in ("Table 4 in miniature", "picture shuffled", "Assistant:", FULL, SHUFFLED_ROW))
+    figures = {p.name for p in (copied / "figures").iterdir()}
+    assert figures == {"table-4.png", "table-5.png", "questions.png", "loss.png", "gallery.png", "unseen.png"}
+    for name in figures - {"gallery.png", "unseen.png"}:
+        assert f"figures/{name}" in (copied / "report.md").read_text()
