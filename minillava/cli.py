@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from minillava import miniature, scales
 from minillava.chat import Chat, ChatError, blocks
 from minillava.data.images import ImageError
+from minillava.datagen.questions import questions
 from minillava.datagen.records import RecordError
 from minillava.figures import answered, report_figures
 from minillava.judging.bench import BenchError
@@ -37,6 +38,7 @@ USER_ERRORS = (
     SafetensorError,
     OSError,
 )
+UNSEEN = 100_001  # a scene like the benchmark's that no benchmark uses
 QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 
 
@@ -50,16 +52,13 @@ def paper(options) -> None:
     report = write_report(run)
     report_figures(report, run.folder)
     print(show(report, run.folder))
-    unseen = compose("bench", 100_000)
+    unseen = compose("bench", UNSEEN)
     picture = run.folder / "unseen.png"
     draw(unseen, 256).save(picture)
     chat = Chat(run.folder / "seed-0" / miniature.slug(miniature.FULL) / "model")
     chat.look(picture)
-    things = "the " + unseen.things[0].kind
-    pairs = [
-        (q, chat.ask(q))
-        for q in (*QUESTIONS, f"What colour is {things}?" if things != "the person" else "What is the person doing?")
-    ]
+    asked = [*QUESTIONS, *(q.text for q in questions(unseen) if q.kind in ("colour", "side"))][:4]
+    pairs = [(text, chat.ask(text)) for text in asked]
     answered(draw(unseen, 256), pairs).savefig(run.folder / "figures" / "unseen.png")
     print(f"\nA picture it has not seen ({picture}), and what the model you just trained says of it:\n")
     if sys.stdout.isatty():

@@ -18,8 +18,7 @@ from minillava.scenes.draw import draw
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#9A9A9A", "#2B2B33"
 STYLE = {
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK, "axes.titleweight": "bold",
-    "axes.titlelocation": "left", "axes.titlesize": 11, "figure.facecolor": "white", "savefig.dpi": 130, "axes.axisbelow": True,
+    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": INK,     "figure.facecolor": "white", "savefig.dpi": 130, "axes.axisbelow": True,
 }  # fmt: skip
 
 
@@ -28,6 +27,11 @@ def canvas(width: float, height: float, columns: int = 1, rows: int = 1):
     with plt.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         return figure, figure.subplots(rows, columns)
+
+
+def headline(axis, text: str) -> None:
+    """A title that says the conclusion."""
+    axis.set_title(text, loc="left", fontweight="bold", fontsize=11)
 
 
 def gallery(columns: int = 8) -> Figure:
@@ -75,7 +79,7 @@ def table_bars(table: dict, title: str) -> Figure:
     axis.set_xlabel(
         "relative score, % of the text-only teacher's\nline: 95 % interval · grey mark: the paper · orange: our controls"
     )
-    axis.set_title(title)
+    headline(axis, title)
     return figure
 
 
@@ -98,7 +102,7 @@ def question_bars(report: dict) -> Figure:
     axis.set_ylabel("% right")
     axis.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     gain = report["vqa"]["all"] - report["vqa_shuffled"]["all"]
-    axis.set_title(f"Looking is worth {gain:+.0f} points over another scene's picture")
+    headline(axis, f"Looking is worth {gain:+.0f} points over another scene's picture")
     return figure
 
 
@@ -112,7 +116,7 @@ def loss_curves(curves: dict[str, list[float]], title: str) -> Figure:
     axis.set_xlabel("step")
     axis.set_ylabel("loss, nats a token")
     axis.legend(frameon=False, fontsize=8)
-    axis.set_title(title)
+    headline(axis, title)
     return figure
 
 

@@ -34,7 +34,7 @@ from minillava.training.stages import Features, assemble, normalisation, save_tr
 
 EYE_STEPS, BRAIN_STEPS = 6000, 1800
 PRECISION = torch.float16  # stored; loaded as float32
-PICTURES = 36_000
+PICTURES = 24_000
 PER_PICTURE = {"conversation": 1.0, "detail": 0.15, "complex": 0.6}  # records of each type, per picture
 STAGE_1, STAGE_2 = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 1e-3, "lr_muon": 1e-3}
 
