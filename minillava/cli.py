@@ -21,13 +21,14 @@ from minillava.figures import answered, report_figures
 from minillava.judging.bench import BenchError
 from minillava.model import CheckpointError, SpliceError
 from minillava.report import show, write_report
+from minillava.run import RunError
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 from minillava.training.loop import TrainingError
 
 USER_ERRORS = (
     scales.ScaleError,
-    miniature.RunError,
+    RunError,
     ImageError,
     RecordError,
     BenchError,
@@ -46,7 +47,7 @@ def paper(options) -> None:
     """The whole paper in miniature, and at its end a picture that the new model has not seen."""
     scale = scales.get(options.scale)
     if options.seeds < 1:
-        raise miniature.RunError(f"--seeds {options.seeds}: at least 1 is needed")
+        raise RunError(f"--seeds {options.seeds}: at least 1 is needed")
     print(f"Visual Instruction Tuning in miniature, scale {scale.name}, in {options.out}")
     run = miniature.run_paper(options.out, scale, options.seeds)
     report = write_report(run)

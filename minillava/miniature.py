@@ -7,14 +7,10 @@ stood, in the middle of a training too. Rows are trained two at a time, each on 
     minillava paper                 # what `make demo` runs
 """
 
-import hashlib
 import json
 import os
 import signal
-import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
@@ -22,10 +18,8 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
@@ -35,9 +29,11 @@ from minillava.datagen.records import caption_record, instruct, read_records, wr
 from minillava.datagen.teacher import TYPES
 from minillava.judging.answers import answer, exact_match, shuffled
 from minillava.judging.bench import build, exact, judge_answers, read_bench, read_jsonl, write_bench, write_jsonl
+from minillava.run import Run
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
+from minillava.training.loop import bar, follow
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
 # Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
@@ -54,72 +50,8 @@ BLANK = "blank.png"
 STOP = []  # in a worker: the event that asks it to stop
 
 
-class RunError(RuntimeError):
-    """A run that cannot start or go on; the message says what to do."""
-
-
 def slug(row: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in row.lower()).split())
-
-
-class Run:
-    """One run of the paper in one folder: its recipe, its lock, which steps are done and how long each took."""
-
-    def __init__(self, folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS):
-        self.folder, self.scale, self.weights = Path(folder), scale, Path(weights)
-        self.seeds = list(range(seeds))
-        if self.folder.exists() and not self.folder.is_dir():
-            raise RunError(f"{self.folder} is a file; name a folder with --out")
-        for part in ("eye", "brain"):
-            if not (self.weights / part / "model.safetensors").is_file():
-                raise RunError(
-                    f"{self.weights / part}: no weights here; `make weights` trains them, or check out the whole repository"
-                )
-        digests = [
-            hashlib.sha256((self.weights / p / "model.safetensors").read_bytes()).hexdigest()[:16]
-            for p in ("eye", "brain")
-        ]
-        self.recipe = {"scale": scale.recipe(), "weights": digests}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(self.folder / ".lock")
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(
-                f"{self.folder}: another run is at work in this folder; wait for it or name another with --out"
-            ) from None
-        self.state = {"recipe": self.recipe, "seconds": {}}
-        if (self.folder / "state.json").exists():
-            self.state = json.loads((self.folder / "state.json").read_text())
-            if self.state["recipe"] != self.recipe:
-                self.lock.release()
-                raise RunError(
-                    f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or name another with --out"
-                )
-
-    def do(self, name: str, what: str, work: Callable[[], None]) -> None:
-        """Do a step once, and note how long it took (over interruptions)."""
-        if name in self.state["seconds"]:
-            print(f"· {what}: done before")
-            return
-        print(f"· {what}", flush=True)
-        part, start = self.folder / f".{name}.seconds", time.monotonic()
-        before = float(part.read_text()) if part.exists() else 0.0
-        try:
-            work()
-        except BaseException:
-            part.write_text(str(before + time.monotonic() - start))
-            raise
-        part.unlink(missing_ok=True)
-        self.state["seconds"][name] = round(before + time.monotonic() - start, 1)
-        beside = self.folder / "state.part"
-        beside.write_text(json.dumps(self.state, indent=1))
-        beside.replace(self.folder / "state.json")
-
-
-def bar(total: int, unit: str) -> tqdm:
-    """A progress bar with the time left; a line now and then where the output is not a terminal."""
-    return tqdm(total=total, unit=unit, desc=" ", leave=False, mininterval=0.3 if sys.stderr.isatty() else 20)
 
 
 def make_data(run: Run) -> None:
@@ -177,11 +109,6 @@ def run_stage1(run: Run, seed: int) -> None:
     samples = [encode(r, CHAT, tokenizer) for r in read_records(run.folder / "records" / "caption.json")]
     steps = len(samples) // scale.stage1_batch
     with bar(steps, "step") as progress:
-
-        def show(step, _, loss):
-            progress.update(step - progress.n)
-            progress.set_postfix(loss=f"{loss:.2f}")
-
         train_stage(
             model,
             1,
@@ -192,7 +119,7 @@ def run_stage1(run: Run, seed: int) -> None:
             steps=steps,
             lr=scale.stage1_lr,
             seed=seed,
-            progress=show,
+            progress=follow(progress),
         )
     save_file(model.projector.state_dict(), folder / "projector.safetensors")
 

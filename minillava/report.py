@@ -13,7 +13,8 @@ from pathlib import Path
 from minillava import paper
 from minillava.judging.bench import CATEGORIES, pairs_of, read_jsonl
 from minillava.judging.judge import RULE, bootstrap, relative_score
-from minillava.miniature import CAPTIONER, FULL, MIXTURES, SHUFFLED_ROW, UNTUNED, Run, slug
+from minillava.miniature import CAPTIONER, FULL, MIXTURES, SHUFFLED_ROW, UNTUNED, slug
+from minillava.run import Run
 from minillava.training.loop import machine
 
 COLUMNS = dict(zip(("Conv", "Detail", "Complex", "All"), (*CATEGORIES, None)))

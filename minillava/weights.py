@@ -29,7 +29,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import brain, eye
-from minillava.training.loop import machine, seconds_of
+from minillava.training.loop import bar, follow, machine, seconds_of
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
 EYE_STEPS, BRAIN_STEPS = 6000, 1800
@@ -102,14 +102,16 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     for stage, records, settings in stages:
         samples = [encode(r, CHAT, tokenizer) for r in records]
         steps[stage] = len(samples) // settings["batch_size"]
-        with tqdm(total=steps[stage], desc=f"stage {stage}", unit="step") as bar:
-
-            def show(step, total, loss, bar=bar):
-                bar.update(step - bar.n)
-                bar.set_postfix(loss=f"{loss:.3f}")
-
+        with bar(steps[stage], "step", f"stage {stage}") as progress:
             train_stage(
-                model, stage, samples, features, work / f"stage{stage}", steps=steps[stage], progress=show, **settings
+                model,
+                stage,
+                samples,
+                features,
+                work / f"stage{stage}",
+                steps=steps[stage],
+                progress=follow(progress),
+                **settings,
             )
     model.eval()
     items = [(f"{s.id}.png", q) for s, q in balanced(dev, 80)]

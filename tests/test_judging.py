@@ -120,7 +120,7 @@ def test_balanced_questions_are_balanced_and_each_from_another_scene():
         of_kind = [(s.id, q) for s, q in chosen if q.kind == kind]
         assert len({s for s, _ in of_kind}) == 40
         counts = Counter(group(q) for _, q in of_kind)
-        assert max(counts.values()) - min(counts.values()) <= (1 if kind != "count" else 40), (kind, counts)
+        assert max(counts.values()) - min(counts.values()) <= 1, (kind, counts)
         assert max(counts.values()) <= 0.51 * 40, (
             kind,
             counts,

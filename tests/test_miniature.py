@@ -16,8 +16,9 @@ from small_run import SMALL
 
 from minillava import cli, miniature, paper, scales
 from minillava.judging.bench import read_jsonl
-from minillava.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, Run, RunError, records_of, slug
+from minillava.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of, slug
 from minillava.report import difference
+from minillava.run import Run, RunError
 
 VERDICTS = {"holds", "does not hold", "cannot be told"}
 

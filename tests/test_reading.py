@@ -156,6 +156,12 @@ def test_a_text_holds_or_not_of_a_street_as_expected(text, truth):
     assert all(holds(c, NORMAL) for c in claims(text)) == truth
 
 
+@pytest.mark.parametrize("text, truth", [("Two kites.", False), ("Three kites.", True), ("A kite.", True), ("Four kites.", False)])  # fmt: skip
+def test_a_number_is_meant_exactly(text, truth):
+    kites = Scene("kites", "park", tuple(Thing("kite", "red", side, air=True) for side in ("left", "middle", "right")))
+    assert all(holds(c, kites) for c in claims(text)) == truth
+
+
 def test_an_unknown_claim_is_an_error():
     with pytest.raises(KeyError, match="above"):
         holds(("above", "car", None, "dog", None), SCENE)

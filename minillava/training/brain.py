@@ -4,15 +4,14 @@ Notable: it has never seen a picture. A scene comes to it as words - captions, n
 and it is asked what the teacher asks (`datagen/teacher.py`). What helps training only, and is not Llama's recipe: Muon,
 keys that start equal to queries ("mimetic"), and a long RoPE base, which the config states (LOG.md).
 
-    python -m minillava.training.brain runs/brain --steps 1800
+    python -m minillava.weights --only brain
 """
 
-import argparse
 import random
+from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from minillava.data import IGNORE
 from minillava.data.samples import Sample, encode
@@ -25,7 +24,7 @@ from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.scenes.captions import SIDE, captions, heads, noun, phrase
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
-from minillava.training.loop import Ahead, compute_dtype, fit
+from minillava.training.loop import Ahead, bar, compute_dtype, fit, follow
 from minillava.training.optim import muon
 
 BATCH = 32
@@ -114,6 +113,11 @@ def pad(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, labels
 
 
+def batch(step: int, steps: int, seed: int, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids and labels (B, T) of one step."""
+    return pad([encode(record, CHAT, tokenizer) for record in lesson(step, steps, seed)])
+
+
 def make(seed: int, width: int = 128, layers: int = 4):
     """The untrained language model and its tokenizer."""
     tokenizer = train_tokenizer(corpus(2000), 1000)
@@ -133,11 +137,7 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
     """Train the stand-in; goes on where `folder` stands."""
     model, tokenizer = make(seed)
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr), compute_dtype()
-
-    def batch(step):
-        return pad([encode(record, CHAT, tokenizer) for record in lesson(step, steps, seed)])
-
-    batches = Ahead(batch, steps)
+    batches = Ahead(partial(batch, steps=steps, seed=seed, tokenizer=tokenizer), steps)
 
     def loss_at(step):
         ids, labels = batches(step)
@@ -147,12 +147,7 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
             logits = model.head(hidden[target != IGNORE])  # (supervised, V)
         return torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
 
-    with tqdm(total=steps, desc="brain", unit="step") as bar:
-
-        def progress(step, steps, loss):
-            bar.n = step
-            bar.set_postfix(loss=f"{loss:.3f}")
-
+    with bar(steps, "step", "brain") as progress:
         fit(
             model,
             optimizer,
@@ -160,17 +155,6 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
             steps,
             folder,
             {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr},
-            progress,
+            follow(progress),
         )
     return model, tokenizer
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    train(options.folder, options.steps, options.seed)

@@ -4,17 +4,16 @@ Notable: the vision tower is the project's own (`model/vision.py`), the text tow
 used after. Half of every batch are twins (`compose.twin`): scenes that differ in one colour or in left and right, so
 that the class token cannot get by without looking where and at what.
 
-    python -m minillava.training.eye runs/eye --steps 6000
+    python -m minillava.weights --only eye
 """
 
-import argparse
 import random
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from minillava.data.images import pixels
@@ -23,7 +22,7 @@ from minillava.model.vision import VisionConfig, VisionTower
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import draw
-from minillava.training.loop import Ahead, compute_dtype, fit
+from minillava.training.loop import Ahead, bar, compute_dtype, fit, follow
 from minillava.training.optim import muon
 
 EYE = VisionConfig(image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4)
@@ -87,19 +86,14 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Cl
     optimizer = muon([clip], lr=lr, lr_adam=lr)
     dtype = compute_dtype()
 
-    batches = Ahead(lambda step: batch(step, seed, tokenizer), steps)
+    batches = Ahead(partial(batch, seed=seed, tokenizer=tokenizer), steps)
 
     def loss_at(step):
         views, ids, mask = batches(step)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return clip(views, ids, mask)
 
-    with tqdm(total=steps, desc="eye", unit="step") as bar:
-
-        def progress(step, steps, loss):
-            bar.n = step
-            bar.set_postfix(loss=f"{loss:.3f}")
-
+    with bar(steps, "step", "eye") as progress:
         fit(
             clip,
             optimizer,
@@ -107,17 +101,6 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Cl
             steps,
             folder,
             {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr},
-            progress,
+            follow(progress),
         )
     return clip, tokenizer
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    train(options.folder, options.steps, options.seed)

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from minillava.training.optim import Optimizer, cosine
 
@@ -83,6 +85,21 @@ def _resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def bar(total: int, unit: str, name: str = " ") -> tqdm:
+    """A progress bar with the time left; a line now and then where the output is not a terminal."""
+    return tqdm(total=total, unit=unit, desc=name, leave=False, mininterval=0.3 if sys.stderr.isatty() else 20)
+
+
+def follow(progress: tqdm) -> Callable[[int, int, float], None]:
+    """What `fit` calls after each step to move a bar and show the loss."""
+
+    def show(step, steps, loss):
+        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        progress.update(step - progress.n)
+
+    return show
 
 
 class Ahead:
