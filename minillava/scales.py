@@ -60,7 +60,7 @@ TINY = Scale(
 )
 # The same chain in well under a minute, to see that it works; its scores mean nothing.
 SMOKE = replace(TINY, name="smoke", pictures=96, pairs=96, conversation=64, detail=32, complex=64, stage1_batch=16,
-                stage2_batch=16, bench_scenes=6, exact_scenes=400, exact_per_kind=8)  # fmt: skip
+                stage2_batch=16, stage2_epochs=1, bench_scenes=6, exact_scenes=400, exact_per_kind=8)  # fmt: skip
 SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 

@@ -142,6 +142,7 @@ def test_batches_are_of_similar_lengths_but_not_in_the_order_of_length():
     batches = plan(lengths, 16, 32, seed=0)
     padding = sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches)
     assert padding < 0.15 * sum(lengths)  # at random it is about 0.7
+    assert {frozenset(b) for b in batches} != {frozenset(b) for b in plan(lengths, 16, 64, seed=0)[32:]}  # new company
     longest = [max(lengths[i] for i in b) for b in batches[:16]]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
 

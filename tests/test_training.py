@@ -129,6 +129,8 @@ def test_a_run_killed_half_way_and_resumed_equals_an_uninterrupted_one_bit_for_b
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert 4 <= torch.load(tmp_path / "checkpoint.pt")["step"] < toy.STEPS
+    with open(tmp_path / "metrics.jsonl", "a") as metrics:  # steps after the last checkpoint, the last line torn
+        metrics.write('{"step": 90, "loss": 9.0, "lr_factor": 1.0}\n{"step": 91, "lo')
     same(toy.train(tmp_path), uninterrupted[0])
     assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted[1]
 
@@ -226,9 +228,9 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
     weights, tokenizer, features, _, some = school
     samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some]
 
-    def run(folder, progress=lambda *a: None):
+    def run(folder, progress=lambda *a: None, **changed):
         model = assemble(weights / "eye", weights / "brain", 0)
-        settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3)
+        settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3) | changed
         return train_stage(model, 2, samples, features, folder, progress=progress, **settings), model.state_dict()
 
     def interrupt(step, *_):
@@ -240,8 +242,9 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
         run(tmp_path / "parts", interrupt)
     resumed = run(tmp_path / "parts")
     assert resumed[0] == whole[0] and all(torch.equal(resumed[1][k], whole[1][k]) for k in whole[1])
-    with pytest.raises(TrainingError, match="another recipe"):
-        train_stage(assemble(weights / "eye", weights / "brain", 0), 2, samples, features, tmp_path / "whole", batch_size=4, steps=5, lr=2e-2)  # fmt: skip
+    for other in (dict(lr=2e-2), dict(lr_muon=2e-3), dict(seed=4), dict(steps=6), dict(batch_size=3)):
+        with pytest.raises(TrainingError, match="another recipe"):
+            run(tmp_path / "whole", **other)
 
 
 def test_a_samples_own_picture_is_what_it_learns_from(school, tmp_path):
