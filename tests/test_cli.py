@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from minillava import chat as talk
 from minillava import cli, miniature, scales
 from minillava.chat import Chat, ChatError, blocks
+from minillava.data.template import CHAT
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
@@ -207,6 +208,16 @@ def test_a_new_picture_starts_the_conversation_afresh(picture, weights):
     assert [question for question, _ in chat.turns] == ["<image>\nWhat is odd in this picture?", "Where?"]
     chat.look(Image.open(picture))
     assert chat.turns == [] and chat.ask("What is odd in this picture?", max_new_tokens=8) == first
+
+
+def test_a_later_question_is_asked_with_the_turns_before_it(picture, weights, monkeypatch):
+    chat, seen = Chat(weights / "llava"), []
+    monkeypatch.setattr(talk, "stream", lambda model, ids, *_, **__: seen.append(ids) or iter(["An ", "answer."]))
+    chat.look(picture)
+    assert [chat.ask(q) for q in ("Why?", "Where?")] == ["An answer."] * 2
+    pairs = [("<image>\nWhy?", "An answer."), ("Where?", None)]
+    expected = "".join(text for text, _ in CHAT.segments(pairs)).replace("<image>", "")
+    assert chat.tokenizer.decode(seen[1][seen[1] >= 0][1:]) == expected
 
 
 def test_an_image_is_looked_at_as_the_file_of_it_is(tmp_path, weights):
