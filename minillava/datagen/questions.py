@@ -182,7 +182,7 @@ def is_reasoning(question: Question) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)  # a scene has some 200 questions: more would fill the memory of a small laptop
 def questions(scene: Scene) -> tuple[Question, ...]:
     """Everything that can be asked of a scene with a definite answer. What the scene leaves unknown is not asked."""
     makers = (_existence, _attributes, _counts, _place, _relations, _odd, _uses, _doors)

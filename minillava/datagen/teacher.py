@@ -16,7 +16,7 @@ from minillava.scenes.world import PLACES, SIDES, Scene, a
 
 TYPES = ("conversation", "detail", "complex")
 USES_BOXES = {"conversation": False, "detail": True, "complex": True}  # as the authors had it (facts B1)
-TURNS = 6  # questions of a conversation
+TURNS = 8  # questions of a conversation: they share what the picture costs
 DETAIL_QUESTIONS = (  # own wording, in the spirit of Table 12
     "Describe this picture in detail.",
     "Tell me everything you can see here.",
@@ -30,18 +30,8 @@ BRIEF_QUESTIONS = (  # own wording, in the spirit of Table 11
     "Sum this picture up.",
 )
 CONVERSATION_MIX = (
-    "existence",
-    "existence",
-    "colour",
-    "colour",
-    "side",
-    "side",
-    "count",
-    "place",
-    "relation",
-    "relation",
-    "doing",
-    "odd",
+    *("existence", "colour", "side", "relation") * 2,
+    *("count", "place", "doing", "odd"),
 )
 
 
@@ -142,11 +132,11 @@ def teach(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | s
     pool = [q for q in questions(scene) if is_reasoning(q) == (kind == "complex")]
     if kind == "complex":
         kinds = [k for k in REASONS if any(q.kind == k for q in pool)]
-        chosen = [_draw(rng, pool, "odd" if rng.random() < 0.5 else rng.choice(kinds))]
+        chosen = [_draw(rng, pool, "odd" if rng.random() < (0.7 if scene.odd else 0.35) else rng.choice(kinds))]
     else:
-        chosen = []
+        mix, chosen = CONVERSATION_MIX + ("odd",) * 3 * bool(scene.odd), []  # so that "nothing" is half the answers
         while len(chosen) < TURNS:
-            q = _draw(rng, pool, rng.choice(CONVERSATION_MIX))
+            q = _draw(rng, pool, rng.choice(mix))
             if q and q.text not in {c.text for c in chosen}:
                 chosen.append(q)
     return "\n===\n".join(f"Question:\n{q.text}\n===\nAnswer:\n{q.answer}" for q in chosen)

@@ -20,11 +20,10 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.questions import balanced
 from minillava.judging.answers import exact_match
 from minillava.model import Llava, VisionTower, generate, load_vision
-from minillava.scenes.captions import captions
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
-from minillava.training.brain import chart, notes
+from minillava.training.brain import TOLD
 from minillava.training.stages import assemble, normalisation
 
 READ = {"kind": list(KINDS), "colour": list(COLOURS), "side": list(SIDES)}
@@ -70,14 +69,13 @@ def probe(tower: VisionTower, normal: tuple, layer: int = -2, train: int = 3000,
 
 
 def text_accuracy(model: Llava, tokenizer, per_kind: int = 40) -> dict[str, dict[str, float]]:
-    """Exact-match accuracy of the language model alone, the scene told as captions, notes or a map; balanced dev questions."""
+    """Exact-match accuracy of the language model alone, the scene told as captions, notes or a table; balanced dev questions."""
     rng, items = random.Random(0), balanced(scenes("dev", 600), per_kind)
-    told = {"captions": lambda s: "\n".join(captions(s)), "notes": notes, "map": lambda s: chart(s, rng)}
     stop, out = [tokenizer.encode(CHAT.stop, add_special_tokens=False)], {}
-    for how, tell in told.items():
+    for how, tell in TOLD.items():
         texts = []
         for start in range(0, len(items), 64):
-            prompts = [prompt(f"{tell(s)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
+            prompts = [prompt(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
             texts += [tokenizer.decode(ids).strip() for ids in generate(model, prompts, [[]] * len(prompts), 40, stop)]
         out[how] = exact_match([(s.id, q) for s, q in items], texts)
     return out

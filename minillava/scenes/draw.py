@@ -122,26 +122,25 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
     horizon = n * (500 + 20 * (variant % 3)) // 1000
     image = Image.new("RGB", (n, n))
     draw = ImageDraw.Draw(image)
-    for y in range(n):
-        colour = (
-            mix(top, low, 1000 * y // horizon) if y < horizon else mix(near, far, 1000 * (y - horizon) // (n - horizon))
-        )
-        draw.line([(0, y), (n, y)], fill=colour)
+    for y in range(horizon):
+        draw.line([(0, y), (n, y)], fill=mix(top, low, 1000 * y // horizon))
 
     def at(*per_mille):
         return [c * n // 1000 for c in per_mille]
 
     shift = (variant * 137) % 400
+    if place == "park":
+        hill = mix(near, low, 420)
+        draw.pieslice(at(-200 + shift, 380, 500 + shift, 740), 180, 360, fill=hill)
+        draw.pieslice(at(480 - shift, 410, 1240 - shift, 760), 180, 360, fill=mix(hill, near, 400))
+    for y in range(horizon, n):  # the ground in front of the hills
+        draw.line([(0, y), (n, y)], fill=mix(near, far, 1000 * (y - horizon) // (n - horizon)))
     if place in ("park", "street", "lake", "beach"):
         for x, y, w in ((80 + shift, 60, 150), (560 + shift // 2, 110, 190)):  # two clouds
             white = mix(low, (255, 255, 255), 600)
             draw.ellipse(at(x, y, x + w, y + 52), fill=white)
             draw.ellipse(at(x + w // 4, y - 24, x + w * 3 // 4, y + 40), fill=white)
     if place == "park":
-        hill = mix(near, low, 420)
-        draw.pieslice(at(-200 + shift, 380, 500 + shift, 740), 180, 360, fill=hill)
-        draw.pieslice(at(480 - shift, 410, 1240 - shift, 760), 180, 360, fill=mix(hill, near, 400))
-        draw.rectangle([0, horizon, n, horizon + n // 20], fill=near)
         for k in range(14):  # tufts of grass
             x, y = (k * 173 + shift) % 1000, 560 + (k * 97 + shift) % 420
             draw.line(at(x, y, x + 8, y - 20, x + 16, y), fill=mix(far, (0, 60, 0), 250), width=max(1, n // 160))
@@ -173,6 +172,23 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
     return image.reduce(OVER)
 
 
+def order(scene: Scene) -> list[int]:
+    """The things in the order in which they are painted: supports first, then from back to front."""
+    return sorted(range(len(scene.things)), key=lambda i: (scene.things[i].on is not None, scene.things[i].box[3]))
+
+
+def cover(scene: Scene, grid: int) -> list[int]:
+    """Which thing lies topmost under the middle of each cell of grid x grid, row by row; -1 where only the place is."""
+    middle, cells = [(2 * n + 1) * 500 // grid for n in range(grid)], [-1] * grid * grid
+    for i in order(scene):
+        x1, y1, x2, y2 = scene.things[i].box
+        for row, y in enumerate(middle):
+            for column, x in enumerate(middle):
+                if x1 <= x < x2 and y1 <= y < y2:
+                    cells[row * grid + column] = i
+    return cells
+
+
 def draw(scene: Scene, size: int = 256) -> Image.Image:
     """The scene as an RGB picture of size x size pixels.
 
@@ -189,7 +205,7 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     style = STYLES[scene.style]
     rim = max(1, style.rim_width * size // 1000)
     image = background(scene.place, scene.variant, size, scene.style).copy()
-    for thing in sorted(scene.things, key=lambda t: (t.on is not None, t.box[3])):  # supports first, then front to back
+    for thing in (scene.things[i] for i in order(scene)):
         x1, y1, x2, y2 = (v * size // 1000 for v in thing.box)
         picture = sprite(thing.kind, thing.colour, thing.doing, x2 - x1, y2 - y1, thing.flip, rim, scene.style)
         corner = (x1 - rim, y1 - rim)

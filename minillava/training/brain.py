@@ -1,8 +1,8 @@
 """Make the stand-in for Vicuna: a small Llama that follows instructions and knows the picture book's world, from text only.
 
-Notable: it has never seen a picture. A scene comes to it as words - captions, notes, or a map with a word in each cell -
-and it is asked what the teacher asks (`datagen/teacher.py`). What helps training only, and is not Llama's recipe: Muon,
-keys that start equal to queries ("mimetic"), and a long RoPE base, which the config states (LOG.md).
+Notable: it has never seen a picture. A scene comes to it as words - captions, notes, or a table of things - and it is
+asked what the teacher asks (`datagen/teacher.py`). What helps training only, and is not Llama's recipe: Muon, keys that
+start equal to queries ("mimetic"), a curriculum (`lesson`), and a long RoPE base, which the config states (LOG.md).
 
     python -m minillava.weights --only brain
 """
@@ -17,19 +17,19 @@ from minillava.data import IGNORE
 from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import train_tokenizer
-from minillava.datagen.questions import questions
+from minillava.datagen.questions import EXACT, group, questions
 from minillava.datagen.records import instruct
-from minillava.datagen.teacher import BRIEF_QUESTIONS, brief, teach
+from minillava.datagen.teacher import BRIEF_QUESTIONS, TYPES, brief, teach
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.scenes.captions import SIDE, captions, heads, noun, phrase
+from minillava.scenes.captions import SIDE, captions, heads, noun, onto, phrase, up
 from minillava.scenes.compose import compose, scenes
-from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
+from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, a
 from minillava.training.loop import Ahead, bar, compute_dtype, fit, follow
 from minillava.training.optim import muon
 
 BATCH = 32
-GRID = 8
-GROUND = {"park": "grass", "street": "road", "lake": "water", "room": "floor", "beach": "sand"}
+TURNS = 8  # questions about one scene: they share the reading of it
+LOOK_UP = ("colour", "side", "existence")  # what the curriculum begins with
 
 
 def notes(scene: Scene) -> str:
@@ -41,57 +41,82 @@ def notes(scene: Scene) -> str:
     return f"place: {scene.place}\n" + "\n".join(lines)
 
 
-def chart(scene: Scene, rng: random.Random) -> str:
-    """The scene as a map in words, 8 rows of 8: sky or ground, or one word of what is there (its kind or its colour)."""
-    rows = []
-    for r in range(GRID):
-        cells = []
-        for c in range(GRID):
-            x, y = (2 * c + 1) * 500 // GRID, (2 * r + 1) * 500 // GRID
-            over = [t for t in scene.things if t.box[0] <= x < t.box[2] and t.box[1] <= y < t.box[3]]
-            empty = ("wall" if scene.place == "room" else "sky") if r < GRID // 2 else GROUND[scene.place]
-            cells.append(rng.choice((over[-1].kind, over[-1].colour)) if over else empty)
-        rows.append(" ".join(cells))
-    return "\n".join(rows)
+def table(scene: Scene, rng: random.Random) -> str:
+    """The scene as a table in any order, one thing a line: `car: red, on the left`."""
+    lines = []
+    for thing in scene.things:
+        more = [thing.doing] if thing.doing else []
+        if thing.on is not None:
+            under = scene.things[thing.on]
+            more.append(f"{onto(thing, under)} {a(noun(under))}")
+        more += [up(scene.place)] if thing.air else []
+        lines.append(f"{thing.kind}: {', '.join([thing.colour, SIDE[thing.side], *more])}")
+    rng.shuffle(lines)
+    return "\n".join([*lines, PLACES[scene.place]])
 
 
-def look_up(scene: Scene, rng: random.Random) -> dict:
-    """Eight questions on colour, side and existence about notes: what the curriculum begins with."""
-    pool = [q for q in questions(scene) if q.kind in ("colour", "side")]
-    there = {key: [q for q in questions(scene) if q.kind == "existence" and q.key == key] for key in ("yes", "no")}
+TOLD = {
+    "captions": lambda scene, rng: "\n".join(captions(scene)),
+    "notes": lambda scene, rng: notes(scene),
+    "table": table,
+}
+
+
+def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
+    """`TURNS` questions of these kinds with their answers, as balanced within a kind as the scene allows."""
+    pool = {}
+    for q in questions(scene):
+        if q.kind in kinds:
+            pool.setdefault(q.kind, {}).setdefault(group(q), []).append(q)
+    # an absent colour of a thing that is there is the harder "no": half of them
+    near = [q for q in pool.get("existence", {}).get("no", []) if any(c in q.text.split() for c in COLOURS)]
+    # two scenes in three have nothing odd, so the third is asked about it twice as often
+    weights, chosen = [2 if kind == "odd" and scene.odd else 1 for kind in pool], {}
+    while len(chosen) < TURNS:
+        kind = rng.choices(list(pool), weights)[0]
+        key = rng.choice(list(pool[kind]))
+        some = near if near and (kind, key) == ("existence", "no") and rng.random() < 0.5 else pool[kind][key]
+        q = rng.choice(some)
+        chosen[q.text] = q.answer
+    return list(chosen.items())
+
+
+def told_record(name: str, told: str, pairs: list[tuple[str, str]]) -> dict:
+    """A text-only instruction record: the scene in words stands before the first question."""
     turns = []
-    for _ in range(8):
-        q = rng.choice(pool if pool and rng.random() < 2 / 3 else there[rng.choice(("yes", "no"))])
-        turns += [{"from": "human", "value": q.text}, {"from": "gpt", "value": q.answer}]
-    turns[0]["value"] = f"{notes(scene)}\n{turns[0]['value']}"
-    return {"id": f"{scene.id}-look-up", "conversations": turns}
+    for n, (question, answer) in enumerate(pairs):
+        turns += [
+            {"from": "human", "value": question if n else f"{told}\n{question}"},
+            {"from": "gpt", "value": answer},
+        ]
+    return {"id": name, "conversations": turns}
 
 
-def text_record(scene: Scene, rng: random.Random) -> dict:
-    """One text-only instruction record: the scene in words, then what the teacher asks about it."""
-    how = rng.choice(("captions", "captions", "notes", "map", "map"))
-    told = chart(scene, rng) if how == "map" else notes(scene) if how == "notes" else "\n".join(captions(scene))
-    kind = rng.choices(("conversation", "detail", "complex", "brief"), (6, 1, 2, 1))[0]
+def taught(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+    """What the teacher writes about the scene, of one of its types, or a brief description."""
+    kind = rng.choices((*TYPES, "brief"), (4, 2, 2, 1))[0]
     if kind == "brief":
-        turns = [{"from": "human", "value": rng.choice(BRIEF_QUESTIONS)}, {"from": "gpt", "value": brief(scene)}]
-    else:
-        turns = [dict(t) for t in instruct(scene, kind)["conversations"]]
-    turns[0]["value"] = f"{told}\n{turns[0]['value'].replace('<image>', '').strip()}"
-    return {"id": f"{scene.id}-{how}-{kind}", "conversations": turns}
+        return [(rng.choice(BRIEF_QUESTIONS), brief(scene))]
+    values = [t["value"].replace("<image>", "").strip() for t in instruct(scene, kind)["conversations"]]
+    return list(zip(values[::2], values[1::2]))
 
 
 def lesson(step: int, steps: int, seed: int) -> list[dict]:
-    """The records of one step. The first 40 % of the way is look-up only, with 1, then 2, then 3, then any number of
-    things; after that a third of the steps still is. Without this curriculum look-up does not come (LOG.md)."""
+    """The records of one step. The first third of the way is look-up only, from notes and tables with 1, then 2, then 3,
+    then any number of things; then all kinds of questions from all formats, and what the teacher writes. Without this
+    order look-up does not come (LOG.md)."""
     rng, way = random.Random(f"brain {seed} {step}"), step / steps
-    narrow = way < 0.4 or rng.random() < 1 / 3
-    most = 1 if way < 0.05 else 2 if way < 0.15 else 3 if way < 0.25 else 9
+    narrow = way < 0.35
+    most = 1 if way < 0.03 else 2 if way < 0.08 else 3 if way < 0.16 else 9
     out, index = [], 10_000_000 * (seed + 1) + 1000 * step
     while len(out) < BATCH:
         scene = compose("train", index)
         index += 1
-        if len(scene.things) <= most:
-            out.append(look_up(scene, rng) if narrow else text_record(scene, rng))
+        if len(scene.things) > most:
+            continue
+        how = rng.choice(("notes", "table")) if narrow else rng.choice(("captions", "captions", "notes", "table"))
+        pairs = ask(scene, rng, LOOK_UP if narrow else EXACT) if narrow or rng.random() < 0.6 else taught(scene, rng)
+        out.append(told_record(f"{scene.id}-{how}", TOLD[how](scene, rng), pairs))
     return out
 
 
@@ -100,9 +125,9 @@ def corpus(count: int):
     rng = random.Random("corpus")
     yield from (" ".join((*KINDS, *COLOURS, *SIDE.values(), *(noun(t) for t in s.things))) for s in scenes("train", 50))
     for scene in scenes("train", count):
-        record = text_record(scene, rng)
-        values = [t["value"] for t in record["conversations"]]
-        yield from (text for text, _ in CHAT.segments(list(zip(values[::2], values[1::2]))))
+        told, pairs = rng.choice(list(TOLD.values()))(scene, rng), taught(scene, rng) + ask(scene, rng, EXACT)
+        yield from (text for text, _ in CHAT.segments([(told, None)]))
+        yield from (text for text, _ in CHAT.segments(pairs))
         yield teach("detail", captions(scene), seed=scene.id)
 
 
@@ -133,10 +158,10 @@ def make(seed: int, width: int = 128, layers: int = 4):
     return model, tokenizer
 
 
-def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3):
+def train(folder: Path, steps: int, seed: int = 0, lr: float = 5e-3):
     """Train the stand-in; goes on where `folder` stands."""
     model, tokenizer = make(seed)
-    optimizer, dtype = muon([model], lr=lr, lr_adam=lr), compute_dtype()
+    optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype()
     batches = Ahead(partial(batch, steps=steps, seed=seed, tokenizer=tokenizer), steps)
 
     def loss_at(step):

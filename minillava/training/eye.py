@@ -1,13 +1,16 @@
 """Make the stand-in for CLIP: a small CLIP trained on pictures and captions of the picture book (contrastive, as CLIP was).
 
 Notable: the vision tower is the project's own (`model/vision.py`), the text tower is `transformers`'; only the first is
-used after. Half of every batch are twins (`compose.twin`): scenes that differ in one colour or in left and right, so
-that the class token cannot get by without looking where and at what.
+used after. Half of every batch are twins (`compose.twin`): scenes that differ in one colour or in left and right. CLIP
+saw 400 million pairs; here every patch is a pair too: it is compared with what a person would say of the thing it
+shows ("a red car on the left"), which teaches kinds in a tenth of the steps (LOG.md). A quarter of the pictures are
+of the other style: like CLIP, the eye has seen more of the world than the instruction data will show.
 
     python -m minillava.weights --only eye
 """
 
 import random
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +22,19 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from minillava.data.images import pixels
 from minillava.data.tokenizer import train_tokenizer
 from minillava.model.vision import VisionConfig, VisionTower
-from minillava.scenes.captions import captions
+from minillava.scenes.captions import SIDE, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
-from minillava.scenes.draw import draw
+from minillava.scenes.draw import cover, draw
+from minillava.scenes.world import Thing, a
 from minillava.training.loop import Ahead, bar, compute_dtype, fit, follow
 from minillava.training.optim import muon
 
 EYE = VisionConfig(image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4)
+GRID = EYE.image_size // EYE.patch_size
 MEAN, STD = (0.70, 0.74, 0.75), (0.26, 0.22, 0.25)  # of the training pictures
 SHARED = 128  # width of the space in which pictures and captions are compared
 PAIRS = 64  # scenes a batch; as many twins
+STICKERS = 0.25  # the share of pictures in the other style
 
 
 class Clip(nn.Module):
@@ -44,29 +50,56 @@ class Clip(nn.Module):
         self.text_projection = nn.Linear(text.hidden_size, SHARED, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(2.6592))  # ln(1 / 0.07), CLIP's start
 
-    def forward(self, pixels, ids, mask):
-        """The symmetric contrastive loss of a batch: (B, 3, S, S) pictures against (B, T) captions."""
-        seen = F.normalize(self.visual_projection(self.vision_model.pooled(pixels)).float(), dim=-1)  # (B, SHARED)
-        said = F.normalize(
-            self.text_projection(self.text_model(input_ids=ids, attention_mask=mask).pooler_output).float(), dim=-1
-        )
+    def say(self, ids, mask):
+        """(N, T) captions to (N, SHARED), of length 1."""
+        said = self.text_model(input_ids=ids, attention_mask=mask).pooler_output
+        return F.normalize(self.text_projection(said).float(), dim=-1)
+
+    def forward(self, pixels, ids, mask, names, names_mask, at, which):
+        """The loss of a batch: CLIP's symmetric one over whole pictures, plus the one over patches.
+
+        (B, 3, S, S) pictures and (B, T) captions; (N, T) names of things, and of M patches the place `at` (M,) among
+        the B * P patches and `which` (M,) of the N names is its own.
+        """
+        states = self.vision_model.hidden_states(pixels)[-1]  # (B, 1 + P, D)
+        seen = F.normalize(self.visual_projection(self.vision_model.post_layernorm(states)).float(), dim=-1)
+        said, named = self.say(ids, mask), self.say(names, names_mask)
         with torch.autocast(seen.device.type, enabled=False):
-            scores = self.logit_scale.exp().clamp(max=100) * seen @ said.T  # (B, B)
+            scale = self.logit_scale.exp().clamp(max=100)
+            scores = scale * seen[:, 0] @ said.T  # (B, B)
+            patches = scale * seen[:, 1:].flatten(0, 1)[at] @ named.T  # (M, N)
         same = (ids[:, None] == ids).all(dim=-1).float()  # two identical captions are both right
         target = same / same.sum(dim=1, keepdim=True)
-        return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+        whole = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+        return whole + F.cross_entropy(patches, which)
 
 
-def batch(step: int, seed: int, tokenizer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures (2 * PAIRS, 3, S, S) and caption ids, mask (2 * PAIRS, T) of one step; half the captions are the fullest ones."""
+def name(thing: Thing) -> str:
+    """What a patch of the thing is compared with: `a person in red waving on the left`."""
+    return " ".join(filter(None, (a(noun(thing)), thing.doing, SIDE[thing.side])))
+
+
+def batch(step: int, seed: int, tokenizer) -> tuple[torch.Tensor, ...]:
+    """What `Clip.forward` takes, of one step: 2 * PAIRS pictures; half the captions are the fullest ones."""
     rng = random.Random(f"eye {seed} {step}")
     chosen = [compose("train", 1_000_000 * seed + step * PAIRS + i) for i in range(PAIRS)]
     chosen += [twin(scene, rng) for scene in chosen]
     full = rng.random() < 0.6
     texts = [max(captions(s), key=len) if full else rng.choice(captions(s)) for s in chosen]
-    coded = tokenizer([t + tokenizer.eos_token for t in texts], padding=True, return_tensors="pt")
-    views = pixels([draw(s, EYE.image_size) for s in chosen], EYE.image_size, MEAN, STD)
-    return views, coded.input_ids, coded.attention_mask
+    drawn = [draw(replace(s, style="sticker") if rng.random() < STICKERS else s, EYE.image_size) for s in chosen]
+    names, at, which = {}, [], []
+    for row, scene in enumerate(chosen):
+        for cell, i in enumerate(cover(scene, GRID)):
+            if i >= 0:
+                at.append(row * GRID * GRID + cell)
+                which.append(names.setdefault(name(scene.things[i]), len(names)))
+
+    def coded(some):
+        out = tokenizer([text + tokenizer.eos_token for text in some], padding=True, return_tensors="pt")
+        return out.input_ids, out.attention_mask
+
+    views = pixels(drawn, EYE.image_size, MEAN, STD)
+    return views, *coded(texts), *coded(names), torch.tensor(at), torch.tensor(which)
 
 
 def make(seed: int):
@@ -89,18 +122,11 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Cl
     batches = Ahead(partial(batch, seed=seed, tokenizer=tokenizer), steps)
 
     def loss_at(step):
-        views, ids, mask = batches(step)
+        parts = batches(step)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            return clip(views, ids, mask)
+            return clip(*parts)
 
+    recipe = {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr}
     with bar(steps, "step", "eye") as progress:
-        fit(
-            clip,
-            optimizer,
-            loss_at,
-            steps,
-            folder,
-            {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr},
-            follow(progress),
-        )
+        fit(clip, optimizer, loss_at, steps, folder, recipe, follow(progress))
     return clip, tokenizer
