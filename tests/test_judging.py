@@ -300,8 +300,8 @@ def test_a_benchmark_is_the_same_each_time_and_its_files_are_read_as_written(nam
         ("context", lambda rows: rows[:-1], "context.jsonl does not hold the questions"),
         ("reference", lambda rows: rows + [{**rows[0], "question_id": 99}], "reference.jsonl does not hold the questions"),
         ("questions", lambda rows: rows[1:], "context.jsonl does not hold the questions"),
-        ("questions", lambda rows: rows + rows[:1], "questions.jsonl: a question_id stands twice"),
-        ("reference", lambda rows: rows[:-1] + rows[:1], "reference.jsonl: a question_id stands twice"),
+        ("questions", lambda rows: rows + rows[:1], "questions.jsonl: the question_id 0 stands twice"),
+        ("reference", lambda rows: rows[:-1] + rows[:1], "reference.jsonl: the question_id 0 stands twice"),
     ],
 )  # fmt: skip
 def test_files_that_do_not_fit_together_are_named(tmp_path, file, change, message):

@@ -5,13 +5,13 @@ reference answers are the text-only teacher's, who read captions and boxes, as t
 an upper bound, not a rival. `coco` is drawn like the training pictures, `wild` is not (section 5.1).
 """
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.datagen.questions import EXACT, Question, balanced, is_reasoning, questions
 from minillava.datagen.teacher import DETAIL_QUESTIONS, context, describe, read_context
+from minillava.judging.files import BenchError, read_jsonl, table, write_jsonl
 from minillava.judging.judge import RULE, review
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
@@ -19,10 +19,6 @@ from minillava.scenes.world import Scene
 
 CATEGORIES = ("conv", "detail", "complex")
 SPLIT_OF = {"coco": "bench", "wild": "wild"}
-
-
-class BenchError(ValueError):
-    """Benchmark files that do not fit together; the message names file and question."""
 
 
 @dataclass(frozen=True)
@@ -69,25 +65,6 @@ def exact(split: str, count: int, per_kind: int) -> list[tuple[Scene, Question]]
     return balanced(scenes(split, count), per_kind)
 
 
-def write_jsonl(rows: list[dict], path: Path) -> None:
-    """Rows as JSONL, written beside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    beside.replace(path)
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """The rows of a JSONL file. Raises BenchError naming file and line."""
-    rows = []
-    for n, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise BenchError(f"{path}, line {n}: not JSON ({error})") from error
-    return rows
-
-
 def write_bench(items: list[Item], folder: Path) -> None:
     """The benchmark as the authors' three files: questions.jsonl, context.jsonl, reference.jsonl."""
     keep = lambda item, *names: {n: getattr(item, n) for n in names}  # noqa: E731
@@ -99,20 +76,54 @@ def write_bench(items: list[Item], folder: Path) -> None:
     )
 
 
+def _told(row: dict, path: Path) -> str:
+    """What one row of a context file tells: this project's own, captions and boxes (COCO), or a caption (In-the-Wild)."""
+    if "context" in row:
+        return row["context"]
+    told = row.get("captions", row.get("caption"))
+    if not told:
+        raise BenchError(f"{path}: {row.get('image', row)!r} has none of `context`, `captions`, `caption`")
+    boxes = [(i["category"], i["bbox"]) for i in row.get("instances", ())]
+    return context([told] if isinstance(told, str) else told, boxes)
+
+
+def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
+    """A benchmark from its three files, the authors' or this project's: LLaVA-Bench (COCO), (In-the-Wild), the picture book's.
+
+    Contexts go with a question by `question_id`, or else by `image`, and may be more than are needed (80 pictures for 30).
+    Raises BenchError where the files do not join one to one, an id stands twice, or a field is missing.
+    """
+    asked = table(read_jsonl(questions), questions, "question_id")
+    answered = table(read_jsonl(references), references, "question_id")
+    rows = read_jsonl(contexts)
+    key = "question_id" if rows and "question_id" in rows[0] else "image"
+    known = {name: _told(row, contexts) for name, row in table(rows, contexts, key).items()}
+    if not asked:
+        raise BenchError(f"{questions}: no questions in it")
+    for path, ids in ((contexts, known if key == "question_id" else asked), (references, answered)):
+        if ids.keys() != asked.keys():
+            raise BenchError(f"{path} does not hold the questions of {questions}: {_differ(asked, ids)}")
+    items = []
+    for i, row in asked.items():
+        for field in ("image", "text", "category"):
+            if field not in row:
+                raise BenchError(f"{questions}: question {i} has no {field!r}")
+        if row.get(key) not in known:
+            raise BenchError(f"{contexts}: no context for {row.get(key)!r}, which question {i} is about")
+        items.append(Item(i, row["image"], row["text"], row["category"], known[row[key]], answered[i]["text"]))
+    return items
+
+
+def _differ(one, two) -> str:
+    """Where two sets of ids differ, in a few words."""
+    lacks, more = [i for i in one if i not in two], [i for i in two if i not in one]
+    parts = [f"{len(lacks)} missing, such as {lacks[0]!r}"] if lacks else []
+    return "; ".join(parts + ([f"{len(more)} too many, such as {more[0]!r}"] if more else []))
+
+
 def read_bench(folder: Path) -> list[Item]:
-    """The benchmark of a folder. Raises BenchError when its files do not join one to one."""
-    tables = {}
-    for name in ("questions", "context", "reference"):
-        rows = read_jsonl(folder / f"{name}.jsonl")
-        tables[name] = {row["question_id"]: row for row in rows}
-        if len(tables[name]) != len(rows):
-            raise BenchError(f"{folder / name}.jsonl: a question_id stands twice")
-        if tables[name].keys() != tables["questions"].keys():
-            raise BenchError(f"{folder / name}.jsonl does not hold the questions of questions.jsonl")
-    return [
-        Item(**q, context=tables["context"][i]["context"], reference=tables["reference"][i]["text"])
-        for i, q in tables["questions"].items()
-    ]
+    """The benchmark of a folder that `write_bench` wrote. Raises BenchError as `load_bench` does."""
+    return load_bench(*(Path(folder) / f"{name}.jsonl" for name in ("questions", "context", "reference")))
 
 
 def judge_answers(items: list[Item], answers: dict[int, str], model_id: str) -> list[dict]:

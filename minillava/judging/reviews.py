@@ -1,0 +1,250 @@
+"""Reviews by a judge: the two scores read out of its words, the relative score, its interval, and how far judges agree.
+
+Notable: a score is read only where the text says that it is one - alone on the first line, as the judge is asked to, or
+where the words around it speak of scores; every other number (a step of arithmetic, a count) is left alone. What cannot
+be read is excluded and counted, never averaged in: the authors' script put -1 in its place, and -1 to -1 is 100 %.
+Both of the authors' row formats are read: `content` with `tuple`, and `text` with `score`.
+
+    minillava judge reviews FILE...
+"""
+
+import re
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from minillava.judging.files import BenchError, Excluded, read_jsonl
+from minillava.judging.judge import bootstrap, relative_score
+
+LOWEST, HIGHEST = 1, 10
+SCORE = r"(-?\d+(?:\.\d+)?)(?!\.?\d)(?:\s*/\s*10(?![\d.]*\d)|\s+out\s+of\s+10)?"
+GAP = r"(?:\s*[,;/|&]\s*|\s+(?:and|to|vs\.?|[-–])\s+|\s+)"
+MANY = rf"[\[(]?\s*{SCORE}(?:{GAP}{SCORE})*\s*[\])]?"
+SPOKEN = re.compile(r"\b(?:scor(?:e|es|ed|ing)|rat(?:e|es|ed|ing|ings))\b", re.I)
+LAST = re.compile(r"\b(?:overall|final|finally|in total|conclusion)\b", re.I)
+ALONE = re.compile(
+    rf"(?i:(?:overall\s+)?(?:scores?|ratings?)\s*[:=]\s*)?{MANY}\s*(?P<end>$|[.:;–-](?!\d)|(?<=\s)(?=[A-Z]))"
+)
+# `scores are (1, 5)`, `"scores": [8, 9]`, `scores for the two are 8 and 9`; the label's own digit is gone by then
+STATED = re.compile(rf"\b(?:scores|ratings)\b[^.\n\d]{{0,80}}?(?:\bare\b|\bis\b|\bof\b|[:=])\s*({MANY})(?=\s*(?:[.,;}}]|$|for\b|respectively\b))", re.I)  # fmt: skip
+LABEL = re.compile(r"\b(?:assistant|answer|response|ai|model)\s*[#(]?\s*(1|2|a|b|one|two)\b\)?", re.I)
+PLACES = {"1": 0, "a": 0, "one": 0, "2": 1, "b": 1, "two": 1}
+FIRST, SECOND = "\N{CIRCLED LATIN CAPITAL LETTER A}", "\N{CIRCLED LATIN CAPITAL LETTER B}"
+LABELLED = re.compile(rf"^\W*(?:\d[.)]\s*)?(?:(?:scores?|ratings?)\s*:\s*)?(?:(?:scores?|ratings?)\s+(?:for|of)\s+)?([{FIRST}{SECOND}])(?:'s)?\s*(?:scores?|ratings?)?\s*[:=-]\s*{SCORE}\s*(?:$|[(,;–-]|\.(?!\d))", re.I)  # fmt: skip
+GIVEN = re.compile(rf"([{FIRST}{SECOND}])[^.\n\d{FIRST}{SECOND}]*?\b(?:(?:score|rating)\s+(?:of|is)|scores|scored|rated|an?|at)\s+{SCORE}(?=\s*(?:[.,;)]|$|and\b|while\b|whereas\b|but\b|for\b|[{FIRST}{SECOND}]))", re.I)  # fmt: skip
+
+
+class ScoreError(ValueError):
+    """A review whose two scores cannot be told; the message says why."""
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(v) for v in re.findall(SCORE, text)]
+
+
+def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
+    """Every statement of scores anywhere in a review, in order: (the line it stands in, the scores)."""
+    found = []
+    for n, line in enumerate(lines):
+        above = lines[n - 1] if n else ""
+        alone = ALONE.match(line)
+        if alone and not alone["end"] and alone.end() == len(line) and SPOKEN.search(above):
+            found.append((f"{above} {line}", tuple(_numbers(line))))
+        found += [(line, tuple(_numbers(m[1]))) for m in STATED.finditer(line)]
+        here, below = LABELLED.match(line), LABELLED.match(lines[n + 1]) if n + 1 < len(lines) else None
+        if here and below and here[1] == FIRST and below[1] == SECOND:
+            if n == 0 or SPOKEN.search(above) or (SPOKEN.search(line) and SPOKEN.search(lines[n + 1])):
+                found.append((f"{above} {line}", (float(here[2]), float(below[2]))))
+        labelled = dict(p for part in re.split(r"[,;]\s*(?=\S)", line) for p in LABELLED.findall(part))
+        if labelled.keys() == {FIRST, SECOND} and (n == 0 or SPOKEN.search(f"{above} {line}")):
+            found.append((f"{above} {line}", (float(labelled[FIRST]), float(labelled[SECOND]))))
+        for sentence in re.split(r"(?<=[.!?])\s+(?=\D)", line):
+            given = {m[1]: float(m[2]) for m in GIVEN.finditer(sentence)}
+            if SPOKEN.search(sentence) and given.keys() == {FIRST, SECOND}:
+                found.append((sentence, (given[FIRST], given[SECOND])))
+    return found
+
+
+def read_scores(text: str) -> tuple[float, float]:
+    """The scores of answers 1 and 2 that a review's text states.
+
+    Raises ScoreError: no scores, one or three where two were asked for, several different pairs and none of them called
+    overall or final, or outside 1 to 10.
+    """
+    plain = re.sub(r"[*`_#]+", "", text)
+    plain = LABEL.sub(lambda m: (FIRST, SECOND)[PLACES[m[1].lower()]], plain)
+    lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
+    if not lines:
+        raise ScoreError("an empty review")
+    first, found = ALONE.match(lines[0]), []
+    if first and (len(_numbers(first[0])) > 1 or first.end() == len(lines[0])):
+        found = [tuple(_numbers(first[0]))]
+    if not found:
+        stated = _stated(lines)
+        last = [scores for where, scores in stated if LAST.search(where)]
+        found = list(dict.fromkeys(last or [scores for _, scores in stated]))
+    if not found:
+        raise ScoreError("no scores in the review")
+    if len(found) > 1:
+        raise ScoreError(f"several pairs of scores: {' and '.join(' '.join(f'{v:g}' for v in pair) for pair in found)}")
+    (scores,) = found
+    if len(scores) != 2:
+        raise ScoreError(f"{len(scores)} {'score' if len(scores) == 1 else 'scores'} where two were asked for")
+    if not all(LOWEST <= v <= HIGHEST for v in scores):
+        raise ScoreError(f"scores outside {LOWEST} to {HIGHEST}: {scores[0]:g} {scores[1]:g}")
+    return scores
+
+
+@dataclass(frozen=True)
+class Review:
+    """One review that can be used. reference, candidate: their scores, whichever stood first. category: without its
+    benchmark's prefix; `` where the file has none. swapped: the candidate stood first."""
+
+    question_id: int | str
+    category: str
+    reference: float
+    candidate: float
+    judge: str = ""
+    swapped: bool = False
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """A file of reviews: what can be used, what cannot, and what was noticed on the way."""
+
+    path: Path
+    used: list[Review]
+    excluded: list[Excluded]
+    noticed: list[str]
+
+
+def _review(row: dict) -> tuple[Review, str]:
+    """One row, and what is to be noticed about it. Raises ScoreError."""
+    text = row.get("content", row.get("text"))
+    if not isinstance(text, str):
+        raise ScoreError("no review text (`content` or `text`)")
+    scores, stored, note = read_scores(text), row.get("tuple", row.get("score")), ""
+    if stored is not None and list(stored) != list(scores):
+        note = f"the text says {scores[0]:g} {scores[1]:g}, the row {stored}; the text counts"
+    category = str(row.get("category", "")).removeprefix("llava_bench_")
+    swapped = bool(row.get("swapped", False))
+    reference, candidate = scores[::-1] if swapped else scores
+    judge = str(row.get("judge", row.get("reviewer_id", "")))
+    return Review(row["question_id"], category, reference, candidate, judge, swapped), note
+
+
+def read_reviews(path: Path) -> Reviews:
+    """The reviews of a JSONL file. Raises BenchError, naming it, where no row is a review."""
+    used, excluded, noticed, seen = [], [], [], set()
+    for n, row in enumerate(read_jsonl(path), 1):
+        name = f"question {row['question_id']}" if "question_id" in row else f"row {n}"
+        try:
+            if "question_id" not in row:
+                raise ScoreError("no `question_id`")
+            review, note = _review(row)
+            if (review.question_id, review.swapped) in seen:
+                raise ScoreError("stands twice; the first was taken")
+        except ScoreError as error:
+            excluded.append(Excluded(name, str(error)))
+            continue
+        seen.add((review.question_id, review.swapped))
+        used.append(review)
+        noticed += [f"{name}: {note}"] if note else []
+    if not used:
+        what = f"; {excluded[0]}" if excluded else " (the file is empty)"
+        raise BenchError(f"{path}: no review in it can be used{what}")
+    return Reviews(Path(path), used, excluded, noticed)
+
+
+def pairs(reviews: list[Review], category: str | None = None) -> dict:
+    """question id -> (reference, candidate): the mean over both orders where both were judged."""
+    rows = defaultdict(list)
+    for r in reviews:
+        if category in (None, r.category):
+            rows[r.question_id].append((r.reference, r.candidate))
+    return {q: tuple(statistics.mean(side) for side in zip(*scores)) for q, scores in rows.items()}
+
+
+def scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
+    """Per category and over all questions: relative score, its 95 % interval over questions, both means, how many.
+
+    `all` is over all questions, not the mean of the categories' scores; the means are rounded to 3 digits before they
+    are divided, as the authors' script does (facts B6). Raises ValueError without reviews.
+    """
+    out, names = {}, [c for c in dict.fromkeys(r.category for r in reviews) if c]
+    for name in [*names, "all"]:
+        of = list(pairs(reviews, None if name == "all" else name).values())
+        reference, candidate = (round(statistics.mean(side), 3) for side in zip(*of))
+        out[name] = {
+            "relative": round(relative_score([(reference, candidate)]), 1),
+            "interval": [round(v, 1) for v in bootstrap(of, draws)],
+            "reference": reference,
+            "candidate": candidate,
+            "questions": len(of),
+        }
+    return out
+
+
+def position_bias(reviews: list[Review]) -> dict | None:
+    """What standing first is worth to an answer, over the questions judged in both orders; None where there are none.
+
+    points: the mean of (first - second) over both orders, 0 for a judge who does not care. turned: the per cent of the
+    questions where the order decides which answer is better.
+    """
+    plain, swapped = ({r.question_id: r for r in reviews if r.swapped is way} for way in (False, True))
+    both = [(plain[q], swapped[q]) for q in plain if q in swapped]
+    if not both:
+        return None
+    gaps = [((a.reference - a.candidate) + (b.candidate - b.reference)) / 2 for a, b in both]
+    sign = lambda r: (r.candidate > r.reference) - (r.candidate < r.reference)  # noqa: E731
+    turned = sum(sign(a) != sign(b) for a, b in both)
+    return {
+        "points": round(statistics.mean(gaps), 3),
+        "turned": round(100 * turned / len(both), 1),
+        "questions": len(both),
+    }
+
+
+def over_runs(runs: list[list[Review]]) -> dict[str, dict]:
+    """Mean and standard deviation of the relative score over several runs of judge or model (Table 5; dagger: of the judge).
+
+    Raises BenchError unless there are two runs, all of the same questions.
+    """
+    asked = [set(pairs(run)) for run in runs]
+    if len(runs) < 2 or any(ids != asked[0] for ids in asked):
+        gone = [str(q) for q in set.union(*asked) - set.intersection(*asked)] if runs else []
+        what = f"they differ in {', '.join(sorted(gone)[:5])}" if gone else "give at least two"
+        raise BenchError(f"a mean over runs needs several files on the same questions; {what}")
+    each = [scores(run, draws=40) for run in runs]
+    return {
+        name: {
+            "mean": round(statistics.mean(s[name]["relative"] for s in each), 1),
+            "std": round(statistics.stdev(s[name]["relative"] for s in each), 1),
+        }
+        for name in each[0]
+    }
+
+
+def _ranks(values: list[float]) -> list[float]:
+    """1 for the smallest; equal values share their mean rank."""
+    count, below, rank = Counter(values), 0, {}
+    for value in sorted(count):
+        rank[value] = below + (count[value] + 1) / 2
+        below += count[value]
+    return [rank[v] for v in values]
+
+
+def agreement(one: list[Review], two: list[Review]) -> dict:
+    """Spearman's rank correlation of two judges over the questions both judged: of the candidate's score, and of its
+    lead over the reference; None where a judge gave everybody the same. Raises BenchError with under three questions."""
+    a, b = pairs(one), pairs(two)
+    both = [q for q in a if q in b]
+    if len(both) < 3:
+        raise BenchError(f"two judges are compared over at least 3 questions that both judged; here are {len(both)}")
+    out = {"questions": len(both)}
+    for name, value in (("candidate", lambda p: p[1]), ("lead", lambda p: p[1] - p[0])):
+        ranks = [_ranks([value(table[q]) for q in both]) for table in (a, b)]
+        flat = any(len(set(r)) == 1 for r in ranks)
+        out[name] = None if flat else round(statistics.correlation(*ranks), 3)
+    return out
