@@ -315,6 +315,7 @@ def test_batches_made_ahead_are_the_batches_from_any_step():
 ROOMS = [
     {"paper", "scales"},
     {"scenes"},
+    {"asking"},
     {"datagen"},
     {"data"},
     {"model"},

@@ -1,0 +1,210 @@
+"""What was asked and what was answered, kept so that nothing is lost and nothing is paid for twice.
+
+Notable: two append-only files. `replies.jsonl` has one line a finished request; a line is written the moment the reply
+is here and fsynced at once, many together where many arrive. `asked.jsonl` has a line before every attempt and one
+after each that cost nothing; what is in neither way settled (a time-out, a kill in mid-flight) may have been billed,
+and counts as spent. A torn last line, left by a kill, is cut off. One process at a time.
+
+    python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), 'replies', j.spent)"
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from minillava.asking.request import AskingError, Reply
+
+REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
+
+
+@dataclass
+class Spent:
+    """Tokens and US dollars. usd leaves out what had no known price."""
+
+    prompt: int = 0
+    completion: int = 0
+    usd: float = 0.0
+
+    def add(self, prompt: int, completion: int, usd: float | None) -> None:
+        self.prompt, self.completion, self.usd = self.prompt + prompt, self.completion + completion, self.usd + (usd or 0.0)  # fmt: skip
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt + self.completion
+
+
+class Lines:
+    """An append-only file of JSON objects, one a line. A torn last line is cut off when it is opened (`torn`).
+
+    Raises AskingError, naming the file, when it cannot be read or written, and the line where one before the last is broken.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            new = not self.path.exists()
+            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            if new:
+                _sync_folder(self.path.parent)
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise AskingError(f"{self.path}: cannot be opened for writing ({error.strerror})") from error
+        self.rows, self.size = _parse(data, self.path)
+        self.torn = self.size < len(data)
+        if self.torn:
+            os.ftruncate(self.file, self.size)
+
+    def append(self, *rows: dict) -> None:
+        """Write lines, all or none; they survive a kill of this process at once, and a power cut after `sync`."""
+        data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        try:
+            written = os.write(self.file, data)
+            if written != len(data):
+                os.ftruncate(self.file, self.size)
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise AskingError(
+                f"{self.path}: cannot be written ({error.strerror}); what is in it is kept. Make room, then run the same command again"
+            ) from error
+        self.size += len(data)
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self.file)
+        except OSError as error:
+            raise AskingError(f"{self.path}: cannot be written to disk ({error.strerror})") from error
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
+    """The rows of a file, and how many bytes of it are whole lines."""
+    rows, size, lines = [], 0, data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+            if row is not None and not isinstance(row, dict):
+                raise ValueError
+        except ValueError:
+            if number >= len(lines) - 1:  # the last one, whole or not: a write that a kill or a power cut broke off
+                return rows, size
+            raise AskingError(f"{path}: line {number} is not JSON; remove that line, then run again") from None
+        if number == len(lines):
+            break  # what follows the last line break is nothing, or a line without its end
+        if row is not None:
+            rows.append(row)
+        size += len(line) + 1
+    return rows, size
+
+
+def read_replies(path: Path) -> dict[str, Reply]:
+    """The replies of a recorded journal file by key, without a lock and without changing it: to replay in a notebook.
+
+    Raises AskingError naming the file and line.
+    """
+    try:
+        rows, _ = _parse(Path(path).read_bytes(), Path(path))
+    except OSError as error:
+        raise AskingError(f"{path}: cannot be read ({error.strerror})") from error
+    return dict(_reply(row, Path(path)) for row in rows)
+
+
+def _reply(row: dict, path: Path) -> tuple[str, Reply]:
+    try:
+        fields = {name: row[name] for name in ("text", "finish", "model", "prompt_tokens", "completion_tokens")}
+        return row["key"], Reply(**fields, refusal=row.get("refusal"))
+    except KeyError as error:
+        raise AskingError(f"{path}: a line has no {error}; it is not a file of replies") from None
+
+
+class Journal:
+    """The replies of one folder. `with Journal(folder) as journal:` holds its lock; a second process gets AskingError.
+
+    replies: key -> Reply, all there are. spent: what all of it cost, the unsettled attempts (`unsettled`) at their worst.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = FileLock(self.folder / ".lock")
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise AskingError(
+                f"{self.folder}: another process is at work in this folder; wait for it, or name another"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            raise AskingError(f"{self.folder}: cannot be written to ({error})") from error
+        try:
+            self._replies, self._asked = Lines(self.folder / REPLIES), Lines(self.folder / ASKED)
+            self.replies = dict(_reply(row, self._replies.path) for row in self._replies.rows)
+        except AskingError:
+            self.lock.release()
+            raise
+        self.torn = self._replies.torn
+        self.spent, self.unsettled = Spent(), 0
+        self._count()
+
+    def _count(self) -> None:
+        attempts: dict[str, list[dict]] = {}
+        for row in self._asked.rows:
+            if "free" in row:  # this attempt cost nothing, or its cost is known and in `free`
+                if attempts.get(row["key"]):
+                    attempts[row["key"]].pop()
+                self.spent.add(*(row["free"] or (0, 0, 0.0)))
+            else:
+                attempts.setdefault(row["key"], []).append(row)
+        for row in self._replies.rows:
+            self.spent.add(row["prompt_tokens"], row["completion_tokens"], row.get("usd"))
+            if attempts.get(row["key"]):
+                attempts[row["key"]].pop()
+        for row in (row for rows in attempts.values() for row in rows):
+            self.spent.add(*row["most"])
+            self.unsettled += 1
+        self._asked.rows = self._replies.rows = []
+
+    def asking(self, key: str, most: tuple[int, int, float | None]) -> None:
+        """Note that an attempt is about to be sent, and the (prompt tokens, completion tokens, usd) it can cost at most."""
+        self._asked.append({"key": key, "most": most})
+
+    def lost(self, most: tuple[int, int, float | None]) -> None:
+        """The last attempt got no answer, so nobody knows whether it was billed: its worst counts as spent."""
+        self.spent.add(*most)
+        self.unsettled += 1
+
+    def free(self, key: str, cost: tuple[int, int, float | None] | None = None) -> None:
+        """Note that the last attempt brought no usable reply but is settled: it cost nothing, or exactly `cost`."""
+        self._asked.append({"key": key, "free": cost})
+        if cost:
+            self.spent.add(*cost)
+
+    def keep(self, key: str, reply: Reply, usd: float | None, **more) -> None:
+        """File a reply. `more` goes into the line beside it (a name, where it came from). Durable after `sync`."""
+        self._replies.append({"key": key, **more, **reply.row(), "usd": usd})
+        self.replies[key] = reply
+        self.spent.add(reply.prompt_tokens, reply.completion_tokens, usd)
+
+    def sync(self) -> None:
+        self._replies.sync()
+
+    def close(self) -> None:
+        self._replies.sync()
+        self._replies.close()
+        self._asked.close()
+        self.lock.release()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

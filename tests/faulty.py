@@ -1,0 +1,78 @@
+"""A local OpenAI-compatible server that fails on purpose, and counts what it was asked and what it would bill."""
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+
+from minillava.asking.server import Handler, completion, error, serve
+
+SAYS_429 = ("status", 429, {})
+SAYS_500 = ("status", 500, {})
+
+
+class Faulty(Handler):
+    """`server.fault(body, n)` says what happens to the n-th attempt (from 1) of a request; None: it is answered, and billed."""
+
+    def answer(self, body):
+        server, name = self.server, self.headers["Idempotency-Key"]
+        with server.mutex:
+            server.attempts[name] += 1
+            server.asked.append((time.monotonic(), name))
+            server.headers.append(dict(self.headers))
+            server.paths.append(self.path)
+            attempt = server.attempts[name]
+            server.busy += 1
+            server.busiest = max(server.busiest, server.busy)
+        try:
+            fault = server.fault(body, attempt)
+            if server.delay:
+                time.sleep(server.delay(body) if callable(server.delay) else server.delay)
+            self.fail(fault, body) if fault else self.bill(name, body)
+        finally:
+            with server.mutex:
+                server.busy -= 1
+
+    def bill(self, name, body):
+        with self.server.mutex:
+            first = name not in self.server.billed  # it heeds the Idempotency-Key: asked again, it answers for nothing
+            self.server.billed[name] += 1 if first else 0
+        self.say(200, self.server.reply(body))
+
+    def fail(self, fault, body):
+        kind, *more = fault if isinstance(fault, tuple) else (fault,)
+        if kind == "status":
+            self.say(more[0], error(f"made to fail with {more[0]}" if len(more) < 3 else more[2]), more[1] if len(more) > 1 else None)  # fmt: skip
+        elif kind == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            os.close(self.connection.detach())  # `close` would wait for the files made of it
+        elif kind == "hang":
+            self.server.hanging.wait(20)
+        elif kind == "raw":
+            self.say(200, more[0], {"Content-Type": more[1]} if len(more) > 1 else None)
+        elif kind == "json":
+            self.say(200, completion(body, "") | more[0])
+        elif kind == "cut":
+            self.say(200, completion(body, "Question:\nWhat is the", "length"))
+
+
+@contextmanager
+def faulty(reply=lambda body: completion(body, "Re: " + body["messages"][-1]["content"]), fault=lambda body, n: None, delay=0.0):  # fmt: skip
+    """A running server: .url, .attempts and .billed (by key), .asked (when, key), .headers, .busiest; set .fault, .delay."""
+    server = serve(reply, handler=Faulty)
+    server.fault, server.delay, server.mutex, server.hanging = fault, delay, threading.Lock(), threading.Event()
+    server.attempts, server.billed, server.asked, server.headers, server.paths = Counter(), Counter(), [], [], []
+    server.busy = server.busiest = 0
+    server.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.hanging.set()
+        server.shutdown()
+        server.server_close()
