@@ -25,7 +25,8 @@ class ScienceError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One question of ScienceQA. answer: the index of the right choice; image: the picture's file name, or None.
+    """One question of ScienceQA. answer: the index of the right choice; image: the picture's path in the pictures' folder,
+    `ID/image.png`, or None.
 
     Fields that a source lacks are empty; `hint` non-empty is what Table 7 calls text context.
     """
@@ -59,7 +60,8 @@ def problem_of(name: str, row: dict) -> Problem:
     """A problem from a record of problems.json. Raises ScienceError naming it and what it lacks."""
     try:
         known = {k: row.get(k) or "" for k in ("hint", "subject", "topic", "category", "skill", "grade", "lecture", "solution", "split")}  # fmt: skip
-        return Problem(str(name), row["question"], tuple(row["choices"]), row["answer"], image=row.get("image") or None, **known)  # fmt: skip
+        image = f"{name}/{row['image']}" if row.get("image") else None
+        return Problem(str(name), row["question"], tuple(row["choices"]), row["answer"], image=image, **known)
     except (KeyError, TypeError) as error:
         raise ScienceError(f"problem {name}: not a record of problems.json ({error})") from error
 
@@ -67,7 +69,7 @@ def problem_of(name: str, row: dict) -> Problem:
 def row_of(problem: Problem) -> dict:
     """A problem as its record of problems.json."""
     row = {k: v for k, v in vars(problem).items() if k != "id"}
-    return row | {"choices": list(problem.choices)}
+    return row | {"choices": list(problem.choices), "image": problem.image and Path(problem.image).name}
 
 
 def _json(path: Path):
@@ -123,14 +125,12 @@ def read_parquet(path: Path, pictures: Path | None = None) -> dict[str, Problem]
         for batch in rows.iter_batches(batch_size=256):
             for n, row in enumerate(batch.to_pylist(), start):
                 name, image = f"{split}-{n}", row.get("image")
-                file = None
-                if image:
-                    file = f"{name}{Path(image.get('path') or '.png').suffix or '.png'}"
-                    if pictures and image.get("bytes") and not (Path(pictures) / file).exists():
-                        beside = Path(pictures) / f"{file}.part"
-                        beside.parent.mkdir(parents=True, exist_ok=True)
-                        beside.write_bytes(image["bytes"])
-                        beside.replace(Path(pictures) / file)
+                file = f"image{Path(image.get('path') or '').suffix or '.png'}" if image else None
+                target = pictures and image and Path(pictures) / name / file
+                if target and image.get("bytes") and not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.with_suffix(".part").write_bytes(image["bytes"])
+                    target.with_suffix(".part").replace(target)
                 split_name = PARQUET_SPLITS.get(split, split)
                 out[name] = problem_of(name, row | {"image": file, "split": split_name})
             start = len(out)

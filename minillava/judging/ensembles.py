@@ -1,0 +1,83 @@
+"""Two ways of joining LLaVA and a text-only expert on ScienceQA (section 5.2, Table 7): complement and judge.
+
+Notable: the expert plays GPT-4, who reads question, context and options, and no picture. *Complement* takes the expert's
+answer, and LLaVA's where the expert gives none. *Judge* shows the expert both answers, but only where the two differ, and
+takes its final word; where that cannot be read, LLaVA's answer stands. Neither the authors' prompt nor GPT-4's outputs
+were released; the wording here is this project's own.
+
+    minillava judge scienceqa RESULTS LABELS --expert EXPERT --again AGAIN
+"""
+
+from minillava.datagen.scienceqa import LETTERS, Problem, ScienceError, answer_text, question_text
+from minillava.judging.scienceqa import predict, score
+
+SYSTEM = "You answer school questions on science. Some are about a picture that you cannot see; then use what the text tells."  # fmt: skip
+FINAL = "End with one sentence of the form: The answer is A."
+
+
+def expert_messages(problem: Problem, shots: list[Problem]) -> list[dict]:
+    """The expert's messages for one problem: solved examples first (the paper's GPT-4 had two), no picture."""
+    out = [{"role": "system", "content": f"{SYSTEM} {FINAL}"}]
+    for shot in shots:
+        out.append({"role": "user", "content": question_text(shot)})
+        out.append({"role": "assistant", "content": answer_text(shot, "QCM-LEA")})
+    return [*out, {"role": "user", "content": question_text(problem)}]
+
+
+def again_messages(problem: Problem, expert: str, llava: str) -> list[dict]:
+    """The messages that show the expert both answers, its own as Assistant 1, and ask for its final one (Table 10)."""
+    asked = (
+        f"[Question]\n{question_text(problem)}\n\n[Assistant 1]\n{expert}\n\n[Assistant 2]\n{llava}\n\n"
+        "[System]\nThe two assistants disagree. Assistant 2 has seen the picture, if there is one; Assistant 1 has not. "
+        f"Weigh what both say, then give your own final answer. {FINAL}"
+    )
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+
+
+def disagreements(problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str]) -> list[str]:
+    """The problems where both name an answer and the answers differ: those, and only those, the expert is asked again."""
+    ours, theirs = predict(problems, llava)[0], predict(problems, expert)[0]
+    return [name for name in problems if name in ours and name in theirs and ours[name] != theirs[name]]
+
+
+def ensembles(
+    problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str], again: dict[str, str] | None = None
+) -> dict:
+    """Every row of Table 7 that two sets of answers give, with their bounds and counts. Texts by problem id.
+
+    again: the expert's final answers to the `disagreements`; None leaves the judge's row out. Raises ScienceError unless
+    both answered all problems, or where `again` lacks a disagreement (then it is named) or holds a problem that is none.
+    """
+    for who, texts in (("the expert", expert), ("LLaVA", llava)):
+        lost = [name for name in problems if name not in texts]
+        if lost:
+            raise ScienceError(f"{who} has no answer to problem {lost[0]} ({len(lost)} missing in all)")
+    ours, theirs = predict(problems, llava)[0], predict(problems, expert)[0]
+    differ = disagreements(problems, expert, llava)
+    complement = {name: theirs.get(name, ours.get(name)) for name in problems if name in ours or name in theirs}
+    oracle = {name: p.answer for name, p in problems.items() if p.answer in (ours.get(name), theirs.get(name))}
+    both = {name: i for name, i in ours.items() if theirs.get(name) == i}
+    rows = {"LLaVA": ours, "expert": theirs, "complement": complement}
+    counts = {
+        "questions": len(problems), "differ": len(differ), "agree": len(both),
+        "expert without an answer": len(problems) - len(theirs), "LLaVA without an answer": len(problems) - len(ours),
+    }  # fmt: skip
+    if again is not None:
+        wrong = [n for n in differ if n not in again] or [n for n in again if n not in differ]
+        if wrong:
+            raise ScienceError(f"the expert's second answers must be to the {len(differ)} disagreements, no more and no fewer; see problem {wrong[0]}")  # fmt: skip
+        final = predict({name: problems[name] for name in differ}, again)[0]
+        counts["second answers that cannot be read"] = len(differ) - len(final)
+        counts["second answers as LLaVA"] = sum(final.get(n) == ours[n] for n in differ)
+        rows["judge"] = complement | {name: final.get(name, ours[name]) for name in differ}
+    bounds = {"either is right (most that any choice between them can reach)": oracle, "both are right (least)": both}
+    return {
+        "rows": {name: score(problems, found) for name, found in rows.items()},
+        "bounds": {name: score(problems, found)["Avg"] for name, found in bounds.items()},
+        "counts": counts,
+    }
+
+
+def say(problem: Problem, index: int, reason: str) -> str:
+    """An expert's answer in the form that `read_answer` reads."""
+    return f"{reason} The answer is {LETTERS[index]}."
