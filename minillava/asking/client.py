@@ -83,14 +83,17 @@ class Client:
         self.model, self.timeout, self._url = model, timeout, url
         self.endpoint = f"{model} at {url.hostname}"  # never the whole address: it may hold a password
         self._key = find_key(urlunsplit(url))
-        self._client: openai.AsyncOpenAI | None = None
+        self._free: list[openai.AsyncOpenAI] = []
 
     def __repr__(self) -> str:
         return f"Client({self.endpoint})"
 
     async def open(self) -> None:
+        self._free = [self._new()]
+
+    def _new(self) -> openai.AsyncOpenAI:
         query, local = dict(parse_qsl(self._url.query)), self._url.hostname in LOOPBACK
-        self._client = openai.AsyncOpenAI(
+        return openai.AsyncOpenAI(
             api_key=self._key.reveal(),
             base_url=urlunsplit(self._url._replace(query="", fragment="")),
             default_query=query or None,
@@ -98,18 +101,29 @@ class Client:
             max_retries=0,
             timeout=openai.Timeout(self.timeout, connect=min(10.0, self.timeout)),
             # no proxy on the way to this machine, and the key does not follow a redirect to another one
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=not local, follow_redirects=False),
+            http_client=openai.DefaultAsyncHttpxClient(
+                trust_env=not local, follow_redirects=False, verify=self._url.scheme == "https"
+            ),
         )
 
     async def close(self) -> None:
-        await self._client.close()
+        for client in self._free:
+            await client.close()
+
+    def _take(self) -> openai.AsyncOpenAI:
+        """A client to ask with. Over plain HTTP each request in flight has one with a single connection, because a shared
+        pool polls all its idle connections for every request; over TLS all share one, as each would load certificates."""
+        if self._url.scheme == "https":
+            return self._free[0]
+        return self._free.pop() if self._free else self._new()
 
     async def complete(self, body: dict, name: str) -> object:
         """The JSON answer to one request, asked once. `name` goes along as Idempotency-Key, for endpoints that heed it.
 
         Raises Unbilled, Lost, Rejected, BadReply, or AskingError where no request can succeed (a wrong key, no such model).
         """
-        asked = self._client.post(
+        client = self._take()
+        asked = client.post(
             "/chat/completions", body=body, cast_to=object, options={"headers": {"Idempotency-Key": name}}
         )
         try:
@@ -120,6 +134,9 @@ class Client:
             problem = self._problem(error)
         except ValueError as error:  # what the client raises for an answer that says it is JSON and is not
             problem = BadReply(f"not a JSON answer ({self._key.clean(str(error))[:100]})")
+        finally:
+            if self._url.scheme == "http":
+                self._free.append(client)
         raise problem  # outside the handler: the client's error, which holds the request and its headers, is not its context
 
     def _problem(self, error: openai.APIError) -> Exception:
