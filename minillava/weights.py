@@ -1,13 +1,16 @@
 """`make weights`: train and export the stand-ins for CLIP and Vicuna, then the small LLaVA that `minillava chat` talks with.
 
-Notable: the folders are of the published formats - `transformers.CLIPModel` and `LlamaForCausalLM` load the first two as
-they load the real ones. Goes on where it was stopped. Every folder gets a card.json: recipe, seed, time, machine, figures.
+Notable: the folders are of the published formats - `transformers.CLIPModel` and `LlamaForCausalLM` load the eye and the
+brains as they load the real ones. Goes on where it was stopped. Every folder gets a card.json (recipe, seed, time,
+machine, figures) and gates.jsonl, the figures on the way; what counts is measured at the end (`judging/gates.py`).
 
     python -m minillava.weights            # about 2 hours on 2 cores
 """
 
 import argparse
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,25 +21,25 @@ from transformers import CLIPConfig
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.questions import balanced
 from minillava.datagen.records import caption_record, instruct
 from minillava.datagen.teacher import TYPES
-from minillava.judging.answers import answer, exact_match, shuffled
-from minillava.judging.gates import probe, text_accuracy
+from minillava.judging.gates import looking, probe, text_accuracy
 from minillava.model import load_vision, save_language
 from minillava.model.checkpoint import vision_published
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import brain, eye
-from minillava.training.loop import bar, follow, machine, seconds_of
+from minillava.training.loop import LOOKS, along, bar, follow, machine, seconds_of
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
-EYE_STEPS, BRAIN_STEPS = 6000, 1800
+EYE_STEPS, BRAIN_STEPS = 3000, 3600
+SMALL = 64  # width of the smaller brain, for Table 8's comparison of language models
 PRECISION = torch.float16  # stored; loaded as float32
-PICTURES = 24_000
-PER_PICTURE = {"conversation": 1.0, "detail": 0.15, "complex": 0.6}  # records of each type, per picture
-STAGE_1, STAGE_2 = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 1e-3, "lr_muon": 1e-3}
+PICTURES = 48_000
+PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
+STAGE_1, STAGE_2 = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
+PARTS = ("eye", "brain", "brain-small", "llava")
 
 
 def write_card(folder: Path, card: dict) -> None:
@@ -67,59 +70,40 @@ def export_eye(clip: eye.Clip, tokenizer, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def see(model, eye: Path, drawn: list, folder: Path, name: str) -> Features:
-    """The features of these scenes, drawn to files once."""
-    if (folder / f"{name}.safetensors").exists():
-        return Features.load(folder / f"{name}.safetensors")
-    pictures = folder / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    for scene in tqdm(drawn, desc=f"draw {name}", unit="picture"):
-        draw(scene, 96).save(pictures / f"{scene.id}.png", compress_level=1)
-    with tqdm(total=len(drawn), desc=f"see {name}", unit="picture") as bar:
-        names = [f"{s.id}.png" for s in drawn]
-        features = Features.of(model, pictures, names, *normalisation(eye), lambda done, _: bar.update(done - bar.n))
-    features.save(folder / f"{name}.safetensors")
-    return features
+def see(model, eye: Path, pictures: int, folder: Path) -> Features:
+    """The features of the training pictures, drawn to files once."""
+    path = folder / "train.safetensors"
+    if not path.exists():
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        names = []
+        for scene in tqdm(scenes("train", pictures), desc="draw", unit="picture"):
+            names.append(f"{scene.id}.png")
+            draw(scene, 96).save(folder / "pictures" / names[-1], compress_level=1)
+        with tqdm(total=pictures, desc="see", unit="picture") as progress:
+            show = lambda done, _: progress.update(done - progress.n)  # noqa: E731
+            Features.of(model, folder / "pictures", names, *normalisation(eye), show).save(path)
+    return Features.load(path)
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:
     """Both stages into `work`, the model to `out`; returns its card with the exact-match figures on the dev split."""
     model, tokenizer = assemble(weights / "eye", weights / "brain", seed=0), load_tokenizer(weights / "brain")
-    train_scenes, dev = scenes("train", pictures), scenes("dev", 700)
-    features, dev_features = (
-        see(model, weights / "eye", train_scenes, work, "train"),
-        see(model, weights / "eye", dev, work, "dev"),
-    )
+    normal, features = normalisation(weights / "eye"), see(model, weights / "eye", pictures, work)
+    train = scenes("train", pictures)
     stages = (
-        (1, [caption_record(s) for s in train_scenes[: pictures // 3]], STAGE_1),
-        (
-            2,
-            [instruct(s, kind) for kind in TYPES for s in train_scenes[: round(pictures * PER_PICTURE[kind])]],
-            STAGE_2,
-        ),
+        (1, [caption_record(s) for s in train[: pictures // 4]], STAGE_1),
+        (2, [instruct(s, kind) for kind in TYPES for s in train[: round(pictures * PER_PICTURE[kind])]], STAGE_2),
     )
     steps = {}
     for stage, records, settings in stages:
-        samples = [encode(r, CHAT, tokenizer) for r in records]
+        samples, folder = [encode(r, CHAT, tokenizer) for r in records], work / f"stage{stage}"
         steps[stage] = len(samples) // settings["batch_size"]
         with bar(steps[stage], "step", f"stage {stage}") as progress:
-            train_stage(
-                model,
-                stage,
-                samples,
-                features,
-                work / f"stage{stage}",
-                steps=steps[stage],
-                progress=follow(progress),
-                **settings,
-            )
+            measure = lambda: looking(model, tokenizer, normal)  # noqa: E731
+            show = along(follow(progress), model, measure, folder, LOOKS) if stage == 2 else follow(progress)
+            train_stage(model, stage, samples, features, folder, steps=steps[stage], progress=show, **settings)
     model.eval()
-    items = [(f"{s.id}.png", q) for s, q in balanced(dev, 80)]
-    figures = {}
-    for tag, names in (("picture", [n for n, _ in items]), ("shuffled", shuffled([n for n, _ in items]))):
-        texts = answer(model, tokenizer, CHAT, [(q.text, dev_features[n]) for n, (_, q) in zip(names, items)], 40)
-        figures[tag] = exact_match(items, texts)
-        print(tag, figures[tag])
+    figures = looking(model, tokenizer, normal, per_kind=80)
     recipe = {"made as": "LLaVA: stage 1, then stage 2, from the shipped eye and brain", "pictures": pictures,
               "steps": {f"stage {k}": v for k, v in steps.items()}}  # fmt: skip
     card = {"recipe": recipe, "figures": {"exact match, dev split, per cent": figures}}
@@ -128,34 +112,50 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     return card
 
 
+def make_eye(work: Path, out: Path, steps: int) -> dict:
+    """Train and export the eye; returns its card."""
+    normal = (eye.MEAN, eye.STD)
+
+    def measure(clip):  # a smaller probe on the way than at the end
+        return {f"layer {k}": probe(clip.vision_model, normal, k, train=1500, test=400) for k in (-1, -2)}
+
+    clip, tokenizer = eye.train(work, steps, measure)
+    export_eye(clip, tokenizer, out)
+    recipe = {"made as": "CLIP, contrastive, pictures and captions of the picture book, and patches and names of things",
+              "steps": steps, "pairs": steps * 2 * eye.PAIRS}  # fmt: skip
+    probed = {f"layer {k}": probe(load_vision(out), normal, k) for k in (-1, -2, -3)}
+    return {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
+
+
+def make_brain(work: Path, out: Path, steps: int, width: int = 128) -> dict:
+    """Train and export a brain of this width; returns its card."""
+    model, tokenizer = brain.train(work, steps, partial(text_accuracy, per_kind=10), width=width)
+    save_language(model, out, dtype=PRECISION)
+    tokenizer.save_pretrained(out)
+    recipe = {"made as": "Llama, text only, look-up first", "steps": steps, "records": steps * brain.BATCH}
+    answers = text_accuracy(model.eval(), tokenizer)
+    return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train and export the stand-ins and the small LLaVA.")
     parser.add_argument("--work", type=Path, default=Path("runs/weights"), help="where half-finished training is kept")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--only", choices=("eye", "brain", "llava"))
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--eye-steps", type=int, default=EYE_STEPS)
     parser.add_argument("--brain-steps", type=int, default=BRAIN_STEPS)
     options = parser.parse_args()
-    for part in (options.only,) if options.only else ("eye", "brain", "llava"):
+    for part in (options.only,) if options.only else PARTS:
         work, out = options.work / part, options.out / part
         print(f"{part}: training in {work}, to be exported to {out}", flush=True)
         if part == "eye":
-            model, tokenizer = eye.train(work, options.eye_steps)
-            export_eye(model, tokenizer, out)
-            recipe = {"made as": "CLIP, contrastive, pictures and captions of the picture book", "steps": options.eye_steps,
-                      "pairs": options.eye_steps * 2 * eye.PAIRS}  # fmt: skip
-            probed = {f"layer {k}": probe(load_vision(out), normalisation(out), k) for k in (-1, -2)}
-            card = {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
-        elif part == "brain":
-            model, tokenizer = brain.train(work, options.brain_steps)
-            save_language(model, out, dtype=PRECISION)
-            tokenizer.save_pretrained(out)
-            recipe = {"made as": "Llama, text only, look-up first", "steps": options.brain_steps,
-                      "records": options.brain_steps * brain.BATCH}  # fmt: skip
-            answers = text_accuracy(assemble(options.out / "eye", out, 0).eval(), tokenizer)
-            card = {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
-        else:
+            card = make_eye(work, out, options.eye_steps)
+        elif part == "llava":
             card = train_llava(work, options.out, out)
+        else:
+            card = make_brain(work, out, options.brain_steps, *([SMALL] if part == "brain-small" else []))
+        for path in sorted(work.glob("**/gates.jsonl")):
+            shutil.copy(path, out / "gates.jsonl")
         seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoint.pt")))
         write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
 

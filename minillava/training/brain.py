@@ -8,6 +8,7 @@ start equal to queries ("mimetic"), a curriculum (`lesson`), and a long RoPE bas
 """
 
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +22,10 @@ from minillava.datagen.questions import EXACT, group, questions
 from minillava.datagen.records import instruct
 from minillava.datagen.teacher import BRIEF_QUESTIONS, TYPES, brief, teach
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.scenes.captions import SIDE, captions, heads, noun, onto, phrase, up
+from minillava.scenes.captions import SIDE, captions, noun, onto, phrase
 from minillava.scenes.compose import compose, scenes
-from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, a
-from minillava.training.loop import Ahead, bar, compute_dtype, fit, follow
+from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
+from minillava.training.loop import LOOKS, Ahead, along, bar, compute_dtype, fit, follow
 from minillava.training.optim import muon
 
 BATCH = 32
@@ -32,32 +33,26 @@ TURNS = 8  # questions about one scene: they share the reading of it
 LOOK_UP = ("colour", "side", "existence")  # what the curriculum begins with
 
 
-def notes(scene: Scene) -> str:
-    """The scene as notes, one line a side: `left: a red car; a kite in the sky`."""
-    lines = []
-    for side in SIDES:
-        here = [phrase(scene, i) for i in heads(scene) if scene.things[i].side == side]
-        lines.append(f"{side}: {'; '.join(here) or 'nothing'}")
-    return f"place: {scene.place}\n" + "\n".join(lines)
+def notes(scene: Scene, rng: random.Random) -> str:
+    """The scene as notes in any order, one thing a line: `a red car on the left`."""
+    lines = [f"{phrase(scene, i)} {SIDE[t.side]}" for i, t in enumerate(scene.things)]
+    return "\n".join([*rng.sample(lines, len(lines)), PLACES[scene.place]])
 
 
 def table(scene: Scene, rng: random.Random) -> str:
-    """The scene as a table in any order, one thing a line: `car: red, on the left`."""
+    """The scene as a table in any order, bare words: `car red left`, `cup white left on table`."""
     lines = []
-    for thing in scene.things:
-        more = [thing.doing] if thing.doing else []
-        if thing.on is not None:
-            under = scene.things[thing.on]
-            more.append(f"{onto(thing, under)} {a(noun(under))}")
-        more += [up(scene.place)] if thing.air else []
-        lines.append(f"{thing.kind}: {', '.join([thing.colour, SIDE[thing.side], *more])}")
-    rng.shuffle(lines)
-    return "\n".join([*lines, PLACES[scene.place]])
+    for t in scene.things:
+        on = [onto(t, scene.things[t.on]), scene.things[t.on].kind] if t.on is not None else []
+        lines.append(
+            " ".join([t.kind, t.colour, t.side, *([t.doing] if t.doing else []), *on, *(["up"] if t.air else [])])
+        )
+    return "\n".join([scene.place, *rng.sample(lines, len(lines))])
 
 
 TOLD = {
     "captions": lambda scene, rng: "\n".join(captions(scene)),
-    "notes": lambda scene, rng: notes(scene),
+    "notes": notes,
     "table": table,
 }
 
@@ -158,9 +153,9 @@ def make(seed: int, width: int = 128, layers: int = 4):
     return model, tokenizer
 
 
-def train(folder: Path, steps: int, seed: int = 0, lr: float = 5e-3):
-    """Train the stand-in; goes on where `folder` stands."""
-    model, tokenizer = make(seed)
+def train(folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float = 5e-3, width: int = 128):
+    """Train the stand-in, measured on the way (gates.jsonl); goes on where `folder` stands. Returns it and its tokenizer."""
+    model, tokenizer = make(seed, width)
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype()
     batches = Ahead(partial(batch, steps=steps, seed=seed, tokenizer=tokenizer), steps)
 
@@ -172,14 +167,8 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 5e-3):
             logits = model.head(hidden[target != IGNORE])  # (supervised, V)
         return torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
 
+    recipe = {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr, "width": width}
     with bar(steps, "step", "brain") as progress:
-        fit(
-            model,
-            optimizer,
-            loss_at,
-            steps,
-            folder,
-            {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr},
-            follow(progress),
-        )
+        watch = along(follow(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
+        fit(model, optimizer, loss_at, steps, folder, recipe, watch)
     return model, tokenizer

@@ -10,6 +10,7 @@ of the other style: like CLIP, the eye has seen more of the world than the instr
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from minillava.scenes.captions import SIDE, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import cover, draw
 from minillava.scenes.world import Thing, a
-from minillava.training.loop import Ahead, bar, compute_dtype, fit, follow
+from minillava.training.loop import LOOKS, Ahead, along, bar, compute_dtype, fit, follow
 from minillava.training.optim import muon
 
 EYE = VisionConfig(image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4)
@@ -113,8 +114,8 @@ def make(seed: int):
     return Clip(EYE, text), tokenizer
 
 
-def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Clip, object]:
-    """Train the stand-in; goes on where `folder` stands."""
+def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int = 0, lr: float = 2e-3):
+    """Train the stand-in, measured on the way (gates.jsonl); goes on where `folder` stands. Returns it and its tokenizer."""
     clip, tokenizer = make(seed)
     optimizer = muon([clip], lr=lr, lr_adam=lr)
     dtype = compute_dtype()
@@ -128,5 +129,6 @@ def train(folder: Path, steps: int, seed: int = 0, lr: float = 2e-3) -> tuple[Cl
 
     recipe = {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr}
     with bar(steps, "step", "eye") as progress:
-        fit(clip, optimizer, loss_at, steps, folder, recipe, follow(progress))
+        watch = along(follow(progress), clip, lambda: measure(clip), folder, LOOKS)
+        fit(clip, optimizer, loss_at, steps, folder, recipe, watch)
     return clip, tokenizer

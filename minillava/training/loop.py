@@ -21,6 +21,7 @@ from tqdm import tqdm
 from minillava.training.optim import Optimizer, cosine
 
 SAVE_SECONDS = 20.0
+LOOKS = 12  # how often a gate is measured on the way
 
 
 class TrainingError(RuntimeError):
@@ -98,6 +99,30 @@ def follow(progress: tqdm) -> Callable[[int, int, float], None]:
     def show(step, steps, loss):
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         progress.update(step - progress.n)
+
+    return show
+
+
+def along(
+    progress: Callable[[int, int, float], None], model: nn.Module, measure: Callable[[], dict], folder: Path, times: int
+) -> Callable[[int, int, float], None]:
+    """A `progress` for `fit` that also measures the model about `times` times on the way: rows of `folder`/gates.jsonl.
+
+    measure(): figures by name, taken in eval mode without gradients. A run that goes on measures no step twice.
+    """
+
+    def show(step, steps, loss):
+        progress(step, steps, loss)
+        if step % max(1, steps // times) and step != steps:
+            return
+        path = Path(folder) / "gates.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = [row for row in map(json.loads, lines) if row["step"] < step]
+        model.eval()
+        with torch.no_grad():
+            rows.append({"step": step, **measure()})
+        model.train()
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     return show
 
