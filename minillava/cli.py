@@ -1,4 +1,4 @@
-"""One command per verb of the paper: `minillava paper`, `minillava chat`.
+"""One command per verb of the paper: `minillava paper`, `minillava chat`, `minillava judge`.
 
 Notable: what a user can get wrong ends in one line that says what to do and a status other than 0; a traceback means a
 bug. Ctrl-C stops cleanly, and the same command goes on.
@@ -10,41 +10,41 @@ import os
 import sys
 from pathlib import Path
 
-from safetensors import SafetensorError
+from minillava import scales
+from minillava.judging import command
 
-from minillava import miniature, scales
-from minillava.chat import Chat, ChatError, blocks
-from minillava.data.images import ImageError
-from minillava.datagen.questions import questions
-from minillava.datagen.records import RecordError
-from minillava.figures import answered, report_figures
-from minillava.judging.bench import BenchError
-from minillava.model import CheckpointError, SpliceError
-from minillava.report import show, write_report
-from minillava.run import RunError
-from minillava.scenes.compose import compose
-from minillava.scenes.draw import draw
-from minillava.training.loop import TrainingError
-
-USER_ERRORS = (
-    scales.ScaleError,
-    RunError,
-    ImageError,
-    RecordError,
-    BenchError,
-    CheckpointError,
-    SpliceError,
-    TrainingError,
-    ChatError,
-    SafetensorError,
-    OSError,
-)
+# What a user can get wrong, by module: only those that are loaded can have been raised, and torch is loaded only by
+# the verbs that need it.
+USER_ERRORS = {
+    "minillava.scales": "ScaleError",
+    "minillava.run": "RunError",
+    "minillava.data.images": "ImageError",
+    "minillava.datagen.records": "RecordError",
+    "minillava.datagen.scienceqa": "ScienceError",
+    "minillava.judging.files": "BenchError",
+    "minillava.asking.request": "AskingError",
+    "minillava.model.checkpoint": "CheckpointError",
+    "minillava.model.llava": "SpliceError",
+    "minillava.training.loop": "TrainingError",
+    "minillava.chat": "ChatError",
+    "safetensors": "SafetensorError",
+    "builtins": "OSError",
+}
 UNSEEN = 100_001  # a scene like the benchmark's that no benchmark uses
 QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 
 
 def paper(options) -> None:
     """The whole paper in miniature, and at its end a picture that the new model has not seen."""
+    from minillava import miniature
+    from minillava.chat import Chat, blocks
+    from minillava.datagen.questions import questions
+    from minillava.figures import answered, report_figures
+    from minillava.report import show, write_report
+    from minillava.run import RunError
+    from minillava.scenes.compose import compose
+    from minillava.scenes.draw import draw
+
     scale = scales.get(options.scale)
     if options.seeds < 1:
         raise RunError(f"--seeds {options.seeds}: at least 1 is needed")
@@ -71,6 +71,8 @@ def paper(options) -> None:
 
 def chat(options) -> None:
     """Questions about a picture, from --ask or line by line; answers stream."""
+    from minillava.chat import Chat, blocks
+
     talk = Chat(options.weights)
     image = talk.look(options.picture)
     if sys.stdout.isatty() and not options.ask:
@@ -105,23 +107,23 @@ def parser() -> argparse.ArgumentParser:
         "--weights", type=Path, default=scales.WEIGHTS / "llava", help="a folder that holds a trained LLaVA"
     )
     verb.set_defaults(do=chat)
+    command.add(verbs)
     return main
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
-        options.do(options)
+        return options.do(options) or 0
     except KeyboardInterrupt:
         print("\nStopped; what was done is kept. The same command goes on from here.", file=sys.stderr)
         return 130
     except EOFError:
         return 0
-    except USER_ERRORS as error:
+    except tuple(getattr(sys.modules[m], name) for m, name in USER_ERRORS.items() if m in sys.modules) as error:
         full = os.strerror(errno.ENOSPC) in str(error)  # safetensors' own error says it in words only
         print(
             f"minillava: {error}" + (" - make room, then run the same command again: it goes on" if full else ""),
             file=sys.stderr,
         )
         return 2
-    return 0

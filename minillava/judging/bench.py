@@ -108,6 +108,8 @@ def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
         for field in ("image", "text", "category"):
             if field not in row:
                 raise BenchError(f"{questions}: question {i} has no {field!r}")
+        if not answered[i].get("text"):
+            raise BenchError(f"{references}: no reference answer to question {i}")
         if row.get(key) not in known:
             raise BenchError(f"{contexts}: no context for {row.get(key)!r}, which question {i} is about")
         items.append(Item(i, row["image"], row["text"], row["category"], known[row[key]], answered[i]["text"]))

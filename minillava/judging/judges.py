@@ -95,7 +95,8 @@ class Judged:
 class Judge(Protocol):
     id: str
 
-    def review(self, cases: Sequence[Case], run: int = 0) -> Judged: ...
+    def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
+        """What the judge says of all cases, so many times over."""
 
 
 class OfflineJudge:
@@ -103,8 +104,8 @@ class OfflineJudge:
 
     id = RULE
 
-    def review(self, cases: Sequence[Case], run: int = 0) -> Judged:
-        if run:
+    def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
+        if runs > 1:
             raise BenchError(f"the judge {RULE!r} says the same each time; several runs need a judge behind an API")
         out = Judged([])
         for case in cases:
@@ -112,7 +113,7 @@ class OfflineJudge:
                 out.texts.append((case, review(case.item.context, case.item.text, case.both), RULE))
             except ValueError as error:  # a context that it cannot read
                 out.excluded.append(Excluded(case.name, str(error)))
-        return out
+        return [out]
 
 
 class ApiJudge:
@@ -142,24 +143,25 @@ class ApiJudge:
         why = lambda c: f"no rubric for {rubric_of(c.item)!r}; there are {', '.join(self.rules)}"  # noqa: E731
         return known, [Excluded(c.name, why(c)) for c in cases if rubric_of(c.item) not in self.rules]
 
-    def review(self, cases: Sequence[Case], run: int = 0) -> Judged:
+    def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
         known, excluded = self.split(cases)
-        bodies = [self.body(case, run) for case in known]
+        asked = [(run, case, self.body(case, run)) for run in range(runs) for case in known]
+        bodies = [body for _, _, body in asked]
         with Journal(self.folder) as journal:
             missing = [body for body in bodies if key(body) not in journal.replies]
             confirm(
                 estimate(missing, self.price, reply=250), self.budget, self.client.endpoint, self.yes or not missing
             )
-            names = [f"{case.item.question_id}{' swapped' * case.swapped} run {run}" for case in known]
+            names = [f"{case.name}, run {run + 1}" for run, case, _ in asked]
             outcome = ask_all(bodies, self.client, journal, self.budget, self.price, self.concurrency, names)
-        out = Judged([], excluded, outcome.stopped)
-        for case, body in zip(known, bodies):
-            reply = outcome.replies.get(key(body))
+        out = [Judged([], [] if run else excluded, outcome.stopped) for run in range(runs)]
+        for run, case, body in asked:
+            reply, failure = outcome.replies.get(key(body)), outcome.failures.get(key(body))
             if reply and reply.text.strip():
-                out.texts.append((case, reply.text, reply.model))
+                out[run].texts.append((case, reply.text, reply.model))
             else:
-                why = outcome.failures.get(key(body)) or (f"the judge declined: {reply.refusal or reply.finish}" if reply else f"not asked: {outcome.stopped}")  # fmt: skip
-                out.excluded.append(Excluded(case.name, why))
+                declined = reply and f"the judge declined: {reply.refusal or reply.finish}"
+                out[run].excluded.append(Excluded(case.name, declined or failure or f"not asked: {outcome.stopped}"))
         return out
 
 

@@ -1,0 +1,265 @@
+"""`minillava judge`: scores from files of reviews, ScienceQA answers and yes-or-no answers, and reviews from answers.
+
+Notable: nothing here needs torch, so it starts at once. Every verb prints what it used, what it left out and why; the
+status is 0 where everything was used, 1 where something was left out, 2 where nothing could be done. `--json` prints the
+same as one JSON value. What a judge behind an API has answered is kept in the folder of `--out` and never asked again.
+
+    minillava judge reviews reviews.jsonl
+"""
+
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from minillava.asking import Budget, estimate, price
+from minillava.datagen.scienceqa import read_labels
+from minillava.judging import ensembles, pope, scienceqa
+from minillava.judging.bench import load_bench
+from minillava.judging.files import BenchError, Excluded, read_jsonl, write_jsonl
+from minillava.judging.judges import ApiJudge, OfflineJudge, both_orders, join, lengths, rows_of
+from minillava.judging.reviews import Reviews, agreement, over_runs, position_bias, read_reviews, scores
+from minillava.judging.rubric import RULES, read_rules
+
+SHOWN = 20  # of what was left out, on the terminal; --json has all
+OFFLINE = "offline"
+
+
+def _say(options, value: dict, text: str) -> None:
+    print(json.dumps(value, indent=1) if options.json else text)
+
+
+def grid(rows: list[list[str]]) -> str:
+    """Rows as aligned text, the first column to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        (row[0].ljust(widths[0]) + "".join(c.rjust(w + 2) for c, w in zip(row[1:], widths[1:]))).rstrip()
+        for row in rows
+    )
+
+
+def left_out(excluded: list) -> list[str]:
+    """What was left out, for the terminal."""
+    if not excluded:
+        return []
+    more = [f"  ... and {len(excluded) - SHOWN} more (--json has all)"] if len(excluded) > SHOWN else []
+    return [f"Left out, {len(excluded):,}:", *(f"  {e}" for e in excluded[:SHOWN]), *more]
+
+
+def _summary(reviews: Reviews) -> dict:
+    bias = position_bias(reviews.used)
+    return {
+        "file": str(reviews.path),
+        "judges": sorted({r.judge for r in reviews.used if r.judge}),
+        "used": len(reviews.used),
+        "excluded": [vars(e) for e in reviews.excluded],
+        "noticed": reviews.noticed,
+        "scores": scores(reviews.used),
+        **({"position": bias} if bias else {}),
+    }
+
+
+def _shown(summary: dict, excluded: list[Excluded]) -> str:
+    rows = [["", "relative score", "95 % interval", "reference", "candidate", "questions"]]
+    for name, s in summary["scores"].items():
+        low, high = s["interval"]
+        rows.append([name, f"{s['relative']:.1f}", f"{low:.1f} to {high:.1f}", f"{s['reference']:.2f}", f"{s['candidate']:.2f}", str(s["questions"])])  # fmt: skip
+    lines = [f"{summary['file']}: {summary['used']} reviews used, {len(excluded)} left out; judge: {', '.join(summary['judges']) or 'not named'}"]  # fmt: skip
+    lines.append(grid(rows))
+    if bias := summary.get("position"):
+        lines.append(f"Standing first is worth {bias['points']:+.2f} points; the order turns the verdict in {bias['turned']:.0f} % of {bias['questions']} questions.")  # fmt: skip
+    return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
+
+
+def judge_reviews(options) -> int:
+    """Relative scores of files of reviews; with --runs their mean and spread, with --agree how far two judges agree."""
+    files = [read_reviews(path) for path in options.files]
+    out = {"files": [_summary(f) for f in files]}
+    lines = [_shown(s, f.excluded) for s, f in zip(out["files"], files)]
+    if options.runs:
+        out["runs"] = over_runs([f.used for f in files])
+        rows = [
+            ["", "mean", "std"],
+            *([name, f"{v['mean']:.1f}", f"{v['std']:.1f}"] for name, v in out["runs"].items()),
+        ]
+        lines.append(f"Over {len(files)} runs\n{grid(rows)}")
+    if options.agree:
+        if len(files) != 2:
+            raise BenchError(f"--agree compares two judges: give two files, not {len(files)}")
+        out["agreement"] = agreement(*(f.used for f in files))
+        name = lambda v: "none (a judge gave everybody the same)" if v is None else f"{v:.3f}"  # noqa: E731
+        lines.append(f"Rank correlation over {out['agreement']['questions']} questions: the candidate's score {name(out['agreement']['candidate'])}, its lead over the reference {name(out['agreement']['lead'])}")  # fmt: skip
+    _say(options, out, "\n\n".join(lines))
+    return int(any(f.excluded for f in files))
+
+
+def judge_scienceqa(options) -> int:
+    """ScienceQA accuracy in Table 7's columns, parse failures and guesses; with --expert also the two ensembles."""
+    problems, results = read_labels(options.labels), scienceqa.read_results(options.results)
+    out = scienceqa.evaluate(problems, results, options.guess)
+    ways = {
+        "strict": "read strictly",
+        "stored": "as the file's own indices",
+        "guessed": f"guessed, seed {options.guess}",
+    }
+    tables = {what: out[key] for key, what in ways.items() if key in out}
+    lines = [f"{out['questions']:,} questions answered"]
+    if options.expert:
+        asked = {name: p for name, p in problems.items() if name in results.texts}
+        again = scienceqa.read_results(options.again).texts if options.again else None
+        expert = scienceqa.read_results(options.expert).texts
+        out["ensembles"] = ensembles.ensembles(asked, expert, results.texts, again)
+        tables |= {f"{name} (strict)": row for name, row in out["ensembles"]["rows"].items() if name != "LLaVA"}
+    columns = list(out["strict"])
+    rows = [["", *("All" if c == "Avg" else c for c in columns), "right"]]
+    rows += [[what, *(f"{t[c]['accuracy']:.2f}" for c in columns), f"{t['Avg']['right']:,} of {t['Avg']['questions']:,}"] for what, t in tables.items()]  # fmt: skip
+    lines.append(grid(rows))
+    if "ensembles" in out:
+        lines += [f"{name}: {b['accuracy']:.2f}" for name, b in out["ensembles"]["bounds"].items()]
+        lines += [f"{name}: {n:,}" for name, n in out["ensembles"]["counts"].items()]
+    failed = out["failures"]
+    lines.append(f"{len(failed):,} answers without a letter that can be read, counted as wrong" + ":" * bool(failed))
+    lines += [f"  problem {name}: {why}" for name, why in list(failed.items())[:SHOWN]]
+    if "differ" in out:
+        lines.append(f"{len(out['differ']):,} of the file's own indices are not what its text says" + ":" * bool(out["differ"]))  # fmt: skip
+        for name, d in list(out["differ"].items())[:SHOWN]:
+            verdict = "right" if d["stored"] == d["right"] else "wrong"
+            lines.append(f"  problem {name}: index {d['stored']}, a guess that is {verdict}; the text {d['why'] or 'says ' + chr(65 + d['read'])}")  # fmt: skip
+    _say(options, out, "\n".join(lines + left_out(out["excluded"])))
+    return int(bool(out["excluded"]))
+
+
+def judge_pope(options) -> int:
+    """Accuracy, precision, recall, F1 and yes-rate of yes-or-no answers, by kind of negatives."""
+    out = pope.evaluate(pope.read_questions(options.questions), read_jsonl(options.answers))
+    names = ("accuracy", "precision", "recall", "f1", "yes", "questions")
+    rows = [["", *names[:-2], "said yes", "questions"]]
+    rows += [[c, *(f"{s[n]:.2f}" for n in names[:-1]), str(s["questions"])] for c, s in out["scores"].items()]
+    _say(options, out, "\n".join([grid(rows), *left_out(out["excluded"])]))
+    return int(bool(out["excluded"]))
+
+
+def _judge(options):
+    if options.judge == OFFLINE:
+        return OfflineJudge()
+    from minillava.asking.client import Client  # imports openai
+
+    rules = read_rules(options.rule) if options.rule else RULES
+    return ApiJudge(Client(options.judge, options.base_url), options.out / "replies", rules, Budget(usd=options.budget),
+                    price(options.judge, options.price), options.yes, options.concurrency)  # fmt: skip
+
+
+class _Nobody:
+    """A client that asks nobody: what `--dry-run` needs of one, which takes no key."""
+
+    def __init__(self, model: str):
+        self.model = self.endpoint = model
+
+
+def _dry_run(options, cases) -> int:
+    judge = ApiJudge(_Nobody(options.judge), options.out, read_rules(options.rule) if options.rule else RULES)
+    known, excluded = judge.split(cases)
+    bodies = [judge.body(case, run) for run in range(options.runs) for case in known]
+    for message in bodies[0]["messages"] if bodies else ():
+        print(f"--- {message['role']}\n{message['content']}")
+    print(f"---\n{estimate(bodies, price(options.judge, options.price), reply=250)}; nothing was sent")
+    print("\n".join(left_out(excluded)))
+    return int(bool(excluded))
+
+
+def judge_bench(options) -> int:
+    """Reviews of a file of answers by a judge, written to --out, and their relative score. The same command goes on."""
+    named = (options.questions, options.context, options.reference)
+    if options.bench:
+        named = [options.bench / f"{name}.jsonl" for name in ("questions", "context", "reference")]
+    if not all(named):
+        raise BenchError("name the benchmark: --bench FOLDER, or --questions, --context and --reference")
+    items = load_bench(*named)
+    cases, excluded = join(items, read_jsonl(options.answers), options.answers)
+    asked = both_orders(cases) if options.both_orders else cases
+    if options.runs < 1:
+        raise BenchError(f"--runs {options.runs}: at least 1 is needed")
+    if options.dry_run and options.judge != OFFLINE:
+        return _dry_run(options, asked)
+    options.out.mkdir(parents=True, exist_ok=True)
+    files = []
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):  # the estimate and the question whether to send
+        runs = _judge(options).review(asked, options.runs)
+    for run, judged in enumerate(runs, 1):
+        excluded += judged.excluded
+        stopped = judged.stopped
+        path = options.out / (f"reviews-run-{run}.jsonl" if options.runs > 1 else "reviews.jsonl")
+        write_jsonl(rows_of(judged), path)
+        if judged.texts:
+            files.append(read_reviews(path))
+    out = {"files": [_summary(f) for f in files], "words": lengths(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}  # fmt: skip
+    lines = [_shown(s, f.excluded) for s, f in zip(out["files"], files)]
+    if len(files) > 1 and not stopped:
+        out["runs"] = over_runs([f.used for f in files])
+        rows = [
+            ["", "mean", "std"],
+            *([name, f"{v['mean']:.1f}", f"{v['std']:.1f}"] for name, v in out["runs"].items()),
+        ]
+        lines.append(f"Over {len(files)} runs of the judge (Table 5, dagger)\n{grid(rows)}")
+    lines.append(f"Words: references {out['words']['reference']}, answers {out['words']['candidate']} on average")
+    lines += left_out(excluded) + ([f"Not everything was asked: {stopped}"] if stopped else [])
+    _say(options, out, "\n\n".join(lines))
+    return int(bool(excluded or stopped or any(f.excluded for f in files)))
+
+
+def add(verbs) -> None:
+    """Add `judge` with its verbs to argparse's subparsers; each sets `do`, which returns the status."""
+    judge = verbs.add_parser("judge", help="scores: reviews, LLaVA-Bench, ScienceQA, POPE").add_subparsers(dest="what", required=True)  # fmt: skip
+
+    def verb(name: str, do, what: str):
+        out = judge.add_parser(name, help=what, description=do.__doc__)
+        out.add_argument("--json", action="store_true", help="print one JSON value")
+        out.set_defaults(do=do)
+        return out
+
+    one = verb("reviews", judge_reviews, "relative scores of files of reviews")
+    one.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="reviews, JSONL, the authors' or this project's"
+    )
+    one.add_argument("--runs", action="store_true", help="the files are several runs: mean and standard deviation")
+    one.add_argument("--agree", action="store_true", help="the two files are two judges: their rank correlation")
+
+    one = verb("scienceqa", judge_scienceqa, "ScienceQA accuracy (Table 7)")
+    one.add_argument("results", type=Path, help="the authors' results JSON, or answers JSONL")
+    one.add_argument(
+        "labels", type=Path, help="llava_test_CQM-A.json, problems.json (with pid_splits.json), or the hub's parquet"
+    )
+    one.add_argument(
+        "--guess", type=int, metavar="SEED", help="also score the authors' older way: guess where nothing can be read"
+    )
+    one.add_argument("--expert", type=Path, help="a text-only expert's answers: also the complement, and the bounds")
+    one.add_argument("--again", type=Path, help="the expert's second answers, where the two differ: also the judge")
+
+    one = verb("bench", judge_bench, "reviews of answers by a judge, and their relative score")
+    one.add_argument("--bench", type=Path, help="a folder of questions.jsonl, context.jsonl, reference.jsonl")
+    for name in ("questions", "context", "reference"):
+        one.add_argument(f"--{name}", type=Path, help=f"the benchmark's {name}, instead of --bench")
+    one.add_argument("--answers", type=Path, required=True, help="the model's answers, JSONL")
+    one.add_argument("--out", type=Path, required=True, help="a folder for reviews and for what the judge replied")
+    one.add_argument(
+        "--judge", default=OFFLINE, help="`offline`, or the name of a model behind an OpenAI-compatible API"
+    )
+    one.add_argument("--rule", type=Path, help="rubrics in rule.json's format (default: this project's own)")
+    one.add_argument(
+        "--both-orders", action="store_true", help="judge each question twice, the candidate first as well"
+    )
+    one.add_argument("--runs", type=int, default=1, help="ask the judge so often: mean and standard deviation")
+    one.add_argument("--base-url", help="where the API is (default: OPENAI_BASE_URL, else OpenAI)")
+    one.add_argument("--budget", type=float, metavar="USD", help="spend at most this, all runs of this folder together")
+    one.add_argument(
+        "--price", metavar="PROMPT,COMPLETION", help="dollars a million tokens, for a model without a known price"
+    )
+    one.add_argument("--concurrency", type=int, default=16, help="requests at a time")
+    one.add_argument("--yes", action="store_true", help="do not ask before sending")
+    one.add_argument("--dry-run", action="store_true", help="print the first request and the estimate, send nothing")
+
+    one = verb("pope", judge_pope, "hallucination: yes-or-no questions about what is there")
+    one.add_argument("answers", type=Path, help="answers, JSONL")
+    one.add_argument(
+        "questions", type=Path, nargs="+", help="POPE's questions, and its label files where they are apart"
+    )
