@@ -71,6 +71,11 @@ def _shown(summary: dict, excluded: list[Excluded]) -> str:
     return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
 
 
+def _spread(runs: dict, title: str) -> str:
+    rows = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", str(v["questions"])] for name, v in runs.items()]
+    return f"{title}\n{grid([['', 'mean', 'std', 'questions'], *rows])}"
+
+
 def judge_reviews(options) -> int:
     """Relative scores of files of reviews; with --runs their mean and spread, with --agree how far two judges agree."""
     files = [read_reviews(path) for path in options.files]
@@ -78,11 +83,7 @@ def judge_reviews(options) -> int:
     lines = [_shown(s, f.excluded) for s, f in zip(out["files"], files)]
     if options.runs:
         out["runs"] = over_runs([f.used for f in files])
-        rows = [
-            ["", "mean", "std"],
-            *([name, f"{v['mean']:.1f}", f"{v['std']:.1f}"] for name, v in out["runs"].items()),
-        ]
-        lines.append(f"Over {len(files)} runs\n{grid(rows)}")
+        lines.append(_spread(out["runs"], f"Over {len(files)} runs"))
     if options.agree:
         if len(files) != 2:
             raise BenchError(f"--agree compares two judges: give two files, not {len(files)}")
@@ -156,15 +157,15 @@ class _Nobody:
         self.model = self.endpoint = model
 
 
-def _dry_run(options, cases) -> int:
+def _dry_run(options, cases, excluded) -> int:
     judge = ApiJudge(_Nobody(options.judge), options.out, read_rules(options.rule) if options.rule else RULES)
-    known, excluded = judge.split(cases)
+    known, more = judge.split(cases)
     bodies = [judge.body(case, run) for run in range(options.runs) for case in known]
     for message in bodies[0]["messages"] if bodies else ():
         print(f"--- {message['role']}\n{message['content']}")
     print(f"---\n{estimate(bodies, price(options.judge, options.price), reply=250)}; nothing was sent")
-    print("\n".join(left_out(excluded)))
-    return int(bool(excluded))
+    print("\n".join(left_out(excluded + more)))
+    return int(bool(excluded + more))
 
 
 def judge_bench(options) -> int:
@@ -180,7 +181,7 @@ def judge_bench(options) -> int:
     if options.runs < 1:
         raise BenchError(f"--runs {options.runs}: at least 1 is needed")
     if options.dry_run and options.judge != OFFLINE:
-        return _dry_run(options, asked)
+        return _dry_run(options, asked, excluded)
     options.out.mkdir(parents=True, exist_ok=True)
     files = []
     with redirect_stdout(sys.stderr if options.json else sys.stdout):  # the estimate and the question whether to send
@@ -196,13 +197,9 @@ def judge_bench(options) -> int:
     lines = [_shown(s, f.excluded) for s, f in zip(out["files"], files)]
     if len(files) > 1 and not stopped:
         out["runs"] = over_runs([f.used for f in files])
-        rows = [
-            ["", "mean", "std"],
-            *([name, f"{v['mean']:.1f}", f"{v['std']:.1f}"] for name, v in out["runs"].items()),
-        ]
-        lines.append(f"Over {len(files)} runs of the judge (Table 5, dagger)\n{grid(rows)}")
+        lines.append(_spread(out["runs"], f"Over {len(files)} runs of the judge (Table 5, dagger)"))
     lines.append(f"Words: references {out['words']['reference']}, answers {out['words']['candidate']} on average")
-    lines += left_out(excluded) + ([f"Not everything was asked: {stopped}"] if stopped else [])
+    lines += ["\n".join(left_out(excluded))] * bool(excluded) + [f"Not everything was asked: {stopped}"] * bool(stopped)
     _say(options, out, "\n\n".join(lines))
     return int(bool(excluded or stopped or any(f.excluded for f in files)))
 

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from minillava.judging.bench import CATEGORIES
 from minillava.judging.files import BenchError, Excluded, read_jsonl
 from minillava.judging.judge import bootstrap, relative_score
 
@@ -139,6 +140,7 @@ def read_reviews(path: Path) -> Reviews:
     used, excluded, noticed, seen = [], [], [], set()
     for n, row in enumerate(read_jsonl(path), 1):
         name = f"question {row['question_id']}" if "question_id" in row else f"row {n}"
+        name += " (candidate first)" if row.get("swapped") else ""
         try:
             if "question_id" not in row:
                 raise ScoreError("no `question_id`")
@@ -172,7 +174,8 @@ def scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
     `all` is over all questions, not the mean of the categories' scores; the means are rounded to 3 digits before they
     are divided, as the authors' script does (facts B6). Raises ValueError without reviews.
     """
-    out, names = {}, [c for c in dict.fromkeys(r.category for r in reviews) if c]
+    place = {c: n for n, c in enumerate(CATEGORIES)}
+    out, names = {}, sorted({r.category for r in reviews if r.category}, key=lambda c: (place.get(c, len(place)), c))
     for name in [*names, "all"]:
         of = list(pairs(reviews, None if name == "all" else name).values())
         reference, candidate = (round(statistics.mean(side), 3) for side in zip(*of))
@@ -209,18 +212,20 @@ def position_bias(reviews: list[Review]) -> dict | None:
 def over_runs(runs: list[list[Review]]) -> dict[str, dict]:
     """Mean and standard deviation of the relative score over several runs of judge or model (Table 5; dagger: of the judge).
 
-    Raises BenchError unless there are two runs, all of the same questions.
+    Over the questions that all runs could use (`questions` says how many), so that a reply that could not be read moves no
+    spread. Raises BenchError unless there are two runs that share most of their questions.
     """
-    asked = [set(pairs(run)) for run in runs]
-    if len(runs) < 2 or any(ids != asked[0] for ids in asked):
-        gone = [str(q) for q in set.union(*asked) - set.intersection(*asked)] if runs else []
-        what = f"they differ in {', '.join(sorted(gone)[:5])}" if gone else "give at least two"
-        raise BenchError(f"a mean over runs needs several files on the same questions; {what}")
-    each = [scores(run, draws=40) for run in runs]
+    asked = [pairs(run).keys() for run in runs]
+    shared = set.intersection(*map(set, asked)) if runs else set()
+    if len(runs) < 2 or 2 * len(shared) < max(map(len, asked)):
+        what = f"these share {len(shared)} of {max(map(len, asked), default=0)}"
+        raise BenchError(f"a mean over runs needs at least two files on the same questions; {what}")
+    each = [scores([r for r in run if r.question_id in shared], draws=40) for run in runs]
     return {
         name: {
             "mean": round(statistics.mean(s[name]["relative"] for s in each), 1),
             "std": round(statistics.stdev(s[name]["relative"] for s in each), 1),
+            "questions": each[0][name]["questions"],
         }
         for name in each[0]
     }
