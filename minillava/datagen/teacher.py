@@ -41,8 +41,8 @@ def context(captions: list[str], boxes: list[tuple] = ()) -> str:
     return "\n".join(captions) + ("\n\n" + "\n".join(lines) if lines else "")
 
 
-def read_context(text: str, name: str = "context") -> Scene:
-    """The scene a context tells of. Raises ValueError naming the line of a box that cannot be read."""
+def read_lines(text: str, name: str = "context") -> tuple[list[str], list[tuple]]:
+    """The captions and the (category, box) pairs of a context. Raises ValueError naming a box line that cannot be read."""
     captions, _, rest = text.partition("\n\n")
     boxes = []
     for line in filter(None, rest.split("\n")):
@@ -54,7 +54,12 @@ def read_context(text: str, name: str = "context") -> Scene:
         except ValueError:
             raise ValueError(f"{name}: {line!r} is not a box line; expected `category: [x1, y1, x2, y2]`") from None
         boxes.append((kind, box))
-    return read_scene([c for c in captions.split("\n") if c.strip()], boxes, name)
+    return [c for c in captions.split("\n") if c.strip()], boxes
+
+
+def read_context(text: str, name: str = "context") -> Scene:
+    """The scene a context tells of. Raises ValueError naming the line of a box that cannot be read."""
+    return read_scene(*read_lines(text, name), name)
 
 
 def describe(scene: Scene) -> str:

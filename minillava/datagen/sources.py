@@ -1,0 +1,305 @@
+"""Pictures with captions and boxes, from COCO's files, the authors' caps_boxes JSONL, a CSV, or the picture book.
+
+Notable: what is wrong with a record is a `Problem` that names file and record; that record is left out, the good rest
+goes on, and the caller counts. A picture's path may not leave the image folder: not by `..`, not by an absolute path,
+not by a symbolic link. Boxes become x1, y1, x2, y2 in [0, 1] (COCO has x, y, width, height in pixels; facts C).
+
+    python -c "from minillava.datagen.sources import *; print(read_source('data_samples/caps_boxes.jsonl', 'data_samples/pictures')[0][0])"
+"""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from minillava.scenes.captions import boxes, captions
+from minillava.scenes.compose import SPLITS, scenes
+
+BOOK = "picture-book"
+CAPTIONS = 5  # of a picture are used; COCO has five, and a few pictures more
+SLACK = 0.002  # boxes drawn by hand stick out of the picture by a pixel or so
+BOOK_SIZE = 256  # pixels of a side
+
+
+class SourceError(ValueError):
+    """A source of which nothing can be read; the message names the file and says what is expected."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture as text: captions, and (category, (x1, y1, x2, y2)) boxes in [0, 1]. image: path below the image folder."""
+
+    id: str
+    image: str
+    captions: tuple[str, ...]
+    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record that was left out, and why."""
+
+    file: str
+    record: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.record}: {self.reason}"
+
+
+class Bad(ValueError):
+    """What is wrong with one record."""
+
+
+def read_source(
+    source: str | Path, images: Path, instances: Path | None = None, limit: int | None = None
+) -> tuple[list[Picture], list[Problem]]:
+    """The pictures of a source, at most `limit`, in its own order, and what had to be left out.
+
+    source: COCO's captions_*.json (boxes from `instances`, or from instances_*.json beside it where there is one), a
+    caps_boxes *.jsonl, a *.csv with the columns `image` and `caption` (a row a caption), or `picture-book` /
+    `picture-book:SPLIT`, which is drawn into `images`. Raises SourceError when nothing can be read.
+    """
+    if limit is not None and limit < 1:
+        raise SourceError(f"--limit {limit}: at least 1 is needed")
+    if str(source).partition(":")[0] == BOOK:
+        return _book(str(source).partition(":")[2] or "train", Path(images), limit or 100), []
+    source, images = Path(source), Path(images)
+    if not images.is_dir():
+        raise SourceError(f"{images}: no such folder; name the folder with the pictures with --images")
+    if source.suffix not in (".json", ".jsonl", ".csv"):
+        raise SourceError(
+            f"{source}: not a source; expected COCO's captions_*.json, a caps_boxes .jsonl, a .csv, or {BOOK}"
+        )
+    readers = {".json": lambda path: _coco(path, instances), ".jsonl": _caps_boxes, ".csv": _csv}
+    try:
+        return _check(readers[source.suffix](source), source, images.resolve(), limit)
+    except OSError as error:
+        raise SourceError(f"{error.filename or source}: cannot be read ({error.strerror})") from error
+    except csv.Error as error:
+        raise SourceError(f"{source}: not a CSV file ({error})") from error
+
+
+def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Picture], list[Problem]]:
+    """rows: (record's name, () -> Picture); the good ones, each id once, and the problems of the others."""
+    pictures, problems, seen = [], [], set()
+    for record, make in rows:
+        if limit is not None and len(pictures) == limit:
+            break
+        try:
+            picture = make()
+            if picture.id in seen:
+                raise Bad(f"the id {picture.id!r} is there twice; the first one is used")
+            seen.add(picture.id)
+            if not picture.captions:
+                raise Bad("no captions")
+            said = [picture.id, picture.image, *picture.captions, *(kind for kind, _ in picture.boxes)]
+            if any("\ud800" <= c <= "\udfff" for text in said for c in text):
+                raise Bad("half a character (a lone surrogate), which cannot be written as UTF-8")
+            check_image(picture.image, root)
+            for kind, box in picture.boxes:
+                check_box(kind, box)
+            pictures.append(picture)
+        except Bad as error:
+            problems.append(Problem(source.name, record, str(error)))
+    return pictures, problems
+
+
+def check_image(image: str, root: Path) -> None:
+    """Raise Bad unless `image` is a file below the (resolved) image folder, links followed."""
+    if not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image:
+        raise Bad(f"the image path {image!r} leaves the image folder")
+    path = root / image
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long
+        raise Bad(f"the image path {image[:40]!r}... cannot be looked up ({error.strerror})") from None
+    if not there:
+        raise Bad(f"no picture {image!r} in the image folder")
+    if not path.resolve().is_relative_to(root):
+        raise Bad(f"the image path {image!r} leaves the image folder by a link")
+    if not path.is_file():
+        raise Bad(f"{image!r} is not a file")
+
+
+def check_box(kind: str, box: tuple) -> None:
+    """Raise Bad unless the box lies in the picture, its first corner above and left of its second."""
+    said = f"the box {kind}: [{', '.join(f'{v:.3f}' for v in box)}]"
+    if not all(math.isfinite(v) for v in box):
+        raise Bad(f"{said} is not of numbers")
+    x1, y1, x2, y2 = box
+    if x1 >= x2 or y1 >= y2:
+        raise Bad(f"{said} is turned inside out or empty")
+    if min(box) < -SLACK or max(box) > 1 + SLACK:
+        raise Bad(f"{said} is outside the picture")
+
+
+def _texts(captions: object) -> tuple[str, ...]:
+    """Captions on one line each: a line break would end the caption in the context."""
+    if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+        raise Bad("`captions` must be a list of texts")
+    return tuple(" ".join(c.split()) for c in captions if c.strip())[:CAPTIONS]
+
+
+def _text(row: dict, name: str) -> str:
+    if not isinstance(row.get(name), (str, int)) or row[name] == "":
+        raise Bad(f"no `{name}`")
+    return str(row[name])
+
+
+def _corners(category: object, numbers: object) -> tuple[str, tuple]:
+    if (
+        not isinstance(category, str)
+        or not category.strip()
+        or not isinstance(numbers, (list, tuple))
+        or len(numbers) != 4
+    ):
+        raise Bad(f"{category!r}: {numbers!r} is not a box; expected a category and four numbers")
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
+        raise Bad(f"the box {category}: {numbers} is not of numbers")
+    return " ".join(category.split()), tuple(
+        min(max(float(v), 0.0), 1.0) if -SLACK <= v <= 1 + SLACK else float(v) for v in numbers
+    )
+
+
+# the formats
+
+
+def _lines(path: Path):
+    """(number, line) of a file; a line that is not UTF-8 is None."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            yield number, None
+
+
+def _caps_boxes(path: Path):
+    def make(line):
+        if line is None:
+            raise Bad("not UTF-8")
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise Bad(f"not JSON ({error})") from None
+        if not isinstance(row, dict) or not isinstance(row.get("instances", []), list):
+            raise Bad("expected an object with `id`, `image`, `captions`, `instances`")
+        found = []
+        for instance in row.get("instances", []):
+            if not isinstance(instance, dict):
+                raise Bad(f"{instance!r} is not an instance")
+            found.append(_corners(instance.get("category"), instance.get("bbox")))
+        return Picture(_text(row, "id"), _text(row, "image"), _texts(row.get("captions")), tuple(found))
+
+    for number, line in _lines(path):
+        if line is None or line.strip():
+            yield f"line {number}", lambda line=line: make(line)
+
+
+def _csv(path: Path):
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")  # a row that is not UTF-8 is named below
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = reader.fieldnames or []
+    if not {"image", "caption"} <= set(columns):
+        raise SourceError(f"{path}: its columns are {columns}; expected `image` and `caption` (and `id`, if you like)")
+    groups: dict[str, list[tuple[int, dict]]] = {}
+    for row in reader:
+        groups.setdefault(str(row["image"] or ""), []).append((reader.line_num, row))
+    for image, rows in groups.items():
+        record = f"line {rows[0][0]}" + (f" ({image!r})" if image else "")
+        yield record, lambda image=image, rows=rows: _from_csv(image, rows)
+
+
+def _from_csv(image: str, rows: list[tuple[int, dict]]) -> Picture:
+    for number, row in rows:
+        values = [v for v in row.values() if isinstance(v, str)]
+        if any("\udc80" <= c <= "\udcff" for v in values for c in v):
+            raise Bad(f"line {number} is not UTF-8")
+        if None in row or None in row.values():
+            raise Bad(f"line {number} has {'more' if None in row else 'fewer'} fields than the header")
+    ids = {row["id"] for _, row in rows if row.get("id")}
+    if len(ids) > 1:
+        raise Bad(f"one image with several ids: {', '.join(sorted(ids))}")
+    return Picture(*ids or (str(Path(image).with_suffix("")),), image, _texts([row["caption"] for _, row in rows]))
+
+
+def _json(path: Path, *names: str) -> dict:
+    """A COCO file. Its segmentations, nine tenths of it, are dropped as it is read."""
+
+    def light(row: dict) -> dict:
+        row.pop("segmentation", None)
+        return row
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=light)
+    except ValueError as error:  # broken JSON, or not UTF-8
+        raise SourceError(f"{path}: not a JSON file ({error})") from error
+    for name in names:
+        rows = data.get(name) if isinstance(data, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise SourceError(f"{path}: no list `{name}` of objects; expected a file in COCO's format")
+    return data
+
+
+def _coco(path: Path, instances: Path | None = None):
+    data, near = _json(path, "images", "annotations"), path.with_name(path.name.replace("captions", "instances"))
+    if instances is None and near != path and near.exists():
+        instances = near
+    texts, found, kinds = {}, {}, {}
+    for row in data["annotations"]:
+        texts.setdefault(row.get("image_id"), []).append(row.get("caption"))
+    if instances is not None:
+        boxes = _json(Path(instances), "annotations", "categories")
+        kinds = {row.get("id"): row.get("name") for row in boxes["categories"]}
+        for row in boxes["annotations"]:
+            found.setdefault(row.get("image_id"), []).append(row)
+    for n, image in enumerate(data["images"]):
+        yield f"image {image.get('id', n)}", lambda image=image: _from_coco(image, texts, found, kinds)
+    known = {image.get("id") for image in data["images"]}
+    for name in [i for i in texts if i not in known]:
+        yield f"image {name}", _stray(path)
+
+
+def _stray(path: Path):
+    def make():
+        raise Bad("has captions but is not among `images`")
+
+    return make
+
+
+def _from_coco(image: dict, texts: dict, found: dict, kinds: dict) -> Picture:
+    width, height = image.get("width"), image.get("height")
+    if not all(isinstance(v, (int, float)) and v > 0 for v in (width, height)):
+        raise Bad("no `width` and `height`")
+    corners = []
+    for row in found.get(image.get("id"), []):
+        box = row.get("bbox")
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
+            raise Bad(f"{box!r} is not a box; expected x, y, width, height")
+        x, y, w, h = box
+        corners.append(
+            _corners(kinds.get(row.get("category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
+        )
+    name = _text(image, "file_name")
+    return Picture(Path(name).stem, name, _texts(texts.get(image.get("id"), [])), tuple(corners))
+
+
+def _book(split: str, images: Path, count: int) -> list[Picture]:
+    from minillava.scenes.draw import draw
+
+    if split not in SPLITS:
+        raise SourceError(f"{BOOK}:{split}: no such split; there are {', '.join(SPLITS)}")
+    some = scenes(split, count)
+    try:
+        images.mkdir(parents=True, exist_ok=True)
+        for scene in some:
+            path = images / f"{scene.id}.png"
+            if not path.exists():
+                part = path.with_suffix(".part")
+                draw(scene, BOOK_SIZE).save(part, format="PNG")
+                part.replace(path)
+    except OSError as error:
+        raise SourceError(f"{images}: cannot be written to ({error})") from error
+    return [Picture(s.id, f"{s.id}.png", tuple(captions(s)), tuple(boxes(s))) for s in some]
