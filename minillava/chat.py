@@ -1,11 +1,13 @@
 """Talk with a trained LLaVA about a picture: one class for the terminal, the notebooks and the end of the demo.
 
-Notable: a conversation keeps its turns; answers stream. The folder is what `save_llava` wrote, with its tokenizer and
-the eye's preprocessor_config.json beside it; nothing in it is run as code.
+Notable: a conversation keeps its turns and what it has computed, so that each further question costs its own words only;
+answers stream. The weights are what `save_llava` wrote, with the tokenizer and the eye's preprocessor_config.json beside
+it, or a LlavaForConditionalGeneration folder or hub id; nothing in it is run as code.
 
     python -m minillava chat picture.png
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,52 +18,70 @@ from minillava.data.images import as_rgb, open_picture, pixels
 from minillava.data.samples import prompt
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
-from minillava.model import load_llava, stream
+from minillava.model import Session, SpliceError, find, load_llava, stream
 from minillava.training.stages import normalisation
 
 
 class ChatError(ValueError):
-    """A question that cannot be asked."""
+    """A question that cannot be asked, or weights that one cannot talk with."""
 
 
 class Chat:
     """A conversation about one picture at a time.
 
-    `Chat(folder)`, then `look(picture)`, then `ask(question)` as often as one likes; `look` starts afresh.
-    Raises CheckpointError, FileNotFoundError or ImageError, each naming the file.
+    `Chat(weights)`, then `look(picture)`, then `ask(question)` as often as one likes; `look` starts afresh.
+    weights: a folder or a hub id. template: the name of the conversation's form, where the weights do not say theirs.
+    Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
     """
 
-    def __init__(self, folder: str | Path):
-        self.model, self.about = load_llava(folder)
+    def __init__(
+        self, weights: str | Path, template: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ):
+        folder = find(weights)
+        self.model, self.about = load_llava(weights, dtype, device)
         self.model.eval()
         self.tokenizer = load_tokenizer(folder)
         self.normal = normalisation(folder)
-        self.template = TEMPLATES[self.about["template"]]
+        template = template or self.about.get("template")
+        if template not in TEMPLATES:
+            said = (
+                f"are for the template {template!r}, which is"
+                if template
+                else "do not say which template they are for:"
+            )
+            raise ChatError(f"{weights}: these weights {said} none of {', '.join(TEMPLATES)}; name one with --template")
+        self.template = TEMPLATES[template]
         self.turns: list[tuple[str, str]] = []
-        self.features = None
+        self.features, self.session = None, Session()
 
     def look(self, picture: str | Path | Image.Image) -> Image.Image:
         """Show it a picture (a file or an image); returns what was opened."""
         image = as_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
-        self.features = self.model.features(pixels([image], self.model.config.vision.image_size, *self.normal))[0]
-        self.turns = []
+        shown = pixels([image], self.model.config.vision.image_size, *self.normal)  # (1, 3, S, S)
+        weight = self.model.vision_tower.pre_layrnorm.weight
+        self.features = self.model.features(shown.to(weight.device, weight.dtype))[0]  # (P, Dv)
+        self.turns, self.session = [], Session()
         return image
 
     @torch.inference_mode()
     def stream(
-        self, question: str, max_new_tokens: int = 120, temperature: float = 0.0, seed: int = 0
+        self, question: str, max_new_tokens: int = 120, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0
     ) -> Iterator[str]:
-        """The answer in pieces as they are made. Raises ChatError before a picture was shown, or for an empty question."""
+        """The answer in pieces as they are made.
+
+        Raises ChatError before a picture was shown or for an empty question, SpliceError for one that does not fit in
+        what the model reads; the conversation stays as it was.
+        """
         if self.features is None:
             raise ChatError("show a picture first: look(picture)")
         if not question.strip():
             raise ChatError("an empty question")
         asked = question if self.turns else f"<image>\n{question}"
-        ids = prompt(asked, self.template, self.tokenizer, self.turns)
-        stop, said = [self.tokenizer.encode(self.template.stop, add_special_tokens=False)], ""
+        ids, said = prompt(asked, self.template, self.tokenizer, self.turns), ""
         for piece in stream(
-            self.model, ids, [self.features], self.tokenizer, max_new_tokens, stop, temperature, seed=seed
-        ):
+            self.model, ids, [self.features], self.tokenizer, max_new_tokens, [self.template.stop], temperature, top_p,
+            seed, self.session,
+        ):  # fmt: skip
             said += piece
             yield piece
         self.turns.append((asked, said.strip()))
@@ -72,10 +92,41 @@ class Chat:
 
 
 def blocks(image: Image.Image, columns: int = 48) -> str:
-    """The picture for a terminal: two pixels a character cell, in 24-bit colour."""
-    small = image.convert("RGB").resize((columns, columns * image.height // image.width // 2 * 2))
+    """The picture for a terminal: two pixels a character cell, in 24-bit colour; at most as high as it is wide."""
+    rows = max(1, min(columns // 2, round(columns * image.height / image.width / 2)))
+    small = image.convert("RGB").resize((columns, 2 * rows))
     lines = []
-    for y in range(0, small.height - 1, 2):
+    for y in range(0, 2 * rows, 2):
         cells = [(*small.getpixel((x, y)), *small.getpixel((x, y + 1))) for x in range(columns)]
         lines.append("".join("\x1b[38;2;{};{};{};48;2;{};{};{}m▀".format(*c) for c in cells) + "\x1b[0m")
     return "\n".join(lines)
+
+
+def chat(options) -> None:
+    """Questions about a picture, from --ask or line by line; answers stream."""
+    on_gpu = torch.cuda.is_available()
+    dtype = getattr(torch, options.dtype) if options.dtype else torch.bfloat16 if on_gpu else torch.float32
+    talk = Chat(options.weights, options.template, "cuda" if on_gpu else "cpu", dtype)
+    image = talk.look(options.picture)
+    with Image.open(options.picture) as file:
+        if getattr(file, "n_frames", 1) > 1:
+            print(f"{options.picture} has {file.n_frames} frames; this is about the first one.", file=sys.stderr)
+    if sys.stdout.isatty() and not options.ask:
+        print(blocks(image), "\nAsk about the picture; an empty line ends.", sep="")
+    for question in options.ask or iter(_line, ""):
+        pieces = talk.stream(question, options.max_new_tokens, options.temperature, options.top_p, options.seed)
+        try:
+            first = next(pieces, "")
+        except (ChatError, SpliceError) as error:
+            if options.ask:
+                raise
+            print(f"({error})", file=sys.stderr)  # and the conversation goes on
+            continue
+        print("Assistant: ", first, sep="", end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()
+
+
+def _line() -> str:
+    return input("Human: ").strip() if sys.stdin.isatty() else sys.stdin.readline().strip()

@@ -23,7 +23,7 @@ USER_ERRORS = {
     "minillava.datagen.scienceqa": "ScienceError",
     "minillava.judging.files": "BenchError",
     "minillava.asking.request": "AskingError",
-    "minillava.model.checkpoint": "CheckpointError",
+    "minillava.model.files": "CheckpointError",
     "minillava.model.llava": "SpliceError",
     "minillava.training.loop": "TrainingError",
     "minillava.chat": "ChatError",
@@ -71,19 +71,16 @@ def paper(options) -> None:
 
 def chat(options) -> None:
     """Questions about a picture, from --ask or line by line; answers stream."""
-    from minillava.chat import Chat, blocks
+    from minillava.chat import chat
 
-    talk = Chat(options.weights)
-    image = talk.look(options.picture)
-    if sys.stdout.isatty() and not options.ask:
-        print(blocks(image), "\nAsk about the picture; an empty line ends.", sep="")
-    for question in options.ask or iter(
-        lambda: input("Human: ").strip() if sys.stdin.isatty() else sys.stdin.readline().strip(), ""
-    ):
-        print("Assistant: ", end="")
-        for piece in talk.stream(question):
-            print(piece, end="", flush=True)
-        print()
+    chat(options)
+
+
+def doctor(options) -> None:
+    """What this machine is, what each scale costs, which of them fits."""
+    from minillava.doctor import doctor
+
+    doctor(options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,9 +101,20 @@ def parser() -> argparse.ArgumentParser:
         "--ask", action="append", metavar="QUESTION", help="ask this instead of reading questions line by line"
     )
     verb.add_argument(
-        "--weights", type=Path, default=scales.WEIGHTS / "llava", help="a folder that holds a trained LLaVA"
+        "--weights", default=scales.WEIGHTS / "llava", help="a folder or a hub id that holds a trained LLaVA"
+    )
+    verb.add_argument("--template", help="the form of the conversation, where the weights do not say theirs")
+    verb.add_argument("--max-new-tokens", type=int, default=120, help="the longest answer (default: 120)")
+    verb.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest word (default: 0)")
+    verb.add_argument("--top-p", type=float, default=1.0, help="draw from the likeliest words that hold this share")
+    verb.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    verb.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)"
     )
     verb.set_defaults(do=chat)
+    verb = verbs.add_parser("doctor", help="what this machine is, what each scale costs, and which fits here")
+    verb.add_argument("--json", action="store_true", help="the same figures for a program")
+    verb.set_defaults(do=doctor)
     command.add(verbs)
     return main
 

@@ -168,7 +168,7 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> N
             lr=scale.stage2_lr, lr_muon=scale.stage2_lr_muon, seed=seed, progress=still_wanted,
         )  # fmt: skip
     home.mkdir(parents=True, exist_ok=True)
-    about = {"template": CHAT.name, "row": row, "seed": seed, "scale": scale.name}
+    about = {"template": CHAT.name, "trained on": row, "seed": seed, "scale": scale.name}
     if row == FULL:
         save_trained(model, tokenizer, weights / "eye", home / "model", about)
     model.eval()

@@ -55,7 +55,7 @@ def weights(tmp_path_factory):
     clip = eye.Clip(VisionConfig(96, 24, 32, 64, num_layers=2, num_heads=2), text)
     export_eye(clip, tokenizer, folder / "eye")
     llava = assemble(folder / "eye", folder / "brain", seed=0)
-    save_llava(llava, folder / "llava", {"template": "chat"}, dtype=torch.float16)
+    save_llava(llava, folder / "llava", {"template": "chat", "trained on": "nothing"}, dtype=torch.float16)
     load_tokenizer(folder / "brain").save_pretrained(folder / "llava")
     settings = (folder / "eye" / "preprocessor_config.json").read_text()
     (folder / "llava" / "preprocessor_config.json").write_text(settings)

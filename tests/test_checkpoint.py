@@ -16,6 +16,7 @@ from minillava.model import (
     LanguageModel,
     Llava,
     LlavaConfig,
+    Rope,
     VisionConfig,
     VisionTower,
     load_language,
@@ -35,7 +36,7 @@ EYE = dict(
 )
 LANGUAGE = dict(vocab_size=31, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4, num_kv_heads=2)
 PUBLISHED = dict(vocab_size=31, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
-ABOUT = {"template": "vicuna_v0", "steps": 3}
+ABOUT = {"template": "vicuna_v0", "trained on": "nothing", "steps": 3}
 
 
 def shake(model):
@@ -70,9 +71,13 @@ def rewrite_json(path, **changes):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"tie_embeddings": True}, {"num_kv_heads": 4}, {"rope_theta": 77.0, "head_dim": 6}, {"attention_bias": True}],
-    ids=["grouped untied", "tied", "ungrouped", "theta and head size", "biases"],
-)
+    [
+        {}, {"tie_embeddings": True}, {"num_kv_heads": 4}, {"rope_theta": 77.0, "head_dim": 6}, {"attention_bias": True},
+        {"rope": Rope("linear", 2.0, 2048)}, {"rope": Rope("llama3", 2.0, 4)},
+        {"rope": Rope("yarn", 2.0, 4, attention_factor=1.1)}, {"rope": Rope("dynamic", 2.0, 8), "max_position": 16},
+    ],
+    ids=["grouped untied", "tied", "ungrouped", "theta and head size", "biases", "linear", "llama3", "yarn", "dynamic"],
+)  # fmt: skip
 def test_a_language_model_exported_and_loaded_in_transformers_gives_the_same_logits(tmp_path, options):
     ours = shake(LanguageModel(LanguageConfig(**(LANGUAGE | options))))
     save_language(ours, tmp_path / "out")
@@ -164,8 +169,9 @@ def test_both_published_places_of_the_rope_base_are_read():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5}}, "rope type 'llama3'"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
+        ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 5e5}}, "rope type 'longrope'"),
+        ({"rope_scaling": {"type": "linear"}}, "rope type 'linear' without a factor"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0, "mrope_section": [1]}}, "mrope_section is not written out"),
         ({"model_type": "gpt2"}, "model_type 'gpt2'"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"mlp_bias": True}, "mlp_bias True"),
@@ -324,7 +330,7 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint_whole(tmp_path, monkeyp
         Path(path).write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("minillava.model.checkpoint.save_file", full)
+    monkeypatch.setattr("minillava.model.files.save_file", full)
     with pytest.raises(CheckpointError, match="cannot write .*m: No space left on device"):
         save_llava(llava(), tmp_path / "m", ABOUT)
     assert same(load_llava(tmp_path / "m")[0], one) and [p.name for p in tmp_path.iterdir()] == ["m"]

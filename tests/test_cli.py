@@ -157,7 +157,7 @@ def test_ctrl_c_ends_with_130_and_says_that_it_goes_on(capsys, tmp_path, picture
 
 
 def test_a_programming_mistake_is_not_hidden(monkeypatch, picture):
-    monkeypatch.setattr(talk, "Chat", lambda folder: {}["a bug"])
+    monkeypatch.setattr(talk, "Chat", lambda *_: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
         cli.main(["chat", str(picture), "--ask", "Why?"])
 

@@ -12,9 +12,11 @@ from minillava.model import (
     LanguageConfig,
     Llava,
     LlavaConfig,
+    Session,
     SpliceError,
     VisionConfig,
     generate,
+    generate_text,
     stream,
 )
 
@@ -130,6 +132,60 @@ def test_a_row_ends_before_its_stop_and_leaves_the_batch(model, script, monkeypa
     assert sizes == [3, 3, 3, 2]
 
 
+@pytest.mark.parametrize("order", [[0, 2], [1, 2, 4], [4], [3, 4], [0, 1, 2, 3, 4]])
+def test_a_cache_goes_on_with_the_rows_that_are_kept(model, order):
+    ids = torch.arange(50).view(5, 10)
+    whole, cache = model.language_model.embed(ids), Cache(model.config.language, 5, 12)
+    mask = torch.arange(10) >= torch.arange(5)[:, None]  # row i has i tokens of padding
+    model.language_model(whole, mask=mask, cache=cache)
+    new = cache.keep(order)
+    assert sorted(new) == order
+    step = model.language_model.embed(torch.tensor([[7]] * len(order)))
+    out = model.language_model(step, cache=cache)
+    for hidden, row in zip(out, new, strict=True):
+        alone = Cache(model.config.language, 1, 12)
+        model.language_model(whole[row : row + 1, row:], cache=alone)
+        torch.testing.assert_close(hidden, model.language_model(step[:1], cache=alone)[0], atol=1e-5, rtol=1e-5)
+
+
+def questions_about_two_pictures():
+    """Three questions about one picture, two about another, one about both, one about none, and a single token."""
+    torch.manual_seed(2)
+    one, two = torch.randn(P, 16), torch.randn(P, 16)
+    texts = [
+        [5, IMAGE, 6, 7],
+        [5, IMAGE, 6, 8, 9],
+        [5, IMAGE],
+        [5, IMAGE, 6, 7],
+        [5, IMAGE, 1, 2, 3, 4],
+        [5, IMAGE, IMAGE, 6],
+        [4, 3, 2],
+        [9],
+    ]
+    pictures = [[one], [one.clone()], [one], [two], [two], [one, two], [], []]
+    return [torch.tensor(t) for t in texts], pictures  # fmt: skip
+
+
+def test_questions_about_one_picture_read_it_once_and_are_answered_as_one_by_one(model, monkeypatch):
+    prompts, features = questions_about_two_pictures()
+    alone = [generate(model, [ids], [shown], 10)[0] for ids, shown in zip(prompts, features, strict=True)]
+    read, forward = [], model.projector.forward
+    monkeypatch.setattr(model.projector, "forward", lambda x: read.append(len(x)) or forward(x))
+    assert generate(model, prompts, features, 10) == alone
+    # The question that ends with its picture has no id of its own behind it, so its group shares what comes before.
+    assert sum(read) == P * (3 + 1 + 2)
+    read.clear()
+    del prompts[2], features[2], alone[2]
+    assert generate(model, prompts, features, 10) == alone
+    assert sum(read) == P * (1 + 1 + 2)
+
+
+def test_each_prompt_may_have_its_own_limit(model):
+    prompts, features = prompts_and_features()
+    free = generate(model, prompts, features, 9)
+    assert generate(model, prompts, features, [3, 9, 1, 6]) == [a[:n] for a, n in zip(free, [3, 9, 1, 6], strict=True)]
+
+
 def test_generation_ends_when_the_context_is_full(model):
     ids = torch.arange(CONTEXT - 5)
     answers = generate(model, [ids, torch.tensor([3, 4])], [[], []], 20, stop=[])
@@ -145,10 +201,11 @@ def test_no_prompts_give_no_answers_and_bad_prompts_are_named(model):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_new_tokens": 0}, {"temperature": -1}, {"top_p": 0.0}, {"top_p": 1.5}, {"stop": [[1], []]}]
-)
+    "wrong",
+    [{"max_new_tokens": 0}, {"max_new_tokens": [1, 2]}, {"temperature": -1}, {"top_p": 0.0}, {"top_p": 1.5}, {"stop": [[1], []]}, {"stop": ["###"]}],
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(model, wrong):
-    with pytest.raises(ValueError, match="max_new_tokens >= 1"):
+    with pytest.raises(ValueError, match="max_new_tokens >= 1|empty stop|a tokenizer is needed"):
         generate(model, [torch.tensor([1])], [[]], **({"max_new_tokens": 3, "stop": []} | wrong))
 
 
@@ -188,6 +245,36 @@ def test_streaming_holds_back_what_could_be_a_stop(model, script):
     assert pieces == ["a", "#b", "##c"]
 
 
+@pytest.mark.parametrize("stop", ["##", "b#", "é", " é猫", "none"])
+def test_a_stop_string_is_found_wherever_tokens_begin_and_end(model, script, stop):
+    said = "a b### é猫"
+    limit, before = len(said.encode()), said.split(stop)[0]
+    script(said.encode())
+    pieces = list(stream(model, torch.tensor([1]), [], Bytes(), limit, [stop]))
+    assert "".join(pieces) == before
+    script(said.encode())
+    assert generate_text(model, Bytes(), [torch.tensor([1])], [[]], limit, [stop]) == [before]
+    script(said.encode())
+    ids = generate(model, [torch.tensor([1])], [[]], limit, [stop], tokenizer=Bytes())[0]
+    assert Bytes().decode(ids) == before
+
+
+class Pairs(Bytes):
+    """Tokens of two characters, so that a stop begins in the middle of one."""
+
+    def decode(self, ids):
+        return "".join("ab cd. ## e"[2 * i : 2 * i + 2] for i in ids)
+
+
+def test_a_stop_string_that_begins_inside_a_token_is_cut_at_the_character(model, script):
+    script([0, 1, 2, 3, 4])  # "ab", " c", "d.", " #", "# "
+    assert generate_text(model, Pairs(), [torch.tensor([1])], [[]], 5, [". ##"]) == ["ab cd"]
+    script([0, 1, 2, 3, 4])
+    assert "".join(stream(model, torch.tensor([1]), [], Pairs(), 5, [". ##"])) == "ab cd"
+    script([0, 1, 2, 3, 4])
+    assert generate(model, [torch.tensor([1])], [[]], 5, [". ##"], tokenizer=Pairs()) == [[0, 1]]
+
+
 def test_streaming_shows_at_the_end_what_it_held_back(model, script):
     script(b"a##" + "猫".encode()[:2])
     assert "".join(stream(model, torch.tensor([1]), [], Bytes(), 3, stop=[list(b"###")])) == "a##"
@@ -218,6 +305,58 @@ def test_a_tokenizer_that_rewrites_what_was_shown_is_an_error(model, script):
     script(b"a .")
     with pytest.raises(ValueError, match="clean_up_tokenization_spaces=False"):
         list(stream(model, torch.tensor([1]), [], Tidy(), 3, stop=[]))
+
+
+# over turns
+
+
+def talk(model, session, ids, shown, count=6, wanted=None):
+    """The bytes of an answer, streamed; `wanted` ends the listening early."""
+    pieces = stream(model, torch.tensor(ids), shown, Wide(), count, session=session)
+    said = [piece for _, piece in zip(range(wanted or count), pieces, strict=False)]
+    pieces.close()
+    return [ord(c) - 1000 for c in "".join(said)]
+
+
+class Wide:
+    """One character a token, whatever the token."""
+
+    def decode(self, ids):
+        return "".join(chr(1000 + i) for i in ids)
+
+
+def test_a_conversation_in_a_session_equals_one_read_anew_and_reads_only_what_is_new(model, monkeypatch):
+    torch.manual_seed(3)
+    one, two = torch.randn(P, 16), torch.randn(P, 16)
+    session, ids, sizes = Session(), [5, IMAGE, 6], []
+    forward = model.language_model.forward
+    monkeypatch.setattr(model.language_model, "forward", lambda e, **k: sizes.append(e.shape[1]) or forward(e, **k))
+
+    def both(ids, shown, read, **settings):
+        sizes.clear()
+        said = talk(model, session, ids, shown, **settings)
+        assert sizes[0] == read
+        assert said == talk(model, None, ids, shown, **settings)
+        return said
+
+    answer = both(ids, [one], 1 + P + 1)
+    ids = [*ids, *answer, 7, 8]
+    answer = both(ids, [one], 1 + 2)  # the last token of an answer was never read
+    ids = [*ids, *answer, 9]
+    both(ids, [one], 2, wanted=2)  # nobody listens to the rest
+    both([*ids[:-1], 10, 11], [one], 2)  # another question instead
+    both([5, IMAGE, 6, 3], [one], 1)  # from an earlier point
+    both([5, IMAGE, 6, 3], [one], 1)  # the same again: the last token is read anew
+    both([5, IMAGE, 6, 3], [two], P + 2)  # another picture in its place
+    both([5, IMAGE, IMAGE, 3], [two, one], P + 1)
+
+
+def test_a_conversation_ends_when_its_context_is_full_and_can_be_taken_up_before(model):
+    session, ids = Session(), list(range(CONTEXT - 10))
+    assert len(talk(model, session, ids, [], 20)) == 10
+    with pytest.raises(SpliceError, match="fills the context of 48, no room to answer; ask a shorter question"):
+        talk(model, session, list(range(CONTEXT)), [])
+    assert talk(model, session, ids[:20], []) == talk(model, None, ids[:20], [])
 
 
 def test_generating_leaves_no_gradient_and_no_inference_mode_behind(model):

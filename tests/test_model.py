@@ -1,5 +1,7 @@
 """The model equals `transformers` at every layer, splices where the paper says, and takes its loss at labels only."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,6 +138,52 @@ def test_language_logits_equal_transformers(config, tmp_path):
     ids = torch.randint(0, 61, (3, 17))
     with torch.no_grad():
         torch.testing.assert_close(ours.head(ours(ours.embed(ids))), theirs(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+ROPES = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 16},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    "yarn with mscale": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "mscale": 1.0,
+                         "mscale_all_dim": 0.5, "beta_fast": 8.0, "beta_slow": 2.0, "truncate": False},
+    "yarn with an attention factor": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3,
+                                      "original_max_position_embeddings": 16},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rope", ROPES.values(), ids=ROPES)
+@pytest.mark.parametrize("tokens", [9, 40], ids=["within the trained length", "beyond it"])
+def test_logits_under_stretched_rotations_equal_transformers(rope, tokens, tmp_path):
+    stated = rope | {"rope_theta": 500.0}
+    config = transformers.LlamaConfig(**PUBLISHED, head_dim=12, max_position_embeddings=24, rope_parameters=stated)
+    theirs = shake(transformers.LlamaForCausalLM(config))
+    theirs.save_pretrained(tmp_path)
+    ours, ids = load_language(tmp_path), torch.randint(0, 61, (2, tokens))
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        torch.testing.assert_close(ours.head(ours(ours.embed(ids))), expected, atol=1e-4, rtol=1e-4)
+        plain = LanguageModel(replace(ours.config, rope=None)).eval()
+        plain.load_state_dict(ours.state_dict())
+        exact = torch.allclose(plain.head(plain(plain.embed(ids))), expected, atol=1e-4)
+    assert exact == (rope["rope_type"] == "dynamic" and tokens == 9)  # where it changes nothing it must not
+
+
+@pytest.mark.parametrize("rope", ROPES.values(), ids=ROPES)
+def test_decoding_under_stretched_rotations_equals_transformers(rope, tmp_path):
+    stated = rope | {"rope_theta": 500.0}
+    config = transformers.LlamaConfig(**PUBLISHED, head_dim=12, max_position_embeddings=24, rope_parameters=stated)
+    theirs, ids = shake(transformers.LlamaForCausalLM(config)), torch.randint(0, 61, (1, 20))
+    theirs.save_pretrained(tmp_path)
+    ours = load_language(tmp_path)
+    expected = theirs.generate(
+        ids, max_new_tokens=20, do_sample=False, eos_token_id=None, output_logits=True, return_dict_in_generate=True
+    )
+    cache, hidden = Cache(ours.config, 1, 40), ours.embed(ids)
+    for logits, token in zip(expected.logits, expected.sequences[0, 20:], strict=True):
+        torch.testing.assert_close(ours.head(ours(hidden, cache=cache)[:, -1]), logits, atol=1e-4, rtol=1e-4)
+        hidden = ours.embed(token.view(1, 1))
 
 
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])

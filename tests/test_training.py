@@ -321,7 +321,7 @@ ROOMS = [
     {"model"},
     {"training"},
     {"judging"},
-    {"run", "miniature", "report", "weights", "figures", "widgets", "samples", "chat"},
+    {"run", "miniature", "report", "weights", "figures", "widgets", "samples", "chat", "doctor"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,93 +1,78 @@
-"""Checkpoints: the published formats in and out, and our own folder for a whole LLaVA. Never pickle, never half a file.
+"""Checkpoints in and out: the published formats, the authors' projectors, and our own folder for a whole LLaVA.
 
 - `load_vision` reads a CLIPVisionModel or CLIPModel folder, `load_language` a Llama, Vicuna, Mistral or Qwen2 folder:
   config.json and safetensors, one file or sharded. `save_vision` and `save_language` write what `transformers` loads.
-- `save_llava` writes model.safetensors and llava.json, which says all that the weights need: both configs, the feature
-  layer (section 4.1), the projector's type and sizes, the template, and what you tell `about` it.
+- `load_llava` reads our own folder or one of LlavaForConditionalGeneration. `save_llava` writes our own:
+  model.safetensors and llava.json, which says all that the weights need: both towers' names and sizes, the feature layer
+  (section 4.1), the projector's type and sizes, and what you tell `about` it. `save_pretrained` writes the other.
+- `load_projector` reads the authors' mm_projector.bin, a stage-1 W.
 
-Notable
-- Strict: before a tensor is read, every name and shape in the files is compared with what the config asks for. Missing,
-  unexpected and misshapen tensors are listed in one error; the few that are rightly skipped are named below.
-- Files are written beside their place, flushed to disk and only then renamed, so a crash leaves the old ones whole.
+Notable: a source is a local folder or a hub id, the same argument everywhere; nothing is inferred from its name. Strict:
+each name and shape is accounted for (files.py). Nothing that is loaded can run code.
 
 Try it: `save_language(model, "out")`, then `transformers.LlamaForCausalLM.from_pretrained("out")`.
 """
 
 import json
-import os
-import shutil
-import tempfile
-from contextlib import ExitStack
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from minillava.model.files import CheckpointError, few, fill, find, finite, open_tensors, origin, read_json, write
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.llava import Llava, LlavaConfig
+from minillava.model.published import (
+    language_config,
+    language_name,
+    language_published,
+    llava_config,
+    llava_names,
+    llava_published,
+    vision_config,
+    vision_name,
+    vision_published,
+)
 from minillava.model.vision import VisionConfig, VisionTower
 
-
-class CheckpointError(ValueError):
-    """A folder does not hold what it says, or cannot be written."""
-
-
-# Our names and the published ones, with the value a published file means when it leaves the name out.
-NEEDED = object()
-VISION_NAMES = {
-    "image_size": ("image_size", 224),
-    "patch_size": ("patch_size", 32),
-    "hidden_size": ("hidden_size", 768),
-    "intermediate_size": ("intermediate_size", 3072),
-    "num_layers": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "layer_norm_eps": ("layer_norm_eps", 1e-5),
-}
-LANGUAGE_NAMES = {
-    "vocab_size": ("vocab_size", NEEDED),
-    "hidden_size": ("hidden_size", NEEDED),
-    "intermediate_size": ("intermediate_size", NEEDED),
-    "num_layers": ("num_hidden_layers", NEEDED),
-    "num_heads": ("num_attention_heads", NEEDED),
-    "num_kv_heads": ("num_key_value_heads", None),
-    "head_dim": ("head_dim", None),
-    "rms_norm_eps": ("rms_norm_eps", 1e-6),
-    "max_position": ("max_position_embeddings", 2048),
-    "tie_embeddings": ("tie_word_embeddings", False),
-}
-# Tensors in published files that are rightly not loaded: CLIP's other tower and its contrastive head, and tables that
-# older versions of transformers stored although they follow from the config.
+# What a CLIPModel has beside its vision tower: rightly not loaded.
 NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-DERIVED = (".position_ids", ".rotary_emb.inv_freq")
+ABOUT = ("template", "trained on")  # what a whole LLaVA must say of itself
 
 
-def load_vision(folder, dtype=torch.float32):
-    """The vision tower of a CLIPVisionModel or CLIPModel folder. dtype None keeps what is stored."""
-    config = vision_config(read_json(Path(folder) / "config.json"))
-    with ExitStack() as files:
-        stored = _open(folder, files, skip=NOT_VISION)
-        # CLIPModel, and CLIPVisionModel until late in transformers 5, put vision_model. before every name.
-        prefixed = any(name.startswith("vision_model.") for name in stored)
-        return _fill(VisionTower, config, stored, folder, dtype, _vision_name if prefixed else _bare_vision_name)
+def load_vision(source, dtype=torch.float32, device="cpu"):
+    """The vision tower of a CLIPVisionModel or CLIPModel folder or hub id. dtype None keeps what is stored."""
+    folder = find(source)
+    config, stored = vision_config(read_json(folder / "config.json")), open_tensors(folder, skip=NOT_VISION)
+    # CLIPModel, and CLIPVisionModel until late in transformers 5, put vision_model. before every name.
+    prefix = "vision_model." if any(name.startswith("vision_model.") for name in stored) else ""
+    tower = fill(VisionTower, config, stored, folder, lambda ours: vision_name(ours, prefix), dtype, device)
+    tower.origin = origin(source)
+    return tower
 
 
-def load_language(folder, dtype=torch.float32):
-    """The language model of a Llama, Mistral or Qwen2 ForCausalLM folder. dtype None keeps what is stored."""
-    config = language_config(read_json(Path(folder) / "config.json"))
-    with ExitStack() as files:
-        stored = _open(folder, files)
-        if config.tie_embeddings and "lm_head.weight" in stored:  # some files store the tied table twice
-            head, table = stored.pop("lm_head.weight"), stored.get("model.embed_tokens.weight")
-            if table is None or not torch.equal(_read(head), _read(table)):
-                raise CheckpointError(f"{folder}: config.json ties lm_head to embed_tokens, but the tensors differ")
-        return _fill(LanguageModel, config, stored, folder, dtype, _language_name)
+def load_language(source, dtype=torch.float32, device="cpu"):
+    """The language model of a Llama, Mistral or Qwen2 ForCausalLM folder or hub id. dtype None keeps what is stored."""
+    folder = find(source)
+    config, stored = language_config(read_json(folder / "config.json")), open_tensors(folder)
+    if config.tie_embeddings:
+        _untwin(stored, "lm_head.weight", "model.embed_tokens.weight", folder)
+    model = fill(LanguageModel, config, stored, folder, language_name, dtype, device)
+    model.origin = origin(source)
+    return model
 
 
-def load_llava(folder, dtype=torch.float32):
-    """(model, about) as `save_llava` wrote them. dtype None keeps what is stored."""
-    path = Path(folder) / "llava.json"
+def load_llava(source, dtype=torch.float32, device="cpu"):
+    """(model, about) of a folder or hub id, as `save_llava` or as LlavaForConditionalGeneration wrote it.
+
+    about: what `save_llava` was told; {} for a folder that only `transformers` wrote. dtype None keeps what is stored.
+    """
+    folder = find(source)
+    if not (folder / "llava.json").exists() and (folder / "config.json").exists():
+        return _load_published(folder, dtype, device)
+    path = folder / "llava.json"
     written = read_json(path)
     try:
         config = LlavaConfig(
@@ -104,196 +89,188 @@ def load_llava(folder, dtype=torch.float32):
             f"{path}: the projector maps {sizes[0]} to {sizes[1]}, but the vision tower gives "
             f"{config.vision.hidden_size} and the language model takes {config.language.hidden_size}"
         )
-    with ExitStack() as files:
-        return _fill(Llava, config, _open(folder, files), folder, dtype, str), about
+    model = fill(Llava, config, open_tensors(folder), folder, str, dtype, device)
+    _name_towers(model, written.get("towers", {}))
+    return model, about
+
+
+def _load_published(folder, dtype, device):
+    """(model, about) of a LlavaForConditionalGeneration folder, in either layout of its names."""
+    published, stored = read_json(folder / "config.json"), open_tensors(folder)
+    config, name_of = llava_config(published), llava_names(stored)
+    if config.language.tie_embeddings:
+        head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
+        _untwin(stored, head, table, folder)
+    if config.projector == "linear":
+        for part, plain in (("weight", torch.eye), ("bias", torch.zeros)):
+            name = name_of(f"projector.2.{part}")
+            second = stored.pop(name).read(torch.float32) if name in stored else None
+            if second is None or not torch.equal(second, plain(config.language.hidden_size)):
+                raise CheckpointError(
+                    f"{folder}: {name} is not {'the identity' if part == 'weight' else 'zero'}, so this projector is two "
+                    "matrices without anything between; only one (the paper's W) and the two-layer GELU are written out"
+                )
+    model = fill(Llava, config, stored, folder, name_of, dtype, device)
+    written = published.get("minillava", {})
+    _name_towers(model, written.get("towers", {}))
+    return model, written.get("about", {})
+
+
+def load_projector(model, source):
+    """Put the authors' stage-1 projector into `model`: an mm_projector.bin, or a folder or hub id that has one.
+
+    The file is torch's pickle, read with weights_only=True, so it cannot run code. Where a config.json lies beside it,
+    its feature layer must be the model's. Raises CheckpointError for what does not fit, saying what it was made for.
+    """
+    path = Path(source).expanduser()
+    if not path.is_file():
+        path = find(source, also=["mm_projector.bin"]) / "mm_projector.bin"
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        raise CheckpointError(f"{path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(stored, dict) or not all(isinstance(t, torch.Tensor) for t in stored.values()):
+        raise CheckpointError(f"{path}: not a file of named tensors")
+    if (path.parent / "config.json").exists():
+        layer = read_json(path.parent / "config.json").get("mm_vision_select_layer", model.config.select_layer)
+        if layer != model.config.select_layer:
+            raise CheckpointError(
+                f"{path}: made for features of layer {layer}, this model reads layer {model.config.select_layer}"
+            )
+    named = {name.removeprefix("model.").removeprefix("mm_projector."): t for name, t in stored.items()}
+    if any("embed" in name for name in named):
+        raise CheckpointError(
+            f"{path}: also holds {few(n for n in stored if 'embed' in n)}: it was trained with marker tokens around the "
+            "picture, which the paper's sequence (Table 2) does not have; take a projector made without them"
+        )
+    kinds = {frozenset(("weight", "bias")): "linear", frozenset(("0.weight", "0.bias", "2.weight", "2.bias")): "mlp2x_gelu"}  # fmt: skip
+    kind = kinds.get(frozenset(named))
+    if kind is None:
+        raise CheckpointError(
+            f"{path}: {few(stored)}; expected model.mm_projector.weight and .bias (the paper's W), or the same of "
+            "model.mm_projector.0 and .2 (the two-layer GELU)"
+        )
+    if kind != model.config.projector:
+        raise CheckpointError(f"{path}: a {kind} projector, but the model was built with {model.config.projector!r}")
+    (D, Dv), vision, language = named[min(named)[:-4] + "weight"].shape, model.config.vision, model.config.language
+    if (Dv, D) != (vision.hidden_size, language.hidden_size):
+        raise CheckpointError(
+            f"{path}: this projector was made for a {Dv}-wide vision tower and a {D}-wide language model; "
+            f"here they are {vision.hidden_size} and {language.hidden_size} wide"
+        )
+    broken = [name for name, tensor in stored.items() if not finite(tensor.float())]
+    if broken:
+        raise CheckpointError(f"{path}: {few(broken)} holds values that are not finite; fetch the file again")
+    wrong = [name for name, p in model.projector.named_parameters() if named[name].shape != p.shape]
+    if wrong:
+        raise CheckpointError(f"{path}: {few(wrong)} misshapen: {[tuple(named[name].shape) for name in wrong]}")
+    model.projector.load_state_dict(named)
 
 
 def save_vision(tower, folder, dtype=None):
     """A folder that `transformers.CLIPVisionModel.from_pretrained` loads, in versions before 5 and since."""
-    _save(folder, {"config.json": vision_published(tower.config)}, tower, dtype, _vision_name)
+    write(folder, {"config.json": vision_published(tower.config)}, _renamed(tower, vision_name), dtype)
 
 
 def save_language(model, folder, dtype=None):
     """A folder that `transformers.LlamaForCausalLM` loads (with biases Qwen2ForCausalLM), with equal logits."""
-    _save(folder, {"config.json": language_published(model.config)}, model, dtype, _language_name)
+    write(folder, {"config.json": language_published(model.config)}, _renamed(model, language_name), dtype)
 
 
 def save_llava(model, folder, about, dtype=None):
-    """All parts in one folder. about: what else a reader must know, as JSON; it must name the "template"."""
-    if "template" not in about:
-        raise CheckpointError('about must name the "template" that the model was trained with')
-    config = model.config
+    """All parts in one folder. about: what else a reader must know, as JSON: its "template" and what it was "trained on"."""
+    config, known = model.config, _known(model, about)
     sizes = {"in": config.vision.hidden_size, "out": config.language.hidden_size}
-    written = asdict(config) | {"projector": {"type": config.projector} | sizes, "about": about}
-    _save(folder, {"llava.json": written}, model, dtype, str)
+    written = asdict(config) | {"projector": {"type": config.projector} | sizes} | known
+    write(folder, {"llava.json": written}, _renamed(model, str), dtype)
 
 
-def vision_config(published):
-    """VisionConfig from a published config.json of CLIPVisionModel, or of CLIPModel, which nests it."""
-    published = published.get("vision_config", published)
-    if published.get("hidden_act", "quick_gelu") != "quick_gelu":
-        raise CheckpointError(f"hidden_act {published['hidden_act']!r}: only CLIP's quick_gelu is written out here")
-    return VisionConfig(**{ours: published.get(*theirs) for ours, theirs in VISION_NAMES.items()})
+def save_pretrained(model, folder, tokenizer, eye, template, about, dtype=None):
+    """A folder that `transformers`' LlavaForConditionalGeneration and LlavaProcessor load, with equal logits.
+
+    eye: where the vision tower's preprocessor_config.json is. template: a data.template.Template, for a chat template.
+    There a picture stands as P tokens `<image>`, so the vocabulary gains that token where it lacks it; its score is the
+    mean of all scores, and so never the highest. Ids equal ours where a conversation begins; a later answer may begin
+    with another token, as `transformers` tokenizes the joined text and not piece by piece.
+    """
+    from transformers import AddedToken, AutoImageProcessor, GenerationConfig, LlavaProcessor
+
+    known, tensors, V = _known(model, about), _renamed(model, llava_names()), model.config.language.vocab_size
+    if len(tokenizer) > V:
+        raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
+    tokenizer, stop = deepcopy(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
+    if len(stop) == 1:  # never merged with what stands before it, as in our sequences
+        tokenizer.add_tokens([AddedToken(template.stop, normalized=False)])
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    config, image_token = model.config, tokenizer.convert_tokens_to_ids("<image>")
+    if image_token == V:
+        config = replace(config, language=replace(config.language, vocab_size=V + 1))
+        for ours in ("embed_tokens.weight", *([] if config.language.tie_embeddings else ["lm_head.weight"])):
+            name = llava_names()("language_model." + ours)
+            tensors[name] = torch.cat([tensors[name], tensors[name].float().mean(0, keepdim=True).to(tensors[name])])
+    if config.projector == "linear":  # linear_2 (published.py)
+        D = config.language.hidden_size
+        tensors[llava_names()("projector.2.weight")], tensors[llava_names()("projector.2.bias")] = (
+            torch.eye(D),
+            torch.zeros(D),
+        )
+    pictures = AutoImageProcessor.from_pretrained(str(find(eye)))
+    sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
+    chat = {"chat_template": _jinja(template), "vision_feature_select_strategy": "default"}
+    processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)
+    ends = GenerationConfig(
+        eos_token_id=stop[-1], bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+
+    def also(fresh):
+        processor.save_pretrained(fresh)
+        pictures.save_pretrained(fresh)  # preprocessor_config.json, where versions before 5 look
+        ends.save_pretrained(fresh)
+
+    write(folder, {"config.json": llava_published(config, image_token) | {"minillava": known}}, tensors, dtype, also)
 
 
-def vision_published(config):
-    sizes = {theirs: getattr(config, ours) for ours, (theirs, _) in VISION_NAMES.items()}
-    return {"architectures": ["CLIPVisionModel"], "model_type": "clip_vision_model", "hidden_act": "quick_gelu"} | sizes
+def _jinja(template):
+    """The template as the chat template of a processor. content: text, or parts of type "image" and "text"."""
+    human, assistant, stop, system = (
+        json.dumps(getattr(template, k)) for k in ("human", "assistant", "stop", "system")
+    )
+    lines = [
+        "{{ bos_token or '' }}",
+        f"{{{{ {system} + {stop} + '\n' }}}}" if template.system else "",
+        "{% for message in messages %}",
+        f"{{{{ {human} if message['role'] == 'user' else {assistant} }}}}",
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}",
+        "{{ ('' if loop.first else '\n') + ('<image>' if part['type'] == 'image' else part['text']) }}",
+        "{% endfor %}{% endif %}",
+        f"{{{{ {stop} + '\n' }}}}",
+        f"{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {assistant} }}}}{{% endif %}}",
+    ]
+    return "".join(lines)
 
 
-def language_config(published):
-    """LanguageConfig from a published config.json of llama, mistral or qwen2. What we do not compute is an error."""
-    kind = published.get("model_type")
-    if kind not in ("llama", "mistral", "qwen2"):
-        raise CheckpointError(f"model_type {kind!r}: only llama, mistral and qwen2 are written out here")
-    for key, ours in (("hidden_act", "silu"), ("mlp_bias", False), ("attention_bias", False)):
-        if published.get(key, ours) != ours:
-            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is written out here")
-    sizes = {ours: published.get(*theirs) for ours, theirs in LANGUAGE_NAMES.items()}
-    absent = [LANGUAGE_NAMES[ours][0] for ours, size in sizes.items() if size is NEEDED]
+def _known(model, about):
+    """What a whole LLaVA says of itself beside its sizes, or a CheckpointError that names what is left out."""
+    absent = [key for key in ABOUT if key not in about]
     if absent:
-        raise CheckpointError(f"config.json does not say {', '.join(absent)}")
-    if published.get("sliding_window") and published.get("use_sliding_window", True):
-        sizes["max_position"] = min(sizes["max_position"], published["sliding_window"])  # within it, plain attention
-    rope = published.get("rope_parameters") or published.get("rope_scaling") or {}  # transformers 5, and before
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type != "default":
-        raise CheckpointError(f"rope type {rope_type!r}: only 'default' is written out here (no context extension)")
-    theta = rope.get("rope_theta", published.get("rope_theta", 10000.0))
-    return LanguageConfig(**sizes, rope_theta=float(theta), attention_bias=kind == "qwen2")
+        raise CheckpointError(
+            f"about must say its {' and '.join(map(repr, absent))}: a reader cannot know it otherwise"
+        )
+    towers = {"vision": model.vision_tower, "language": model.language_model}
+    return {"towers": {name: getattr(tower, "origin", None) for name, tower in towers.items()}, "about": about}
 
 
-def language_published(config):
-    kind, name = ("qwen2", "Qwen2ForCausalLM") if config.attention_bias else ("llama", "LlamaForCausalLM")
-    return {"architectures": [name], "model_type": kind, "hidden_act": "silu"} | {
-        **{theirs: getattr(config, ours) for ours, (theirs, _) in LANGUAGE_NAMES.items()},
-        "rope_theta": config.rope_theta,  # where transformers 4 looks
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},  # where transformers 5 looks
-        "bos_token_id": None,  # the tokenizer's business; left out, Llama's own 1 and 2 would be assumed
-        "eos_token_id": None,
-    }
+def _name_towers(model, towers):
+    model.vision_tower.origin, model.language_model.origin = towers.get("vision"), towers.get("language")
 
 
-def _bare_vision_name(ours):
-    return "encoder." + ours if ours.startswith("layers.") else ours
+def _renamed(model, name_of):
+    return {name_of(ours): tensor for ours, tensor in model.state_dict().items()}
 
 
-def _vision_name(ours):
-    return "vision_model." + _bare_vision_name(ours)
-
-
-def _language_name(ours):
-    return ours if ours == "lm_head.weight" else "model." + ours
-
-
-def read_json(path):
-    """The object in a JSON file, or a CheckpointError that names the file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _open(folder, files, skip=()):
-    """{published name: (open file, name)} over one model.safetensors or all shards of its index; reads no tensor."""
-    folder = Path(folder)
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        shards = {"model.safetensors": None}
-    elif index.exists():
-        where = read_json(index)["weight_map"]
-        shards = {shard: {k for k, s in where.items() if s == shard} for shard in sorted(set(where.values()))}
-    else:
-        pickled = " Its .bin is pickle and could run code: convert it first." if any(folder.glob("*.bin")) else ""
-        raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{pickled}")
-    stored = {}
-    for shard, promised in shards.items():
-        try:
-            file = files.enter_context(safe_open(folder / shard, framework="pt"))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{folder / shard}: {error}") from error
-        names = set(file.keys())
-        if promised is not None and names != promised:
-            raise CheckpointError(f"{folder / shard}: {index.name} promises {_few(promised ^ names)} otherwise")
-        stored |= {name: (file, name) for name in names if not name.startswith(skip) and not name.endswith(DERIVED)}
-    return stored
-
-
-def _read(where, dtype=None):
-    file, name = where
-    return file.get_tensor(name).to(dtype)
-
-
-def _fill(build, config, stored, folder, dtype, name_of):
-    """A model with every parameter from the files; or a CheckpointError that lists all that does not fit."""
-    with torch.device("meta"):  # shapes without memory
-        model = build(config)
-    wanted = {name_of(ours): tensor.shape for ours, tensor in model.state_dict().items()}
-    shapes = {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in stored.items()}
-    wrong = {
-        "missing": wanted.keys() - shapes.keys(),
-        "unexpected": shapes.keys() - wanted.keys(),
-        "misshapen": [
-            f"{name} is {shapes[name]}, expected {tuple(shape)}"
-            for name, shape in wanted.items()
-            if name in shapes and shapes[name] != tuple(shape)
-        ],
-    }
-    if any(wrong.values()):
-        lines = [f"  {len(names)} {what}: {_few(names)}" for what, names in wrong.items() if names]
-        raise CheckpointError(f"{folder} does not hold a {build.__name__} of {config}:\n" + "\n".join(lines))
-    tensors = {ours: _read(stored[name_of(ours)], dtype) for ours in model.state_dict()}
-    model.load_state_dict(tensors, assign=True)
-    return model
-
-
-def _few(names, limit=8):
-    names = sorted(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _save(folder, jsons, model, dtype, name_of):
-    """Weights and JSON files into `folder`, whole or not at all; files of other names that are there stay."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
-    if (folder / "model.safetensors.index.json").exists():
-        raise CheckpointError(f"{folder} holds a sharded checkpoint; saving here would leave two sets of weights")
-    tensors = {}
-    for ours, tensor in model.state_dict().items():
-        tensors[name_of(ours)] = stored = tensor.detach().to("cpu", dtype).contiguous()
-        if not torch.isfinite(stored).all():
-            raise CheckpointError(f"{ours} has values that are not finite in {stored.dtype}; nothing was saved")
-    stored_as = {"dtype": str(stored.dtype).removeprefix("torch.")}
-    texts = {name: json.dumps(written | stored_as, indent=2) + "\n" for name, written in jsons.items()}
-    fresh = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        save_file(tensors, fresh / "model.safetensors", metadata={"format": "pt"})
-        for name, text in texts.items():
-            (fresh / name).write_text(text, encoding="utf-8")
-        for path in [*fresh.iterdir(), fresh]:
-            path.chmod(0o755 if path == fresh else 0o644)  # temporary folders and safetensors files come out private
-            _flush(path)
-        if not folder.exists():
-            fresh.rename(folder)
-        else:
-            for name in ["model.safetensors", *texts]:
-                (fresh / name).replace(folder / name)
-            _flush(folder)
-        _flush(folder.parent)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write {folder}: {error}") from error
-    finally:
-        if fresh is not None and fresh.exists():
-            shutil.rmtree(fresh)
-
-
-def _flush(path):
-    """Ask the system to have this file or folder on disk before we go on."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _untwin(stored, head, table, folder):
+    """Some files store a tied table twice: leave out the head, which must be equal."""
+    if head in stored:
+        twin = stored.pop(head)
+        if table not in stored or not torch.equal(twin.read(), stored[table].read()):
+            raise CheckpointError(f"{folder}: config.json ties lm_head to embed_tokens, but the tensors differ")

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minillava.model.rope import Rope, rotate, rotations
 from minillava.model.vision import attend, init_weights
 
 
@@ -38,6 +39,7 @@ class LanguageConfig:
     max_position: int = 2048
     tie_embeddings: bool = False  # the head is the embedding table
     attention_bias: bool = False  # in q, k, v (Qwen2)
+    rope: Rope | None = None  # None: plain rotations (rope.py)
 
     def __post_init__(self):
         if self.num_kv_heads is None:
@@ -46,6 +48,8 @@ class LanguageConfig:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"{self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly")
+        if isinstance(self.rope, dict):  # read from JSON
+            object.__setattr__(self, "rope", Rope(**self.rope))
 
 
 class Cache:
@@ -66,10 +70,32 @@ class Cache:
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def keep(self, rows):
-        """Go on with these rows (a list of indices) only: a finished answer stops costing."""
-        self.keys = [k[rows] for k in self.keys]
-        self.values = [v[rows] for v in self.values]
-        self.seen = self.seen[rows]
+        """Go on with these rows (indices, rising) only: a finished answer stops costing. Returns their new order.
+
+        Rows from the end move into the gaps, so that only they are copied.
+        """
+        gaps, movers = sorted(set(range(len(rows))) - set(rows)), [row for row in rows if row >= len(rows)]
+        order = list(range(len(rows)))
+        for gap, row in zip(gaps, movers, strict=True):
+            order[gap] = row
+        for tables in (self.keys, self.values, [self.seen]):
+            for table in tables:
+                table[gaps] = table[movers]
+        self.keys, self.values = ([table[: len(rows)] for table in tables] for tables in (self.keys, self.values))
+        self.seen = self.seen[: len(rows)]
+        return order
+
+    def copy_of(self, other, rows):
+        """Begin with what `other` holds: row i with its row rows[i]. The tokens of a picture are read once for all."""
+        for mine, theirs in zip(self.keys + self.values, other.keys + other.values, strict=True):
+            mine[:, :, : other.length] = theirs[rows, :, : other.length]
+        self.seen[:, : other.length] = other.seen[rows, : other.length]
+        self.length = other.length
+
+    def back_to(self, length):
+        """Forget all slots from `length` on; what follows takes their place."""
+        self.seen[:, length:] = False
+        self.length = length
 
 
 class RMSNorm(nn.Module):
@@ -83,27 +109,11 @@ class RMSNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
-def rotations(positions, config):
-    """cos and sin of every position's angles, (B, 1, T, d) each: position times theta^(-2i/d), i = 0 .. d/2 - 1."""
-    d = config.head_dim
-    rates = config.rope_theta ** -(torch.arange(0, d, 2, device=positions.device, dtype=torch.float32) / d)  # (d/2,)
-    angles = positions[:, None, :, None].float() * rates  # (B, 1, T, d/2)
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x, cos, sin):
-    """Turn each pair (x_i, x_{i+d/2}) by its angle, so that q.k depends on the distance of two tokens only."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos.to(x.dtype) + torch.cat([-right, left], dim=-1) * sin.to(x.dtype)
-
-
 class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
         D, d = config.hidden_size, config.head_dim
         self.head_dim = d
-        self.group = config.num_heads // config.num_kv_heads  # how many heads share a key
         self.q_proj = nn.Linear(D, config.num_heads * d, bias=config.attention_bias)
         self.k_proj = nn.Linear(D, config.num_kv_heads * d, bias=config.attention_bias)
         self.v_proj = nn.Linear(D, config.num_kv_heads * d, bias=config.attention_bias)
@@ -117,8 +127,6 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if cache is not None:
             k, v = cache.add(layer, k, v)  # (B, H_kv, S, d)
-        if self.group > 1:
-            k, v = (x.repeat_interleave(self.group, dim=1) for x in (k, v))  # (B, H, S, d)
         return self.o_proj(attend(q, k, v, allowed, causal=allowed is None).transpose(1, 2).flatten(2))  # (B, T, D)
 
 
@@ -177,12 +185,11 @@ class LanguageModel(nn.Module):
         cache: holds the tokens before these; gets these too.
         """
         B, T, _ = embeds.shape
-        start = 0 if cache is None else cache.length
         allowed = None  # plain causal
         if cache is not None or mask is not None:
             allowed, real = self._who_sees_whom(B, T, mask, cache, embeds.device)
             if positions is None:
-                positions = (real.cumsum(1) - 1).clamp(min=0)[:, start:]
+                positions = (real.cumsum(1) - 1).clamp(min=0)[:, -T:]
         elif positions is None:
             positions = torch.arange(T, device=embeds.device)[None]
         cos, sin = rotations(positions, self.config)

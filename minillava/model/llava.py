@@ -167,19 +167,3 @@ def set_trainable(model, stage):
         raise ValueError(f"stage {stage!r}: the paper has stage 1 and stage 2")
     for name, part in model.named_children():
         part.requires_grad_(name in STAGES[stage])
-
-
-def account(model):
-    """How many parameters each part has, and their "total" - asserted to be the sum of the parts."""
-    count = lambda part: sum(p.numel() for p in part.parameters())  # noqa: E731
-    language = model.language_model
-    parts = {
-        "vision_tower": count(model.vision_tower),
-        "projector": count(model.projector),
-        "embedding": count(language.embed_tokens),
-        "decoder": count(language.layers) + count(language.norm),
-        "head": 0 if language.config.tie_embeddings else count(language.lm_head),
-    }
-    total = count(model)
-    assert sum(parts.values()) == total, f"{parts} do not sum to {total}"
-    return parts | {"total": total}

@@ -46,22 +46,30 @@ class VisionConfig:
 
 
 def attend(q, k, v, mask=None, causal=False):
-    """softmax(q k' / sqrt(d)) v. q: (B, H, T, d); k, v: (B, H, S, d); returns (B, H, T, d).
+    """softmax(q k' / sqrt(d)) v. q: (B, H, T, d); k, v: (B, H_kv, S, d), H/H_kv heads share one; returns (B, H, T, d).
 
     mask: True where a row may look, broadcast to (B, H, T, S); every row must see something. None: all see all,
     or with `causal` (T = S) each sees itself and what came before.
     """
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        # The fused kernel's backward is slow in bfloat16 on CPU; in float32 it is the quick way. Forward + backward at
-        # B=64, H=4, T=200, d=32, one thread of an EPYC, torch 2.13, in ms (causal / no mask):
-        # bfloat16 fused 108 / 111, written out 61 / 35; float32 fused 72 / 71, written out 203 / 151.
-        if causal:
-            mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
-        return scores.softmax(dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    B, H, T, d = q.shape
+    if H > k.shape[1]:
+        if T == 1:  # decoding: the heads of a group stand where tokens stand, so that no key is copied
+            return attend(q.view(B, k.shape[1], -1, d), k, v, mask).view(B, H, 1, d)
+        k, v = (x.repeat_interleave(H // x.shape[1], dim=1) for x in (k, v))
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not q.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    # The fused kernel's backward is slow in bfloat16 on CPU; in float32 it is the quick way. Forward + backward at
+    # B=64, H=4, T=200, d=32, one thread of an EPYC, torch 2.13, in ms (causal / no mask):
+    # bfloat16 fused 99 / 111, written out 55 / 35; float32 fused 72 / 71, written out 203 / 151.
+    S = k.shape[-2]
+    if causal:
+        mask = torch.ones(T, S, dtype=torch.bool).tril()
+    if mask is None:
+        scores = (q * d**-0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
+    else:  # added inside the product: cheaper than to fill the scores afterwards
+        hidden = torch.zeros((), dtype=q.dtype).masked_fill(~mask, -math.inf).expand(B, H, T, S).reshape(-1, T, S)
+        scores = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=d**-0.5)
+    return scores.view(B, H, T, S).softmax(dim=-1) @ v
 
 
 class Attention(nn.Module):

@@ -1,0 +1,164 @@
+"""What a model costs, on paper, is what PyTorch counts when it runs; and the doctor says what fits."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from minillava import cli, doctor
+from minillava.model import (
+    IGNORE,
+    IMAGE,
+    Batch,
+    Cache,
+    LanguageConfig,
+    Llava,
+    LlavaConfig,
+    VisionConfig,
+    cache_bytes,
+    flops,
+    memory,
+    parameters,
+    set_trainable,
+)
+from minillava.model.costs import PRECISIONS, SHAPES
+
+torch.set_num_threads(1)
+
+B, T, N = 2, 40, 9  # samples, tokens after splicing, supervised
+VISION = VisionConfig(32, 8, 32, 48, 3, 4)
+P = VISION.num_patches
+FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def llava(projector="linear", layers=3, **changes):
+    sizes = dict(vocab_size=97, hidden_size=64, intermediate_size=160, num_layers=layers, num_heads=4, num_kv_heads=2)
+    return Llava(LlavaConfig(VISION, LanguageConfig(**(sizes | changes)), projector=projector))
+
+
+def batch_of(features):
+    ids = torch.arange(T - P + 1)
+    ids[2] = IMAGE
+    labels = torch.where(torch.arange(len(ids)) < len(ids) - N, IGNORE, ids)
+    return Batch([ids] * B, [labels] * B, [[f] for f in features])
+
+
+@pytest.mark.parametrize("stage", [None, 1, 2])
+@pytest.mark.parametrize("projector", ["linear", "mlp2x_gelu"])
+@pytest.mark.parametrize("changes", [{}, {"head_dim": 24, "attention_bias": True, "num_kv_heads": 4}], ids=["", "odd"])
+def test_arithmetic_is_what_torch_counts(stage, projector, changes):
+    model = llava(projector, **changes).bfloat16()  # in which attention is written out, so that all of it is counted
+    set_trainable(model, stage or 2)
+    eye = {FUSED: lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)}  # but for the frozen eye's
+    with FlopCounterMode(display=False, custom_mapping=eye) as counter:
+        loss, count = model.loss(batch_of(model.features(torch.randn(B, 3, 32, 32).bfloat16())))
+        if stage:
+            loss.backward()
+    assert count == B * N
+    assert counter.get_total_flops() == B * flops(model.config, T, N, stage=stage)["total"]
+
+
+def test_arithmetic_of_a_written_token_is_what_torch_counts():
+    model = llava(num_kv_heads=4)
+    cache = Cache(model.config.language, 1, T)
+    count = {FUSED: lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)}
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=count) as counter:
+        model.language_model(torch.randn(1, T - 1, 64), cache=cache)
+        before = counter.get_total_flops()
+        model.language_model.head(model.language_model(torch.randn(1, 1, 64), cache=cache))
+        step = counter.get_total_flops() - before
+    on_paper = flops(model.config, T, 1, 0)["total"] - flops(model.config, T - 1, 0, 0)["total"]
+    # The difference of T x T and (T-1) x (T-1) pairs is 2T - 1, of which the new token looks at T.
+    assert step == on_paper - 4 * 3 * (T - 1) * 4 * 16
+
+
+def test_cache_bytes_are_those_of_the_cache():
+    config = llava().config
+    for dtype in (torch.float32, torch.float16):
+        cache = Cache(config.language, 3, 7, dtype=dtype)
+        held = sum(t.numel() * t.element_size() for t in cache.keys + cache.values)
+        assert held == 3 * 7 * cache_bytes(config, dtype.itemsize)
+
+
+def kept(model, features, autocast):
+    """Bytes that autograd keeps for the backward pass of one loss, parameters themselves left out."""
+    own, seen = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor keeps the address from being used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            model.loss(batch_of(features))
+    return sum(size for size, _ in seen.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("stage", [1, 2])
+def test_activations_and_low_copies_are_what_autograd_keeps(precision, stage):
+    features, sizes, said = torch.randn(B, P, 32), [], []
+    for layers in (3, 5):
+        model = llava(layers=layers)
+        set_trainable(model, stage)
+        if precision == "bfloat16":
+            model.bfloat16()
+        sizes.append(kept(model, features, precision == "mixed"))
+        needs = memory(model.config, stage, B, T, N, precision, fused=precision == "float32")
+        trained = parameters(model.config)["total"] * PRECISIONS[precision][0]
+        said.append(needs["activations"] + needs["weights"] - trained)
+    grown, on_paper = sizes[1] - sizes[0], said[1] - said[0]
+    assert on_paper <= grown <= 1.03 * on_paper  # the rest: the casts of cos and sin, once a batch
+
+
+@pytest.mark.parametrize("projector", ["linear", "mlp2x_gelu"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_and_what_each_stage_trains_are_what_the_model_has(projector, tied):
+    model = llava(projector, tie_embeddings=tied)
+    on_paper = parameters(model.config)
+    assert on_paper["total"] == sum(p.numel() for p in model.parameters())
+    for stage in (1, 2):
+        set_trainable(model, stage)
+        assert on_paper[f"stage {stage}"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_memory_grows_as_it_should():
+    config = SHAPES["full-7b"]
+    base = memory(config, 2, 4, 512, 128, "bfloat16")
+    twice = memory(config, 2, 8, 512, 128, "bfloat16")
+    assert twice["activations"] == 2 * base["activations"] and twice["weights"] == base["weights"]
+    again = memory(config, 2, 4, 512, 128, "bfloat16", checkpointing=True)
+    assert again["activations"] < base["activations"] / 10
+    assert memory(config, 1, 4, 512, 128)["optimizer"] == 4_198_400 * 8  # W and its bias (facts: 4096 x 1024 + 4096)
+    assert base["total"] == sum(size for part, size in base.items() if part != "total")
+
+
+def test_the_doctor_prints_every_scale_and_what_fits(capsys, monkeypatch):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for word in ("tiny", "colab", "full-7b", "full-13b", "fits here", "FLOPs a written token", "bfloat16 in hardware"):
+        assert word in out
+    monkeypatch.setattr(doctor, "memory_here", lambda: 8 * 2**30)
+    assert cli.main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    scales = found["scales"]
+    assert found["machine"]["memory"] == 8 * 2**30 and found["matmul"] > 1e8
+    assert scales["tiny"]["stage 2"]["fits"] and not scales["full-13b"]["answering"]["fits"]
+    assert scales["full-13b"]["parameters"]["projector"] == 5_248_000
+    assert scales["full-13b"]["stage 2"]["80 GB GPUs"] > 1
+
+
+def test_a_machine_with_a_gpu_is_judged_by_the_gpu():
+    card = {"name": "a card", "count": 8, "memory": 80e9}
+    here = {"gpu": card, "memory": 1e9, "bfloat16 in hardware": True, "system": "x", "processor": "y", "cores": 1, "torch": "z"}  # fmt: skip
+    found = doctor.examine(5e14, here)
+    assert found["full-7b"]["stage 2"]["fits"] and found["full-13b"]["answering"]["fits"]
+    assert not found["full-13b"]["stage 2"]["fits"]
+    assert "8 x a card, 80 GB" in doctor.show(here, 5e14, found)
+
+
+def test_the_tiny_scale_is_the_shipped_one():
+    assert doctor.shapes()["tiny"].language.hidden_size < 512 and doctor.memory_here() > 2**28

@@ -1,0 +1,477 @@
+"""A whole LLaVA from and to `transformers`, the authors' projectors, hub ids offline, and how much memory loading takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from minillava.data import IGNORE
+from minillava.data.images import open_picture, pixels
+from minillava.data.samples import prompt
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.model import (
+    IMAGE,
+    Batch,
+    CheckpointError,
+    LanguageConfig,
+    Llava,
+    LlavaConfig,
+    VisionConfig,
+    find,
+    generate,
+    load_language,
+    load_llava,
+    load_projector,
+    load_vision,
+    save_language,
+    save_llava,
+    save_pretrained,
+)
+from minillava.model.published import llava_config
+from minillava.scenes.compose import compose
+from minillava.scenes.draw import draw
+from minillava.training.stages import normalisation
+
+torch.set_num_threads(1)
+
+P, V, PLACE = 4, 61, 60  # patches, vocabulary, the id that stands for one patch in transformers
+SIZES = dict(image_size=16, patch_size=8, hidden_size=16, intermediate_size=24)
+TEXT = dict(vocab_size=V, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+ABOUT = {"template": "chat", "trained on": "nothing"}
+
+
+def shake(model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.2 * torch.randn(p.shape)
+    return model.eval()
+
+
+@pytest.fixture
+def theirs():
+    return reference()
+
+
+def reference(text=transformers.LlamaConfig, tied=False, **options):
+    torch.manual_seed(0)
+    vision = transformers.CLIPVisionConfig(**SIZES, num_hidden_layers=3, num_attention_heads=2)
+    config = transformers.LlavaConfig(
+        vision_config=vision,
+        text_config=text(**TEXT, tie_word_embeddings=tied),
+        image_token_id=PLACE,
+        image_seq_length=P,
+        **({"vision_feature_layer": -2} | options),
+    )
+    return shake(LlavaForConditionalGeneration(config))
+
+
+def spread(ids):
+    """In transformers a picture stands as one token a patch: where each of its tokens comes from."""
+    return [i for i, token in enumerate(ids.tolist()) for _ in range(P if token == IMAGE else 1)]
+
+
+def conversations():
+    """Several turns; two pictures; no picture: (ids, labels, pictures (n, 3, 16, 16)) each, of different lengths."""
+    torch.manual_seed(1)
+    ids = [
+        torch.tensor([1, 5, IMAGE, 7, 8, 9, 2, 11, 12, 2, 13, 14, 15, 2]),
+        torch.tensor([1, IMAGE, 4, IMAGE, 11, 12]),
+        torch.tensor([1, 2, 3]),
+    ]
+    labels = [torch.where((torch.arange(len(i)) < len(i) // 2) | (i == IMAGE), IGNORE, i) for i in ids]
+    return ids, labels, [torch.randn(int((i == IMAGE).sum()), 3, 16, 16) for i in ids]
+
+
+def compare(ours, theirs):
+    """Logits at every real token and the loss, batched with different lengths, within 1e-4."""
+    ids, labels, pictures = conversations()
+    wide = max(len(spread(i)) for i in ids)
+    padded, theirs_labels, mask = torch.zeros(3, wide, dtype=torch.long), torch.full((3, wide), IGNORE), torch.zeros(3, wide)  # fmt: skip
+    for row, (i, target) in enumerate(zip(ids, labels, strict=True)):
+        at = spread(i)
+        padded[row, : len(at)], mask[row, : len(at)] = torch.where(i == IMAGE, PLACE, i)[at], 1
+        theirs_labels[row, : len(at)] = target[at]
+    with torch.no_grad():
+        expected = theirs(
+            input_ids=padded, attention_mask=mask.long(), pixel_values=torch.cat(pictures), labels=theirs_labels
+        )
+        features = [list(ours.features(p)) if len(p) else [] for p in pictures]
+        embeds, _, real = ours.splice_batch(ids, features)
+        logits = ours.language_model.head(ours.language_model(embeds))
+        loss, count = ours.loss(Batch(ids, labels, features))
+    assert torch.equal(real, mask.bool())
+    torch.testing.assert_close(logits[real][:, :V], expected.logits[real][:, :V], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(loss, expected.loss, atol=1e-4, rtol=1e-4)
+    assert count == sum(int((t[1:] != IGNORE).sum()) for t in labels)
+
+
+# LlavaForConditionalGeneration in
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tied": True}, {"text": transformers.Qwen2Config}, {"text": transformers.MistralConfig},
+     {"vision_feature_layer": -1}],
+    ids=["llama", "tied", "qwen2", "mistral", "last layer"],
+)  # fmt: skip
+def test_a_llava_of_transformers_gives_the_same_logits_over_several_turns_and_pictures(tmp_path, options):
+    theirs = reference(**options)
+    theirs.save_pretrained(tmp_path)
+    ours, about = load_llava(tmp_path)
+    assert about == {} and ours.config.projector == "mlp2x_gelu" and not any(
+        p.requires_grad for p in ours.vision_tower.parameters()
+    )  # fmt: skip
+    compare(ours, theirs)
+
+
+def test_greedy_answers_equal_those_of_transformers_token_for_token(tmp_path, theirs):
+    theirs.save_pretrained(tmp_path)
+    ours, _ = load_llava(tmp_path)
+    ids, _, pictures = conversations()
+    features = [list(ours.features(p)) if len(p) else [] for p in pictures]
+    answers = generate(ours, ids, features, 12)
+    for i, shown, answer in zip(ids, pictures, answers, strict=True):
+        given = torch.where(i == IMAGE, PLACE, i)[spread(i)][None]
+        out = theirs.generate(
+            input_ids=given, attention_mask=torch.ones_like(given), **({"pixel_values": shown} if len(shown) else {}),
+            max_new_tokens=12, do_sample=False, eos_token_id=None,
+        )  # fmt: skip
+        assert answer == out[0, given.shape[1] :].tolist()
+
+
+def relaid(tensors, layout):
+    """The tensors of a saved folder under the names of one of the layouts that transformers has used."""
+    out = {}
+    for name, tensor in tensors.items():
+        name = name.replace("vision_tower.", "vision_tower.vision_model.") if layout != "5" else name
+        if layout == "in memory":
+            head = name == "language_model.lm_head.weight"
+            name = "lm_head.weight" if head else "model." + name.replace("language_model.model.", "language_model.")
+        out[name] = tensor
+    return out
+
+
+@pytest.mark.parametrize("layout", ["4", "5", "in memory"])
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "sharded"])
+def test_every_layout_that_transformers_has_used_loads(tmp_path, theirs, layout, sharded):
+    theirs.save_pretrained(tmp_path)
+    whole = tmp_path / "model.safetensors"
+    tensors = relaid(load_file(whole), layout)
+    first = "model.language_model." if layout == "in memory" else "language_model.model."
+    assert sum(name.startswith(first) for name in tensors) > 10
+    whole.unlink()
+    names = sorted(tensors)
+    parts = [names[::2], names[1::2]] if sharded else [names]
+    where = {}
+    for n, part in enumerate(parts, start=1):
+        shard = f"model-{n:05}-of-{len(parts):05}.safetensors" if sharded else "model.safetensors"
+        save_file({name: tensors[name] for name in part}, tmp_path / shard)
+        where |= dict.fromkeys(part, shard)
+    if sharded:
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    compare(load_llava(tmp_path)[0], theirs)
+
+
+def test_sizes_that_a_published_config_leaves_out_are_those_that_transformers_means():
+    text = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+    for kind in ("llama", "mistral", "qwen2"):
+        stated = transformers.CONFIG_MAPPING[kind](**(text | {"model_type": kind}))
+        ours = llava_config({"model_type": "llava", "text_config": text | {"model_type": kind}}).language
+        assert (ours.hidden_size, ours.num_layers, ours.num_heads) == (
+            stated.hidden_size, stated.num_hidden_layers, stated.num_attention_heads,
+        )  # fmt: skip
+        assert ours.num_kv_heads == stated.num_key_value_heads and ours.intermediate_size == stated.intermediate_size
+        assert ours.vocab_size == 32064 and ours.rms_norm_eps == 1e-5
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"model_type": "llava", "mm_hidden_size": 1024, "text_config": None}, "authors' own format"),
+        ({"model_type": "llava_next"}, "model_type 'llava_next'"),
+        ({"vision_feature_select_strategy": "full"}, "vision_feature_select_strategy 'full'"),
+        ({"vision_feature_layer": [-2, -5]}, r"vision_feature_layer \[-2, -5\]"),
+        ({"projector_hidden_act": "relu"}, "projector_hidden_act 'relu'"),
+        ({"multimodal_projector_bias": False}, "multimodal_projector_bias False"),
+        ({"text_config": {"model_type": "gemma"}}, "model_type 'gemma'"),
+    ],
+)
+def test_a_llava_that_is_not_written_out_here_is_refused_by_name(tmp_path, change, message):
+    config = {"model_type": "llava", "text_config": {"model_type": "llama"}} | change
+    if config["text_config"] is None:
+        del config["text_config"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        load_llava(tmp_path)
+
+
+def test_missing_unexpected_misshapen_and_broken_tensors_are_listed(tmp_path, theirs):
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    good = load_file(path)
+
+    tensors = dict(good)
+    del tensors["language_model.model.norm.weight"]
+    tensors["vision_tower.extra"] = torch.zeros(1)
+    tensors["multi_modal_projector.linear_1.weight"] = torch.zeros(5120, 16)
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError) as error:
+        load_llava(tmp_path)
+    for line in (
+        "1 missing: language_model.model.norm.weight", "1 unexpected: vision_tower.extra",
+        "1 misshapen: multi_modal_projector.linear_1.weight is (5120, 16), expected (24, 16)",
+    ):  # fmt: skip
+        assert line in str(error.value)
+    good["language_model.model.norm.weight"][3] = float("nan")
+    good["vision_tower.post_layernorm.bias"][0] = float("inf")
+    save_file(good, path)
+    with pytest.raises(CheckpointError, match="2 tensors hold values that are not finite.*: language_model.*, vision"):
+        load_llava(tmp_path)
+
+
+# and out
+
+
+@pytest.fixture(params=["linear", "mlp2x_gelu"])
+def small(request, weights):
+    """The small model of the tests with either projector, and its tokenizer."""
+    model, _ = load_llava(weights / "llava")
+    if request.param != "linear":
+        model = Llava(LlavaConfig(model.config.vision, model.config.language, projector=request.param))
+    return shake(model), load_tokenizer(weights / "llava")
+
+
+def test_a_model_exported_answers_in_transformers_as_here_and_comes_back_equal(tmp_path, small, weights):
+    model, tokenizer = small
+    asked = "What is odd in this picture?"
+    words = len(tokenizer)
+    save_pretrained(model, tmp_path / "out", tokenizer, weights / "eye", CHAT, ABOUT)
+    assert len(tokenizer) == words  # the caller's own stays as it was
+    theirs, info = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert type(processor).__name__ == "LlavaProcessor"
+    draw(compose("dev", 0), 120).save(tmp_path / "scene.png")
+    picture = open_picture(tmp_path / "scene.png")
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": asked}]}]
+    text = processor.apply_chat_template(chat, add_generation_prompt=True)
+    given = processor(images=picture, text=text, return_tensors="pt", add_special_tokens=False)
+
+    ids = prompt(f"<image>\n{asked}", CHAT, tokenizer)
+    place, count = theirs.config.image_token_id, model.config.vision.num_patches
+    expected = [place if i == IMAGE else i for i in ids.tolist() for _ in range(count if i == IMAGE else 1)]
+    assert given["input_ids"][0].tolist() == expected
+    shown = pixels([picture], model.config.vision.image_size, *normalisation(tmp_path / "out"))
+    torch.testing.assert_close(given["pixel_values"], shown, atol=0.02, rtol=0)  # the crop's rounding, at most
+    with torch.no_grad():
+        features = list(model.features(given["pixel_values"]))
+        embeds, _ = model.splice(ids, features)
+        logits = model.language_model.head(model.language_model(embeds[None]))
+        others = theirs(**given).logits
+    rows = model.config.language.vocab_size
+    torch.testing.assert_close(others[..., :rows], logits, atol=1e-4, rtol=1e-4)
+    assert others.shape[-1] == rows + 1 and (others.argmax(-1) < rows).all()  # <image> is never the likeliest
+    out = theirs.generate(**given, max_new_tokens=9, do_sample=False)[0, given["input_ids"].shape[1] :].tolist()
+    stop = tokenizer.encode(CHAT.stop, add_special_tokens=False)
+    mine = generate(model, [ids], [features], 9, stop=[stop])[0]
+    assert out[: len(mine)] == mine
+
+    again, about = load_llava(tmp_path / "out")
+    assert about == ABOUT and again.config.projector == model.config.projector
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name][: len(tensor)], tensor), name
+    save_pretrained(again, tmp_path / "twice", load_tokenizer(tmp_path / "out"), tmp_path / "out", CHAT, about)
+    twice, _ = load_llava(tmp_path / "twice")
+    assert twice.config == again.config  # it has its <image> now
+    assert all(torch.equal(t, again.state_dict()[name]) for name, t in twice.state_dict().items())
+
+
+def test_two_matrices_without_anything_between_are_not_the_papers_w(tmp_path):
+    theirs = reference(projector_hidden_act="linear")
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="linear_2.weight is not the identity"):
+        load_llava(tmp_path)
+
+
+def test_an_export_that_would_lie_is_refused(tmp_path, small, weights):
+    model, tokenizer = small
+    with pytest.raises(CheckpointError, match="about must say its 'trained on'"):
+        save_pretrained(model, tmp_path / "out", tokenizer, weights / "eye", CHAT, {"template": "chat"})
+    tokenizer.add_tokens(["one more"])
+    with pytest.raises(CheckpointError, match="they do not belong together"):
+        save_pretrained(model, tmp_path / "out", tokenizer, weights / "eye", CHAT, ABOUT)
+    assert not (tmp_path / "out").exists()
+
+
+# the authors' projectors
+
+
+def llava(projector="linear", **changes):
+    language = LanguageConfig(**(dict(vocab_size=V, hidden_size=24, intermediate_size=40, num_layers=1, num_heads=4) | changes))  # fmt: skip
+    return shake(Llava(LlavaConfig(VisionConfig(16, 8, 16, 24, 2, 2), language, projector=projector)))
+
+
+@pytest.mark.parametrize("projector", ["linear", "mlp2x_gelu"])
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_the_authors_projectors_load(tmp_path, projector, form):
+    made, model = llava(projector), llava(projector)
+    names = {"model.mm_projector." + name: t.half() for name, t in made.projector.state_dict().items()}
+    assert set(names) >= ({"model.mm_projector.weight"} if projector == "linear" else {"model.mm_projector.2.bias"})
+    torch.save(names, tmp_path / "mm_projector.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"mm_vision_select_layer": -2}))
+    load_projector(model, tmp_path if form == "folder" else tmp_path / "mm_projector.bin")
+    for name, p in model.projector.named_parameters():
+        assert p.dtype == torch.float32 and torch.equal(p, made.projector.state_dict()[name].half().float())
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("evil"),))
+
+
+W = {"model.mm_projector.weight": torch.zeros(24, 16), "model.mm_projector.bias": torch.zeros(24)}
+
+
+@pytest.mark.parametrize(
+    "stored, message",
+    [
+        ({"model.mm_projector.weight": torch.zeros(5120, 1024), "model.mm_projector.bias": torch.zeros(5120)},
+         "made for a 1024-wide vision tower and a 5120-wide language model; here they are 16 and 24 wide"),
+        ({"model.mm_projector.weight": torch.zeros(24, 16)}, "expected model.mm_projector.weight and .bias"),
+        (W | {"model.mm_projector.extra": torch.zeros(1)}, "mm_projector.extra.*expected"),
+        (W | {"model.embed_tokens.weight": torch.zeros(2, 24)}, "model.embed_tokens.weight: .* marker tokens"),
+        (W | {"model.mm_projector.bias": torch.zeros(23)}, "bias misshapen"),
+        (W | {"model.mm_projector.bias": torch.full((24,), torch.nan)}, "bias holds values that are not finite"),
+        ({f"model.mm_projector.{n}": torch.zeros(24) for n in ("0.weight", "0.bias", "2.weight", "2.bias")},
+         "a mlp2x_gelu projector, but the model was built with 'linear'"),
+        ([1, 2], "not a file of named tensors"),
+        (Evil(), "mm_projector.bin"),
+        (None, "mm_projector.bin"),
+    ],
+    ids=["too wide", "no bias", "unexpected", "markers", "misshapen", "nan", "mlp", "a list", "code", "garbage"],
+)  # fmt: skip
+def test_a_projector_that_does_not_fit_says_what_it_was_made_for(tmp_path, monkeypatch, stored, message):
+    monkeypatch.chdir(tmp_path)
+    model = llava()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    if stored is None:
+        (tmp_path / "mm_projector.bin").write_bytes(b"not a pickle")
+    else:
+        torch.save(stored, tmp_path / "mm_projector.bin")
+    with pytest.raises(CheckpointError, match=message):
+        load_projector(model, tmp_path / "mm_projector.bin")
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_projector_for_another_feature_layer_is_refused(tmp_path):
+    torch.save(W, tmp_path / "mm_projector.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"mm_vision_select_layer": -1}))
+    with pytest.raises(CheckpointError, match="made for features of layer -1, this model reads layer -2"):
+        load_projector(llava(), tmp_path)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        load_projector(llava(), tmp_path / "nowhere")
+
+
+# what a checkpoint says of itself
+
+
+def test_a_checkpoint_names_its_towers_and_a_hub_id_stays_one(tmp_path, weights):
+    vision, language = load_vision(weights / "eye"), load_language(weights / "brain")
+    model = Llava(LlavaConfig(vision.config, language.config), vision, language)
+    save_llava(model, tmp_path / "m", ABOUT)
+    written = json.loads((tmp_path / "m" / "llava.json").read_text())
+    assert written["towers"] == {"vision": "eye", "language": "brain"}
+    again, _ = load_llava(tmp_path / "m")
+    save_llava(again, tmp_path / "n", ABOUT)
+    assert json.loads((tmp_path / "n" / "llava.json").read_text())["towers"] == written["towers"]
+    with pytest.raises(CheckpointError, match="'trained on'"):
+        save_llava(model, tmp_path / "o", {"template": "chat"})
+
+
+# the hub, offline
+
+
+def in_cache(cache, name, folder):
+    """`folder` as the hub's cache would hold it."""
+    home, commit = cache / f"models--{name.replace('/', '--')}", "0" * 40
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(commit)
+    (home / "snapshots").mkdir()
+    folder.rename(home / "snapshots" / commit)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_hub_id_is_read_from_the_cache_and_a_local_folder_of_that_name_comes_first(tmp_path, cache, monkeypatch):
+    one, two = llava(), llava()
+    save_language(one.language_model, tmp_path / "made")
+    in_cache(cache, "someone/small-llama", tmp_path / "made")
+    (tmp_path / "made").mkdir()
+    torch.save(W, tmp_path / "made" / "mm_projector.bin")
+    (tmp_path / "made" / "config.json").write_text("{}")
+    in_cache(cache, "someone/projector", tmp_path / "made")
+    monkeypatch.chdir(tmp_path)
+    language = load_language("someone/small-llama")
+    assert torch.equal(language.norm.weight, one.language_model.norm.weight)
+    assert language.origin == "someone/small-llama"
+    load_projector(two, "someone/projector")
+    assert not two.projector.weight.any()
+    save_language(two.language_model, tmp_path / "someone" / "small-llama")
+    assert torch.equal(load_language("someone/small-llama").norm.weight, two.language_model.norm.weight)
+    assert find("someone/small-llama") == Path("someone/small-llama")
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("someone/unknown", "someone/unknown: no such folder here, .*HF_HUB_OFFLINE is set"),
+        ("a/b/c", "a/b/c: no such folder, and not a hub id"),
+        ("/nowhere", "/nowhere: no such folder, and not a hub id"),
+    ],
+)
+def test_what_is_neither_here_nor_in_the_cache_is_named(cache, monkeypatch, tmp_path, source, message):
+    monkeypatch.chdir(tmp_path)
+    for load in (load_vision, load_language, load_llava):
+        with pytest.raises(CheckpointError, match=message):
+            load(source)
+
+
+# memory
+
+MEASURE = """
+import resource, sys, torch
+from minillava.model import load_llava
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+load_llava(sys.argv[1] + "/little")
+torch.ones(8)
+before = peak()
+model, _ = load_llava(sys.argv[1] + "/big", dtype=getattr(torch, sys.argv[2]))
+size = sum(p.numel() * p.element_size() for p in model.parameters())
+print(peak() - before, size, max(p.numel() * p.element_size() for p in model.parameters()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_takes_little_more_memory_than_the_model(tmp_path, dtype):
+    save_llava(llava(), tmp_path / "little", ABOUT)
+    save_llava(llava(hidden_size=512, intermediate_size=1536, num_layers=14, vocab_size=4000), tmp_path / "big", ABOUT)
+    out = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), dtype], capture_output=True, text=True, check=True
+    ).stdout
+    grown, size, largest = map(int, out.split())
+    stored = 4 * largest if dtype == "bfloat16" else 2 * largest  # one tensor as it lies in the file, and its copy
+    assert size > 90e6 and grown < size + stored + 16e6, f"{grown / 1e6:.0f} MB for a model of {size / 1e6:.0f} MB"
