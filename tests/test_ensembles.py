@@ -1,0 +1,185 @@
+"""Complement and judge (section 5.2) do what the paper says; the expert reads, knows and does not see; the quiz is a fair one."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import pytest
+
+from minillava.datagen.quiz import BUCKETS, SKILLS, draw_quiz, problem, quiz
+from minillava.datagen.scienceqa import LETTERS, Problem, ScienceError, read_problems, write_problems
+from minillava.judging.ensembles import again_messages, disagreements, ensembles, expert_messages
+from minillava.judging.expert import UNSEEN, again, expert, settled
+from minillava.judging.scienceqa import predict, score
+
+SAY = "The answer is {}."
+
+
+def problems_of(answers):
+    return {str(n): Problem(str(n), f"Question {n}?", ("a", "b", "c"), answer) for n, answer in enumerate(answers)}
+
+
+def said(letters):
+    return {str(n): SAY.format(letter) if letter else "I do not know." for n, letter in enumerate(letters)}
+
+
+# the ensembles
+
+
+def test_complement_and_judge_on_every_case():
+    #                 both right, expert right, LLaVA right, none, expert silent, LLaVA silent, both silent, agree on wrong
+    problems = problems_of([0, 0, 0, 0, 0, 0, 0, 0])
+    expert_texts, llava = said(["A", "A", "B", "C", "", "A", "", "B"]), said(["A", "B", "A", "B", "A", "", "", "B"])
+    assert disagreements(problems, expert_texts, llava) == [
+        "1",
+        "2",
+        "3",
+    ]  # asked again only where both answer and differ
+    out = ensembles(problems, expert_texts, llava, {"1": SAY.format("A"), "2": "hm", "3": SAY.format("A")})
+    right = {name: row["Avg"]["right"] for name, row in out["rows"].items()}
+    # complement: the expert's, and LLaVA's for 4; judge: 1 and 3 by the second answer, 2 by LLaVA as that cannot be read
+    assert right == {"LLaVA": 3, "expert": 3, "complement": 4, "judge": 6}
+    assert [b["right"] for b in out["bounds"].values()] == [5, 1]
+    assert out["counts"] == {
+        "questions": 8, "differ": 3, "agree": 2, "expert without an answer": 2, "LLaVA without an answer": 2,
+        "second answers that cannot be read": 1, "second answers as LLaVA": 0,
+    }  # fmt: skip
+
+
+def test_an_ensemble_never_beats_the_oracle_where_the_second_answer_is_one_of_the_two():
+    problems = {p.id: p for p in quiz("test", 150)}
+    texts = {n: SAY.format(LETTERS[i % len(p.choices)]) for i, (n, p) in enumerate(problems.items())}
+    own = {n: expert(p) for n, p in problems.items()}
+    final = {n: again(problems[n], own[n], texts[n]) for n in disagreements(problems, own, texts)}
+    out = ensembles(problems, own, texts, final)
+    most, least = (b["right"] for b in out["bounds"].values())
+    assert all(least <= row["Avg"]["right"] <= most for row in out["rows"].values())
+
+
+def test_answers_that_do_not_fit_an_ensemble_are_named():
+    problems, one = problems_of([0, 0]), said(["A", "A"])
+    with pytest.raises(ScienceError, match=r"the expert has no answer to problem 1 \(1 missing in all\)"):
+        ensembles(problems, {"0": "A"}, one)
+    with pytest.raises(ScienceError, match="LLaVA has no answer to problem 0"):
+        ensembles(problems, one, {})
+    for second in ({}, {"0": "A", "1": "A"}):
+        with pytest.raises(ScienceError, match="the 1 disagreements, no more and no fewer; see problem"):
+            ensembles(problems, said(["A", "B"]), one, second)
+    assert "judge" not in ensembles(problems, one, one)["rows"]
+
+
+def test_the_expert_s_messages_hold_the_question_and_never_the_answer_to_it():
+    made = quiz("train", 3)
+    told = expert_messages(made[2], made[:2])
+    assert [m["role"] for m in told] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert told[2]["content"].endswith(f"The answer is {made[0].letter}.") and made[2].solution not in str(told)
+    second = again_messages(made[2], "mine", "its")[1]["content"]
+    assert second.index("[Assistant 1]\nmine") < second.index("[Assistant 2]\nits") and made[2].solution not in second
+
+
+# the expert
+
+
+def test_the_expert_reads_nothing_but_question_hint_and_choices():
+    for made in quiz("test", 150):
+        hidden = replace(
+            made,
+            answer=(made.answer + 1) % len(made.choices),
+            lecture="",
+            solution="",
+            image=None,
+            subject="",
+            skill="",
+        )
+        assert expert(hidden) == expert(made)
+
+
+def test_the_expert_is_strong_on_text_and_blind_on_pictures():
+    problems = {p.id: p for p in quiz("test", 600)}
+    found, failed = predict(problems, {n: expert(p) for n, p in problems.items()})
+    got = {name: v["accuracy"] for name, v in score(problems, found).items()}
+    assert got["NO"] == 100 and got["TXT"] > 80 and got["IMG"] < 50 < got["Avg"] < 85
+    hits = defaultdict(list)
+    for name, made in problems.items():
+        hits[made.skill, made.image is None].append(found.get(name) == made.answer)
+    assert all(all(h) for (_, text_only), h in hits.items() if text_only)
+    assert all(hits["identify what flies", False])  # has a picture, and needs none
+    assert failed and all(UNSEEN in expert(problems[name]) for name in failed)
+
+
+def test_the_expert_keeps_what_it_knows_and_trusts_who_saw_where_it_had_guessed():
+    known = next(p for p in quiz("test", 30) if settled(p))
+    other = f"A reason with {known.choices[0]} and {known.choices[1]}. The answer is {LETTERS[1 - known.answer % 2]}."
+    assert again(known, expert(known), other) == expert(known)
+    guessed = Problem("1", "Which animal is in the picture?", ("dog", "cow"), 1)
+    assert settled(guessed) is None and UNSEEN in expert(guessed) and expert(guessed).endswith("The answer is A.")
+    assert again(guessed, expert(guessed), "The picture shows a cow. The answer is B.").endswith("The answer is B.")
+    for not_fitting in ("The picture shows a dog. The answer is B.", "The picture shows a cow.", "The answer is D."):
+        assert again(guessed, expert(guessed), not_fitting) == expert(guessed)
+
+
+# the quiz
+
+
+def test_the_quiz_is_the_same_each_time_and_its_files_are_scienceqa_s(tmp_path):
+    made = quiz("train", 45) + quiz("val", 15) + quiz("test", 15)
+    assert made[:45] == quiz("train", 45) and len({p.id for p in made}) == 75
+    write_problems(made, tmp_path)
+    assert (
+        list(read_problems(tmp_path, "test").values()) == made[60:]
+        and read_problems(tmp_path)["train-00003"] == made[3]
+    )
+
+
+def test_every_question_has_one_right_choice_drawn_evenly_and_reasons_that_lead_to_it():
+    made = quiz("train", 1500)
+    place = Counter((len(p.choices), p.answer) for p in made)
+    for count in (2, 3, 4):
+        of = [place[count, n] for n in range(count)]
+        assert sum(of) > 60 and max(of) < 1.7 * min(of), (count, of)
+    for p in made:
+        assert len(set(p.choices)) == len(p.choices) >= 2 and p.lecture and p.solution and p.grade.startswith("grade")
+    assert {p.subject for p in made} == {"natural science", "social science", "language science"}
+    assert {bool(p.image) for p in made if p.hint} == {True, False} == {bool(p.image) for p in made if not p.hint}
+    assert Counter(p.skill for p in made) == dict.fromkeys((s.name for s in SKILLS), 100)
+    grades = [int(p.grade.removeprefix("grade")) for p in made]
+    assert 0.3 < sum(g > 6 for g in grades) / len(grades) < 0.6
+
+
+def test_what_a_picture_question_asks_is_so_in_its_scene_and_only_the_right_choice_is():
+    for number in range(300):
+        made, scene = problem("test", number)
+        if scene is None:
+            continue
+        right, kinds = made.choices[made.answer], {t.kind for t in scene.things}
+        wrong = [c for n, c in enumerate(made.choices) if n != made.answer]
+        if made.skill == "identify living things":
+            assert right in kinds and not kinds & set(wrong)
+        elif made.skill == "link uses and properties":
+            assert {t.colour for t in scene.things if f"The {t.kind} is" in made.solution} == {right}
+        elif made.skill == "draw conclusions":
+            colour = made.hint.rstrip(".").split()[-1]
+            assert [t.kind for t in scene.things if t.colour == colour and t.kind in made.choices] == [right]
+        elif made.skill == "read a map":
+            side = "left" if "west" in made.question else "right"
+            assert {t.side for t in scene.things if t.kind == right} == {side}
+            assert side not in {t.side for t in scene.things if t.kind in wrong}
+        elif made.skill == "identify places":
+            assert scene.place in right and not any(scene.place in c for c in wrong)
+
+
+def test_no_question_stands_in_two_splits():
+    key = lambda p: (p.question, p.hint, tuple(sorted(p.choices)))  # noqa: E731
+    split = {s: {key(p) for p in quiz(s, 600) if not p.image} for s in BUCKETS}
+    assert not split["train"] & split["test"] and not split["train"] & split["val"] and not split["val"] & split["test"]
+    shown = {s: {problem(s, n)[1].key() for n in range(60) if problem(s, n)[1]} for s in BUCKETS}
+    assert not shown["train"] & shown["test"] and not shown["train"] & shown["val"]
+
+
+def test_pictures_are_drawn_where_the_problems_say(tmp_path):
+    made = draw_quiz("val", 15, tmp_path, size=64)
+    assert made == quiz("val", 15)
+    assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")) == sorted(
+        p.image for p in made if p.image
+    )
+    with pytest.raises(KeyError, match="no split 'dev'; there are train"):
+        draw_quiz("dev", 1, tmp_path)
