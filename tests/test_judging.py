@@ -28,10 +28,11 @@ from minillava.judging.bench import (
     write_jsonl,
 )
 from minillava.judging.judge import RULE, bootstrap, marks, relative_score, review
+from minillava.judging.judges import Judged, OfflineJudge
+from minillava.judging.quality import WAYS, measure, overall
+from minillava.judging.quality import text as table_of
 from minillava.model import generate, load_llava
 from minillava.scenes.compose import scenes
-from minillava.scenes.reading import mentions
-from minillava.scenes.world import COLOURS, KINDS, SIDES
 
 # the relative score
 
@@ -155,7 +156,7 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
     model, tokenizer = load_llava(weights / "llava")[0].eval(), load_tokenizer(weights / "llava")
     generator = torch.Generator().manual_seed(0)
     asked = [
-        (text, torch.randn(16, 32, generator=generator))
+        (text, 30 * torch.randn(16, 32, generator=generator))
         for text in (
             "What is odd in this picture?",
             "Hi?",
@@ -181,57 +182,44 @@ def bench():
     return build("coco", 120)
 
 
-def recolour(item, rng):
-    said = [c for c in COLOURS if c in item.reference.split("because")[0]]
-    if not said or item.reference.startswith("No, there is no"):  # there may be no car of the other colour either
-        return None
-    return item.reference.replace(rng.choice(said), rng.choice([c for c in COLOURS if c not in item.reference]))
+def test_the_judge_puts_answers_spoilt_on_purpose_below_the_unspoilt_one(bench):
+    rows = measure(OfflineJudge(), bench)
+    print(table_of(rows))
+    assert [r.way for r in rows] and {r.way for r in rows} == set(WAYS) and sum(r.answers for r in rows) > 1000
+    assert overall(rows) >= 95 and all(r.share >= 90 and r.answers >= 60 for r in rows)
+    assert {r.way for r in rows if r.share == 100} >= {"added object", "dropped object", "empty", "copied question"}
+    missed = [m for r in rows for m in r.misses]
+    assert all(text in table_of(rows) for _, _, text, _ in missed if text.strip())  # what is missed is printed
 
 
-def add(item, rng):
-    there = {t.kind for t in read_context(item.context).things}
-    kind = rng.choice([k for k in KINDS if k not in there])
-    return f"{item.reference} There is a {rng.choice(list(COLOURS))} {kind} on the {rng.choice(SIDES)}."
+def test_a_judge_that_does_not_look_at_the_answers_is_found_out(bench):
+    class Blind:
+        id = "blind"
+
+        def review(self, cases, runs=1):
+            return [Judged([(case, "9 5\nThe first looks better.", "blind") for case in cases])]
+
+    assert 40 < overall(measure(Blind(), bench[:60])) < 60
 
 
-def drop(item, rng):
-    """A description without one of its objects."""
-    if item.category != "detail":
-        return None
-    parts = item.reference.split(". ")
-    kinds = sorted({m.kind for part in parts for m in mentions(part.lower().split("because")[0])})
-    gone = rng.choice(kinds)
-    kept = [p for p in parts if gone not in {m.kind for m in mentions(p.lower().split("because")[0])}]
-    return ". ".join(kept) if len(kept) > 1 else None
-
-
-CORRUPTIONS = {
-    "wrong colour": recolour,
-    "added object": add,
-    "dropped object": drop,
-    "off-topic": lambda item, rng: rng.choice(["I like music.", "Paris is in France.", "It will be fine tomorrow."]),
-    "empty": lambda item, rng: rng.choice(["", "   ", "\n"]),
-    "copied question": lambda item, rng: item.text,
-}
-
-
-def test_the_reference_scores_higher_than_the_same_answer_corrupted_on_purpose(bench):
-    rng, higher, gaps = random.Random(0), defaultdict(list), defaultdict(list)
-    for item in bench:
-        reference = marks(item.context, item.text, item.reference).score
-        for name, corrupt in CORRUPTIONS.items():
-            text = corrupt(item, rng)
-            if text is not None and text != item.reference:
-                score = marks(item.context, item.text, text).score
-                higher[name].append(reference > score)
-                gaps[name].append(reference - score)
-    every = [hit for hits in higher.values() for hit in hits]
-    for name, hits in [*higher.items(), ("overall", every)]:
-        gap = f", {mean(gaps[name]):.1f} points apart" if name in gaps else ""
-        print(f"{name:16s} {len(hits):5d} answers, reference higher in {mean(hits):.1%}{gap}")
-    assert higher.keys() == CORRUPTIONS.keys() and all(len(hits) >= 60 for hits in higher.values())
-    assert len(every) >= 300 and mean(every) >= 0.95
-    assert all(mean(hits) >= 0.9 for hits in higher.values())
+def test_the_frozen_rule_gives_these_scores():
+    """The rule is frozen: whoever changes one of these makes a new version of it (RULE)."""
+    context = "a red car on the left and a cat on a blue chair on the right, in a park\nA cat is on a chair."
+    said = {
+        ("What colour is the car?", "The car is red."): (10, 10, 10, 10),
+        ("What colour is the car?", "Red."): (10, 10, 10, 4.6),
+        ("What colour is the car?", "The car is blue."): (1, 8, 1, 1),
+        ("What colour is the car?", "I like music."): (1, 1, 1, 1),
+        ("Is there a dog?", "Yes, there is a dog."): (1, 8, 1, 1),
+        ("Describe this picture in detail.", "A red car is on the left."): (4, 10, 10, 3.25),
+        ("Describe this picture in detail.", "A red car is on the right. A dog is on the left."): (1.75, 10, 3.25, 2.12),
+        ("Describe this picture in detail.", ""): (1, 1, 1, 1),
+    }
+    got = {
+        k: tuple(getattr(marks(context, *k), m) for m in ("helpfulness", "relevance", "accuracy", "detail"))
+        for k in said
+    }
+    assert RULE == "picture-book rule 1" and got == said
 
 
 def test_the_teachers_own_answers_score_at_least_9_and_those_about_another_scene_under_4(bench):
