@@ -5,12 +5,16 @@ Notable: these are the first scenes of the training split, so a test can make th
     python -m minillava.samples
 """
 
+import json
 from pathlib import Path
 
+from minillava.datagen.quiz import SKILLS, draw_quiz
 from minillava.datagen.records import caption_record, instruct, write_records
+from minillava.datagen.scienceqa import SPLITS, write_problems
 from minillava.datagen.teacher import TYPES
 from minillava.figures import gallery
 from minillava.judging.bench import build, write_bench, write_jsonl
+from minillava.judging.rubric import RULES
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
@@ -20,7 +24,8 @@ COUNT, SIZE = 12, 256
 
 
 def write_samples(folder: Path) -> None:
-    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, and a benchmark of four scenes."""
+    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, a benchmark of four scenes, the judge's rubric, and
+    one problem of each skill and split of the science quiz."""
     some = scenes("train", COUNT)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for scene in some:
@@ -31,6 +36,11 @@ def write_samples(folder: Path) -> None:
     write_records([caption_record(s) for s in some], folder / "caption.json")
     for name in ("coco", "wild"):
         write_bench(build(name, 4), folder / "bench" / name)
+    (folder / "bench" / "rule.json").write_text(json.dumps(RULES, indent=1) + "\n")
+    quiz = folder / "quiz"
+    write_problems(
+        [p for split in SPLITS for p in draw_quiz(split, len(SKILLS), quiz / "images" / split, SIZE // 2)], quiz
+    )
     gallery().savefig(folder / "gallery.png")
 
 
