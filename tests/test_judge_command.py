@@ -1,0 +1,461 @@
+"""`minillava judge`: the authors' files as they are, any judge behind one interface, nothing paid for twice, bad input named."""
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+
+from minillava import cli
+from minillava.asking.server import completion, serve
+from minillava.judging import rubric
+from minillava.judging.bench import build, load_bench, write_bench
+from minillava.judging.files import BenchError, read_jsonl, write_jsonl
+from minillava.judging.judge import RULE
+from minillava.judging.judges import ApiJudge, OfflineJudge, both_orders, join, rows_of
+from minillava.judging.pope import build_pope
+from minillava.judging.reviews import read_reviews
+from minillava.scales import WEIGHTS
+from minillava.scenes.captions import caps_boxes
+from minillava.scenes.compose import scenes
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def items():
+    return build("coco", 4)
+
+
+@pytest.fixture
+def bench(items, tmp_path):
+    write_bench(items, tmp_path / "bench")
+    write_jsonl(answers_of(items), tmp_path / "answers.jsonl")
+    return tmp_path
+
+
+def answers_of(items, text="It is a red car."):
+    return [{"question_id": i.question_id, "prompt": i.text, "text": text, "answer_id": f"a{i.question_id}", "model_id": "m", "metadata": {}} for i in items]  # fmt: skip
+
+
+@pytest.fixture
+def api():
+    """A judge behind an API: `asked` holds the bodies; `say` may be set to a function from a body to a text."""
+
+    def reply(body):
+        server.asked.append(body)
+        return completion(body, server.say(body))
+
+    server = serve(reply)
+    server.asked, server.say = [], lambda body: "8 6\nThe first says more."
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def command(capsys, *arguments):
+    """(status, what it printed, what it complained)."""
+    status = cli.main(["judge", *map(str, arguments)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def judge_bench(capsys, folder, *more):
+    return command(capsys, "bench", "--bench", folder / "bench", "--answers", folder / "answers.jsonl", "--out", folder / "out", *more)  # fmt: skip
+
+
+# reviews
+
+
+def test_reviews_of_several_files_are_scored_and_left_out_rows_set_the_status(capsys, tmp_path):
+    rows = [
+        {"question_id": n, "category": c, "content": f"8 {s}\nwhy", "judge": "j"}
+        for n, (c, s) in enumerate((("conv", 4), ("detail", 6)))
+    ]
+    write_jsonl(rows, tmp_path / "a.jsonl")
+    write_jsonl([*rows, {"question_id": 9, "content": "I cannot."}], tmp_path / "b.jsonl")
+    status, out, _ = command(capsys, "reviews", tmp_path / "a.jsonl")
+    assert status == 0 and "2 reviews used, 0 left out; judge: j" in out
+    assert [line.split()[:2] for line in out.splitlines()[2:5]] == [
+        ["conv", "50.0"],
+        ["detail", "75.0"],
+        ["all", "62.5"],
+    ]
+    status, out, _ = command(capsys, "reviews", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--runs", "--json")
+    value = json.loads(out)
+    assert status == 1 and value["runs"]["all"] == {"mean": 62.5, "std": 0.0, "questions": 2}
+    assert value["files"][1]["excluded"] == [{"name": "question 9", "why": "no scores in the review"}]
+    assert value["files"][0]["scores"]["all"]["relative"] == 62.5 and value["files"][0]["judges"] == ["j"]
+
+
+@pytest.mark.parametrize(
+    "rows, more, message",
+    [
+        ([], (), "the file is empty"),
+        ([{"question_id": 1, "content": "no"}], (), "no review in it can be used"),
+        ([{"question_id": 1, "content": "8 8"}], ("--agree",), "--agree compares two judges"),
+        ([{"question_id": 1, "content": "8 8"}], ("--runs",), "at least two files"),
+    ],
+)
+def test_reviews_that_cannot_be_scored_end_with_status_2(capsys, tmp_path, rows, more, message):
+    write_jsonl(rows, tmp_path / "a.jsonl")
+    status, out, err = command(capsys, "reviews", tmp_path / "a.jsonl", *more)
+    assert status == 2 and message in err and not out
+    assert command(capsys, "reviews", tmp_path / "none.jsonl")[0] == 2
+
+
+def test_the_real_reviews_by_command(capsys, real):
+    status, out, _ = command(capsys, "reviews", real("reviews/llava-v1.5-13b-eval1.jsonl"), "--json")
+    scores = json.loads(out)["files"][0]["scores"]
+    assert status == 0 and {k: v["relative"] for k, v in scores.items()} == {
+        "conv": 74.7,
+        "detail": 52.6,
+        "complex": 82.8,
+        "all": 72.8,
+    }
+
+
+# scienceqa
+
+
+def test_scienceqa_by_command(capsys, tmp_path):
+    asked = "Which?\nA. x\nB. y"
+    labels = [{"id": str(n), "conversations": [{"value": asked}, {"value": "A"}]} for n in range(4)]
+    texts = {"0": "The answer is A.", "1": "The answer is C.", "2": "hm", "3": "The answer is B."}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    (tmp_path / "results.json").write_text(json.dumps({"results": {"0": 0, "1": 0, "2": 1, "3": 1}, "outputs": texts}))
+    (tmp_path / "expert.json").write_text(json.dumps({"outputs": dict.fromkeys(texts, "The answer is A.")}))
+    (tmp_path / "again.json").write_text(json.dumps({"outputs": {"3": "The answer is A."}}))
+    files = "scienceqa", tmp_path / "results.json", tmp_path / "labels.json"
+    status, out, _ = command(capsys, *files)
+    assert (
+        status == 0 and "read strictly              25.00  25.00  1 of 4" in out and "file's own indices  50.00" in out
+    )
+    assert "2 answers without a letter" in out and "problem 1: says C, but has only 2 choices" in out
+    assert "problem 1: index 0, a guess that is right" in out and "problem 2: index 1, a guess that is wrong" in out
+    status, out, _ = command(
+        capsys, *files, "--json", "--guess", 1, "--expert", tmp_path / "expert.json", "--again", tmp_path / "again.json"
+    )
+    value = json.loads(out)
+    assert {n: r["Avg"]["right"] for n, r in value["ensembles"]["rows"].items()} == {
+        "LLaVA": 1,
+        "expert": 4,
+        "complement": 4,
+        "judge": 4,
+    }
+    assert value["guesses"].keys() == {"1", "2"} and value["guess_seed"] == 1
+    (tmp_path / "results.json").write_text(json.dumps({"outputs": {"0": "The answer is A."}}))
+    status, out, _ = command(capsys, *files)
+    assert status == 1 and "Left out, 3:\n  problem 1: no answer" in out
+    (tmp_path / "labels.json").write_text("{")
+    assert command(capsys, *files)[0] == 2
+
+
+def test_the_real_scienceqa_answers_by_command(capsys, real):
+    status, out, _ = command(
+        capsys, "scienceqa", real("scienceqa/test_sqa_llava_13b_v0.json"), real("scienceqa/llava_test_CQM-A.json")
+    )
+    assert status == 0 and "90.90  3,855 of 4,241" in out and "90.92  3,856 of 4,241" in out
+    assert "89.49" in out and "88.00" in out and "90.66" in out and "problem 3247: says D" in out
+
+
+# pope
+
+
+def test_pope_by_command(capsys, tmp_path):
+    rows = build_pope([caps_boxes(s) for s in scenes("bench", 6)])
+    write_jsonl(rows, tmp_path / "questions.jsonl")
+    write_jsonl([{"question_id": r["question_id"], "text": "Yes."} for r in rows], tmp_path / "answers.jsonl")
+    status, out, _ = command(capsys, "pope", tmp_path / "answers.jsonl", tmp_path / "questions.jsonl")
+    assert status == 0 and [line.split()[0] for line in out.splitlines()[1:]] == [
+        "random",
+        "popular",
+        "adversarial",
+        "all",
+    ]
+    assert out.splitlines()[4].split()[1:6] == ["50.00", "50.00", "100.00", "66.67", "100.00"]
+    write_jsonl(
+        [
+            {"question_id": rows[0]["question_id"], "text": "Red."},
+            {"question_id": rows[1]["question_id"], "text": "No"},
+        ],
+        tmp_path / "answers.jsonl",
+    )
+    status, out, _ = command(capsys, "pope", tmp_path / "answers.jsonl", tmp_path / "questions.jsonl", "--json")
+    assert status == 1 and json.loads(out)["excluded"][0] == "question 0 (random): neither yes nor no: 'Red.'"
+
+
+# the benchmark's files
+
+
+def test_the_authors_coco_benchmark_is_read_as_it_is(real):
+    names = ("qa90_questions.jsonl", "caps_boxes_coco2014_val_80.jsonl", "qa90_gpt4_answer.jsonl")
+    items = load_bench(*(real(f"llava_bench_coco/{name}") for name in names))
+    assert len(items) == 90 and len({i.image for i in items}) == 30
+    assert {c: sum(i.category == c for i in items) for c in ("conv", "detail", "complex")} == dict.fromkeys(
+        ("conv", "detail", "complex"), 30
+    )
+    for item in items:
+        captions, _, boxes = item.context.partition("\n\n")
+        assert len(captions.strip().split("\n")) >= 5 and item.reference
+        assert all(line.endswith("]") and ": [0." in line for line in boxes.split("\n") if line)
+    rules = rubric.read_rules(real("llava_bench_coco/rule.json"))
+    assert {rubric.rubric_of(i) for i in items} <= rules.keys() and rubric.RULES.keys() <= rules.keys()
+
+
+def wild(folder, caption="A mountain and the sea."):
+    """LLaVA-Bench (In-the-Wild) in miniature: one context a picture, several questions on it."""
+    asked = [
+        {"question_id": n, "image": "001.jpg", "text": f"Question {n}?", "category": c}
+        for n, c in enumerate(("conv", "detail", "complex"))
+    ]
+    write_jsonl(asked, folder / "questions.jsonl")
+    write_jsonl(
+        [{"id": "001", "image": "001.jpg", "caption": caption}, {"id": "002", "image": "002.jpg", "caption": "x"}],
+        folder / "context.jsonl",
+    )
+    write_jsonl(
+        [
+            {
+                "question_id": r["question_id"],
+                "prompt": r["text"],
+                "text": "It is.",
+                "answer_id": "x",
+                "model_id": "gpt-4",
+            }
+            for r in asked
+        ],
+        folder / "answers_gpt4.jsonl",
+    )
+    return [folder / f"{n}.jsonl" for n in ("questions", "context", "answers_gpt4")]
+
+
+def test_the_in_the_wild_benchmark_s_form_is_read_and_has_rubrics_of_its_own(tmp_path):
+    items = load_bench(*wild(tmp_path))
+    assert [(i.category, i.context, i.reference) for i in items] == [
+        (c, "A mountain and the sea.", "It is.") for c in ("conv", "detail", "complex")
+    ]
+    assert [rubric.rubric_of(i) for i in items] == ["llava_bench_conv", "llava_bench_detail", "llava_bench_complex"]
+    assert load_bench(*wild(tmp_path, ["One.", "Two."]))[0].context == "One.\nTwo."
+
+
+@pytest.mark.parametrize(
+    "file, change, message",
+    [
+        ("context", lambda rows: rows[1:], "no context for '001.jpg', which question 0 is about"),
+        ("context", lambda rows: [{"id": "001", "image": "001.jpg"}], "'001.jpg' has none of `context`, `captions`, `caption`"),
+        ("context", lambda rows: rows * 2, "the image '001.jpg' stands twice"),
+        ("questions", lambda rows: [], "no questions in it"),
+        ("questions", lambda rows: [{k: v for k, v in r.items() if k != "category"} for r in rows], "question 0 has no 'category'"),
+        ("answers_gpt4", lambda rows: [{**r, "text": ""} for r in rows], "no reference answer to question 0"),
+        ("answers_gpt4", lambda rows: rows[:2], "answers_gpt4.jsonl does not hold the questions of .*: 1 missing, such as 2"),
+    ],
+)  # fmt: skip
+def test_files_of_a_benchmark_that_do_not_fit_are_named(tmp_path, file, change, message):
+    paths = wild(tmp_path)
+    write_jsonl(change(read_jsonl(tmp_path / f"{file}.jsonl")), tmp_path / f"{file}.jsonl")
+    with pytest.raises(BenchError, match=message):
+        load_bench(*paths)
+
+
+# what the judge is given
+
+
+def test_the_shipped_rubric_is_the_project_s_own_and_can_be_copied_and_changed(tmp_path):
+    shipped = WEIGHTS.parent / "bench" / "rule.json"
+    assert rubric.read_rules(shipped) == rubric.RULES and len(rubric.RULES) == 6
+    for text, message in (
+        ("[]", "expected an object"),
+        ('{"conv": {"role": "A"}}', "the rubric 'conv' needs"),
+        ("{", "not JSON"),
+    ):
+        (tmp_path / "r.json").write_text(text)
+        with pytest.raises(BenchError, match=f"r.json: {message}"):
+            rubric.read_rules(tmp_path / "r.json")
+
+
+def test_the_judge_s_message_letter_for_letter(items):
+    item = replace(items[0], context="A cat.\n\ncat: [0.1, 0.2, 0.3, 0.4]", text="What is it?")
+    system, user = rubric.messages(item, ["one", "two"], {"role": "Helper", "prompt": "Score them."})
+    assert system == {"role": "system", "content": rubric.SYSTEM} and user["role"] == "user"
+    assert user["content"] == (
+        "[Context]\nA cat.\n\ncat: [0.1, 0.2, 0.3, 0.4]\n\n[Question]\nWhat is it?\n\n[Helper 1]\none\n\n[End of Helper 1]\n\n"
+        "[Helper 2]\ntwo\n\n[End of Helper 2]\n\n[System]\nScore them.\n\n"
+    )  # fmt: skip
+
+
+def test_answers_are_joined_to_their_questions_by_id_not_by_order(items, tmp_path):
+    cases, bad = join(items, answers_of(items)[::-1], tmp_path)
+    assert (
+        [c.item for c in cases] == items
+        and [c.answer_id for c in cases] == [f"a{i.question_id}" for i in items]
+        and not bad
+    )
+
+
+def test_answers_that_do_not_join_are_named_counted_and_left_out(items, tmp_path):
+    rows = answers_of(items)
+    rows[0]["text"], rows[1]["text"] = " \n", None
+    rows[2]["prompt"] = "What is the capital of France?"
+    rows[3]["prompt"] = f"<image>\n{items[3].text}"  # as some scripts write it: the same question
+    cases, bad = join(
+        items, [*rows[:5], rows[5], rows[5], *rows[6:-1], {"question_id": 77, "text": "x"}, {"text": "x"}], tmp_path
+    )
+    assert [str(e) for e in bad] == [
+        "question 77: not a question of this benchmark", "row 14: not a question of this benchmark", "question 0: an empty answer",
+        "question 1: an empty answer", "question 2: the answer is to another question, 'What is the capital of France?'",
+        "question 5: answered 2 times", "question 11: no answer",
+    ]  # fmt: skip
+    assert [c.item.question_id for c in cases] == [3, 4, 6, 7, 8, 9, 10]
+
+
+def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
+    for rows in (
+        answers_of([replace(i, question_id=i.question_id + 500) for i in items]),
+        answers_of([replace(i, text="Why?") for i in items]),
+        [],
+    ):
+        with pytest.raises(BenchError, match=r"a.jsonl: an answer file of another benchmark\?"):
+            join(items, rows, tmp_path / "a.jsonl")
+
+
+# judging
+
+
+def test_the_offline_judge_by_command_writes_rows_of_the_authors_form_with_its_id(capsys, bench, items):
+    status, out, err = judge_bench(capsys, bench, "--both-orders")
+    rows = read_jsonl(bench / "out" / "reviews.jsonl")
+    assert status == 0 and not err and len(rows) == 24 and {r["judge"] for r in rows} == {RULE}
+    assert {"id", "question_id", "answer1_id", "answer2_id", "category", "content", "tuple", "judge"} <= rows[0].keys()
+    assert (rows[0]["answer1_id"], rows[0]["answer2_id"]) == ("reference", "a0") and (
+        rows[12]["answer1_id"],
+        rows[12]["swapped"],
+    ) == ("a0", True)
+    assert rows[12]["tuple"] == rows[0]["tuple"][::-1]  # the rule has no favourite place
+    assert "Standing first is worth +0.00 points" in out and "all" in out
+    assert command(capsys, "reviews", bench / "out" / "reviews.jsonl")[0] == 0
+    status, _, err = judge_bench(capsys, bench, "--runs", 3)
+    assert status == 2 and "says the same each time" in err
+
+
+def test_left_out_answers_are_named_by_the_command_and_set_its_status(capsys, bench, items):
+    rows = answers_of(items)
+    rows[0]["text"] = ""
+    write_jsonl(rows[:-1], bench / "answers.jsonl")
+    status, out, _ = judge_bench(capsys, bench)
+    assert status == 1 and "Left out, 2:\n  question 0: an empty answer\n  question 11: no answer" in out
+    status, out, _ = judge_bench(capsys, bench, "--json")
+    assert status == 1 and [e["name"] for e in json.loads(out)["excluded"]] == ["question 0", "question 11"]
+    write_jsonl([], bench / "answers.jsonl")
+    status, _, err = judge_bench(capsys, bench)
+    assert status == 2 and "of another benchmark?" in err
+    assert command(capsys, "bench", "--answers", bench / "answers.jsonl", "--out", bench / "o")[0] == 2
+
+
+def test_an_api_s_judge_is_asked_once_and_a_second_command_costs_nothing(capsys, bench, api):
+    more = ("--judge", "gpt-4o", "--base-url", api.url, "--yes", "--runs", 2, "--both-orders")
+    status, out, _ = judge_bench(capsys, bench, *more)
+    assert status == 0 and len(api.asked) == 48 and "48 requests" in out and "about $" in out
+    assert {b["temperature"] for b in api.asked} == {0.2} and {b["max_tokens"] for b in api.asked} == {1024}
+    rows = read_jsonl(bench / "out" / "reviews-run-2.jsonl")
+    assert len(rows) == 24 and rows[0]["tuple"] == [8, 6] and rows[0]["judge"] == "gpt-4o"
+    reviews = read_reviews(bench / "out" / "reviews-run-1.jsonl").used
+    assert {(r.reference, r.candidate) for r in reviews if not r.swapped} == {(8, 6)}
+    assert {(r.reference, r.candidate) for r in reviews if r.swapped} == {(6, 8)}  # whoever stands first gets 8
+    assert "Standing first is worth +2.00 points; the order turns the verdict in 100 % of 12 questions" in out
+    before = {p.name: p.read_bytes() for p in (bench / "out").glob("*.jsonl")}
+    status, out, _ = judge_bench(capsys, bench, *more)
+    assert (
+        status == 0
+        and len(api.asked) == 48
+        and {p.name: p.read_bytes() for p in (bench / "out").glob("*.jsonl")} == before
+    )
+
+
+def test_replies_that_cannot_be_read_are_kept_counted_and_left_out(capsys, bench, api):
+    said = iter(["8 6 7", "I cannot say.", "0 12", "", "8 6", *["9 3"] * 20])
+    api.say = lambda body: next(said)
+    status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url, "--yes", "--concurrency", 1)
+    rows = read_jsonl(bench / "out" / "reviews.jsonl")
+    assert status == 1 and [r["tuple"] for r in rows] == [None, None, None, [8, 6], *[[9, 3]] * 7]
+    assert rows[0]["content"] == "8 6 7"  # paid for, so kept
+    for why in (
+        "question 0: 3 scores where two",
+        "question 1: no scores",
+        "question 2: scores outside",
+        "question 3: the judge declined",
+    ):
+        assert why in out, out
+    # the journal holds all of them: nothing is asked again
+    asked = len(api.asked)
+    assert (
+        judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url, "--yes")[0] == 1
+        and len(api.asked) == asked
+    )
+
+
+def test_a_judge_stopped_by_its_budget_goes_on_where_it_stood(capsys, bench, api):
+    more = ("--judge", "gpt-4o", "--base-url", api.url, "--yes", "--concurrency", 1)
+    status, out, _ = judge_bench(capsys, bench, *more, "--budget", 0.02)
+    first = len(api.asked)
+    assert status == 1 and 0 < first < 12 and "Not everything was asked: the budget of $0.02 would be exceeded" in out
+    assert len(read_jsonl(bench / "out" / "reviews.jsonl")) == first and f"question {first}: not asked" in out
+    status, out, _ = judge_bench(capsys, bench, *more)
+    assert status == 0 and len(api.asked) == 12 and len(read_jsonl(bench / "out" / "reviews.jsonl")) == 12
+
+
+def test_the_cost_is_shown_first_and_nothing_is_sent_without_consent(capsys, bench, api):
+    status, out, err = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url)
+    assert (
+        status == 2 and "nobody here to confirm the cost; add --yes" in err and "12 requests" in out and not api.asked
+    )
+    status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--dry-run")  # needs no key and no endpoint
+    assert status == 0 and "[Assistant 2]\nIt is a red car." in out and "nothing was sent" in out
+    status, out, err = judge_bench(capsys, bench, "--judge", "gpt-4o", "--yes")
+    assert status == 2 and "OPENAI_API_KEY" in err
+
+
+def test_a_category_without_a_rubric_is_named_and_not_asked(capsys, bench, api, items):
+    (bench / "rule.json").write_text(json.dumps({k: v for k, v in rubric.RULES.items() if k != "detail"}))
+    status, out, _ = judge_bench(
+        capsys, bench, "--judge", "gpt-4o", "--base-url", api.url, "--yes", "--rule", bench / "rule.json"
+    )
+    assert status == 1 and len(api.asked) == 8 and "question 1: no rubric for 'detail'; there are conv, complex" in out
+    assert all("Describe" not in b["messages"][1]["content"].split("[Question]")[1][:30] for b in api.asked)
+
+
+def test_the_authors_rubric_can_be_dropped_in(real, bench, api, items):
+    rules = rubric.read_rules(real("llava_bench_coco/rule.json"))
+
+    class Nobody:
+        model = endpoint = "gpt-4-0314"
+
+    body = ApiJudge(Nobody(), bench / "r", rules).body(join(items, answers_of(items), bench)[0][0])
+    assert body["model"] == "gpt-4-0314" and body["messages"][1]["content"].endswith(
+        f"[System]\n{rules['conv']['prompt']}\n\n"
+    )
+
+
+def test_a_context_that_the_rule_cannot_read_is_left_out_not_scored(items, tmp_path):
+    cases, _ = join([replace(items[0], context=""), items[1]], answers_of(items[:2]), tmp_path)
+    (judged,) = OfflineJudge().review(cases)
+    assert [str(e) for e in judged.excluded] == ["question 0: context: no captions to read"] and len(
+        rows_of(judged)
+    ) == 1
+    assert [c.swapped for c in both_orders(cases)] == [False, False, True, True]
+
+
+def test_it_starts_without_torch():
+    said = subprocess.run(
+        [sys.executable, "-c", "import sys; from minillava import cli; cli.parser(); print('torch' in sys.modules, 'openai' in sys.modules)"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert said.stdout.split() == ["False", "False"], said.stderr
