@@ -8,13 +8,8 @@ stood, in the middle of a training too. Rows are trained two at a time, each on 
 """
 
 import json
-import os
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -27,14 +22,17 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.questions import Question
 from minillava.datagen.records import caption_record, instruct, read_records, write_records
 from minillava.datagen.teacher import TYPES
-from minillava.judging.answers import answer, exact_match, shuffled
+from minillava.judging.answers import BLANK, LOOKS, answer, exact_match
 from minillava.judging.bench import build, exact, judge_answers, read_bench, read_jsonl, write_bench, write_jsonl
+from minillava.judging.pope import build_pope
 from minillava.run import Run
 from minillava.scales import WEIGHTS, Scale
+from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training.loop import bar, follow
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
+from minillava.workers import side_by_side, still_wanted
 
 # Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
 MIXTURES = {
@@ -46,8 +44,11 @@ MIXTURES = {
 UNTUNED, CAPTIONER, FULL = "No Instruction Tuning", "Caption-only tuning", "Full data"
 ROWS = (*MIXTURES, UNTUNED, CAPTIONER)
 SHUFFLED_ROW = "Full data, pictures shuffled"
-BLANK = "blank.png"
-STOP = []  # in a worker: the event that asks it to stop
+CONTROLS = {SHUFFLED_ROW: "-shuffled", "Full data, pictures blank": "-blank", "Full data, text only": "-text"}
+POPE_ROWS, POPE_SCENES = (
+    (FULL, UNTUNED, CAPTIONER),
+    50,
+)  # who is asked whether things are there, and about how many scenes
 
 
 def slug(row: str) -> str:
@@ -80,6 +81,8 @@ def make_data(run: Run) -> None:
         write_bench(build(name, scale.bench_scenes), folder / "bench" / name)
     rows = [{"image": f"{s.id}.png", **asdict(q)} for s, q in exact("bench", scale.exact_scenes, scale.exact_per_kind)]
     write_jsonl(rows, folder / "bench" / "exact.jsonl")
+    some = held["bench"][: min(POPE_SCENES, scale.bench_scenes)]
+    write_jsonl(build_pope([caps_boxes(s) for s in some]), folder / "bench" / "pope.jsonl")
 
 
 def make_features(run: Run) -> None:
@@ -139,16 +142,6 @@ def steps_of(folder: Path, row: str, scale: Scale) -> int:
     return len(records_of(folder, row, scale)) // scale.stage2_batch * scale.stage2_epochs
 
 
-def listen(stop) -> None:
-    """A worker leaves Ctrl-C to the run, which asks it to stop: it then saves its training and ends without noise.
-
-    Where the run is killed, its workers go with it, also idle ones, so that the next run may take over.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    STOP.append(stop)
-    threading.Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
-
-
 def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> None:
     """Stage 2 of one row from stage 1's W, then its answers to everything. Runs in a process of its own."""
     torch.set_num_threads(1)
@@ -156,10 +149,6 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> N
     model, tokenizer, features = load_parts(folder, weights, seed)
     model.projector.load_state_dict(load_file(folder / f"seed-{seed}" / "stage1" / "projector.safetensors"))
     records = records_of(folder, row, scale)
-
-    def still_wanted(*_):
-        if STOP and STOP[0].is_set():
-            raise KeyboardInterrupt
 
     if records:
         samples = [encode(r, CHAT, tokenizer) for r in records]
@@ -172,58 +161,40 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> N
     if row == FULL:
         save_trained(model, tokenizer, weights / "eye", home / "model", about)
     model.eval()
-    looks = {"": lambda names: names}
-    if row == FULL:
-        looks |= {"-blank": lambda names: [BLANK] * len(names), "-shuffled": shuffled}
+    looks = LOOKS if row == FULL else {"": LOOKS[""]}  # the controls of the best row stand beside every score
+    see = lambda name: None if name is None else features[name]  # noqa: E731
     questions = [(r.pop("image"), Question(**r)) for r in read_jsonl(folder / "bench" / "exact.jsonl")]
     for tag, look in looks.items():
         still_wanted()
         names = look([image for image, _ in questions])
-        texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
+        texts = answer(model, tokenizer, CHAT, [(q.text, see(n)) for n, (_, q) in zip(names, questions)], 40)
         write_jsonl(
             [{"image": i, "question": q.text, "key": q.key, "answer": t} for (i, q), t in zip(questions, texts)],
             home / f"exact{tag}.jsonl",
         )
         (home / f"exact{tag}.json").write_text(json.dumps(exact_match(questions, texts)))
         for bench in ("coco", "wild"):
-            if tag == "-blank" or (bench == "wild" and tag):
-                continue
             items = read_bench(folder / "bench" / bench)
             texts = answer(
-                model, tokenizer, CHAT, [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))]
+                model, tokenizer, CHAT, [(i.text, see(n)) for i, n in zip(items, look([i.image for i in items]))]
             )
             rows = [{"question_id": i.question_id, "prompt": i.text, "text": t, "answer_id": f"{slug(row)}{tag}-{seed}-{i.question_id}",
                      "model_id": f"{row} (seed {seed})", "metadata": {}} for i, t in zip(items, texts)]  # fmt: skip
             write_jsonl(rows, home / f"answers-{bench}{tag}.jsonl")
+        if row in POPE_ROWS:
+            asked = read_jsonl(folder / "bench" / "pope.jsonl")
+            names = look([q["image"] for q in asked])
+            texts = answer(model, tokenizer, CHAT, [(q["text"], see(n)) for n, q in zip(names, asked)], 30)
+            rows = [{"question_id": q["question_id"], "prompt": q["text"], "text": t} for q, t in zip(asked, texts)]
+            write_jsonl(rows, home / f"pope{tag}.jsonl")
     (home / "done").touch()
 
 
 def run_rows(run: Run, seed: int) -> None:
     """Stage 2 and answers for every row of Table 4 and for the caption-only baseline, as many at a time as there are cores."""
-    base = run.folder / f"seed-{seed}"
-    todo = [row for row in ROWS if not (base / slug(row) / "done").exists()]
-    todo.sort(key=lambda row: -steps_of(run.folder, row, run.scale))  # the longest first
-    steps = {row: steps_of(run.folder, row, run.scale) for row in ROWS}
-    # Answering is counted as the time of about 40 training steps a row.
-    with bar(sum(steps.values()) + 40 * len(ROWS), "step") as progress:
-        workers = max(1, min(len(todo), (os.cpu_count() or 1), 4))
-        context = get_context("spawn")
-        stop = context.Event()
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=listen, initargs=(stop,)) as pool:
-            jobs = [pool.submit(run_row, run.folder, run.weights, run.scale, seed, row) for row in todo]
-            try:
-                while not all(job.done() for job in jobs) and not any(job.done() and job.exception() for job in jobs):
-                    wait(jobs, timeout=1.0)
-                    files = [base / slug(row) / "metrics.jsonl" for row in ROWS]
-                    done = sum(f.read_bytes().count(b"\n") for f in files if f.exists())
-                    done += sum(40 for row in ROWS if (base / slug(row) / "done").exists())
-                    progress.update(max(0, done - progress.n))
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-        for job in jobs:
-            if not job.cancelled() and job.exception():
-                raise job.exception()
+    homes = {row: run.folder / f"seed-{seed}" / slug(row) for row in ROWS}
+    jobs = {homes[row]: (run_row, run.folder, run.weights, run.scale, seed, row) for row in ROWS}
+    side_by_side(jobs, {homes[row]: steps_of(run.folder, row, run.scale) for row in ROWS})
 
 
 def reviews_beside(answers: Path) -> Path:

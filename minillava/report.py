@@ -13,7 +13,8 @@ from pathlib import Path
 from minillava import paper
 from minillava.judging.bench import CATEGORIES, pairs_of, read_jsonl
 from minillava.judging.judge import RULE, bootstrap, relative_score
-from minillava.miniature import CAPTIONER, FULL, MIXTURES, SHUFFLED_ROW, UNTUNED, slug
+from minillava.judging.pope import NEGATIVES, evaluate
+from minillava.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, slug
 from minillava.run import Run
 from minillava.training.loop import machine
 
@@ -31,7 +32,7 @@ TESTS = {
 
 
 def reviews_of(run: Run, seed: int, row: str, bench: str) -> list[dict]:
-    tag = "-shuffled" if row == SHUFFLED_ROW else ""
+    tag = CONTROLS.get(row, "")
     return read_jsonl(run.folder / f"seed-{seed}" / slug(FULL if tag else row) / f"reviews-{bench}{tag}.jsonl")
 
 
@@ -107,21 +108,34 @@ def vqa(run: Run, tag: str = "", row: str = FULL) -> tuple[dict, dict]:
     return mean, {k: round(statistics.stdev(s[k] for s in scores), 1) if len(scores) > 1 else None for k in mean}
 
 
+def pope_of(run: Run) -> dict[str, dict]:
+    """Hallucination: POPE's measures over all kinds of negatives and for each, mean over seeds, of the rows asked and the controls."""
+    questions = read_jsonl(run.folder / "bench" / "pope.jsonl")
+    out = {}
+    for row, tag in [*((row, "") for row in POPE_ROWS), *CONTROLS.items()]:
+        homes = [run.folder / f"seed-{s}" / slug(row if not tag else FULL) for s in run.seeds]
+        each = [evaluate(questions, read_jsonl(home / f"pope{tag}.jsonl")) for home in homes]
+        kinds = [k for k in each[0]["scores"] if all(k in e["scores"] for e in each)]
+        mean = lambda kind, name, each=each: round(statistics.mean(e["scores"][kind][name] for e in each), 1)  # noqa: E731
+        out[row] = {kind: {name: mean(kind, name) for name in each[0]["scores"][kind]} for kind in kinds}
+        out[row]["left out"] = sum(len(e["excluded"]) for e in each)
+    return out
+
+
 def build_report(run: Run) -> dict:
     """Everything that was measured, as one JSON value."""
-    table4 = {r: {c: paper.TABLE_4.value(r, c) for c in COLUMNS} for r in TABLE_4_ROWS} | {
-        SHUFFLED_ROW: {},
-        CAPTIONER: {},
-    }
+    others = dict.fromkeys((*CONTROLS, CAPTIONER), {})
+    table4 = {r: {c: paper.TABLE_4.value(r, c) for c in COLUMNS} for r in TABLE_4_ROWS} | others
     table5 = {
         ours: {c: paper.TABLE_5.value(theirs, c)[0] for c in COLUMNS} if theirs else {}
         for ours, theirs in WILD_ROWS.items()
-    }
+    } | dict.fromkeys(CONTROLS, {})
     scores, spread = vqa(run)
     return {
         "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE, "machine": machine(),
         "seconds": run.state["seconds"] | {"all": round(sum(run.state["seconds"].values()), 1)},
         "vqa": scores, "vqa_spread": spread, "vqa_blank": vqa(run, "-blank")[0], "vqa_shuffled": vqa(run, "-shuffled")[0],
+        "vqa_text": vqa(run, "-text")[0], "pope": pope_of(run),
         "vqa_rows": {row: vqa(run, row=row)[0] for row in (*TABLE_4_ROWS, CAPTIONER)},
         "tables": [table(run, "Table 4", "coco", table4), table(run, "Table 5", "wild", table5)],
         "claims": claims(run),
@@ -150,6 +164,7 @@ def markdown(report: dict) -> str:
         ("with the picture", "vqa"),
         ("picture blanked", "vqa_blank"),
         ("picture shuffled", "vqa_shuffled"),
+        ("text only", "vqa_text"),
     ):
         lines.append(f"| {name} | " + " | ".join(f"{v:.1f}" for v in report[key].values()) + " |")
     lines += [
@@ -157,6 +172,14 @@ def markdown(report: dict) -> str:
         for row, scores in report["vqa_rows"].items()
         if row != FULL
     ]
+    lines += ["", "## Does it see what is not there? Yes-or-no questions about what is in the picture (POPE), per cent", "",
+              "| | accuracy | precision | recall | F1 | says yes | accuracy: random, popular, adversarial |", "|---" * 7 + "|"]  # fmt: skip
+    for row, of in report["pope"].items():
+        kinds = ", ".join(f"{of[k]['accuracy']:.1f}" for k in NEGATIVES if k in of)
+        cells = " | ".join(
+            f"{of['all'][k]:.1f}" if "all" in of else "-" for k in ("accuracy", "precision", "recall", "f1", "yes")
+        )
+        lines.append(f"| {row} | {cells} | {kinds} |")
     lines += ["", "## The paper's claims", "", "| claim | the paper | here | verdict |", "|---|---|---|---|"]
     for c in report["claims"]:
         theirs = "; ".join(f"{k} {v}" for k, v in c["paper"].items())
@@ -196,6 +219,7 @@ def show(report: dict, folder: Path) -> str:
         ("with the picture", "vqa"),
         ("picture blanked", "vqa_blank"),
         ("picture shuffled", "vqa_shuffled"),
+        ("text only", "vqa_text"),
     ):
         lines.append(f"{name:34s}" + "".join(f"{v:>11.1f}" for v in report[key].values()))
     lines += [

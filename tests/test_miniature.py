@@ -71,11 +71,13 @@ def test_the_report_has_every_figure_beside_its_control_and_the_papers(finished)
     assert list(steps) == ["data", "features", "stage1-0", "stage2-0", "judge"]
     assert report["seconds"]["all"] == pytest.approx(sum(steps.values())) and report["seconds"]["all"] > 0
     kinds = ["existence", "colour", "count", "place", "side", "relation", "odd", "all"]
-    assert [list(report[k]) for k in ("vqa", "vqa_blank", "vqa_shuffled", "vqa_spread")] == [kinds] * 4
+    assert [list(report[k]) for k in ("vqa", "vqa_blank", "vqa_shuffled", "vqa_text", "vqa_spread")] == [kinds] * 5
     assert list(report["vqa_rows"]) == list(ROWS) and report["vqa_rows"][FULL] == report["vqa"]
     four, five = report["tables"]
-    assert [r["row"] for r in four["rows"]] == [*miniature.MIXTURES, UNTUNED, SHUFFLED_ROW, CAPTIONER]
-    assert [r["row"] for r in five["rows"]] == [FULL, CAPTIONER, UNTUNED] and five["bench"] == "wild"
+    controls = list(miniature.CONTROLS)
+    assert [r["row"] for r in four["rows"]] == [*miniature.MIXTURES, UNTUNED, *controls, CAPTIONER]
+    assert [r["row"] for r in five["rows"]] == [FULL, CAPTIONER, UNTUNED, *controls] and five["bench"] == "wild"
+    assert set(report["pope"]) == {*miniature.POPE_ROWS, *controls}
     for row in four["rows"] + five["rows"]:
         assert list(row) == ["row", "Conv", "Detail", "Complex", "All"]
         for cell in list(row.values())[1:]:

@@ -321,7 +321,22 @@ ROOMS = [
     {"model"},
     {"training"},
     {"judging"},
-    {"run", "miniature", "report", "weights", "figures", "widgets", "samples", "chat", "doctor"},
+    {
+        "run",
+        "workers",
+        "miniature",
+        "science",
+        "report",
+        "tables",
+        "weights",
+        "figures",
+        "figures_gates",
+        "figures_judge",
+        "widgets",
+        "samples",
+        "chat",
+        "doctor",
+    },  # fmt: skip
     {"cli"},
     {"__main__"},
 ]

@@ -1,10 +1,11 @@
 """Ask a model questions about pictures: batched answers, the exact-match score, and its controls.
 
-Notable: every score is taken three times - with the picture, with a blank one, with another scene's - because a model
-that answers as well without looking has not looked.
+Notable: every score is taken four times - with the picture, with a blank one, with another scene's, and with the words
+alone - because a model that answers as well without looking has not looked (`LOOKS`).
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 
@@ -14,19 +15,21 @@ from minillava.datagen.questions import EXACT, Question, right
 from minillava.model import Llava, generate
 
 BATCH = 64
+BLANK = "blank.png"
 
 
 def answer(
-    model: Llava, tokenizer, template: Template, asked: list[tuple[str, torch.Tensor]], max_new_tokens: int = 120
+    model: Llava, tokenizer, template: Template, asked: list[tuple[str, torch.Tensor | None]], max_new_tokens: int = 120
 ) -> list[str]:
-    """Answers to (question, features (P, Dv)) pairs, at temperature 0, the image before the question."""
+    """Answers to (question, features (P, Dv)) pairs, at temperature 0, the image before the question; None: text only."""
     stop = [tokenizer.encode(template.stop, add_special_tokens=False)]
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
     texts = [""] * len(asked)
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        prompts = [prompt(f"<image>\n{asked[i][0]}", template, tokenizer) for i in chosen]
-        made = generate(model, prompts, [[asked[i][1]] for i in chosen], max_new_tokens, stop)
+        pictures = [[] if asked[i][1] is None else [asked[i][1]] for i in chosen]
+        texts_of = [f"<image>\n{asked[i][0]}" if seen else asked[i][0] for i, seen in zip(chosen, pictures)]
+        made = generate(model, [prompt(t, template, tokenizer) for t in texts_of], pictures, max_new_tokens, stop)
         for i, ids in zip(chosen, made):
             texts[i] = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
     return texts
@@ -45,3 +48,12 @@ def shuffled(names: list[str]) -> list[str]:
     """For each picture another one: the list turned by half its length, past any picture that stays in place."""
     turn = len(names) // 2
     return [next(n for n in (names * 2)[i + turn : i + turn + len(names)] if n != name) for i, name in enumerate(names)]
+
+
+# Control -> which picture each question is shown, of those it is about; None: no picture, the words alone.
+LOOKS: dict[str, Callable[[list[str]], list[str | None]]] = {
+    "": lambda names: names,
+    "-blank": lambda names: [BLANK] * len(names),
+    "-shuffled": shuffled,
+    "-text": lambda names: [None] * len(names),
+}

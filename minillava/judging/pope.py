@@ -115,7 +115,7 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 
 
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
-    """POPE's scores by kind of negatives and over all, and what was left out, by name and reason.
+    """POPE's scores by kind of negatives and over all (none where no answer could be read), and what was left out, and why.
 
     answers: rows of question_id and text, and `category` where ids start again in each file. Raises BenchError where nothing
     joins.
@@ -140,8 +140,8 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
             pairs[q["category"]].append((q["label"], read))
     known = {name(q) for q in questions}
     excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in answers if name(a) not in known]  # fmt: skip
-    if not pairs:
-        raise BenchError(f"no answer can be used; is it a file of another set? {excluded[0] if excluded else ''}")
+    if not known & said.keys():
+        raise BenchError(f"none of the {len(answers)} answers is to one of the {len(questions)} questions; is it a file of another set?")  # fmt: skip
     scores = {category: measures(of) for category, of in pairs.items()}
-    scores["all"] = measures([p for of in pairs.values() for p in of])
+    scores |= {"all": measures([p for of in pairs.values() for p in of])} if pairs else {}
     return {"scores": scores, "excluded": [str(e) for e in excluded]}
