@@ -330,6 +330,7 @@ ROOMS = [
         "tables",
         "weights",
         "figures",
+        "figures_data",
         "figures_gates",
         "figures_judge",
         "widgets",
