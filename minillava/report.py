@@ -6,12 +6,12 @@ in pairs and all seeds, lies above zero and every seed agrees; otherwise it "doe
 """
 
 import json
-import random
 import statistics
 from pathlib import Path
 
 from minillava import paper
 from minillava.judging.bench import CATEGORIES, pairs_of, read_jsonl
+from minillava.judging.compare import paired, together
 from minillava.judging.judge import RULE, bootstrap, relative_score
 from minillava.judging.pope import NEGATIVES, evaluate
 from minillava.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, slug
@@ -59,25 +59,9 @@ def table(run: Run, name: str, bench: str, rows: dict[str, dict]) -> dict:
 
 def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
     """Relative score of one row minus another's, its 95 % interval (questions resampled in pairs), and whether all seeds agree."""
-    rng, per_seed = random.Random(0), []
-    for seed in run.seeds:
-        per_seed.append([pairs_of(reviews_of(run, seed, row, bench), COLUMNS[column]) for row in (better, worse)])
-    gaps = [relative_score(a) - relative_score(b) for a, b in per_seed]
-    resampled = []
-    for _ in range(draws):
-        pick = rng.choices(range(len(per_seed[0][0])), k=len(per_seed[0][0]))
-        resampled.append(
-            statistics.mean(
-                relative_score([a[i] for i in pick]) - relative_score([b[i] for i in pick]) for a, b in per_seed
-            )
-        )
-    resampled.sort()
-    low, high = resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
-    verdict = (
-        "holds" if low > 0 and min(gaps) > 0 else "does not hold" if high < 0 and max(gaps) < 0 else "cannot be told"
-    )
-    return {"better": better, "worse": worse, "column": column, "ours": round(statistics.mean(gaps), 1),
-            "interval": [round(low, 1), round(high, 1)], "verdict": verdict}  # fmt: skip
+    rows = lambda row, seed: pairs_of(reviews_of(run, seed, row, bench), COLUMNS[column])  # noqa: E731
+    found = paired([(rows(better, seed), rows(worse, seed)) for seed in run.seeds], relative_score, draws)
+    return {"better": better, "worse": worse, "column": column, **found}
 
 
 def claims(run: Run) -> list[dict]:
@@ -85,8 +69,7 @@ def claims(run: Run) -> list[dict]:
     out = []
     for claim in paper.CLAIMS:
         tests = [difference(run, *test) for test in TESTS.get(claim.id, ())]
-        verdicts = {t["verdict"] for t in tests}
-        verdict = next((v for v in ("does not hold", "cannot be told", "holds") if v in verdicts), "cannot be told")
+        verdict = together([t["verdict"] for t in tests])
         out.append(
             {
                 "id": claim.id,
