@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from minillava import scales
+from minillava.datagen import command as data
 from minillava.judging import command
 
 # What a user can get wrong, by module: only those that are loaded can have been raised, and torch is loaded only by
@@ -20,6 +21,10 @@ USER_ERRORS = {
     "minillava.run": "RunError",
     "minillava.data.images": "ImageError",
     "minillava.datagen.records": "RecordError",
+    "minillava.datagen.sources": "SourceError",
+    "minillava.datagen.messages": "PromptError",
+    "minillava.datagen.chunks": "ChunkerError",
+    "minillava.datagen.concepts": "CaptionError",
     "minillava.datagen.scienceqa": "ScienceError",
     "minillava.judging.files": "BenchError",
     "minillava.asking.request": "AskingError",
@@ -83,6 +88,13 @@ def doctor(options) -> None:
     doctor(options)
 
 
+def data_figures():
+    """The module that draws generated data, loaded when it is needed."""
+    from minillava import figures_data
+
+    return figures_data
+
+
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
         prog="minillava", description="Visual Instruction Tuning (LLaVA), the whole paper, at any size."
@@ -116,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="the same figures for a program")
     verb.set_defaults(do=doctor)
     command.add(verbs)
+    data.add(verbs, data_figures)
     return main
 
 

@@ -17,10 +17,9 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
-from minillava.asking.request import AskingError, BadReply, Lost, Rejected, Unbilled
+from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Rejected, Unbilled
 
 OPENAI = "https://api.openai.com/v1"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Secret:

@@ -66,9 +66,7 @@ class Lines:
                 os.ftruncate(self.file, self.size)
                 raise OSError(28, "No space left on device")
         except OSError as error:
-            raise AskingError(
-                f"{self.path}: cannot be written ({error.strerror}); what is in it is kept. Make room, then run the same command again"
-            ) from error
+            raise AskingError(f"{self.path}: cannot be written ({error.strerror}); what is in it is kept") from error
         self.size += len(data)
 
     def sync(self) -> None:

@@ -13,6 +13,7 @@ import re
 from dataclasses import asdict, dataclass
 
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
 REASONING = re.compile(r"^(o\d|gpt-5)")  # these count hidden reasoning into the limit, and take no temperature
 
 

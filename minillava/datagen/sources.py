@@ -107,9 +107,14 @@ def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Pict
     return pictures, problems
 
 
+def leaves(image: str) -> bool:
+    """Whether a relative path could lead out of its folder, by its words alone."""
+    return not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image
+
+
 def check_image(image: str, root: Path) -> None:
     """Raise Bad unless `image` is a file below the (resolved) image folder, links followed."""
-    if not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image:
+    if leaves(image):
         raise Bad(f"the image path {image!r} leaves the image folder")
     path = root / image
     try:

@@ -1,0 +1,218 @@
+"""The concept filter of Appendix E: from millions of captions to a set that covers concepts evenly (Fig. 7).
+
+Notable: as the paper says it - count noun phrases, skip those with a frequency below 3, start from the rarest, take all
+captions of a phrase or, above 100, a random 100 of them. The authors' code was never released; what the text leaves open
+is an argument of `concept_filter` with a documented default (facts B2). Each phrase has its own random draw, so the
+result does not depend on the order of the work.
+
+    minillava filter captions.txt --out runs/filtered
+"""
+
+import csv
+import io
+import json
+import random
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minillava.datagen.chunks import chunker as find_chunker
+from minillava.datagen.chunks import normal
+from minillava.paper import DATA
+
+LEAST, MOST = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
+
+
+class CaptionError(ValueError):
+    """Captions that cannot be read or filtered; the message names the file or the setting, and says what is expected."""
+
+
+@dataclass
+class Concepts:
+    """What the filter kept. kept: indices of captions, ascending. before, after: phrase -> frequency, in all and in the kept."""
+
+    kept: list[int]
+    before: dict[str, int]
+    after: dict[str, int]
+    captions: int
+    chunker: str
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "captions": self.captions,
+            "kept": len(self.kept),
+            "phrases before": len(self.before),
+            f"phrases before, at least {LEAST} times": sum(n >= LEAST for n in self.before.values()),
+            "phrases after": len(self.after),
+        }
+
+
+def concept_filter(
+    captions: Iterable[str],
+    least: int = LEAST,
+    most: int = MOST,
+    seed: int = 0,
+    chunker: str = "auto",
+    lower: bool = True,
+    determiners: bool = False,
+    occurrences: bool = False,
+    pooled: bool = False,
+    progress: bool = False,
+) -> Concepts:
+    """Keep the captions that cover every concept which is not too rare, and no concept too often.
+
+    least, most: phrases below `least` are skipped; of phrases above `most`, that many captions are drawn (exactly `most`
+    keeps all). What the paper leaves open:
+    chunker: `spacy` as in the paper, `rules` (`chunks.py`), or `auto`: the first that is installed.
+    lower: whether phrases are compared in lower case. determiners: whether `a dog` and `the dog` differ.
+    occurrences: whether a phrase that is twice in one caption counts twice; by default a frequency is a number of captions.
+    pooled: whether captions that rarer phrases brought in count toward a phrase's 100; by default 100 of all its captions
+    are drawn, as the text has it. The pool is a set either way: a caption is kept once.
+    Raises ChunkerError; CaptionError for `least` or `most` below 1.
+    """
+    if least < 1 or most < 1:
+        raise CaptionError(f"least {least}, most {most}: both must be at least 1")
+    name, read = find_chunker(chunker)
+    ids: dict[str, int] = {}
+    found, starts = array("I"), array("Q", [0])  # the phrase ids of all captions, one after another
+    frequency = Counter()
+    memory: dict[str, str] = {}
+    for spoken in tqdm(read(captions), unit="caption", unit_scale=True, disable=not progress):
+        once = []
+        for phrase in spoken:
+            text = memory.get(phrase) or memory.setdefault(phrase, normal(phrase, lower, determiners))
+            once.append(ids.setdefault(text, len(ids)))
+        distinct = sorted(set(once))
+        frequency.update(once if occurrences else distinct)
+        found.extend(distinct)
+        starts.append(len(found))
+    memory.clear()
+    total = len(starts) - 1
+    holders: dict[int, array] = {i: array("I") for i, n in frequency.items() if n >= least}
+    for caption in range(total):
+        for i in found[starts[caption] : starts[caption + 1]]:
+            if i in holders:
+                holders[i].append(caption)
+    texts, pool = list(ids), bytearray(total)
+    for i in sorted(holders, key=lambda i: (frequency[i], texts[i])):  # rarest first
+        chosen = holders[i]
+        room = most - sum(pool[c] for c in chosen) if pooled else most
+        if frequency[i] > most:
+            rng = random.Random(f"concept {seed} {texts[i]}")
+            rest = [c for c in chosen if not pool[c]] if pooled else chosen
+            chosen = rng.sample(rest, min(len(rest), max(0, room)))
+        for c in chosen:
+            pool[c] = 1
+    kept = [c for c in range(total) if pool[c]]
+    after = Counter(i for c in kept for i in found[starts[c] : starts[c + 1]])
+    return Concepts(
+        kept, {texts[i]: n for i, n in frequency.items()}, {texts[i]: n for i, n in after.items()}, total, name
+    )
+
+
+# files
+
+
+def read_captions(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """(captions, raw, problems) of a file: raw[i] is the row that captions[i] came from, as it was.
+
+    A .txt has a caption a line, a .tsv (as CC3M's) a caption before the first tab, a .csv a column `caption`, a .json
+    LLaVA records, whose first answer is the caption. Rows that cannot be used are problems, named by line.
+    """
+    path = Path(path)
+    readers = {".txt": _by_line, ".tsv": _by_line, ".csv": _by_csv, ".json": _by_record}
+    if path.suffix not in readers:
+        raise CaptionError(f"{path}: not a file of captions; expected .txt, .tsv, .csv or .json")
+    try:
+        found = readers[path.suffix](path)
+    except OSError as error:
+        raise CaptionError(f"{path}: cannot be read ({error.strerror})") from error
+    if not found[0]:
+        raise CaptionError(f"{path}: no captions in it")
+    return found
+
+
+def _by_line(path: Path):
+    captions, raw, problems = [], [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        line = line.removesuffix(b"\r")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            problems.append(f"{path.name}: line {number}: not UTF-8")
+            continue
+        caption = text.partition("\t")[0].strip() if path.suffix == ".tsv" else text.strip()
+        if caption:
+            captions.append(caption)
+            raw.append(text)
+        elif text:
+            problems.append(f"{path.name}: line {number}: no caption")
+    return captions, raw, problems
+
+
+def _by_csv(path: Path):
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "caption" not in (reader.fieldnames or []):
+        raise CaptionError(f"{path}: its columns are {reader.fieldnames}; expected a column `caption`")
+    captions, raw, problems = [], [], []
+    for row in reader:
+        caption = (row["caption"] or "").strip()
+        if not caption or None in row:
+            problems.append(
+                f"{path.name}: line {reader.line_num}: {'no caption' if not caption else 'too many fields'}"
+            )
+        elif any("\udc80" <= c <= "\udcff" for v in row.values() if v for c in v):
+            problems.append(f"{path.name}: line {reader.line_num}: not UTF-8")
+        else:
+            captions.append(caption)
+            raw.append(row)
+    return captions, raw, problems
+
+
+def _by_record(path: Path):
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CaptionError(f"{path}: not a JSON file ({error})") from error
+    captions, raw, problems = [], [], []
+    for n, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        try:
+            caption = row["conversations"][1]["value"].strip()
+        except (KeyError, IndexError, TypeError, AttributeError):
+            caption = ""
+        if caption:
+            captions.append(caption)
+            raw.append(row)
+        else:
+            name = row.get("id", n) if isinstance(row, dict) else n
+            problems.append(f"{path.name}: record {name}: no answer that could be a caption")
+    return captions, raw, problems
+
+
+def write_captions(rows: list, path: Path) -> None:
+    """Rows of `read_captions` in the form they came in, written beside and renamed."""
+    part = path.with_suffix(".part")
+    with open(part, "w", encoding="utf-8", newline="") as file:
+        if path.suffix == ".json":
+            json.dump(rows, file, indent=1)
+        elif path.suffix == ".csv":
+            writer = csv.DictWriter(file, list(rows[0]) if rows else ["caption"])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines(f"{row}\n" for row in rows)
+    part.replace(path)
+
+
+def write_phrases(concepts: Concepts, path: Path) -> None:
+    """`phrase, before, after` as a .tsv, most frequent first: the figures behind Fig. 7."""
+    order = sorted(concepts.before, key=lambda p: (-concepts.before[p], p))
+    rows = (f"{p}\t{concepts.before[p]}\t{concepts.after.get(p, 0)}\n" for p in order)
+    part = path.with_suffix(".part")
+    part.write_text("phrase\tbefore\tafter\n" + "".join(rows), encoding="utf-8")
+    part.replace(path)
