@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from minillava.data.samples import encode
@@ -22,7 +21,7 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.questions import Question
 from minillava.datagen.records import caption_record, instruct, read_records, write_records
 from minillava.datagen.teacher import TYPES
-from minillava.judging.answers import BLANK, LOOKS, answer, exact_match
+from minillava.judging.answers import BLANK, LOOKS, answer, blank, exact_match
 from minillava.judging.bench import build, exact, judge_answers, read_bench, read_jsonl, write_bench, write_jsonl
 from minillava.judging.pope import build_pope
 from minillava.run import Run
@@ -71,7 +70,7 @@ def make_data(run: Run) -> None:
                 draw(scene, 96).save(path.with_suffix(".part"), format="PNG", compress_level=1)
                 path.with_suffix(".part").replace(path)
             progress.update()
-    Image.new("RGB", (96, 96), (178, 188, 190)).save(folder / "pictures" / BLANK)
+    blank(96).save(folder / "pictures" / BLANK)
     (folder / "records").mkdir(exist_ok=True)
     counts = dict(zip(TYPES, (scale.conversation, scale.detail, scale.complex)))
     for kind, count in counts.items():

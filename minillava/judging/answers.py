@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import torch
+from PIL import Image
 
 from minillava.data.samples import prompt
 from minillava.data.template import Template
@@ -42,6 +43,11 @@ def exact_match(items: list[tuple[str, Question]], answers: list[str]) -> dict[s
         hits[question.kind].append(right(question, text))
     scores = {kind: round(100 * sum(hits[kind]) / len(hits[kind]), 1) for kind in EXACT if hits[kind]}
     return scores | {"all": round(sum(scores.values()) / len(scores), 1)}
+
+
+def blank(size: int) -> Image.Image:
+    """The blank picture of the controls: one grey of the picture book's own, size x size."""
+    return Image.new("RGB", (size, size), (178, 188, 190))
 
 
 def shuffled(names: list[str]) -> list[str]:
