@@ -46,7 +46,7 @@ GIVEN = r"(?:given|provided|above|supplied|five)"
 SOURCES = re.compile(  # "the text on the sign" is part of a picture, "the given text" is not
     r"\bcaptions?\b|\bbounding[ -]?box(?:es)?\b|\bcoordinates?\b"
     r"|\b(?:the|these|those|your) (?:image |picture )?(?:sentences|descriptions?)\b"
-    rf"|\b{GIVEN} (?:\w+ )?(?:sentences?|descriptions?|texts?|lists?|information)\b"
+    rf"|\b(?:the|these|those|this|all|your|from|on|in|by) {GIVEN} (?:\w+ )?(?:sentences?|descriptions?|texts?|lists?|information)\b"
     rf"|\b(?:sentences?|descriptions?|texts?|lists?|information) (?:that )?(?:(?:was|were|is|are|I was|you) )?{GIVEN}\b"
     r"|\baccording to the (?:sentences?|descriptions?|texts?|lists?|information)\b"
     r"|[\[(]\s*\d?\.\d+\s*,\s*\d?\.\d+|[\[(]x1\b",

@@ -224,6 +224,8 @@ def _from_csv(image: str, rows: list[tuple[int, dict]]) -> Picture:
             raise Bad(f"line {number} is not UTF-8")
         if None in row or None in row.values():
             raise Bad(f"line {number} has {'more' if None in row else 'fewer'} fields than the header")
+    if not image:
+        raise Bad("no `image`")
     ids = {row["id"] for _, row in rows if row.get("id")}
     if len(ids) > 1:
         raise Bad(f"one image with several ids: {', '.join(sorted(ids))}")
