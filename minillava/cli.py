@@ -39,8 +39,8 @@ UNSEEN = 100_001  # a scene like the benchmark's that no benchmark uses
 QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 
 
-def paper(options) -> None:
-    """The whole paper in miniature, and at its end a picture that the new model has not seen."""
+def paper(options) -> int | None:
+    """The whole paper in miniature, and at its end a picture that the new model has not seen; or one of its tables."""
     from minillava import miniature
     from minillava.chat import Chat, blocks
     from minillava.datagen.questions import questions
@@ -53,6 +53,10 @@ def paper(options) -> None:
     scale = scales.get(options.scale)
     if options.seeds < 1:
         raise RunError(f"--seeds {options.seeds}: at least 1 is needed")
+    if options.table:
+        from minillava.tables import paper_table
+
+        return paper_table(options.table, options.scale, options.seeds, options.out)
     print(f"Visual Instruction Tuning in miniature, scale {scale.name}, in {options.out}")
     run = miniature.run_paper(options.out, scale, options.seeds)
     report = write_report(run)
@@ -104,7 +108,13 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--scale", default="tiny", help=f"one of: {', '.join(scales.SCALES)} (default: tiny)")
     verb.add_argument("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
     verb.add_argument(
-        "--out", type=Path, default=Path("runs/paper"), help="where everything goes; a stopped run goes on here"
+        "--out",
+        type=Path,
+        default=Path("runs/paper"),
+        help="where everything goes; a stopped run goes on here (Tables 7 and 8: in its folder `science`)",
+    )
+    verb.add_argument(
+        "--table", type=int, choices=(3, 4, 5, 7, 8), help="rebuild this table of the paper, over at least 3 seeds"
     )
     verb.set_defaults(do=paper)
     verb = verbs.add_parser("chat", help="talk with the small LLaVA about a picture")

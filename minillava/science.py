@@ -8,7 +8,6 @@ split. A stopped run goes on where it stood.
     minillava paper --table 7
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -182,8 +181,8 @@ def run_variant(folder: Path, weights: Path, scale: QuizScale, seed: int, row: s
     def measure():
         texts = solve(model, tokenizer, CHAT, val, seen(features, val), variant.format)
         found, failed = predict({p.id: p for p in val}, {p.id: t for p, t in zip(val, texts)})
-        right = sum(found.get(p.id) == p.answer for p in val)
-        return {"accuracy": round(100 * right / len(val), 2), "failures": len(failed)}
+        right = [found.get(p.id) == p.answer for p in val]
+        return {"accuracy": round(100 * sum(right) / len(val), 2), "failures": len(failed), "right": "".join("01"[r] for r in right)}  # fmt: skip
 
     progress = along(still_wanted, model, measure, home, scale.epochs) if row in CURVES else still_wanted
     home.mkdir(parents=True, exist_ok=True)
@@ -252,13 +251,11 @@ def run_science(folder: Path, scale: QuizScale, seeds: int, weights: Path = WEIG
             "Section 5.2: the text-only expert answers, and again where the two differ",
             lambda: run_expert(run),
         )
-        (run.folder / "curves.json").write_text(json.dumps(curves(run)))
     finally:
         run.lock.release()
     return run
 
 
-def curves(run: Run) -> dict[str, list[list[float]]]:
-    """Accuracy on the validation split after every epoch, by row and seed, in per cent."""
-    of = lambda row, seed: read_jsonl(run.folder / f"seed-{seed}" / slug(row) / "gates.jsonl")  # noqa: E731
-    return {row: [[look["accuracy"] for look in of(row, seed)] for seed in run.seeds] for row in CURVES}
+def looks_of(run: Run, row: str, seed: int) -> list[dict]:
+    """What was measured of a row after every epoch: step, accuracy (per cent), failures, right (0 or 1 a problem)."""
+    return read_jsonl(run.folder / f"seed-{seed}" / slug(row) / "gates.jsonl")

@@ -40,10 +40,10 @@ def disagreements(problems: dict[str, Problem], expert: dict[str, str], llava: d
     return [name for name in problems if name in ours and name in theirs and ours[name] != theirs[name]]
 
 
-def ensembles(
+def predictions(
     problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str], again: dict[str, str] | None = None
-) -> dict:
-    """Every row of Table 7 that two sets of answers give, with their bounds and counts. Texts by problem id.
+) -> dict[str, dict[str, int]]:
+    """What each row of Table 7 answers: LLaVA, expert, complement and, with `again`, judge -> index by problem id.
 
     again: the expert's final answers to the `disagreements`; None leaves the judge's row out. Raises ScienceError unless
     both answered all problems, or where `again` lacks a disagreement (then it is named) or holds a problem that is none.
@@ -53,23 +53,33 @@ def ensembles(
         if lost:
             raise ScienceError(f"{who} has no answer to problem {lost[0]} ({len(lost)} missing in all)")
     ours, theirs = predict(problems, llava)[0], predict(problems, expert)[0]
-    differ = disagreements(problems, expert, llava)
-    complement = {name: theirs.get(name, ours.get(name)) for name in problems if name in ours or name in theirs}
+    rows = {"LLaVA": ours, "expert": theirs, "complement": ours | theirs}
+    if again is not None:
+        differ = disagreements(problems, expert, llava)
+        wrong = [n for n in differ if n not in again] or [n for n in again if n not in differ]
+        if wrong:
+            raise ScienceError(f"the expert's second answers must be to the {len(differ)} disagreements, no more and no fewer; see problem {wrong[0]}")  # fmt: skip
+        final = predict({name: problems[name] for name in differ}, again)[0]
+        rows["judge"] = rows["complement"] | {name: final.get(name, ours[name]) for name in differ}
+    return rows
+
+
+def ensembles(
+    problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str], again: dict[str, str] | None = None
+) -> dict:
+    """The rows of Table 7 that two sets of answers give, scored, with their bounds and counts. Arguments: `predictions`."""
+    rows = predictions(problems, expert, llava, again)
+    ours, theirs, differ = rows["LLaVA"], rows["expert"], disagreements(problems, expert, llava)
     oracle = {name: p.answer for name, p in problems.items() if p.answer in (ours.get(name), theirs.get(name))}
     both = {name: i for name, i in ours.items() if theirs.get(name) == i}
-    rows = {"LLaVA": ours, "expert": theirs, "complement": complement}
     counts = {
         "questions": len(problems), "differ": len(differ), "agree": len(both),
         "expert without an answer": len(problems) - len(theirs), "LLaVA without an answer": len(problems) - len(ours),
     }  # fmt: skip
     if again is not None:
-        wrong = [n for n in differ if n not in again] or [n for n in again if n not in differ]
-        if wrong:
-            raise ScienceError(f"the expert's second answers must be to the {len(differ)} disagreements, no more and no fewer; see problem {wrong[0]}")  # fmt: skip
         final = predict({name: problems[name] for name in differ}, again)[0]
         counts["second answers that cannot be read"] = len(differ) - len(final)
         counts["second answers as LLaVA"] = sum(final.get(n) == ours[n] for n in differ)
-        rows["judge"] = complement | {name: final.get(name, ours[name]) for name in differ}
     bounds = {"either is right (most that any choice between them can reach)": oracle, "both are right (least)": both}
     return {
         "rows": {name: score(problems, found) for name, found in rows.items()},

@@ -1,0 +1,136 @@
+"""Figures of section 5: Table 3 as a picture, Tables 4, 5, 7 and 8 as bars, the learning curves, the judge's own quality.
+
+Notable: as in `figures.py`, a title says the conclusion, and the paper's figure is a grey mark beside ours.
+
+    python -c "from minillava.figures_judge import *; quality([]).savefig('quality.png')"
+"""
+
+import textwrap
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from minillava.figures import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
+
+COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY, INK)
+
+
+def table_3(table: dict, picture: Path) -> Figure:
+    """A picture, and what each model says to each question (the table of `tables.table_3`)."""
+    lines = []
+    for n, question in enumerate(table["questions"]):
+        lines.append((textwrap.wrap(question, 76), INK, "bold"))
+        for row, colour in zip(table["answers"], (BLUE, ORANGE, GREEN, GREY)):
+            lines.append((textwrap.wrap(f"{row}: {table['answers'][row][n] or '(nothing)'}", 76), colour, "normal"))
+        lines.append(([""], INK, "normal"))
+    count = sum(len(text) for text, *_ in lines)
+    figure, (left, right) = canvas(10.5, max(3.6, 0.19 * count + 0.6), 2)
+    left.imshow(Image.open(picture).convert("RGB"))
+    headline(left, "What is odd here?")
+    for axis in (left, right):
+        axis.set_axis_off()
+    y = 0.0
+    for text, colour, weight in lines:
+        right.text(
+            0, 1 - y / count, "\n".join(text), color=colour, fontweight=weight, fontsize=9, va="top", linespacing=1.15
+        )
+        y += len(text)
+    right.set_ylim(0, 1)
+    return figure
+
+
+def _bars(axis, columns, rows: list[tuple[str, list, list]]) -> None:
+    """Grouped bars. rows: (name, ours by column - {"ours", "spread"} or None -, the paper's by column, number or None)."""
+    width = 0.8 / max(1, len(rows))
+    for k, (name, ours, theirs) in enumerate(rows):
+        places = [x - 0.4 + width * (k + 0.5) for x in range(len(columns))]
+        there = [(x, c) for x, c in zip(places, ours) if c]
+        spread = [c["spread"] or 0 for _, c in there]
+        axis.bar([x for x, _ in there], [c["ours"] for _, c in there], 0.9 * width, yerr=spread, color=COLOURS[k % len(COLOURS)],
+                 label=name, ecolor=INK, error_kw={"lw": 1})  # fmt: skip
+        for x, value in zip(places, theirs):
+            if value is not None:
+                axis.plot([x - 0.45 * width, x + 0.45 * width], [value] * 2, color=INK, lw=2.2, alpha=0.55)
+    axis.set_xticks(range(len(columns)), columns)
+
+
+def by_column(rows: list[dict], theirs) -> Figure:
+    """Table 4 or 5: our rows as bars by column, spread over seeds as whiskers, the paper's as grey marks."""
+    figure, axis = canvas(10, 4.6)
+    columns = theirs.columns
+    _bars(axis, columns, [(r["row"], [r[c] for c in columns], [r[c]["paper"] for c in columns]) for r in rows])
+    axis.set_ylabel("relative score, %")
+    axis.set_xlabel("whiskers: standard deviation over seeds · grey marks: the paper")
+    axis.legend(frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    best = max(rows, key=lambda r: r["All"]["ours"])
+    headline(
+        axis,
+        f"{theirs.id}: {best['row'][0].lower() + best['row'][1:]} scores highest over all, {best['All']['ours']:.0f}",
+    )
+    return figure
+
+
+def science(report: dict, number: int) -> Figure:
+    """Table 7 (the ensembles by column) or 8 (the design choices, and the learning curves)."""
+    return _ensembles(report) if number == 7 else _choices(report)
+
+
+def _ensembles(report: dict) -> Figure:
+    rows = [r for r in report["table 7"] if r["ours"] and r["paper"]]
+    columns = list(rows[0]["ours"])
+    figure, axis = canvas(11, 4.4)
+    _bars(axis, columns, [(r["row"], [r["ours"][c] for c in columns], [r["paper"][c] for c in columns]) for r in rows])
+    axis.axhline(report["chance"], color=GREY, lw=1, ls=":")
+    axis.set_ylim(0, 100)
+    axis.set_ylabel("% right")
+    axis.set_xlabel("whiskers: standard deviation over seeds · grey marks: the paper · dotted: chance")
+    axis.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+    of = {r["row"]: r["ours"]["Avg"]["ours"] for r in rows}
+    gain = of["LLaVA+GPT-4 (judge)"] - max(of["LLaVA"], of["GPT-4 (text only)"])
+    headline(axis, f"Asked again where the two differ, the expert is {gain:+.1f} points over the better of the two")
+    return figure
+
+
+def _choices(report: dict) -> Figure:
+    figure, (left, right) = canvas(11, 3.8, 2)
+    rows = [r for r in report["table 8"] if r["ours"]][::-1]
+    for y, row in enumerate(rows):
+        ours = row["ours"]["Avg"]
+        left.barh(y, ours["ours"], xerr=ours["spread"] or 0, color=BLUE, height=0.6, ecolor=INK)
+        left.text(ours["ours"] + (ours["spread"] or 0) + 1, y, f"{ours['ours']:.1f}", va="center")
+        left.plot([row["paper"]["Avg"]] * 2, [y - 0.36, y + 0.36], color=GREY, lw=4)
+    left.axvline(report["chance"], color=GREY, lw=1, ls=":")
+    left.set_yticks(range(len(rows)), [r["row"] for r in rows])
+    left.set_xlim(0, 108)
+    left.set_xlabel("% right · grey marks: the paper · dotted: chance")
+    worst = min((r for r in rows if r["gap"]), key=lambda r: r["gap"]["ours"], default=None)
+    headline(left, f"{worst['row']} costs the most, {worst['gap']['ours']:+.1f}" if worst else "One row only")
+    for (row, seeds), colour in zip(report["curves"].items(), (BLUE, ORANGE)):
+        for n, values in enumerate(seeds):
+            right.plot(
+                range(1, len(values) + 1), values, color=colour, lw=1.3, marker="o", ms=3, label=row if n == 0 else None
+            )
+    right.axhline(report["chance"], color=GREY, lw=1, ls=":")
+    right.set_xlabel("epoch")
+    right.set_ylabel("% right, validation split")
+    right.legend(frameon=False, fontsize=8)
+    headline(right, "Reasons first, or the answer first?")
+    return figure
+
+
+def quality(rows: list) -> Figure:
+    """How often a judge puts answers spoilt on purpose below the unspoilt one (rows of `judging.quality.measure`)."""
+    from minillava.judging.quality import overall
+
+    figure, axis = canvas(7.5, 0.36 * len(rows) + 1.5)
+    for y, row in enumerate(rows[::-1]):
+        axis.barh(y, row.share, color=BLUE, height=0.6)
+        axis.text(101, y, f"{row.share:.1f} of {row.answers}", va="center", fontsize=8)
+    axis.axvline(95, color=GREY, lw=2)
+    axis.set_yticks(range(len(rows)), [r.way for r in rows[::-1]])
+    axis.set_xlim(0, 118)
+    axis.set_xticks(range(0, 101, 20))
+    axis.set_xlabel("% of answers where the unspoilt one scores higher · grey: 95 %")
+    headline(axis, f"The judge tells a spoilt answer in {overall(rows):.1f} % of cases" if rows else "No answers")
+    return figure
