@@ -497,24 +497,32 @@ def test_every_reply_is_synced_to_disk_before_ask_all_returns(server, tmp_path, 
 # stopping
 
 
+def interrupt():
+    """Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_ctrl_c_stops_sending_keeps_what_is_in_flight_and_the_next_run_goes_on(server, tmp_path):
-    requests, server.delay = bodies(40), 0.1
-    timer = threading.Timer(0.35, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    requests, server.delay = bodies(40), 0.05
+    server.fault = lambda body, n: interrupt() if len(server.asked) == 9 else None
     with pytest.raises(KeyboardInterrupt):
         run(server, tmp_path, requests, concurrency=4)
     done = len(server.asked)
     with Journal(tmp_path) as journal:
         assert 4 <= done < 40 and len(journal.replies) == done and journal.unsettled == 0
-    server.delay = 0
+    server.delay, server.fault = 0, lambda body, n: None
     assert texts(run(server, tmp_path, requests), requests) == expected(requests)
     assert all(n == 1 for n in server.attempts.values())
 
 
 def test_a_second_ctrl_c_drops_what_hangs(server, tmp_path):
-    server.fault = lambda body, n: "hang"
-    for when in (0.3, 0.5):
-        threading.Timer(when, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    def hang(body, n):
+        if len(server.asked) == 4:
+            interrupt()
+            threading.Timer(0.3, interrupt).start()
+        return "hang"
+
+    server.fault = hang
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(server, tmp_path, bodies(4), timeout=15)

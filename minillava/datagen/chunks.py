@@ -41,10 +41,10 @@ BREAKS = frozenset(
 )
 ADJECTIVES = frozenset(
     "red orange yellow green blue purple white black brown pink grey gray golden silver big small large little tiny huge "
-    "tall short long wide narrow high low old new young beautiful pretty cute nice good great bad happy sad lovely hot "
+    "tall short long wide narrow high low old new young beautiful pretty cute nice good great bad happy sad lovely friendly hot "
     "cold warm cool wet dry clean dirty dark bright light heavy full empty open closed round flat deep modern ancient "
     "traditional typical single own other same different certain fresh wild local famous popular sunny cloudy rainy quiet "
-    "calm busy cosy wooden colorful colourful young elderly odd unusual strange visible available able due further soft hard rare main front giant".split()
+    "calm busy cosy wooden colorful colourful young elderly lonely curly ugly silly odd unusual strange visible available able due further soft hard rare main front giant".split()
 )
 _VERBS = (
     "walk run sit stand ride play hold wear look watch eat drink read wave fish paint iron fly jump swim sleep lie "
@@ -75,6 +75,9 @@ _IRREGULAR = {
 NOUNS_IN_ING = frozenset(
     "building painting wedding ceiling evening morning clothing ring king string spring wing thing drawing setting parking "
     "something earring railing lighting awning meeting crossing landing opening meaning beginning icing pudding".split()
+)
+NOUNS_IN_LY = frozenset(
+    "butterfly dragonfly firefly family lily belly jelly assembly supply rally alley monopoly italy july reply bully ally".split()
 )
 SIDES = frozenset(("left", "right", "back", "front"))  # `on the left`: a noun after a determiner
 
@@ -107,7 +110,13 @@ def word_class(word: str) -> int:
         return BREAK
     if word in ADJECTIVES:
         return ADJECTIVE
-    if word in SIDES or word in NOUNS_IN_ING or word in NOUN_FIRST or word.removesuffix("s") in NOUN_FIRST:
+    if (
+        word in SIDES
+        or word in NOUNS_IN_ING
+        or word in NOUNS_IN_LY
+        or word in NOUN_FIRST
+        or word.removesuffix("s") in NOUN_FIRST
+    ):
         return WORD
     if word in VERBS or (len(word) > 5 and word.endswith(("ing", "ed"))):
         return VERB

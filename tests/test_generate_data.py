@@ -1,0 +1,652 @@
+"""Instruction data through the real client: nothing lost, doubled or billed twice; the same records by every way."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from minillava import cli, figures_data
+from minillava.asking import AskingError, Budget, Journal, Price, key, server
+from minillava.datagen import replies
+from minillava.datagen.export import to_dataset, to_records
+from minillava.datagen.generate import (
+    FAILED,
+    KINDS,
+    Settings,
+    generate,
+    plan,
+    show,
+    write_requests,
+)
+from minillava.datagen.messages import FOLDERS, PROMPTS, PromptError, messages, read_prompt
+from minillava.datagen.records import RecordError, check_record, read_records
+from minillava.datagen.sources import BOOK, Picture, Problem, read_source
+from minillava.datagen.statistics import statistics
+from minillava.datagen.teacher import TYPES, context
+from minillava.datagen.teachers import NO_IDEA, OFFLINE, OfflineTeacher, Recorded, form, offline_reply, openai_teacher
+from minillava.datagen.wordings import BRIEF, DETAILED
+from minillava.scenes.captions import boxes, captions
+from minillava.scenes.compose import compose, scenes
+from tests.faulty import SAYS_429, SAYS_500, faulty
+
+ALL = Settings(types=KINDS)
+FILES = ("conversation.json", "detail.json", "complex.json", "caption.json", "instruct.json", "quarantine.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def no_surroundings(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def teacher_server():
+    with faulty(reply=offline_reply) as running:
+        yield running
+
+
+def book(n, split="train"):
+    return [Picture(s.id, f"{s.id}.png", tuple(captions(s)), tuple(boxes(s))) for s in scenes(split, n)]
+
+
+def made(out, files=FILES):
+    return {name: (out / name).read_bytes() for name in files}
+
+
+def online(server, timeout=10.0):
+    return openai_teacher(OFFLINE, server.url, timeout)
+
+
+def run(pictures, teacher, out, settings=ALL, **more):
+    return generate(pictures, teacher, out, settings, progress=False, backoff=0.001, **more)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The files of an uninterrupted offline run over twelve pictures."""
+    out = tmp_path_factory.mktemp("reference")
+    assert run(book(12), OfflineTeacher(), out).complete
+    return made(out)
+
+
+# messages
+
+
+def test_messages_are_system_then_pairs_then_the_query():
+    for kind, folder in FOLDERS.items():
+        prompt = read_prompt(PROMPTS / folder)
+        turns = messages(prompt, "the query")
+        assert [t["role"] for t in turns] == ["system", *("user", "assistant") * len(prompt.shots), "user"]
+        assert turns[0]["content"] == prompt.system and turns[-1]["content"] == "the query"
+        assert [(u["content"], a["content"]) for u, a in zip(turns[1::2], turns[2::2])] == list(prompt.shots)
+        assert len(prompt.shots) == {"conversation": 2}.get(kind, 3)
+
+
+def test_the_shipped_few_shots_are_of_this_projects_scenes_and_in_the_form_that_is_asked_for():
+    scene_of = {
+        "conversation": (900005, 900010), "detail": (900002, 900007, 900019), "complex": (900003, 900005, 900023)
+    }  # fmt: skip
+    for kind, folder in FOLDERS.items():
+        shots = read_prompt(PROMPTS / folder).shots
+        for (shown, reply), number in zip(shots, scene_of[kind], strict=True):
+            scene = compose("train", number)
+            assert shown == context(captions(scene), boxes(scene) if kind != "conversation" else ())
+            assert len(replies.pairs_of(kind, reply)) == {"conversation": len(replies.read_pairs(kind, reply))}.get(
+                kind, 1
+            )
+        assert form(messages(read_prompt(PROMPTS / folder), "x")) == kind
+
+
+def test_the_authors_prompt_folders_work_unchanged(real, tmp_path):
+    folders = {"conversation": (2, 0), "detail": (3, 33)}
+    for kind, (shots, drawn) in folders.items():
+        prompt = read_prompt(real("prompts") / FOLDERS[kind])
+        assert len(prompt.shots) == shots and all(len(c.split("\n\n")[0].split("\n")) == 5 for c, _ in prompt.shots)
+        assert sum(c.count("]") for c, _ in prompt.shots) == drawn
+        assert form(messages(prompt, "x")) == kind
+    settings = Settings(types=("conversation", "detail"), prompts=real("prompts"))
+    assert run(book(4), OfflineTeacher(), tmp_path, settings).made == {"conversation": 4, "detail": 4}
+    with pytest.raises(PromptError, match="complex_reasoning: no such prompt folder"):
+        plan(book(1), Settings(prompts=real("prompts")))
+
+
+def test_no_wording_is_the_authors(real):
+    theirs = " ".join(p.read_text() for p in real("prompts").rglob("*.txt"))
+    ours = [p.read_text() for p in PROMPTS.rglob("*.txt")]
+
+    def runs(text, n=7):
+        words = re.findall(r"\w+", text.lower())
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    assert len(ours) == 19 and not runs(theirs) & set().union(*map(runs, ours))
+
+
+def test_descriptions_are_asked_for_in_as_many_ways_as_in_the_paper():
+    from minillava.paper import DATA
+
+    assert (len(set(BRIEF)), len(set(DETAILED))) == tuple(DATA["instructions"].value.values())
+
+
+def test_conversation_is_told_captions_only_and_the_settings_say_so():
+    pictures = book(3)
+    for settings in (Settings(), Settings(boxes=TYPES), Settings(boxes=())):
+        for item in plan(pictures, settings):
+            shown = item.body["messages"][-1]["content"]
+            assert shown == context(
+                list(item.picture.captions), item.picture.boxes if item.kind in settings.boxes else ()
+            )
+            assert ("]" in shown) == (item.kind in settings.boxes)
+    assert Settings().boxes == ("detail", "complex")
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"types": ("poem",)}, "--types poem: choose from conversation, detail, complex, caption"), ({"types": ()}, "at least one"),
+    ({"types": ("detail", "detail")}, "name each type once"), ({"boxes": ("caption",)}, "--boxes caption"),
+    ({"max_tokens": 0}, "--max-tokens 0"),
+])  # fmt: skip
+def test_settings_that_make_no_sense_are_named(wrong, message):
+    with pytest.raises(AskingError, match=message):
+        Settings(**wrong)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda d: (d / "000_conv.txt").unlink(), "000_caps.txt has no 000_conv.txt beside it"),
+    (lambda d: (d / "000_caps.txt").unlink(), "000_conv.txt has no 000_caps.txt beside it"),
+    (lambda d: (d / "system_message.txt").unlink(), "system_message.txt: cannot be read"),
+    (lambda d: (d / "system_message.txt").write_text(" \n"), "system_message.txt: empty"),
+    (lambda d: (d / "000_caps.txt").write_bytes(b"\xff\xfe"), "000_caps.txt: not UTF-8"),
+])  # fmt: skip
+def test_a_prompt_folder_that_is_not_whole_is_named(tmp_path, change, message):
+    for path in (PROMPTS / "conversation").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    change(tmp_path)
+    with pytest.raises(PromptError, match=message) as error:
+        read_prompt(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+# records
+
+
+def test_records_are_of_the_authors_format_with_the_image_on_both_sides(tmp_path):
+    assert run(book(60), OfflineTeacher(), tmp_path).complete
+    records = [r for name in FILES[:4] for r in read_records(tmp_path / name)]
+    assert len(records) == 240 == len({r["id"] for r in records})
+    for record in records:
+        check_record(record)
+    first = [r["conversations"][0]["value"] for r in records]
+    assert 90 < sum(t.startswith("<image>\n") for t in first) < 150 and all(t.count("<image>") == 1 for t in first)
+    asked = {k: {t["conversations"][0]["value"].replace("<image>", "").strip() for t in read_records(tmp_path / f"{k}.json")} for k in KINDS}  # fmt: skip
+    assert asked["detail"] <= set(DETAILED) and len(asked["detail"]) > 10 and asked["caption"] <= set(BRIEF)
+    assert read_records(tmp_path / "instruct.json") == records[:180]
+    for record, picture in zip(read_records(tmp_path / "caption.json"), book(60)):
+        assert record["conversations"][1]["value"] in picture.captions
+
+
+def test_the_seed_decides_where_the_image_is_and_nothing_else(tmp_path):
+    for seed, folder in ((0, "a"), (0, "b"), (1, "c")):
+        run(book(12), OfflineTeacher(), tmp_path / folder, Settings(types=("conversation", "detail"), seed=seed))
+    a, b, c = (read_records(tmp_path / f / "instruct.json") for f in "abc")
+    assert a == b != c
+    assert [[t["value"].replace("<image>", "").strip() for t in r["conversations"]] for r in a[:12]] == [[t["value"].replace("<image>", "").strip() for t in r["conversations"]] for r in c[:12]]  # fmt: skip
+
+
+def test_an_image_token_in_a_caption_does_not_break_the_record(tmp_path):
+    picture = Picture("p", "p.png", ("a cat <image> in a park",))
+    run([picture], OfflineTeacher(), tmp_path, Settings(types=("caption",)))
+    assert read_records(tmp_path / "caption.json")[0]["conversations"][1]["value"] == "a cat   in a park"
+
+
+# every way gives the same records
+
+
+def test_through_the_real_client_the_records_are_the_same_and_a_second_run_costs_nothing(
+    teacher_server, tmp_path, reference
+):
+    summary = run(book(12), online(teacher_server), tmp_path, concurrency=8)
+    assert summary.complete and made(tmp_path) == reference and summary.asked == 36
+    bodies = [item.body for item in plan(book(12), ALL) if item.body]
+    assert set(teacher_server.attempts) == {key(b) for b in bodies} and set(teacher_server.attempts.values()) == {1}
+    again = run(book(12), online(teacher_server), tmp_path)
+    assert (again.asked, again.reused, again.tokens) == (0, 36, {"prompt": 0, "completion": 0})
+    assert len(teacher_server.asked) == 36 and made(tmp_path) == reference
+
+
+def test_through_batch_files_and_from_recordings_the_records_are_the_same(tmp_path, reference):
+    paths, count = write_requests(book(12), tmp_path / "a", ALL)
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    assert count == len(rows) == 36
+    random.Random(0).shuffle(rows)
+    output = [{"id": "x", "custom_id": r["custom_id"], "response": {"status_code": 200, "body": offline_reply(r["body"])}, "error": None} for r in rows]  # fmt: skip
+    for part, name in ((output[:20], "one"), (output[20:], "two")):
+        (tmp_path / name).write_text("".join(json.dumps(r) + "\n" for r in part))
+    partly = run(book(12), OfflineTeacher(), tmp_path / "a", batch=[tmp_path / "one"])
+    assert not partly.complete and partly.not_asked == 16 and partly.asked == 20
+    assert run(book(12), OfflineTeacher(), tmp_path / "a", batch=[tmp_path / "two"]).complete
+    assert made(tmp_path / "a") == reference
+    summary = run(book(12), Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "b")
+    assert summary.complete and made(tmp_path / "b") == reference
+    stranger = run(
+        book(13)[12:], Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "c", Settings(types=("detail",))
+    )
+    assert stranger.quarantined == {FAILED: 1} and "not among the recorded replies" in (tmp_path / "c" / "quarantine.jsonl").read_text()  # fmt: skip
+
+
+def test_batch_replies_that_failed_or_were_never_asked_for_are_counted(tmp_path):
+    paths, _ = write_requests(book(2), tmp_path / "a", Settings(types=("detail",)))
+    rows = [json.loads(line) for line in paths[0].read_text().splitlines()]
+    output = [{"custom_id": rows[0]["custom_id"], "response": {"status_code": 400, "body": {"error": {"message": "too long"}}}, "error": None},
+              {"custom_id": "of-another-run", "response": {"status_code": 200, "body": offline_reply(rows[1]["body"])}, "error": None}]  # fmt: skip
+    (tmp_path / "o").write_text("".join(json.dumps(r) + "\n" for r in output))
+    summary = run(book(2), OfflineTeacher(), tmp_path / "a", Settings(types=("detail",)), batch=[tmp_path / "o"])
+    assert (summary.quarantined, summary.not_asked, summary.unknown) == (
+        {FAILED: 1},
+        1,
+        1,
+    ) and "never asked for" in str(summary)
+
+
+# what goes wrong is counted
+
+
+def test_every_bad_reply_is_in_the_quarantine_with_its_reason_and_nothing_is_silent(tmp_path):
+    texts = {
+        0: ("A plain text without form.", "stop", None), 1: ("Question:\nWhat?\n===\nAnswer:\nA car", "length", None),
+        2: ("", "stop", "I will not."), 3: ("Question:\nWhat?\n===\nAnswer:\nThe caption says a car.", "stop", None),
+        4: ("Question:\nWhat?\n===\nAnswer:\nA.\n===\nQuestion:\nWhat?\n===\nAnswer:\nB.", "stop", None),
+        5: ("Question:\nWhat?\n===\nAnswer:\n", "stop", None), 6: ("Question:\nWhat?\n===\nAnswer:\nA red car.", "stop", None),
+    }  # fmt: skip
+    pictures = book(8)
+    order = {p.captions[0] + p.captions[1]: n for n, p in enumerate(pictures)}
+
+    def reply(body):
+        lines = body["messages"][-1]["content"].split("\n")
+        text, finish, refusal = texts.get(order[lines[0] + lines[1]], texts[6])
+        return server.completion(body, text, finish, refusal)
+
+    with faulty(reply=reply, fault=lambda b, n: ("status", 400, {}) if order["".join(b["messages"][-1]["content"].split("\n")[:2])] == 7 else None) as running:  # fmt: skip
+        summary = run(pictures, online(running), tmp_path, Settings(types=("conversation",)), problems=[Problem("f.csv", "line 9", "no captions")])  # fmt: skip
+    assert summary.made == {"conversation": 1} and summary.left_out == 1 and not summary.complete
+    assert summary.quarantined == dict.fromkeys((*replies.REASONS, FAILED), 1)
+    rows = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert Counter(r["stage"] for r in rows) == {"reply": 6, "request": 1, "source": 1}
+    assert all(r["reply"] == texts[int(r["id"].split("-")[1])][0] for r in rows if r["stage"] == "reply")
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written["made"] == summary.made and written["quarantined"] == summary.quarantined and not written["complete"]
+    assert sum(summary.made.values()) + sum(summary.quarantined.values()) + summary.not_asked == summary.wanted
+
+
+def test_pictures_the_offline_teacher_knows_nothing_of_are_declined_not_invented(tmp_path):
+    summary = run([Picture("p", "p.png", ("A donut shop.",))], OfflineTeacher(), tmp_path, Settings())
+    assert summary.quarantined == {replies.REFUSED: 3} and NO_IDEA in (tmp_path / "quarantine.jsonl").read_text()
+
+
+def test_the_offline_teacher_takes_its_task_from_the_messages_alone():
+    told = {
+        "conversation": "Design a conversation.",
+        "complex": "A reasoning question.",
+        "detail": "A detailed description.",
+    }
+    for kind, text in told.items():
+        assert form([{"role": "system", "content": text}]) == kind
+    body = plan(book(1), Settings(types=("detail",)))[0].body
+    assert offline_reply(body) == offline_reply(dict(body))
+    assert offline_reply(body | {"max_tokens": 3})["choices"][0]["finish_reason"] == "length"
+    for wrong, message in (([{"role": "user", "content": "a cat"}], "no few-shot example"),
+                           ([{"role": "system", "content": "describe"}], "no user message"),
+                           ([{"role": "system", "content": "describe"}, {"role": "user", "content": "a cat\n\ncat: 1"}], "not a box line")):  # fmt: skip
+        with pytest.raises(server.Rejected, match=message):
+            offline_reply({"model": "m", "messages": wrong})
+
+
+@pytest.mark.parametrize("concurrency", [1, 12])
+def test_with_faults_of_all_sorts_the_records_are_the_same_and_nothing_is_billed_twice(teacher_server, tmp_path, reference, concurrency):  # fmt: skip
+    faults = [SAYS_429, SAYS_500, "reset", ("raw", b"{"), ("json", {"choices": []}), ("raw", b"<html>", "text/html")]
+    rng = random.Random(0)
+    teacher_server.fault = lambda body, n: rng.choice(faults) if n < 3 and rng.random() < 0.5 else None
+    teacher_server.delay = lambda body: 0.003 * rng.random()
+    summary = run(book(12), online(teacher_server), tmp_path, concurrency=concurrency)
+    assert summary.complete and made(tmp_path) == reference and summary.retries > 10
+    assert len(teacher_server.billed) == 36 and set(teacher_server.billed.values()) == {1}
+
+
+def test_a_budget_stops_before_it_is_exceeded_and_more_money_goes_on(teacher_server, tmp_path, reference):
+    price = Price(10.0, 10.0)
+    summary = run(book(12), online(teacher_server), tmp_path, price=price, budget=Budget(usd=0.3))
+    assert 0 < summary.asked < 36 and summary.usd_in_all <= 0.3 and "budget of $0.30" in summary.stopped
+    assert summary.not_asked == 36 - summary.asked and "not asked" in str(summary)
+    summary = run(book(12), online(teacher_server), tmp_path, price=price, budget=Budget(usd=30))
+    assert summary.complete and made(tmp_path) == reference and set(teacher_server.attempts.values()) == {1}
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
+    with Journal(tmp_path), pytest.raises(AskingError, match="another process is at work"):
+        run(book(1), OfflineTeacher(), tmp_path)
+
+
+def test_a_disk_that_is_full_when_records_are_written_loses_no_reply(tmp_path, monkeypatch, reference):
+    write = Path.write_text
+
+    def full(path, *args, **kwargs):
+        if path.suffix == ".part":
+            raise OSError(28, "No space left on device")
+        return write(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(AskingError, match="cannot be written .No space left on device.; the replies are kept"):
+        run(book(12), OfflineTeacher(), tmp_path)
+    monkeypatch.undo()
+    summary = run(book(12), OfflineTeacher(), tmp_path)
+    assert summary.complete and summary.asked == 0 and made(tmp_path) == reference
+
+
+# killed
+
+
+def life(url, out):
+    """What is killed: the whole of it, from the plan to the files, as the command does it."""
+    run(book(24), openai_teacher(OFFLINE, url, 10.0), Path(out), concurrency=4)
+
+
+def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_server, tmp_path):
+    assert run(book(24), OfflineTeacher(), tmp_path / "reference").complete
+    expected, rng, spawn = made(tmp_path / "reference"), random.Random(1), multiprocessing.get_context("forkserver")
+    spawn.set_forkserver_preload(["minillava.asking.client", "minillava.datagen.generate", "tests.test_generate_data"])
+    teacher_server.delay = 0.003
+    whole = []
+    for name in ("first", "second"):  # the first one also starts what all others are forked from
+        process, began = spawn.Process(target=life, args=(teacher_server.url, tmp_path / name)), time.monotonic()
+        process.start()
+        process.join()
+        whole.append(time.monotonic() - began)
+        assert process.exitcode == 0 and made(tmp_path / name) == expected
+        teacher_server.attempts.clear()
+        teacher_server.billed.clear()
+    kills, folder, at_kill = 0, 0, Counter()
+    while kills < 100:
+        out = tmp_path / str(folder)
+        process = spawn.Process(target=life, args=(teacher_server.url, out))
+        process.start()
+        process.join(rng.uniform(0.0, 0.6 * whole[1]))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            kills += 1
+            there = (out / "replies.jsonl").read_bytes().count(b"\n") if (out / "replies.jsonl").exists() else 0
+            at_kill["nothing yet" if not there else "all answered" if there >= 72 else "between"] += 1
+            # what is in the journal is never asked again: how often each was asked so far, for those
+            done = (
+                [json.loads(line)["key"] for line in (out / "replies.jsonl").read_bytes().split(b"\n")[:-1]]
+                if there
+                else []
+            )
+            before = {name: teacher_server.attempts[name] for name in done}
+            assert len(done) == len(set(done)), "a reply is there twice"
+            if kills % 20 == 0:
+                time.sleep(0.02)  # what was in flight has arrived
+                before = {name: teacher_server.attempts[name] for name in done}
+                run(book(24), openai_teacher(OFFLINE, teacher_server.url, 10.0), out, concurrency=4)
+                assert all(teacher_server.attempts[name] == n for name, n in before.items()), "asked again"
+                assert made(out) == expected and set(teacher_server.billed.values()) == {1}
+                folder += 1
+                teacher_server.attempts.clear()
+                teacher_server.billed.clear()
+        else:
+            assert process.exitcode == 0 and made(out) == expected and set(teacher_server.billed.values()) == {1}
+            folder += 1
+            teacher_server.attempts.clear()
+            teacher_server.billed.clear()
+    print(at_kill)
+    assert at_kill["between"] > 30, at_kill
+
+
+# the command
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch, request):
+    """Figures take longer than all the rest; the first test of the command draws them."""
+    if "command_makes_everything" not in request.node.name:
+        monkeypatch.setattr(
+            figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": lambda *_: None})
+        )
+
+
+def command(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def write_book(folder, n=3):
+    """caps_boxes.jsonl and pictures."""
+    (folder / "images").mkdir()
+    rows = []
+    for p in book(n):
+        (folder / "images" / p.image).write_bytes(b"png")
+        rows.append({"id": p.id, "image": p.image, "captions": p.captions, "instances": [{"category": k, "bbox": b} for k, b in p.boxes]})  # fmt: skip
+    (folder / "caps.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return ["generate", "--source", folder / "caps.jsonl", "--images", folder / "images", "--out", folder / "out"]
+
+
+def test_the_command_makes_everything_offline_and_ends_with_0(capsys, tmp_path):
+    status, out, _ = command(
+        capsys, "generate", "--source", BOOK, "--limit", 3, "--types", ",".join(KINDS), "--out", tmp_path / "o"
+    )
+    assert status == 0 and "12 of 12 records of 3 pictures" in out
+    assert {p.name for p in (tmp_path / "o").iterdir()} >= {
+        *FILES,
+        "summary.json",
+        "statistics.json",
+        "statistics.png",
+        "pictures",
+    }
+    assert json.loads((tmp_path / "o" / "summary.json").read_text())["complete"]
+
+
+def test_a_record_left_out_is_named_and_ends_with_1(capsys, tmp_path):
+    arguments = write_book(tmp_path)
+    (tmp_path / "images" / "train-000001.png").unlink()
+    status, out, err = command(capsys, *arguments)
+    assert status == 1 and "left out: caps.jsonl: line 2: no picture 'train-000001.png'" in err
+    assert "6 of 6 records of 2 pictures" in out and "left out of the source: 1 records" in out
+
+
+def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path, teacher_server, monkeypatch):
+    arguments = [*write_book(tmp_path), "--teacher", "openai", "--base-url", teacher_server.url, "--model", OFFLINE]
+    status, out, err = command(capsys, *arguments, "--dry-run")
+    pictures, _ = read_source(tmp_path / "caps.jsonl", tmp_path / "images")
+    assert status == 0 and not teacher_server.asked and not (tmp_path / "out").exists()
+    for item in plan(pictures, Settings()):
+        assert show(item) in out and all(m["content"] in out for m in item.body["messages"])
+    assert out.count("##### train-") == 9 and "nothing was sent; it would be 9 requests" in err
+    seen = []
+    teacher_server.reply = lambda body: (seen.append(body), offline_reply(body))[1]
+    assert command(capsys, *arguments, "--yes")[0] == 0
+    assert all(show(type(item)(item.picture, item.kind, body)) in out for item in plan(pictures, Settings()) for body in seen if body == item.body)  # fmt: skip
+    assert sorted(map(key, seen)) == sorted(key(i.body) for i in plan(pictures, Settings()))
+
+
+def test_without_consent_nothing_is_sent(capsys, tmp_path, teacher_server):
+    arguments = [*write_book(tmp_path), "--teacher", "openai", "--base-url", teacher_server.url, "--model", OFFLINE]
+    status, out, err = command(capsys, *arguments)
+    assert status == 2 and "add --yes" in err and "9 requests" in out and not teacher_server.asked
+    status, out, _ = command(capsys, *arguments, "--yes", "--price", "1,2", "--budget", "0.012")
+    assert status == 1 and "not asked" in out and "budget of $0.012" in out
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["usd_in_all"] <= 0.012
+    assert command(capsys, *arguments, "--yes")[0] == 0
+
+
+def test_batch_files_by_command(capsys, tmp_path):
+    arguments = write_book(tmp_path)
+    status, out, _ = command(capsys, *arguments, "--write-batch")
+    assert status == 0 and "9 requests in 1 files" in out and not (tmp_path / "out" / "detail.json").exists()
+    rows = [json.loads(line) for line in (tmp_path / "out" / "batch" / "batch-000.jsonl").read_text().splitlines()]
+    (tmp_path / "o").write_text("".join(json.dumps({"custom_id": r["custom_id"], "response": {"status_code": 200, "body": offline_reply(r["body"])}}) + "\n" for r in rows))  # fmt: skip
+    assert command(capsys, *arguments, "--read-batch", tmp_path / "o")[0] == 0
+    assert "0 requests in 0 files" in command(capsys, *arguments, "--write-batch")[1]
+
+
+def test_a_fault_that_lasts_ends_with_1_and_the_next_run_mends_it(capsys, tmp_path, teacher_server):
+    arguments = [
+        *write_book(tmp_path),
+        "--teacher",
+        "openai",
+        "--base-url",
+        teacher_server.url,
+        "--model",
+        OFFLINE,
+        "--yes",
+    ]
+    victim = key(plan(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
+    teacher_server.fault = lambda body, n: ("status", 400, {}) if key(body) == victim else None
+    status, out, _ = command(capsys, *arguments)
+    assert status == 1 and f"quarantined: 1 (1 {FAILED})" in out
+    teacher_server.fault = lambda body, n: None
+    status, out, _ = command(capsys, *arguments)
+    assert status == 0 and "asked 1, reused 8" in out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("--source", "none.jsonl"), "--images: name the folder"), (("--source", "none.jsonl", "--images", "."), "none.jsonl: cannot be read"),
+    (("--source", BOOK, "--types", "poem"), "--types poem"), (("--source", BOOK, "--prompts", "none"), "none/conversation: no such prompt folder"),
+    (("--source", BOOK, "--limit", "0"), "--limit 0"), (("--source", f"{BOOK}:none"), "no such split"),
+    (("--source", BOOK, "--teacher", "openai"), "no key: set the environment variable OPENAI_API_KEY"),
+    (("--source", BOOK, "--teacher", "openai", "--base-url", "nowhere"), "--base-url: expected something like"),
+    (("--source", BOOK, "--teacher", "openai", "--price", "cheap"), "--price cheap"),
+    (("--source", BOOK, "--teacher", "openai", "--base-url", "http://127.0.0.1:9", "--model", "x", "--budget", "1", "--yes"), "no price is known for x"),
+    (("--source", BOOK, "--concurrency", "0"), "--concurrency 0"), (("--source", BOOK, "--replay", "none"), "none: cannot be read"),
+    (("--source", BOOK, "--read-batch", "none"), "none: cannot be read"),
+])  # fmt: skip
+def test_what_a_user_can_get_wrong_is_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command(
+        capsys, "generate", *arguments, *(() if "--limit" in arguments else ("--limit", "1")), "--out", "out"
+    )
+    assert status == 2 and message in err and "Traceback" not in err, err
+
+
+def test_an_output_that_is_a_file_is_named(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, err = command(capsys, "generate", "--source", BOOK, "--limit", 1, "--out", tmp_path / "file")
+    assert status == 2 and "is a file; name a folder with --out" in err
+
+
+def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, tmp_path):
+    process = subprocess.Popen([sys.executable, "-m", "minillava", "serve-teacher", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    try:
+        url = re.search(r"http://127.0.0.1:\d+/v1", process.stdout.readline())[0]
+        arguments = [*write_book(tmp_path), "--teacher", "openai", "--base-url", url, "--model", OFFLINE, "--yes"]
+        assert command(capsys, *arguments)[0] == 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0 and "Stopped." in out and "Traceback" not in err
+
+
+def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_goes_on(capsys, tmp_path, teacher_server):
+    arguments = [*write_book(tmp_path, 12), "--teacher", "openai", "--base-url", teacher_server.url, "--model", OFFLINE, "--yes", "--concurrency", "2"]  # fmt: skip
+    teacher_server.delay = 0.05
+    teacher_server.fault = lambda b, n: os.kill(os.getpid(), signal.SIGINT) if len(teacher_server.asked) == 7 else None
+    status, _, err = command(capsys, *arguments)
+    assert status == 130 and "The same command goes on" in err and "Traceback" not in err
+    done = len(teacher_server.asked)
+    assert 0 < done < 36
+    teacher_server.delay, teacher_server.fault = 0, lambda b, n: None
+    status, out, _ = command(capsys, *arguments)
+    assert status == 0 and f"asked {36 - done}, reused {done}" in out and set(teacher_server.attempts.values()) == {1}
+
+
+def test_the_key_is_in_none_of_the_files_and_nothing_that_is_printed(capsys, tmp_path, teacher_server, monkeypatch):
+    secret = "sk-never-to-be-seen-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    teacher_server.fault = lambda body, n: (
+        ("status", 400, {}, f"no {secret}") if n == 1 and len(teacher_server.asked) % 3 == 0 else None
+    )
+    arguments = [
+        *write_book(tmp_path),
+        "--teacher",
+        "openai",
+        "--base-url",
+        teacher_server.url,
+        "--model",
+        OFFLINE,
+        "--yes",
+    ]
+    status, out, err = command(capsys, *arguments)
+    assert status == 1 and any(secret in str(h) for h in teacher_server.headers)
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+    assert secret not in out + err and "***" in (tmp_path / "out" / "quarantine.jsonl").read_text()
+
+
+def test_generating_needs_neither_torch_nor_transformers():
+    code = "import sys, minillava.datagen.generate, minillava.datagen.command, minillava.cli; print({'torch', 'transformers', 'openai', 'datasets', 'matplotlib'} & set(sys.modules))"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+# what is made of records
+
+
+def test_a_dataset_saved_and_loaded_gives_the_records_and_the_pictures_back(capsys, tmp_path):
+    import datasets
+    import numpy as np
+    from PIL import Image
+
+    status, *_ = command(
+        capsys, "generate", "--source", BOOK, "--limit", 3, "--out", tmp_path / "o", "--dataset", tmp_path / "d"
+    )
+    pictures, kinds = tmp_path / "o" / "pictures", {k: read_records(tmp_path / "o" / f"{k}.json") for k in TYPES}
+    assert status == 0
+    for path in pictures.iterdir():
+        path.rename(tmp_path / path.name)  # the dataset holds the pictures itself
+    loaded = datasets.load_from_disk(str(tmp_path / "d"))
+    assert isinstance(loaded.features["image"], datasets.Image) and loaded.num_rows == 9
+    for row in loaded:
+        assert np.array_equal(np.asarray(row["image"]), np.asarray(Image.open(tmp_path / row["file"])))
+    assert to_records(loaded, tmp_path / "back") == kinds
+    assert all(p.read_bytes() == (tmp_path / p.name).read_bytes() for p in (tmp_path / "back").iterdir())
+
+
+def test_text_only_records_and_folders_of_pictures_are_exported_and_paths_that_leave_are_refused(tmp_path):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "b.png").write_bytes(b"any bytes")
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A car."}]
+    text = {"id": "t", "conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hi."}]}
+    records = {"detail": [{"id": "p", "image": "a/b.png", "conversations": turns}, text]}
+    dataset = to_dataset(records, tmp_path / "in")
+    assert (
+        to_records(dataset, tmp_path / "out") == records
+        and (tmp_path / "out" / "a" / "b.png").read_bytes() == b"any bytes"
+    )
+    records["detail"][0]["image"] = "../in/a/b.png"
+    with pytest.raises(RecordError, match="record p: the image path .* leaves the image folder"):
+        to_dataset(records, tmp_path / "in")
+    evil = dataset.map(lambda row: {"file": "../evil.png"})
+    with pytest.raises(RecordError, match="leaves the image folder"):
+        to_records(evil, tmp_path / "out")
+
+
+def test_statistics_count_what_is_there():
+    def record(n, *values):
+        turns = [{"from": ("human", "gpt")[i % 2], "value": v} for i, v in enumerate(values)]
+        return {"id": str(n), "image": f"{n % 2}.png", "conversations": turns}
+
+    found = statistics({
+        "conversation": [record(0, "<image>\nWhat is red?", "The two dogs sit on a car.", "Where?", "A dog sits in a park.")],
+        "detail": [record(1, "Describe it.\n<image>", "A car stands in a park."), record(3, "Describe it.\n<image>", "A dog.")],
+    })  # fmt: skip
+    assert found["conversation"].row() == {"records": 1, "pictures": 1, "turns": 2, "words a question": 2, "words an answer": 6.5, "median words an answer": 6.5}  # fmt: skip
+    assert (found["all"].records, found["all"].pictures, found["all"].turns) == (3, 2, 4)
+    assert found["all"].nouns == [("dog", 3), ("car", 2), ("park", 2)]
+    assert dict(found["all"].verbs) == {"sit": 2, "describe": 2, "stand": 1}
+    assert statistics({"detail": []})["all"].row()["records"] == 0
