@@ -4,10 +4,12 @@ import ast
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -23,10 +25,13 @@ from minillava.data.images import pixels
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.questions import EXACT, questions
 from minillava.datagen.records import caption_record, instruct
 from minillava.model import LanguageConfig, LanguageModel
+from minillava.scenes.captions import ALIASES
 from minillava.scenes.compose import scenes
-from minillava.scenes.draw import draw
+from minillava.scenes.draw import cover, draw
+from minillava.scenes.world import KINDS
 from minillava.training import brain, loop
 from minillava.training.loop import TrainingError, fit, save_atomic
 from minillava.training.optim import adam, cosine, muon
@@ -280,13 +285,64 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
 
 
 def test_the_brains_records_tell_the_scene_in_words_and_never_show_a_picture():
-    import random
+    for step in (0, 60, 900):
+        records = brain.lesson(step, 1000, 0)
+        assert len(records) == brain.BATCH and records == brain.lesson(step, 1000, 0)
+        for record in records:
+            assert "image" not in record and "<image>" not in json.dumps(record)
+            told, _, question = record["conversations"][0]["value"].rpartition("\n")
+            assert question and any(kind in told for kind in KINDS)
 
-    for n, scene in enumerate(scenes("train", 200)):
-        record = brain.text_record(scene, random.Random(n))
-        assert "image" not in record and "<image>" not in json.dumps(record)
-        told = record["conversations"][0]["value"]
-        assert any(t.kind in told or str(t.colour) in told for t in scene.things)
+
+@pytest.mark.parametrize("how", brain.TOLD)
+def test_every_way_to_tell_a_scene_names_all_its_things_with_their_colours(how):
+    for n, scene in enumerate(scenes("dev", 50)):
+        told = brain.TOLD[how](scene, random.Random(n))
+        for thing in scene.things:
+            assert thing.colour in told and any(word in told for word in (thing.kind, *ALIASES)), (told, thing)
+
+
+def test_half_of_what_the_brain_is_asked_is_there_and_half_is_not():
+    keys = Counter()
+    for n, scene in enumerate(scenes("train", 300)):
+        known = {q.text: q for q in questions(scene)}
+        asked = brain.ask(scene, random.Random(n), EXACT)
+        assert len(dict(asked)) == len(asked) == brain.TURNS
+        for text, answer in asked:
+            assert known[text].answer == answer
+            if known[text].kind in ("existence", "odd"):
+                key = known[text].key
+                keys[known[text].kind, key if key in ("yes", "no", "nothing") else "a thing"] += 1
+    assert 0.8 < keys["existence", "yes"] / keys["existence", "no"] < 1.25, keys
+    assert 0.5 < keys["odd", "a thing"] / keys["odd", "nothing"] < 2, keys  # two scenes in three have nothing odd
+
+
+def test_a_patch_of_the_eyes_batch_is_named_after_the_topmost_thing_that_it_shows():
+    scene = next(s for s in scenes("train", 200) if any(t.on is not None for t in s.things))
+    cells, middle = cover(scene, 8), [(2 * n + 1) * 500 // 8 for n in range(8)]
+    assert set(cells) == {-1, *range(len(scene.things))}
+    for cell, i in enumerate(cells):
+        x, y = middle[cell % 8], middle[cell // 8]
+        under = [t.box[0] <= x < t.box[2] and t.box[1] <= y < t.box[3] for t in scene.things]
+        assert under[i] if i >= 0 else not any(under)
+        if i >= 0 and scene.things[i].on is None:  # what stands on a thing is painted over it
+            assert not any(here and t.on is not None for here, t in zip(under, scene.things))
+
+
+def test_a_gate_is_measured_on_the_way_and_no_step_twice(tmp_path):
+    model, calls = torch.nn.Linear(1, 1), []
+
+    def measure():
+        assert not model.training and not torch.is_grad_enabled()
+        calls.append(1)
+        return {"figure": len(calls)}
+
+    show = loop.along(lambda *a: None, model, measure, tmp_path, 4)
+    for step in (*range(1, 7), *range(4, 11)):  # stopped after 6, and on from a checkpoint at 3
+        show(step, 10, 0.0)
+    rows = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10] and model.training
+    assert [row["figure"] for row in rows] == [1, 4, 5, 6, 7]
 
 
 def test_padding_carries_no_loss(school):

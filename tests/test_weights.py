@@ -140,7 +140,7 @@ def test_files_are_small_and_none_can_run_code():
     files = [p for name in PARTS for p in shipped_part(name).rglob("*") if p.is_file()]
     sizes = {p: p.stat().st_size / 2**20 for p in files}
     assert max(sizes.values()) <= 16 and sum(sizes.values()) <= 30, sizes
-    assert {p.suffix for p in files} <= {".json", ".safetensors", ".jinja"}
+    assert {p.suffix for p in files} <= {".json", ".jsonl", ".safetensors", ".jinja"}
     weights = {p for p in files if p.suffix == ".safetensors"}
     assert {p.relative_to(WEIGHTS) for p in weights} == {Path(name, "model.safetensors") for name in PARTS}
 
