@@ -13,6 +13,7 @@ from minillava.model import load_language, load_llava, load_vision
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.world import COLOURS
+from minillava.training import eye
 from minillava.training.stages import normalisation
 
 
@@ -32,7 +33,7 @@ class Telling(torch.nn.Module):
 
 
 def test_the_probe_reads_what_the_features_hold_and_no_more(weights):
-    config, normal = load_vision(weights / "eye").config, normalisation(weights / "eye")
+    config, normal = eye.EYE, normalisation(weights / "eye")
     figures = gates.probe(Telling(config, normal), normal, train=400, test=150)
     assert figures["colour"] > 40 and figures["kind"] < 40  # by chance 12 and 3
     assert figures == gates.probe(Telling(config, normal), normal, train=400, test=150)
