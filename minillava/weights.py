@@ -132,7 +132,7 @@ def make_brain(work: Path, out: Path, steps: int, width: int = 128) -> dict:
     model, tokenizer = brain.train(work, steps, partial(text_accuracy, per_kind=10), width=width)
     save_language(model, out, dtype=PRECISION)
     tokenizer.save_pretrained(out)
-    recipe = {"made as": "Llama, text only, look-up first", "steps": steps, "records": steps * brain.BATCH}
+    recipe = {"made as": "Llama, text only, questions and descriptions", "steps": steps, "records": steps * brain.BATCH}
     answers = text_accuracy(model.eval(), tokenizer)
     return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
 
