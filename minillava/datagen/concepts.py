@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import random
-from array import array
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,41 +76,31 @@ def concept_filter(
     if least < 1 or most < 1:
         raise CaptionError(f"least {least}, most {most}: both must be at least 1")
     name, read = find_chunker(chunker)
-    ids: dict[str, int] = {}
-    found, starts = array("I"), array("Q", [0])  # the phrase ids of all captions, one after another
-    frequency = Counter()
-    memory: dict[str, str] = {}
+    holders: dict[str, list[int]] = {}  # phrase -> the captions that hold it
+    times: Counter[str] = Counter()
+    total = 0
     for spoken in tqdm(read(captions), unit="caption", unit_scale=True, disable=not progress):
-        once = []
-        for phrase in spoken:
-            text = memory.get(phrase) or memory.setdefault(phrase, normal(phrase, lower, determiners))
-            once.append(ids.setdefault(text, len(ids)))
-        distinct = sorted(set(once))
-        frequency.update(once if occurrences else distinct)
-        found.extend(distinct)
-        starts.append(len(found))
-    memory.clear()
-    total = len(starts) - 1
-    holders: dict[int, array] = {i: array("I") for i, n in frequency.items() if n >= least}
-    for caption in range(total):
-        for i in found[starts[caption] : starts[caption + 1]]:
-            if i in holders:
-                holders[i].append(caption)
-    texts, pool = list(ids), bytearray(total)
-    for i in sorted(holders, key=lambda i: (frequency[i], texts[i])):  # rarest first
-        chosen = holders[i]
-        room = most - sum(pool[c] for c in chosen) if pooled else most
-        if frequency[i] > most:
-            rng = random.Random(f"concept {seed} {texts[i]}")
+        said = [normal(phrase, lower, determiners) for phrase in spoken]
+        for phrase in dict.fromkeys(said):
+            holders.setdefault(phrase, []).append(total)
+        if occurrences:
+            times.update(said)
+        total += 1
+    frequency = times if occurrences else {phrase: len(some) for phrase, some in holders.items()}
+    pool = bytearray(total)
+    for phrase in sorted(
+        (p for p, n in frequency.items() if n >= least), key=lambda p: (frequency[p], p)
+    ):  # rarest first
+        chosen = holders[phrase]
+        if frequency[phrase] > most:
             rest = [c for c in chosen if not pool[c]] if pooled else chosen
-            chosen = rng.sample(rest, min(len(rest), max(0, room)))
-        for c in chosen:
-            pool[c] = 1
-    kept = [c for c in range(total) if pool[c]]
-    after = Counter(i for c in kept for i in found[starts[c] : starts[c + 1]])
-    return Concepts(
-        kept, {texts[i]: n for i, n in frequency.items()}, {texts[i]: n for i, n in after.items()}, total, name
-    )
+            room = max(0, most - (len(chosen) - len(rest)))
+            chosen = random.Random(f"concept {seed} {phrase}").sample(rest, min(len(rest), room))
+        for caption in chosen:
+            pool[caption] = 1
+    kept = [caption for caption in range(total) if pool[caption]]
+    after = {phrase: n for phrase, some in holders.items() if (n := sum(pool[c] for c in some))}
+    return Concepts(kept, dict(frequency), after, total, name)
 
 
 # files
