@@ -6,12 +6,19 @@ Notable: these are the first scenes of the training split, so a test can make th
 """
 
 import json
+import shutil
+import tempfile
+import threading
 from pathlib import Path
 
+from minillava.asking.server import serve
+from minillava.datagen.generate import Settings, generate
 from minillava.datagen.quiz import SKILLS, draw_quiz
 from minillava.datagen.records import caption_record, instruct, write_records
 from minillava.datagen.scienceqa import SPLITS, write_problems
+from minillava.datagen.sources import read_source
 from minillava.datagen.teacher import TYPES
+from minillava.datagen.teachers import OFFLINE, offline_reply, openai_teacher
 from minillava.figures import gallery
 from minillava.judging.bench import build, write_bench, write_jsonl
 from minillava.judging.rubric import RULES
@@ -24,8 +31,8 @@ COUNT, SIZE = 12, 256
 
 
 def write_samples(folder: Path) -> None:
-    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, a benchmark of four scenes, the judge's rubric, and
-    one problem of each skill and split of the science quiz."""
+    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, a benchmark of four scenes, the judge's rubric,
+    one problem of each skill and split of the science quiz, and recorded replies."""
     some = scenes("train", COUNT)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for scene in some:
@@ -42,6 +49,29 @@ def write_samples(folder: Path) -> None:
         [p for split in SPLITS for p in draw_quiz(split, len(SKILLS), quiz / "images" / split, SIZE // 2)], quiz
     )
     gallery().savefig(folder / "gallery.png")
+    write_replies(folder)
+
+
+def write_replies(folder: Path) -> None:
+    """`replies.jsonl`: the replies to all requests of section 3 about the sample pictures, to be replayed without a key.
+
+    Asked with the real client, of the offline teacher behind a local server.
+    """
+    server = serve(offline_reply, model=OFFLINE)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        teacher = openai_teacher(OFFLINE, f"http://127.0.0.1:{server.server_port}/v1")
+        pictures, _ = read_source(folder / "caps_boxes.jsonl", folder / "pictures")
+        with tempfile.TemporaryDirectory() as out:
+            generate(
+                pictures, teacher, Path(out), Settings(), concurrency=1, progress=False
+            )  # one by one: in this order
+            shutil.copy(Path(out) / "replies.jsonl", folder / "replies.jsonl")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from minillava.datagen.statistics import statistics
 from minillava.datagen.teacher import TYPES, context
 from minillava.datagen.teachers import NO_IDEA, OFFLINE, OfflineTeacher, Recorded, form, offline_reply, openai_teacher
 from minillava.datagen.wordings import BRIEF, DETAILED
+from minillava.scales import WEIGHTS
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
 from tests.faulty import SAYS_429, SAYS_500, faulty
@@ -239,6 +240,21 @@ def test_through_batch_files_and_from_recordings_the_records_are_the_same(tmp_pa
         book(13)[12:], Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "c", Settings(types=("detail",))
     )
     assert stranger.quarantined == {FAILED: 1} and "not among the recorded replies" in (tmp_path / "c" / "quarantine.jsonl").read_text()  # fmt: skip
+
+
+def test_the_shipped_replies_are_replayed_without_a_key(capsys, tmp_path):
+    shipped = WEIGHTS.parent
+    arguments = [
+        "generate",
+        "--source",
+        shipped / "caps_boxes.jsonl",
+        "--images",
+        shipped / "pictures",
+        "--out",
+        tmp_path,
+    ]
+    status, out, _ = command(capsys, *arguments, "--replay", shipped / "replies.jsonl")
+    assert status == 0 and "36 of 36 records of 12 pictures" in out
 
 
 def test_batch_replies_that_failed_or_were_never_asked_for_are_counted(tmp_path):
