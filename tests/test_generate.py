@@ -172,12 +172,18 @@ def test_questions_about_one_picture_read_it_once_and_are_answered_as_one_by_one
     read, forward = [], model.projector.forward
     monkeypatch.setattr(model.projector, "forward", lambda x: read.append(len(x)) or forward(x))
     assert generate(model, prompts, features, 10) == alone
-    # The question that ends with its picture has no id of its own behind it, so its group shares what comes before.
+    # A question of nothing but one id begins with nothing, so that there all are read apart.
+    assert sum(read) == P * 7
+    read.clear()
+    prompts, features, alone = prompts[:-1], features[:-1], alone[:-1]
+    assert generate(model, prompts, features, 10) == alone
+    # A question that ends with its picture has no id of its own behind it, so its group shares what comes before.
     assert sum(read) == P * (3 + 1 + 2)
     read.clear()
     del prompts[2], features[2], alone[2]
     assert generate(model, prompts, features, 10) == alone
     assert sum(read) == P * (1 + 1 + 2)
+    assert generate(model, prompts, features, [3, 9, 1, 5, 7, 2]) == [a[:n] for a, n in zip(alone, [3, 9, 1, 5, 7, 2], strict=True)]  # fmt: skip
 
 
 def test_each_prompt_may_have_its_own_limit(model):

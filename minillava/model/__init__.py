@@ -4,6 +4,7 @@ generate.py answers; costs.py says what a model costs; published.py, files.py an
 published formats.
 """
 
+from minillava.model.cache import Cache
 from minillava.model.checkpoint import (
     load_language,
     load_llava,
@@ -17,7 +18,7 @@ from minillava.model.checkpoint import (
 from minillava.model.costs import account, cache_bytes, flops, memory, parameters
 from minillava.model.files import CheckpointError, find
 from minillava.model.generate import Session, generate, generate_text, stream
-from minillava.model.language import Cache, LanguageConfig, LanguageModel
+from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.llava import (
     IGNORE,
     IMAGE,

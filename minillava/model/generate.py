@@ -17,7 +17,7 @@ import hashlib
 import torch
 
 from minillava.data import IMAGE
-from minillava.model.language import Cache
+from minillava.model.cache import Cache
 from minillava.model.llava import SpliceError
 
 
@@ -137,7 +137,7 @@ class Session:
             # doubled, so that a conversation is copied a few times only
             larger = Cache(config, 1, min(config.max_position, 2 * needed), embeds.device, embeds.dtype)
             if self.cache is not None:
-                larger.copy_of(self.cache, [0])
+                larger.copy_of(self.cache)
             self.cache = larger
         hidden = model.language_model(embeds, cache=self.cache)[:, -1]
         self.ids, self.pictures = ids, list(pictures)
@@ -183,26 +183,26 @@ def _read(model, prompts, features, room):
     """The prompts' last hidden states (B, D), and a cache that holds them and has room for the answers."""
     config, language = model.config.language, model.language_model
     rows_of, common = _shared(prompts, features)
-    if len(rows_of) == len(prompts) or not any(common):  # nothing in common
+    if len(rows_of) == len(prompts) or 0 in common:
         embeds, _, mask = model.splice_batch(prompts, features, pad="left")  # (B, T, D), (B, T)
         cache = Cache(config, len(prompts), embeds.shape[1] + max(room), embeds.device, embeds.dtype)
         return language(embeds, mask=mask, cache=cache)[:, -1], cache
-    begin, begins, rest = [], {}, [None] * len(prompts)  # (ids, pictures) of a group, its rows, what a row adds
-    for rows, n in zip(rows_of, common, strict=True):
+    begins, rest, groups = (
+        [],
+        [None] * len(prompts),
+        [None] * len(prompts),
+    )  # (ids, pictures) of each group, of each row
+    for group, (rows, n) in enumerate(zip(rows_of, common, strict=True)):
         shown = int((prompts[rows[0]][:n] == IMAGE).sum())
+        begins.append((prompts[rows[0]][:n], features[rows[0]][:shown]))
         for row in rows:
-            rest[row] = (prompts[row][n:], features[row][shown:])
-        if n:
-            begins |= dict.fromkeys(rows, len(begin))
-            begin.append((prompts[rows[0]][:n], features[rows[0]][:shown]))
-    embeds, _, mask = model.splice_batch(*zip(*begin, strict=True), pad="left")
-    shared = Cache(config, len(begin), embeds.shape[1], embeds.device, embeds.dtype)
-    language(embeds, mask=mask, cache=shared)
+            rest[row], groups[row] = (prompts[row][n:], features[row][shown:]), group
+    embeds, _, mask = model.splice_batch(*zip(*begins, strict=True), pad="left")
+    begin = Cache(config, len(begins), embeds.shape[1], embeds.device, embeds.dtype)
+    language(embeds, mask=mask, cache=begin)
     embeds, _, mask = model.splice_batch(*zip(*rest, strict=True), pad="left")
-    slots = shared.length + embeds.shape[1] + max(room)
-    cache = Cache(config, len(prompts), slots, embeds.device, embeds.dtype)
-    cache.copy_of(shared, [begins.get(row, 0) for row in range(len(prompts))])
-    cache.seen[[row for row in range(len(prompts)) if row not in begins]] = False
+    slots = embeds.shape[1] + max(room)
+    cache = Cache(config, len(prompts), slots, embeds.device, embeds.dtype, begin, groups)
     return language(embeds, mask=mask, cache=cache)[:, -1], cache
 
 

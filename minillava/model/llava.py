@@ -125,16 +125,25 @@ class Llava(nn.Module):
         if len(ids) == 0:
             raise SpliceError(f"sample {index}: no tokens")
         if count != len(features):
-            raise SpliceError(f"sample {index}: {count} image tokens but {len(features)} pictures")
+            raise SpliceError(
+                f"sample {index}: {count} image tokens but {len(features)} pictures; give one picture for each <image>, and "
+                "where a text was shortened, keep its <image>"
+            )
         for picture in features:
             if picture.dim() != 2 or picture.shape[1] != Dv:
                 raise SpliceError(f"sample {index}: a picture's features are {tuple(picture.shape)}, not (P, {Dv})")
         outside = ids[((ids < 0) | (ids >= V)) & (ids != IMAGE)]
         if len(outside):
-            raise SpliceError(f"sample {index}: token id {int(outside[0])} is outside the vocabulary of {V}")
+            raise SpliceError(
+                f"sample {index}: token id {int(outside[0])} is outside the vocabulary of {V}; "
+                "use the tokenizer that belongs to these weights"
+            )
         length = len(ids) - count + sum(len(picture) for picture in features)
         if length > context:
-            raise SpliceError(f"sample {index}: {length} tokens after splicing, the language model reads {context}")
+            raise SpliceError(
+                f"sample {index}: {length} tokens after splicing, the language model reads {context}; shorten its text, "
+                "or give fewer pictures or turns"
+            )
         if labels is None:
             return length
         if labels.shape != ids.shape:

@@ -45,7 +45,10 @@ class Rope:
 
 
 def rotations(positions, config):
-    """cos and sin of every position's angles, (B, 1, T, d) each. positions: (B, T). config: a LanguageConfig."""
+    """cos and sin of every position's angles, (B, 1, T, d) each, as `rotate` takes them: the first half of sin negated.
+
+    positions: (B, T), from 0. config: a LanguageConfig.
+    """
     d, theta, rope = config.head_dim, config.rope_theta, config.rope
     if rope and rope.kind == "dynamic":
         length = (positions.amax(-1) + 1).clamp(min=rope.original).view(-1, 1, 1, 1)  # of each row
@@ -54,15 +57,16 @@ def rotations(positions, config):
     if rope:
         rates = _stretched(rates, config)
     angles = positions[:, None, :, None].float() * rates  # (B, 1, T, d/2)
-    angles = torch.cat([angles, angles], dim=-1)
-    scale = rope.attention_factor if rope else 1.0
-    return angles.cos() * scale, angles.sin() * scale
+    cos, sin, scale = angles.cos(), angles.sin(), rope.attention_factor if rope else 1.0
+    return torch.cat([cos, cos], dim=-1) * scale, torch.cat([-sin, sin], dim=-1) * scale
 
 
 def rotate(x, cos, sin):
-    """Turn each pair (x_i, x_{i+d/2}) by its angle. x: (B, H, T, d)."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos.to(x.dtype) + torch.cat([-right, left], dim=-1) * sin.to(x.dtype)
+    """Turn each pair (x_i, x_{i+d/2}) by its angle. x: (B, H, T, d); cos, sin: from `rotations`.
+
+    A pair (a, b) becomes (a cos - b sin, b cos + a sin): x times cos, and x with its halves exchanged times -sin, sin.
+    """
+    return torch.addcmul(x * cos.to(x.dtype), x.roll(x.shape[-1] // 2, dims=-1), sin.to(x.dtype))
 
 
 def _stretched(rates, config):
