@@ -137,7 +137,9 @@ def test_every_question_has_one_right_choice_drawn_evenly_and_reasons_that_lead_
         of = [place[count, n] for n in range(count)]
         assert sum(of) > 60 and max(of) < 1.7 * min(of), (count, of)
     for p in made:
-        assert len(set(p.choices)) == len(p.choices) >= 2 and p.lecture and p.solution and p.grade.startswith("grade")
+        assert len(set(p.choices)) == len(p.choices) >= 2 and p.lecture and p.grade.startswith("grade")
+        core = p.choices[p.answer].rstrip(".").lower().removeprefix("a ").removeprefix("an ")
+        assert p.solution.lower().rstrip(".").endswith(core), (p.solution, p.choices)
     assert {p.subject for p in made} == {"natural science", "social science", "language science"}
     assert {bool(p.image) for p in made if p.hint} == {True, False} == {bool(p.image) for p in made if not p.hint}
     assert Counter(p.skill for p in made) == dict.fromkeys((s.name for s in SKILLS), 100)

@@ -109,7 +109,7 @@ def can_fly(rng, scene):
     if not fly or not still:
         return None
     right, wrong = rng.choice(fly), rng.sample(still, min(len(still), rng.choice((1, 2))))
-    solution = f"{capital(a(right))} can fly. {capital(listing([a(k) for k in wrong]))} cannot."
+    solution = f"{capital(listing([a(k) for k in wrong]))} cannot fly. What can fly is the {right}."
     return Draft("Which of these things in the picture can fly?", (right, *wrong), solution)
 
 
@@ -118,7 +118,7 @@ def which_group(rng, scene):
     right = rng.choice(GROUPS[group])
     pool = [k for k in KINDS if _group_of(k) != group and k != "person" and k not in NEARLY.get(group, ())]
     wrong = _others(rng, pool, right, rng.choice((1, 2, 3)))
-    return Draft(f"Which of these is {a(group)}?", (right, *wrong), f"{capital(a(right))} is {a(group)}.")
+    return Draft(f"Which of these is {a(group)}?", (right, *wrong), f"The {group} is the {right}.")
 
 
 def home(rng, scene):
@@ -127,7 +127,7 @@ def home(rng, scene):
     right = rng.choice(KINDS[kind].ground)
     wrong = _others(rng, [p for p in PLACES if p not in KINDS[kind].ground], right, rng.choice((1, 2)))
     name = rng.choice(NAMES)
-    solution = f"The animal is {a(kind)}. {capital(a(kind))} usually lives {PLACES[right]}, not {PLACES[seen]}."
+    solution = f"The animal is {a(kind)}. {capital(a(kind))} does not live {PLACES[seen]}, but {PLACES[right]}."
     return Draft("Where does this animal usually live?", tuple(PLACES[p] for p in (right, *wrong)), solution,
                  f"{name} saw {a(kind)} {PLACES[seen]} and was surprised.")  # fmt: skip
 
@@ -138,7 +138,9 @@ def most(rng, scene):
     told = [f"{NUMBERS[n]} {KINDS[k].plural}" for k, n in zip(kinds, counts)]
     best = (max if verb == "most" else min)(counts)
     order = sorted(range(3), key=lambda i: counts[i] != best)
-    solution = f"{name} counted {told[order[0]]}. No other number is {'larger' if verb == 'most' else 'smaller'}."
+    solution = (
+        f"The {'largest' if verb == 'most' else 'smallest'} number is {NUMBERS[best]}. {name} counted {told[order[0]]}."
+    )
     return Draft(f"Of what did {name} count the {verb}?", tuple(KINDS[kinds[i]].plural for i in order), solution,
                  f"{name} went for a walk and counted {listing(told)}.")  # fmt: skip
 
@@ -151,14 +153,14 @@ def farthest(rng, scene):
     wrong = [t.kind for t in clear if t.side != ("left" if end == "west" else "right")]
     if not right or not wrong:
         return None
-    solution = f"{capital(end)} is on the {right[0].side}. The {right[0].kind} is {SIDE[right[0].side]}."
+    solution = f"{capital(end)} is on the {right[0].side}. {capital(SIDE[right[0].side])} is the {right[0].kind}."
     return Draft(f"Take the picture as a map. Which of these is farthest {end}?", (right[0].kind, *rng.sample(wrong, min(2, len(wrong)))), solution)  # fmt: skip
 
 
 def where(rng, scene):
     wrong = _others(rng, PLACES, scene.place, rng.choice((1, 2, 3)))
     return Draft("Where was this picture made?", tuple(PLACES[p] for p in (scene.place, *wrong)),
-                 f"The picture shows {a(scene.place)}.")  # fmt: skip
+                 f"The picture was made {PLACES[scene.place]}.")  # fmt: skip
 
 
 def use_of(rng, scene):
@@ -167,7 +169,7 @@ def use_of(rng, scene):
     right = rng.choice(able)
     pool = [k for k in KINDS if USES.get(k) != use and k != "person" and k not in NEARLY.get(use, ())]
     wrong = _others(rng, pool, right, rng.choice((1, 2, 3)))
-    return Draft(f"Which of these could one use to {use}?", (right, *wrong), f"One can use {a(right)} to {use}.")
+    return Draft(f"Which of these could one use to {use}?", (right, *wrong), f"To {use}, one can use {a(right)}.")
 
 
 def trade(rng, scene):
@@ -177,7 +179,7 @@ def trade(rng, scene):
     ann, ben = rng.sample(NAMES, 2)
     hint = f"{ann} has {a(first)} and {a(spare[0])} and wants to {wants[0]}. {ben} has {a(second)} and {a(spare[1])} and wants to {wants[1]}."
     pairs = [(first, second), (spare[0], second), (first, spare[1])][: rng.choice((2, 3))]
-    solution = f"{ann} can use {a(second)} to {wants[0]}. {ben} can use {a(first)} to {wants[1]}."
+    solution = f"{ann} can use {a(second)} to {wants[0]}. {ben} can use {a(first)} to {wants[1]}. So they trade the {first} for the {second}."
     return Draft("What can the two trade so that each gets what they want?", tuple(f"the {x} for the {y}" for x, y in pairs), solution, hint)  # fmt: skip
 
 
@@ -234,7 +236,7 @@ def likes(rng, scene):
     thing, name = rng.choice(alone), rng.choice(NAMES)
     wrong = rng.sample([t.kind for t in clear if t != thing], min(len(clear) - 1, rng.choice((1, 2))))
     return Draft(f"Which thing in the picture would {name} like?", (thing.kind, *wrong),
-                 f"{name} likes {thing.colour}. The {thing.kind} is {thing.colour}.",
+                 f"{name} likes {thing.colour}. The {thing.colour} thing is the {thing.kind}.",
                  f"{name} likes everything that is {thing.colour}.")  # fmt: skip
 
 
