@@ -36,7 +36,7 @@ from minillava.training.stages import Features, assemble, normalisation, save_tr
 EYE_STEPS, BRAIN_STEPS = 3000, 2400
 SMALL = 64  # width of the smaller brain, for Table 8's comparison of language models
 PRECISION = torch.float16  # stored; loaded as float32
-PICTURES = 48_000
+PICTURES = 24_000
 PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
 STAGE_1, STAGE_2 = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
 PARTS = ("eye", "brain", "brain-small", "llava")
