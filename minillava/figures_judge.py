@@ -5,18 +5,19 @@ Notable: as in `figures.py`, a title says the conclusion, and the paper's figure
     python -c "from minillava.figures_judge import *; quality([]).savefig('quality.png')"
 """
 
+import statistics
 import textwrap
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from minillava.figures import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
 
+HATCHES = ("///", "...", "xxx", "---")
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY, INK)
 
 
-def table_3(table: dict, picture: Path) -> Figure:
+def table_3(table: dict, picture: Image.Image) -> Figure:
     """A picture, and what each model says to each question (the table of `tables.table_3`)."""
     lines = []
     for n, question in enumerate(table["questions"]):
@@ -25,15 +26,15 @@ def table_3(table: dict, picture: Path) -> Figure:
             lines.append((textwrap.wrap(f"{row}: {table['answers'][row][n] or '(nothing)'}", 76), colour, "normal"))
         lines.append(([""], INK, "normal"))
     count = sum(len(text) for text, *_ in lines)
-    figure, (left, right) = canvas(10.5, max(3.6, 0.19 * count + 0.6), 2)
-    left.imshow(Image.open(picture).convert("RGB"))
-    headline(left, "What is odd here?")
+    figure, (left, right) = canvas(10.5, max(3.6, 0.17 * count + 0.6), 2)
+    figure.suptitle("Table 3 in miniature: one odd picture, three models, and the text-only teacher", fontweight="bold", fontsize=11)  # fmt: skip
+    left.imshow(picture)
     for axis in (left, right):
         axis.set_axis_off()
     y = 0.0
     for text, colour, weight in lines:
         right.text(
-            0, 1 - y / count, "\n".join(text), color=colour, fontweight=weight, fontsize=9, va="top", linespacing=1.15
+            0, 1 - y / count, "\n".join(text), color=colour, fontweight=weight, fontsize=9, va="top", linespacing=1.1
         )
         y += len(text)
     right.set_ylim(0, 1)
@@ -47,8 +48,14 @@ def _bars(axis, columns, rows: list[tuple[str, list, list]]) -> None:
         places = [x - 0.4 + width * (k + 0.5) for x in range(len(columns))]
         there = [(x, c) for x, c in zip(places, ours) if c]
         spread = [c["spread"] or 0 for _, c in there]
-        axis.bar([x for x, _ in there], [c["ours"] for _, c in there], 0.9 * width, yerr=spread, color=COLOURS[k % len(COLOURS)],
-                 label=name, ecolor=INK, error_kw={"lw": 1})  # fmt: skip
+        control = all(v is None for v in theirs)  # a row the paper does not have: hatched
+        look = (
+            {"color": "white", "edgecolor": INK, "hatch": HATCHES[k % len(HATCHES)]}
+            if control
+            else {"color": COLOURS[k % len(COLOURS)]}
+        )
+        axis.bar([x for x, _ in there], [c["ours"] for _, c in there], 0.9 * width, yerr=spread, label=name, ecolor=INK,
+                 error_kw={"lw": 1}, linewidth=0.6, **look)  # fmt: skip
         for x, value in zip(places, theirs):
             if value is not None:
                 axis.plot([x - 0.45 * width, x + 0.45 * width], [value] * 2, color=INK, lw=2.2, alpha=0.55)
@@ -101,7 +108,7 @@ def _choices(report: dict) -> Figure:
         left.text(ours["ours"] + (ours["spread"] or 0) + 1, y, f"{ours['ours']:.1f}", va="center")
         left.plot([row["paper"]["Avg"]] * 2, [y - 0.36, y + 0.36], color=GREY, lw=4)
     left.axvline(report["chance"], color=GREY, lw=1, ls=":")
-    left.set_yticks(range(len(rows)), [r["row"] for r in rows])
+    left.set_yticks(range(len(rows)), ["Smaller brain (7B)" if r["row"] == "7B" else r["row"] for r in rows])
     left.set_xlim(0, 108)
     left.set_xlabel("% right · grey marks: the paper · dotted: chance")
     worst = min((r for r in rows if r["gap"]), key=lambda r: r["gap"]["ours"], default=None)
@@ -112,10 +119,14 @@ def _choices(report: dict) -> Figure:
                 range(1, len(values) + 1), values, color=colour, lw=1.3, marker="o", ms=3, label=row if n == 0 else None
             )
     right.axhline(report["chance"], color=GREY, lw=1, ls=":")
+    right.set_xticks(range(1, 1 + max(len(values) for seeds in report["curves"].values() for values in seeds)))
     right.set_xlabel("epoch")
     right.set_ylabel("% right, validation split")
     right.legend(frameon=False, fontsize=8)
-    headline(right, "Reasons first, or the answer first?")
+    first, other = (
+        statistics.mean(values[(len(values) - 1) // 2] for values in seeds) for seeds in report["curves"].values()
+    )
+    headline(right, f"Half way, reasons first are at {first:.0f} %, answer first at {other:.0f} %")
     return figure
 
 

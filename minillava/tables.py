@@ -21,6 +21,8 @@ from minillava.judging.scienceqa import COLUMNS, predict, score
 from minillava.miniature import CAPTIONER, FULL, UNTUNED, slug
 from minillava.report import build_report
 from minillava.run import Run
+from minillava.scenes.compose import compose
+from minillava.scenes.draw import draw
 from minillava.science import ANSWER_FIRST, BEST, CURVES, VARIANTS, looks_of, texts_of, variants
 from minillava.training.loop import machine
 
@@ -248,7 +250,8 @@ def write_table(number: int, run: Run) -> str:
     target = figures / f"table-{number}.png"
     if number == 3:
         table = table_3(run)
-        figures_judge.table_3(table, run.folder / "pictures" / table["image"]).savefig(target)
+        split, _, scene = Path(table["image"]).stem.rpartition("-")
+        figures_judge.table_3(table, draw(compose(split, int(scene)), 400)).savefig(target)
         text = text_3(table)
     elif number in (4, 5):
         report = build_report(run)
