@@ -126,7 +126,7 @@ def _choices(report: dict) -> Figure:
     first, other = (
         statistics.mean(values[(len(values) - 1) // 2] for values in seeds) for seeds in report["curves"].values()
     )
-    headline(right, f"Half way, reasons first are at {first:.0f} %, answer first at {other:.0f} %")
+    headline(right, f"Half way: reasons first {first:.0f} %, answer first {other:.0f} %")
     return figure
 
 

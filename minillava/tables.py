@@ -202,12 +202,17 @@ def text_78(report: dict, number: int) -> str:
     columns = theirs.columns
     rows = [["", *columns, *(["difference to the best"] if number == 8 else [])]]
     for row in report[f"table {number}"]:
+        if number == 7:  # nine columns: the paper's figures in a line of their own
+            if row["ours"]:
+                rows.append([row["row"], *(cell(row["ours"][c], None) for c in columns)])
+            if row["paper"]:
+                named = "   the paper" if row["ours"] else f"{row['row']} (the paper)"
+                rows.append([named, *(f"{row['paper'][c]:.2f}" for c in columns)])
+            continue
+        gap, printed = row["gap"], theirs.deltas.get(row["row"], (None,))[0]
+        ours = f"{gap['ours']:+.1f} [{gap['interval'][0]:+.1f}, {gap['interval'][1]:+.1f}]" if gap else "-"
         line = [row["row"], *(cell(row["ours"].get(c), row["paper"].get(c)) for c in columns)]
-        if number == 8:
-            gap, printed = row["gap"], theirs.deltas.get(row["row"], (None,))[0]
-            ours = f"{gap['ours']:+.1f} [{gap['interval'][0]:+.1f}, {gap['interval'][1]:+.1f}]" if gap else "-"
-            line.append(ours + (f" ({printed:+})" if printed is not None else ""))
-        rows.append(line)
+        rows.append([*line, ours + (f" ({printed:+})" if printed is not None else "")])
     lines = [f"{theirs.source}: {theirs.caption}", f"Ours on the picture book's quiz, {report['questions']:,} questions, mean ± standard deviation over {len(report['seeds'])} seeds (the paper's)", "", grid(rows), ""]  # fmt: skip
     lines.append(f"Chance is {report['chance']} %.")
     if number == 7:
