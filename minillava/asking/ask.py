@@ -11,6 +11,7 @@ keeps it.
 
 import asyncio
 import random
+import signal
 import sys
 import threading
 import time
@@ -107,7 +108,7 @@ def ask_all(
 
 def _threaded(asking: "_Asking") -> None:
     """Run it in a thread with a loop of its own; Ctrl-C asks it to stop, a second one drops what is in flight."""
-    ended, failed = threading.Event(), []
+    ended, failed, presses = threading.Event(), [], []
 
     def work():
         try:
@@ -117,18 +118,23 @@ def _threaded(asking: "_Asking") -> None:
         finally:
             ended.set()
 
-    thread, interrupted = threading.Thread(target=work, name="asking", daemon=True), False
-    thread.start()
-    while not ended.is_set():
-        try:
-            ended.wait()
-        except KeyboardInterrupt:
-            asking.call(asking.drop if interrupted else asking.interrupt)
-            interrupted = True
-    thread.join()
+    def pressed(*_):  # a handler, not an exception: it cannot come at a bad moment
+        asking.call(asking.drop if presses else asking.interrupt)
+        presses.append(time.monotonic())
+
+    main = threading.current_thread() is threading.main_thread()  # nowhere else does Ctrl-C arrive
+    before = signal.signal(signal.SIGINT, pressed) if main else None
+    try:
+        thread = threading.Thread(target=work, name="asking", daemon=True)
+        thread.start()
+        ended.wait()
+        thread.join()
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before or signal.default_int_handler)
     if failed and not isinstance(failed[0], asyncio.CancelledError):
         raise failed[0]
-    if interrupted:
+    if presses:
         raise KeyboardInterrupt
 
 
@@ -142,9 +148,14 @@ class _Asking:
         self.error: AskingError | None = None
         self.held, self.in_flight, self.in_a_row, self.not_before = Spent(), 0, 0, 0.0
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.early: list[Callable[[], None]] = []
+        self.tasks: list[asyncio.Task] = []
 
     def call(self, what: Callable[[], None]) -> None:
-        if self.loop:
+        """Do something in the loop, from another thread; before the loop is there, as soon as it is."""
+        if self.loop is None:
+            self.early.append(what)
+        elif not self.loop.is_closed():
             self.loop.call_soon_threadsafe(what)
 
     async def run(self) -> None:
@@ -153,6 +164,8 @@ class _Asking:
         await self.teacher.open()
         syncing = asyncio.create_task(self.sync())
         self.tasks = [asyncio.create_task(self.work()) for _ in range(self.workers)]
+        for what in self.early:
+            what()
         try:
             await asyncio.gather(*self.tasks)
         finally:

@@ -71,7 +71,9 @@ class Budget:
         return fits and (self.tokens is None or spent.tokens + held.tokens <= self.tokens)
 
     def __str__(self) -> str:
-        parts = [f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}"] if self.usd is not None else []
+        parts = (
+            [f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}"] if self.usd is not None else []
+        )
         return " and ".join(parts + ([f"{self.tokens:,} tokens"] if self.tokens is not None else [])) or "no limit"
 
     def check(self, price: Price | None, model: str) -> None:

@@ -66,7 +66,7 @@ def do_generate(options, figures: Callable) -> int:
             f"Upload them; when done, run the same command with --read-batch FILE... instead of --write-batch (to {out})"
         )
         return 0
-    budget, teacher = Budget(options.budget), _teacher(options, settings.model)
+    budget, teacher = Budget(options.budget, options.budget_tokens), _teacher(options, settings.model)
     summary = generate(
         pictures, teacher, out, settings, problems, cost, budget, options.concurrency,
         lambda estimate: None if offline or options.replay else confirm(estimate, budget, teacher.endpoint, options.yes),
@@ -175,6 +175,9 @@ def add(verbs: argparse._SubParsersAction, figures: Callable) -> None:
     verb.add_argument("--limit", type=int, metavar="N", help="the first N pictures")
     verb.add_argument(
         "--budget", type=float, metavar="USD", help="spend at most this, all runs of this folder together"
+    )
+    verb.add_argument(
+        "--budget-tokens", type=int, metavar="N", help="use at most so many tokens, prompt and completion"
     )
     verb.add_argument("--price", metavar="PROMPT,COMPLETION", help="dollars a million tokens, for a model without a known price")  # fmt: skip
     verb.add_argument("--concurrency", type=int, default=16, help="requests at a time (default: 16)")

@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from minillava.asking import (
@@ -82,6 +83,11 @@ class Item:
     @property
     def name(self) -> str:
         return f"{self.picture.id}-{self.kind}"
+
+    @cached_property
+    def key(self) -> str | None:
+        """What its reply is filed under."""
+        return key(self.body) if self.body else None
 
 
 @dataclass
@@ -162,7 +168,7 @@ def guess(items: list[Item], price: Price | None) -> Estimate:
 
 def missing(items: list[Item], journal: Journal) -> list[Item]:
     """The items that have to be asked, each different request once."""
-    unique = {key(item.body): item for item in items if item.body}
+    unique = {item.key: item for item in items if item.body}
     return [item for name, item in unique.items() if name not in journal.replies]
 
 
@@ -172,7 +178,7 @@ def record_of(item: Item, journal: Journal, seed: int) -> dict:
     if item.kind == CAPTION:
         pairs = [(rng.choice(BRIEF), rng.choice(item.picture.captions))]
     else:
-        reply = journal.replies[key(item.body)]
+        reply = journal.replies[item.key]
         pairs = pairs_of(item.kind, reply.text, reply.finish, reply.refusal)
         if item.kind == "detail":
             pairs = [(rng.choice(DETAILED), pairs[0][1])]
@@ -209,9 +215,8 @@ def generate(
         asked = [item for item in items if item.body]
         before, spent, unknown = len(journal.replies), copy.copy(journal.spent), 0
         if batch is not None:
-            bodies = [item.body for item in asked]
-            reused = len({key(body) for body in bodies} & set(journal.replies))
-            taken = read_batch(batch, bodies, journal, price)
+            reused = len({item.key for item in asked} & set(journal.replies))
+            taken = read_batch(batch, [item.body for item in asked], journal, price)
             outcome, unknown = Outcome(failures=taken.failures, reused=reused), len(taken.unknown)
         else:
             todo = missing(asked, journal)
@@ -236,7 +241,7 @@ def _write(items, journal, outcome, out: Path, settings: Settings, problems, pic
     summary = Summary(pictures, len(items), left_out=len(problems), stopped=outcome.stopped, reused=outcome.reused)
     reasons: Counter[str] = Counter()
     for item in items:
-        name = key(item.body) if item.body else None
+        name = item.key
         if name is not None and name not in journal.replies:
             if name in outcome.failures:
                 reasons[FAILED] += 1

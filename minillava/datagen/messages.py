@@ -8,6 +8,7 @@ the authors' folders dropped in work unchanged.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -55,9 +56,15 @@ def read_prompt(folder: Path) -> Prompt:
     return Prompt(_read(folder / "system_message.txt"), tuple(pairs))
 
 
-def messages(prompt: Prompt, context: str) -> list[dict]:
-    """The messages for one picture, as Table 13 puts them together."""
+@lru_cache
+def _shared(prompt: Prompt) -> tuple[dict, ...]:
+    """The messages that are the same for every picture: one copy, however many pictures there are."""
     turns = [{"role": "system", "content": prompt.system}]
     for shown, reply in prompt.shots:
         turns += [{"role": "user", "content": shown}, {"role": "assistant", "content": reply}]
-    return [*turns, {"role": "user", "content": context}]
+    return tuple(turns)
+
+
+def messages(prompt: Prompt, context: str) -> list[dict]:
+    """The messages for one picture, as Table 13 puts them together. All but the last are shared: do not change them."""
+    return [*_shared(prompt), {"role": "user", "content": context}]
