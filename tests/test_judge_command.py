@@ -10,6 +10,8 @@ import pytest
 
 from minillava import cli
 from minillava.asking.server import completion, serve
+from minillava.datagen.quiz import quiz
+from minillava.datagen.scienceqa import LETTERS, question_text, read_problems, write_problems
 from minillava.judging import rubric
 from minillava.judging.bench import build, load_bench, write_bench
 from minillava.judging.files import BenchError, read_jsonl, write_jsonl
@@ -165,6 +167,62 @@ def test_the_real_scienceqa_answers_by_command(capsys, real):
     )
     assert status == 0 and "90.90  3,855 of 4,241" in out and "90.92  3,856 of 4,241" in out
     assert "89.49" in out and "88.00" in out and "90.66" in out and "problem 3247: says D" in out
+
+
+def test_an_expert_behind_an_api_is_asked_once_and_again_only_where_the_two_differ(capsys, tmp_path, api):
+    problems = {p.id: p for split in ("train", "test") for p in quiz(split, 30)}
+    write_problems(list(problems.values()), tmp_path / "quiz")
+    test = read_problems(tmp_path / "quiz", "test")
+    wrong = {n: f"The answer is {LETTERS[(p.answer + 1) % len(p.choices)]}." for n, p in test.items()}
+    llava = {n: f"The answer is {p.letter}." if k % 3 else wrong[n] for k, (n, p) in enumerate(test.items())}
+    write_jsonl([{"question_id": n, "text": t} for n, t in llava.items()], tmp_path / "answers.jsonl")
+
+    def say(body):
+        asked = body["messages"][-1]["content"]
+        problem = next(p for p in test.values() if question_text(p) in asked)
+        return (
+            f"The answer is {problem.letter}."
+            if "[Assistant 2]" in asked or problem.image is None
+            else wrong[problem.id]
+        )
+
+    api.say = say
+    files = (
+        "scienceqa",
+        tmp_path / "answers.jsonl",
+        tmp_path / "quiz",
+        "--ask",
+        "gpt-4o",
+        "--base-url",
+        api.url,
+        "--json",
+    )
+    assert command(capsys, *files)[0] == 2  # no --out
+    more = ("--out", tmp_path / "asked", "--shots", tmp_path / "quiz")
+    assert "add --yes" in command(capsys, *files, *more)[2] and not api.asked
+    status, out, _ = command(capsys, *files, *more, "--yes")
+    value = json.loads(out)["ensembles"]
+    unsaved = [n for n, p in test.items() if p.image and llava[n] == wrong[n]]  # both wrong alike: nobody asks again
+    assert status == 0 and unsaved and value["rows"]["judge"]["Avg"]["right"] == 30 - len(unsaved)
+    second = [b for b in api.asked if "[Assistant 2]" in b["messages"][-1]["content"]]
+    assert len(second) == value["counts"]["differ"] and len(api.asked) == 30 + len(second)
+    first = [b for b in api.asked if b not in second]
+    assert {len(b["messages"]) for b in first} == {6}  # system, two solved examples of the train split, the question
+    assert all(
+        p.solution not in str(b) for b in first for p in test.values() if p.solution not in str(b["messages"][:5])
+    )
+    again = command(capsys, *files, *more, "--yes")
+    assert again[0] == 0 and json.loads(again[1])["ensembles"] == value and len(api.asked) == 30 + len(second)
+    replayed = command(
+        capsys,
+        *files[:3],
+        "--json",
+        "--expert",
+        tmp_path / "asked" / "expert.jsonl",
+        "--again",
+        tmp_path / "asked" / "again.jsonl",
+    )
+    assert json.loads(replayed[1])["ensembles"] == value  # its answers, as files
 
 
 # pope

@@ -162,17 +162,17 @@ def _labelled(name: str, row: dict) -> Problem:
     return Problem(name, question, tuple(choices), LETTERS.index(answer), hint, row.get("image"))
 
 
-def read_labels(path: Path) -> dict[str, Problem]:
+def read_labels(path: Path, split: str = "test") -> dict[str, Problem]:
     """Problems with their right answers by id, from whichever file holds them.
 
     The authors' `llava_test_CQM-A.json` (a list of records: question, context, picture, right letter; no subject or grade), a
-    problems.json (its test split, where pid_splits.json stands beside it), or the hub's parquet. Raises ScienceError.
+    problems.json (of it `split`, where pid_splits.json stands beside it), or the hub's parquet. Raises ScienceError.
     """
     path = Path(path)
     if path.suffix == ".parquet":
         return read_parquet(path)
     if path.is_dir() or (path.name == "problems.json" and path.with_name("pid_splits.json").exists()):
-        return read_problems(path, "test")
+        return read_problems(path, split)
     rows = _json(path)
     if isinstance(rows, dict):
         return read_problems(path)

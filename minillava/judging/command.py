@@ -94,6 +94,32 @@ def judge_reviews(options) -> int:
     return int(any(f.excluded for f in files))
 
 
+def _expert(options, problems, llava) -> tuple[dict[str, str], dict[str, str] | None]:
+    """The text-only expert's answers, and its second ones: from files, or asked for and written to --out."""
+    expert = scienceqa.read_results(options.expert).texts if options.expert else None
+    again = scienceqa.read_results(options.again).texts if options.again else None
+    if options.ask:
+        if not options.out:
+            raise BenchError("--ask needs --out, a folder for what the expert replies")
+        from minillava.judging.asked import ApiExpert
+
+        shots = (
+            [p for p in read_labels(options.shots, "train").values() if p.id not in problems] if options.shots else []
+        )
+        with redirect_stdout(sys.stderr if options.json else sys.stdout):
+            asked = ApiExpert(
+                _client(options, options.ask), options.out / "replies", shots, **_money(options, options.ask)
+            )
+            expert = expert or asked.answers(problems)
+            again = again or asked.again(problems, expert, llava)
+        for name, texts in (("expert", expert), ("again", again)):
+            write_jsonl(
+                [{"question_id": n, "text": t, "model_id": options.ask} for n, t in texts.items()],
+                options.out / f"{name}.jsonl",
+            )
+    return expert, again
+
+
 def judge_scienceqa(options) -> int:
     """ScienceQA accuracy in Table 7's columns, parse failures and guesses; with --expert also the two ensembles."""
     problems, results = read_labels(options.labels), scienceqa.read_results(options.results)
@@ -105,10 +131,9 @@ def judge_scienceqa(options) -> int:
     }
     tables = {what: out[key] for key, what in ways.items() if key in out}
     lines = [f"{out['questions']:,} questions answered"]
-    if options.expert:
+    if options.expert or options.ask:
         asked = {name: p for name, p in problems.items() if name in results.texts}
-        again = scienceqa.read_results(options.again).texts if options.again else None
-        expert = scienceqa.read_results(options.expert).texts
+        expert, again = _expert(options, asked, results.texts)
         out["ensembles"] = ensembles.ensembles(asked, expert, results.texts, again)
         tables |= {f"{name} (strict)": row for name, row in out["ensembles"]["rows"].items() if name != "LLaVA"}
     columns = list(out["strict"])
@@ -140,14 +165,21 @@ def judge_pope(options) -> int:
     return int(bool(out["excluded"]))
 
 
+def _client(options, model: str):
+    from minillava.asking.client import Client  # imports openai
+
+    return Client(model, options.base_url)
+
+
+def _money(options, model: str) -> dict:
+    return {"budget": Budget(usd=options.budget), "price": price(model, options.price), "yes": options.yes, "concurrency": options.concurrency}  # fmt: skip
+
+
 def _judge(options):
     if options.judge == OFFLINE:
         return OfflineJudge()
-    from minillava.asking.client import Client  # imports openai
-
     rules = read_rules(options.rule) if options.rule else RULES
-    return ApiJudge(Client(options.judge, options.base_url), options.out / "replies", rules, Budget(usd=options.budget),
-                    price(options.judge, options.price), options.yes, options.concurrency)  # fmt: skip
+    return ApiJudge(_client(options, options.judge), options.out / "replies", rules, **_money(options, options.judge))
 
 
 class _Nobody:
@@ -204,6 +236,16 @@ def judge_bench(options) -> int:
     return int(bool(excluded or stopped or any(f.excluded for f in files)))
 
 
+def _api(one) -> None:
+    one.add_argument("--base-url", help="where the API is (default: OPENAI_BASE_URL, else OpenAI)")
+    one.add_argument("--budget", type=float, metavar="USD", help="spend at most this, all runs of this folder together")
+    one.add_argument(
+        "--price", metavar="PROMPT,COMPLETION", help="dollars a million tokens, for a model without a known price"
+    )
+    one.add_argument("--concurrency", type=int, default=16, help="requests at a time")
+    one.add_argument("--yes", action="store_true", help="do not ask before sending")
+
+
 def add(verbs) -> None:
     """Add `judge` with its verbs to argparse's subparsers; each sets `do`, which returns the status."""
     judge = verbs.add_parser("judge", help="scores: reviews, LLaVA-Bench, ScienceQA, POPE").add_subparsers(dest="what", required=True)  # fmt: skip
@@ -230,6 +272,12 @@ def add(verbs) -> None:
         "--guess", type=int, metavar="SEED", help="also score the authors' older way: guess where nothing can be read"
     )
     one.add_argument("--expert", type=Path, help="a text-only expert's answers: also the complement, and the bounds")
+    one.add_argument(
+        "--ask", metavar="MODEL", help="ask this model for the expert's answers that --expert and --again do not give"
+    )
+    one.add_argument("--shots", type=Path, help="with --ask: problems.json whose train split gives two solved examples")
+    one.add_argument("--out", type=Path, help="with --ask: a folder for what it replies")
+    _api(one)
     one.add_argument("--again", type=Path, help="the expert's second answers, where the two differ: also the judge")
 
     one = verb("bench", judge_bench, "reviews of answers by a judge, and their relative score")
@@ -246,13 +294,7 @@ def add(verbs) -> None:
         "--both-orders", action="store_true", help="judge each question twice, the candidate first as well"
     )
     one.add_argument("--runs", type=int, default=1, help="ask the judge so often: mean and standard deviation")
-    one.add_argument("--base-url", help="where the API is (default: OPENAI_BASE_URL, else OpenAI)")
-    one.add_argument("--budget", type=float, metavar="USD", help="spend at most this, all runs of this folder together")
-    one.add_argument(
-        "--price", metavar="PROMPT,COMPLETION", help="dollars a million tokens, for a model without a known price"
-    )
-    one.add_argument("--concurrency", type=int, default=16, help="requests at a time")
-    one.add_argument("--yes", action="store_true", help="do not ask before sending")
+    _api(one)
     one.add_argument("--dry-run", action="store_true", help="print the first request and the estimate, send nothing")
 
     one = verb("pope", judge_pope, "hallucination: yes-or-no questions about what is there")
