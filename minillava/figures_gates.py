@@ -34,10 +34,11 @@ def panel(axis, rows: list[dict], curves: dict[str, list[float]], title: str, wa
     for (name, values), colour in zip(curves.items(), COLOURS):
         axis.plot(steps, values, "o-", color=colour, label=name, ms=3, lw=1.5)
     axis.axhline(wanted, color=GREY, ls="--", lw=1)
-    axis.text(0, wanted + 1, f"gate {wanted}", color=GREY, fontsize=8)
+    axis.text(0.01, wanted - 4, f"gate {wanted}", color=GREY, fontsize=8, transform=axis.get_yaxis_transform())
     axis.set_ylim(0, 103)
+    axis.set_xlim(0, steps[-1] * 1.02)
     axis.set_xlabel("step")
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="lower center", ncols=3)
     headline(axis, title)
 
 
