@@ -212,7 +212,12 @@ def test_the_frozen_rule_gives_these_scores():
         ("What colour is the car?", "I like music."): (1, 1, 1, 1),
         ("Is there a dog?", "Yes, there is a dog."): (1, 8, 1, 1),
         ("Describe this picture in detail.", "A red car is on the left."): (4, 10, 10, 3.25),
-        ("Describe this picture in detail.", "A red car is on the right. A dog is on the left."): (1.75, 10, 3.25, 2.12),
+        ("Describe this picture in detail.", "A red car is on the right. A dog is on the left."): (
+            1.75,
+            10,
+            3.25,
+            2.12,
+        ),
         ("Describe this picture in detail.", ""): (1, 1, 1, 1),
     }
     got = {
