@@ -370,11 +370,11 @@ def test_a_disk_that_is_full_when_records_are_written_loses_no_reply(tmp_path, m
 
 def life(url, out):
     """What is killed: the whole of it, from the plan to the files, as the command does it."""
-    run(book(24), openai_teacher(OFFLINE, url, 10.0), Path(out), concurrency=4)
+    run(book(16), openai_teacher(OFFLINE, url, 10.0), Path(out), concurrency=4)
 
 
 def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_server, tmp_path):
-    assert run(book(24), OfflineTeacher(), tmp_path / "reference").complete
+    assert run(book(16), OfflineTeacher(), tmp_path / "reference").complete
     expected, rng, spawn = made(tmp_path / "reference"), random.Random(1), multiprocessing.get_context("forkserver")
     spawn.set_forkserver_preload(["minillava.asking.client", "minillava.datagen.generate", "tests.test_generate_data"])
     teacher_server.delay = 0.003
@@ -398,7 +398,7 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
             process.join()
             kills += 1
             there = (out / "replies.jsonl").read_bytes().count(b"\n") if (out / "replies.jsonl").exists() else 0
-            at_kill["nothing yet" if not there else "all answered" if there >= 72 else "between"] += 1
+            at_kill["nothing yet" if not there else "all answered" if there >= 48 else "between"] += 1
             # what is in the journal is never asked again: how often each was asked so far, for those
             done = (
                 [json.loads(line)["key"] for line in (out / "replies.jsonl").read_bytes().split(b"\n")[:-1]]
@@ -410,7 +410,7 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
             if kills % 20 == 0:
                 time.sleep(0.02)  # what was in flight has arrived
                 before = {name: teacher_server.attempts[name] for name in done}
-                run(book(24), openai_teacher(OFFLINE, teacher_server.url, 10.0), out, concurrency=4)
+                run(book(16), openai_teacher(OFFLINE, teacher_server.url, 10.0), out, concurrency=4)
                 assert all(teacher_server.attempts[name] == n for name, n in before.items()), "asked again"
                 assert made(out) == expected and set(teacher_server.billed.values()) == {1}
                 folder += 1

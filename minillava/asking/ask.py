@@ -127,7 +127,8 @@ def _threaded(asking: "_Asking") -> None:
     try:
         thread = threading.Thread(target=work, name="asking", daemon=True)
         thread.start()
-        ended.wait()
+        while not ended.wait(0.1):  # a signal that another thread received is handled here, once this one wakes
+            pass
         thread.join()
     finally:
         if main:

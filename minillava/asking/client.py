@@ -1,20 +1,21 @@
 """The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the key.
 
-Notable: the only module that imports `openai`. Its own retries are off: a request that timed out may have been billed,
-so each attempt has to pass the budget first, and after a 429 all workers wait, not one (`ask.py`). `post` rather than
-`chat.completions.create`, which took twice the time of the rest together to check what is a plain dict. The key lives
-in a `Secret`, and errors are made anew from their text, so that no traceback, log or file holds it.
+Notable: the only module that imports `openai` (and `anyio`, which comes with it). Its own retries are off: a request
+that timed out may have been billed, so each attempt has to pass the budget first, and after a 429 all workers wait, not
+one (`ask.py`). `post` rather than `chat.completions.create`, which takes twice the time of all the rest to check what is
+a plain dict. The key lives in a `Secret`, and errors are made anew from their text, so that no traceback, log or file
+holds it.
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
 
-import asyncio
 import email.utils
 import importlib.util
 import os
 import time
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+import anyio
 import openai
 
 from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Rejected, Unbilled
@@ -121,13 +122,11 @@ class Client:
 
         Raises Unbilled, Lost, Rejected, BadReply, or AskingError where no request can succeed (a wrong key, no such model).
         """
-        client = self._take()
-        asked = client.post(
-            "/chat/completions", body=body, cast_to=object, options={"headers": {"Idempotency-Key": name}}
-        )
+        client, headers = self._take(), {"Idempotency-Key": name}
         try:
-            return await asyncio.wait_for(asked, self.timeout)  # all of it: the client's own time-out is for each read
-        except asyncio.TimeoutError:
+            with anyio.fail_after(self.timeout):  # for all of it: the client's own time-out is for each read
+                return await client.post("/chat/completions", body=body, cast_to=object, options={"headers": headers})
+        except TimeoutError:
             problem: Exception = Lost(f"no answer within {self.timeout:g} s")
         except openai.APIError as error:
             problem = self._problem(error)
