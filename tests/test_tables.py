@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from small_science import SMALL
 
-from minillava import cli, figures_judge, miniature, paper, science, tables
+from minillava import cli, figures_judge, miniature, paper, science, science_report, tables
 from minillava.data.samples import encode_segments
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -86,7 +86,7 @@ def run(parts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(run):
-    return tables.science_report(run)
+    return science_report.science_report(run)
 
 
 # comparing
@@ -97,13 +97,13 @@ def test_a_verdict_follows_from_paired_questions_and_needs_every_seed(gap, verdi
     rng = random.Random(0)
     worse = [[rng.random() < 0.5 for _ in range(400)] for _ in range(3)]
     better = [[w if rng.random() > abs(gap) else gap > 0 for w in row] for row in worse]
-    found = paired(list(zip(better, worse)), tables.accuracy)
+    found = paired(list(zip(better, worse)), science_report.accuracy)
     assert found["verdict"] == verdict and found["interval"][0] <= found["ours"] <= found["interval"][1]
     if gap:
         turned = [*zip(better, worse)][:2] + [(worse[2], better[2])]  # one seed says the opposite
-        assert paired(turned, tables.accuracy)["verdict"] == UNTOLD
+        assert paired(turned, science_report.accuracy)["verdict"] == UNTOLD
     with pytest.raises(ValueError, match="the same questions"):
-        paired([([True], [True, False])], tables.accuracy)
+        paired([([True], [True, False])], science_report.accuracy)
 
 
 def test_a_claim_holds_where_all_its_comparisons_do_and_fails_where_one_fails():
@@ -120,7 +120,7 @@ def test_table_7_has_mean_and_spread_of_each_row_beside_the_paper_s(run, report)
         set(paper.TABLE_7.rows) < set(rows) and rows["Human"]["ours"] == {} and rows["Human"]["paper"]["Avg"] == 88.40
     )
     assert list(rows["LLaVA"]["ours"]) == ["NAT", "SOC", "LAN", "TXT", "IMG", "NO", "G1-6", "G7-12", "Avg"]
-    rights = [sum(tables.Science(run).right("LLaVA", s)) for s in run.seeds]
+    rights = [sum(science_report.Science(run).right("LLaVA", s)) for s in run.seeds]
     mean = sum(rights) / 9
     assert (
         rows["LLaVA"]["ours"]["Avg"]["ours"] == pytest.approx(mean, abs=0.06)
@@ -156,12 +156,12 @@ def test_the_claims_get_verdicts_from_the_figures(report):
     end, half = first["ours"]  # 80 against 78 in the end: cannot be told; half way 78 against 40: sooner
     assert end["verdict"] == UNTOLD and half["verdict"] == HOLDS and half["ours"] == pytest.approx(38, abs=6)
     assert half["epochs to answer first's last accuracy, by seed"] == [2, 2, 2]
-    assert [c.source for c in paper.CLAIMS if c.id in tables.TESTS] == [c["source"] for c in report["claims"]]
+    assert [c.source for c in paper.CLAIMS if c.id in science_report.TESTS] == [c["source"] for c in report["claims"]]
 
 
 def test_a_claim_that_the_figures_deny_does_not_hold(parts, tmp_path):
     shares = SHARES | {"Last layer": 0.95, "No stage 1": 0.7}
-    report = tables.science_report(finished(tmp_path / "run", parts, shares=shares))
+    report = science_report.science_report(finished(tmp_path / "run", parts, shares=shares))
     verdicts = {c["id"]: c["verdict"] for c in report["claims"]}
     assert (
         verdicts["layer_before_last"] == FAILS and verdicts["stage_1_matters"] == FAILS
@@ -170,11 +170,11 @@ def test_a_claim_that_the_figures_deny_does_not_hold(parts, tmp_path):
 
 def test_without_a_smaller_language_model_its_claim_cannot_be_told(weights, tmp_path):
     shares = {row: share for row, share in SHARES.items() if row != "7B"}
-    report = tables.science_report(finished(tmp_path / "run", weights, shares=shares))
+    report = science_report.science_report(finished(tmp_path / "run", weights, shares=shares))
     claim = next(c for c in report["claims"] if c["id"] == "bigger_is_better")
     assert claim["verdict"] == UNTOLD and not claim["ours"] and "no smaller language model" in claim["why"]
     assert next(r for r in report["table 8"] if r["row"] == "7B")["ours"] == {}
-    assert "7B" in tables.text_78(report, 8) and "- (89.84)" in tables.text_78(report, 8)
+    assert "7B" in science_report.text_78(report, 8) and "- (89.84)" in science_report.text_78(report, 8)
 
 
 @pytest.mark.parametrize("number", [7, 8])
@@ -204,8 +204,25 @@ def test_the_tables_of_scienceqa_are_written_as_text_report_and_picture(run, num
         assert "(85.81)" in rows["No stage 1"] and "(-5.11)" in rows["No stage 1"]
 
 
+def test_table_10_shows_disagreements_and_the_last_word(run):
+    text = tables.write_table(10, run)
+    assert (
+        text.count("Assistant 1, the expert")
+        == text.count("Assistant 2, LLaVA")
+        == text.count("The expert, asked again")
+        == 2
+    )
+    assert (
+        "with a picture; right is" in text and "without a picture; right is" in text and text.count("Options: (A)") == 2
+    )
+    own, llava = (
+        next(line for line in text.splitlines() if line.startswith(who)) for who in ("Assistant 1", "Assistant 2")
+    )
+    assert own[-2] != llava[-2]  # they differ in the letter
+
+
 def test_a_table_that_is_not_rebuilt_is_refused(run, capsys):
-    with pytest.raises(KeyError, match="no Table 6 is rebuilt; there are 3, 4, 5, 7, 8"):
+    with pytest.raises(KeyError, match="no Table 6 is rebuilt; there are 3, 4, 5, 7, 8, 10"):
         tables.write_table(6, run)
     with pytest.raises(SystemExit):
         cli.main(["paper", "--table", "6"])
@@ -291,7 +308,7 @@ def test_a_table_is_asked_for_by_number_and_gets_at_least_three_seeds(monkeypatc
     assert cli.main(["paper", "--table", "7", "--seeds", "5", "--out", str(tmp_path)]) == 0
     assert asked == [(tmp_path / "science", "smoke", 3), (tmp_path / "science", "tiny", 5)]
     said = capsys.readouterr().out
-    assert "Table 8, p.9" in said and "Table 7, p.9" in said and "Figure: " in said
+    assert "Table 8, p.9" in said and "Table 7, p.9" in said and "The table and its figure: " in said
     assert (
         cli.main(["paper", "--table", "7", "--scale", "huge"]) == 2
         and "no scale is called 'huge'" in capsys.readouterr().err
@@ -357,7 +374,7 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
         "stage1-1-brain",
         "stage1-2-brain-small",
     }
-    report = tables.science_report(held := Run(folder, SMALL, 1, parts))
+    report = science_report.science_report(held := Run(folder, SMALL, 1, parts))
     held.lock.release()
     assert report["seeds"] == [0] and report["table 8"][0]["ours"]["Avg"]["spread"] is None
     before = {p: p.stat().st_mtime_ns for p in folder.glob("seed-0/*/answers*.jsonl")}

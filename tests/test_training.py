@@ -382,6 +382,7 @@ ROOMS = [
         "workers",
         "miniature",
         "science",
+        "science_report",
         "report",
         "tables",
         "weights",
