@@ -1,0 +1,52 @@
+"""The dial holds the paper's values, and says why wherever it does not."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from minillava import paper, scales
+
+EVERY = [*scales.SCALES.values(), *scales.REAL.values()]
+
+
+@pytest.mark.parametrize("scale", EVERY, ids=lambda scale: scale.name)
+def test_every_departure_from_the_paper_has_its_reason(scale):
+    for stage in scale.stages:
+        for name, (theirs, ours, why) in stage.reasons().items():
+            assert theirs != ours and len(why) > 10, (scale.name, stage.id, name)
+
+
+def test_a_departure_without_a_reason_is_found():
+    with pytest.raises(KeyError, match="batch"):
+        replace(scales.PAIRS, batch=256).reasons()
+
+
+def test_the_full_scales_are_the_papers_recipe():
+    for scale in (scales.FULL_7B, scales.FULL_13B):
+        assert [stage.departures() for stage in scale.stages] == [{}, {}, {}]
+        assert scale.eye == "openai/clip-vit-large-patch14" and scale.hardware == "8xa100-80gb"
+        for stage in scale.stages:
+            theirs = paper.RECIPES[stage.id]
+            assert stage.steps == theirs.steps and stage.micro == theirs.per_gpu_batch
+    assert [stage.steps for stage in scales.FULL_13B.stages] == [4651, 14812, 4772]
+
+
+def test_the_tiny_scale_trains_what_the_miniature_does():
+    one, two = scales.TINY.stages
+    assert (one.number, one.samples, one.batch, one.lr, one.steps) == (1, 6000, 64, 4e-3, 93)
+    assert (two.number, two.samples, two.batch, two.epochs) == (2, 7900, 32, 2)
+    assert replace(scales.TINY, stage2_epochs=3).stage("stage 2").steps == 740
+    assert "epochs" not in replace(scales.TINY, stage2_epochs=3).stage("stage 2").reasons()
+
+
+def test_scales_are_found_by_name_and_frozen():
+    assert {s.name for s in EVERY} >= {"smoke", "tiny", "colab", "full-7b", "full-13b"}
+    assert all(scales.find(s.name) is s for s in EVERY)
+    with pytest.raises(scales.ScaleError, match="there are: tiny, smoke, colab, full-7b, full-13b"):
+        scales.find("huge")
+    with pytest.raises(scales.ScaleError, match="trains on real data"):
+        scales.get("full-13b")
+    with pytest.raises(scales.ScaleError, match="there are: stage 1, stage 2, ScienceQA"):
+        scales.COLAB.stage("stage 3")
+    with pytest.raises(FrozenInstanceError):
+        scales.FULL_7B.brain = "another"
