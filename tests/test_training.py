@@ -375,6 +375,7 @@ ROOMS = [
     {"datagen"},
     {"data"},
     {"model"},
+    {"hardware", "preflight", "curves"},
     {"training"},
     {"judging"},
     {
@@ -394,6 +395,9 @@ ROOMS = [
         "samples",
         "chat",
         "doctor",
+        "cost",
+        "fetch",
+        "figures_curves",
     },  # fmt: skip
     {"cli"},
     {"__main__"},
