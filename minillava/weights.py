@@ -30,7 +30,8 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import brain, eye
-from minillava.training.loop import LOOKS, along, bar, follow, machine, seconds_of
+from minillava.training.checkpoints import seconds_of
+from minillava.training.loop import LOOKS, along, bar, follow, machine
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
 EYE_STEPS, BRAIN_STEPS = 3000, 2400
@@ -156,7 +157,7 @@ def main() -> None:
             card = make_brain(work, out, options.brain_steps, *([SMALL] if part == "brain-small" else []))
         for path in sorted(work.glob("**/gates.jsonl")):
             shutil.copy(path, out / "gates.jsonl")
-        seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoint.pt")))
+        seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoints")))
         write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
 
 

@@ -15,6 +15,6 @@ SMALL = replace(scales.SMOKE, name="test", pictures=40, pairs=32, conversation=2
 
 if __name__ in ("__main__", "__mp_main__"):  # also in the workers it starts
     torch.set_num_threads(1)
-    loop.SAVE_SECONDS = 0.0
+    loop.SAVE_SECONDS = 0.3
 if __name__ == "__main__":
     write_report(miniature.run_paper(Path(sys.argv[1]), SMALL, int(sys.argv[3]), Path(sys.argv[2])))

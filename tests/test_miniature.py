@@ -121,7 +121,7 @@ def test_rows_are_trained_on_their_share_of_the_records(finished):
         UNTUNED: 0,
         CAPTIONER: 32,
     }
-    assert not (finished / "seed-0" / slug(UNTUNED) / "checkpoint.pt").exists()
+    assert not (finished / "seed-0" / slug(UNTUNED) / "checkpoints").exists()
     for row in (*miniature.MIXTURES, CAPTIONER):
         assert len(read_jsonl(finished / "seed-0" / slug(row) / "metrics.jsonl")) == counts[row] // 4
         assert answers(finished)[f"seed-0/{slug(row)}/answers-coco.jsonl"]
@@ -156,7 +156,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights_and_answers_and
 ):
     base = tmp_path / "paper" / "seed-0"
     moments = {
-        "in stage 1": lambda: (base / "stage1" / "checkpoint.pt").exists(),
+        "in stage 1": lambda: any((base / "stage1" / "checkpoints").glob("step-*")),
         "in stage 2": lambda: any(p.read_bytes().count(b"\n") > 2 for p in base.glob("*-*/metrics.jsonl")),
         "when one worker has nothing left to do": lambda: len(list(base.glob("*/done"))) >= len(ROWS) - 1,
     }
@@ -250,7 +250,8 @@ def test_a_folder_is_free_again_after_a_run_also_one_that_failed(copied, weights
 def test_a_row_that_fails_is_the_error_of_the_run(copied, weights):
     row = copied / "seed-0" / slug("Conversation")
     (row / "done").unlink()
-    shutil.copy(copied / "seed-0" / slug(FULL) / "checkpoint.pt", row)  # of another recipe
+    shutil.rmtree(row / "checkpoints")
+    shutil.copytree(copied / "seed-0" / slug(FULL) / "checkpoints", row / "checkpoints")  # of another recipe
     state = json.loads((copied / "state.json").read_text())
     del state["seconds"]["stage2-0"]
     (copied / "state.json").write_text(json.dumps(state))

@@ -5,6 +5,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from minillava.model import LanguageConfig, LanguageModel
 from minillava.training import loop
@@ -27,7 +28,12 @@ def train(
         return change(t, F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
 
     losses = loop.fit(model, optimizer, loss_at, steps, folder, {"toy": seed, "steps": steps}, progress)
-    return losses, dict(model.state_dict()), optimizer.state_dict()
+    return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.parts]
+
+
+def stored(folder):
+    """The tensors of the newest checkpoint, one process's."""
+    return load_file(next(sorted((folder / "checkpoints").iterdir())[-1].glob("*.safetensors")))
 
 
 if __name__ == "__main__":

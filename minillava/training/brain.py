@@ -30,6 +30,9 @@ from minillava.training.optim import muon
 
 BATCH = 32
 TURNS = 8  # questions about one scene: they share the reading of it
+LATE = 0.7  # from here on, as a share of the steps, look-ups are asked more often: they are learnt last (LOG.md)
+SECOND = 2000  # steps of a second course, all of it of the late kind, with a schedule of its own
+LOOKUPS = ("colour", "side", "count", "relation")
 
 
 def notes(scene: Scene, rng: random.Random) -> str:
@@ -56,8 +59,11 @@ TOLD = {
 }
 
 
-def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
-    """`TURNS` questions of these kinds with their answers, as balanced within a kind as the scene allows."""
+def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...], lookups: int = 1) -> list[tuple[str, str]]:
+    """`TURNS` questions of these kinds with their answers, as balanced within a kind as the scene allows.
+
+    lookups: how many times as often those of LOOKUPS are asked.
+    """
     pool = {}
     for q in questions(scene):
         if q.kind in kinds:
@@ -65,7 +71,8 @@ def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...]) -> list[tuple[
     # an absent colour of a thing that is there is the harder "no": half of them
     near = [q for q in pool.get("existence", {}).get("no", []) if any(c in q.text.split() for c in COLOURS)]
     # two scenes in three have nothing odd, so the third is asked about it twice as often
-    weights, chosen = [2 if kind == "odd" and scene.odd else 1 for kind in pool], {}
+    weights = [lookups if kind in LOOKUPS else 2 if kind == "odd" and scene.odd else 1 for kind in pool]
+    chosen = {}
     while len(chosen) < TURNS:
         kind = rng.choices(list(pool), weights)[0]
         key = rng.choice(list(pool[kind]))
@@ -95,14 +102,17 @@ def taught(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
     return list(zip(values[::2], values[1::2]))
 
 
-def lesson(step: int, steps: int, seed: int) -> list[dict]:
+def lesson(step: int, steps: int, seed: int, done: int = 0) -> list[dict]:
     """The records of one step: half questions of all kinds, half what the teacher writes; the first scenes are small.
 
     Descriptions are what look-up grows from: every word of one is copied from somewhere in the scene's words. Questions
     alone left the model at their form for a thousand steps (LOG.md).
     """
-    rng, way = random.Random(f"brain {seed} {step}"), step / steps
+    way = 1.0 if done else step / steps
+    step += done
+    rng = random.Random(f"brain {seed} {step}")
     most = 2 if way < 0.06 else 3 if way < 0.15 else 9
+    asked, lookups = (0.5, 1) if way < LATE else (0.75, 3)
     out, index = [], 10_000_000 * (seed + 1) + 1000 * step
     while len(out) < BATCH:
         scene = compose("train", index)
@@ -110,7 +120,7 @@ def lesson(step: int, steps: int, seed: int) -> list[dict]:
         if len(scene.things) > most:
             continue
         how = rng.choice(("captions", "captions", "notes", "table"))
-        pairs = ask(scene, rng, EXACT) if rng.random() < 0.5 else taught(scene, rng)
+        pairs = ask(scene, rng, EXACT, lookups) if rng.random() < asked else taught(scene, rng)
         out.append(told_record(f"{scene.id}-{how}", TOLD[how](scene, rng), pairs))
     return out
 
@@ -133,9 +143,9 @@ def pad(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, labels
 
 
-def batch(step: int, steps: int, seed: int, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """ids and labels (B, T) of one step."""
-    return pad([encode(record, CHAT, tokenizer) for record in lesson(step, steps, seed)])
+    return pad([encode(record, CHAT, tokenizer) for record in lesson(step, steps, seed, done)])
 
 
 def make(seed: int, width: int = 128, layers: int = 4):
@@ -153,11 +163,23 @@ def make(seed: int, width: int = 128, layers: int = 4):
     return model, tokenizer
 
 
-def train(folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float = 3e-3, width: int = 128):
-    """Train the stand-in, measured on the way (gates.jsonl); goes on where `folder` stands. Returns it and its tokenizer."""
+def train(folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float = 3e-3, width: int = 128, second: int = 0):
+    """Train the stand-in, measured on the way (gates.jsonl); goes on where `folder` stands. Returns it and its tokenizer.
+
+    second: steps of a second course in `folder`/second, of the late lessons alone, at two thirds of the rate.
+    """
     model, tokenizer = make(seed, width)
-    optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype()
-    batches = Ahead(partial(batch, steps=steps, seed=seed, tokenizer=tokenizer), steps)
+    course(model, tokenizer, folder, 0, steps, measure, seed, lr)
+    if second:
+        course(model, tokenizer, folder / "second", steps, second, measure, seed, lr * 2 / 3)
+    return model, tokenizer
+
+
+def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, seed: int, lr: float) -> None:
+    """`steps` steps with a warm-up and a cosine of their own, after `done` steps of an earlier course."""
+    optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype("cpu")
+    make = partial(batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done)
+    batches = Ahead(make, steps)
 
     def loss_at(step):
         ids, labels = batches(step)
@@ -167,8 +189,9 @@ def train(folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float 
             logits = model.head(hidden[target != IGNORE])  # (supervised, V)
         return torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
 
-    recipe = {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr, "width": width}
+    recipe = {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr, "width": model.config.hidden_size}
+    if done:
+        recipe["done"] = done
     with bar(steps, "step", "brain") as progress:
         watch = along(follow(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)
-    return model, tokenizer

@@ -118,7 +118,7 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
     """Train the stand-in, measured on the way (gates.jsonl); goes on where `folder` stands. Returns it and its tokenizer."""
     clip, tokenizer = make(seed)
     optimizer = muon([clip], lr=lr, lr_adam=lr)
-    dtype = compute_dtype()
+    dtype = compute_dtype("cpu")
 
     batches = Ahead(partial(batch, seed=seed, tokenizer=tokenizer), steps)
 

@@ -1,37 +1,43 @@
 """The training loop: every stage and stand-in is trained by these lines, and every one can be stopped and goes on.
 
-Notable: the batch of step t is a function of (seed, t) alone, so a checkpoint needs only weights, optimizer and t, and
-an interrupted run continues bit for bit. Checkpoints are written beside and renamed; a torn one is never seen.
+Notable: the batch of step t is a function of (seed, t) alone, so an interrupted run continues bit for bit from its
+checkpoint (checkpoints.py). The same lines train in one process or in many (parallel.py), a whole batch at once or in
+parts (gradient accumulation), in float32, bfloat16 or, with a scaler, in float16.
 """
 
 import json
 import math
 import os
 import platform
+import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from minillava.training import checkpoints, parallel
+from minillava.training.checkpoints import TrainingError
 from minillava.training.optim import Optimizer, cosine
 
-SAVE_SECONDS = 20.0
+SAVE_SECONDS = 20.0  # between checkpoints, or 20 times what writing one took
+ADVICE = "start again in another folder with a lower learning rate, or look at the batches before it"
+SPIKES = 5  # so many losses in a row far above those before are an explosion, fewer a hard batch
 LOOKS = 12  # how often a gate is measured on the way
 
 
-class TrainingError(RuntimeError):
-    """A run that cannot go on: another recipe in the folder, a loss that is not a number."""
-
-
-def compute_dtype() -> torch.dtype:
-    """bfloat16 where the CPU or GPU multiplies it in hardware, else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+def compute_dtype(kind: str | None = None) -> torch.dtype:
+    """bfloat16 where the "cpu" or "cuda" (None: the GPU where there is one) multiplies it in hardware; else float16 on a
+    GPU, which needs a scaler, and float32 on a CPU.
+    """
+    if kind == "cuda" or (kind is None and torch.cuda.is_available()):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     capable = torch.backends.cpu.get_cpu_capability()
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     return torch.bfloat16 if "AVX512" in capable and "avx512_bf16" in flags else torch.float32
@@ -43,49 +49,6 @@ def machine() -> dict:
         "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
         "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
     }  # fmt: skip
-
-
-def save_atomic(state: dict, path: Path) -> None:
-    """Write a state beside `path`, flush it to the disk, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as f:
-        try:
-            torch.save(state, f)
-        except RuntimeError as error:  # torch hides why it could not write, such as a full disk
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(beside, path)
-
-
-def seconds_of(folder: Path) -> float:
-    """How long the training in this folder has taken so far, over interruptions."""
-    path = folder / "checkpoint.pt"
-    return torch.load(path, weights_only=True)["seconds"] if path.exists() else 0.0
-
-
-def _resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -> int:
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-        return 0
-    state = torch.load(path, weights_only=True)
-    if state["recipe"] != json.dumps(recipe, sort_keys=True):
-        raise TrainingError(
-            f"{folder}: holds a half-finished run of another recipe; remove the folder or choose another"
-        )
-    for name, parameter in trainable(model).items():
-        parameter.data.copy_(state["weights"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(lines[: state["step"]]))
-    return state["step"]
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def bar(total: int, unit: str, name: str = " ") -> tqdm:
@@ -145,62 +108,123 @@ class Ahead:
         return next(self.batches)
 
 
+@contextmanager
+def alone(folder: Path):
+    """The folder belongs to this run until it ends. Raises TrainingError where another run is at work in it."""
+    lock = FileLock(folder / ".lock")
+    try:
+        if parallel.rank() == 0:
+            lock.acquire(timeout=0)
+        yield
+    except Timeout:
+        raise TrainingError(f"{folder}: another run is at work in this folder; wait for it or name another") from None
+    finally:
+        lock.release()
+
+
+def exploded(losses: list[float]) -> bool:
+    """Whether the last `SPIKES` losses are all more than 3 above three times the median of the 50 before them."""
+    before, last = losses[-SPIKES - 50 : -SPIKES], losses[-SPIKES:]
+    return len(before) >= 10 and min(last) > 3 + 3 * statistics.median(before)
+
+
+def gradients(model: nn.Module, optimizer: Optimizer, parts: torch.Tensor | Iterable[torch.Tensor]) -> float:
+    """Add up the gradients of the parts of one step's loss, ours of all ranks'. Returns the sum of our parts."""
+    value, ranks = 0.0, parallel.world()
+    for part in [parts] if isinstance(parts, torch.Tensor) else parts:
+        optimizer.scaler.scale(part * ranks).backward()  # gradients are averaged over ranks; the loss is a sum
+        value += part.item()
+    return value
+
+
 def fit(
     model: nn.Module,
     optimizer: Optimizer,
-    loss_at: Callable[[int], torch.Tensor],
+    loss_at: Callable[[int], torch.Tensor | Iterable[torch.Tensor]],
     steps: int,
     folder: Path,
     recipe: dict,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     clip: float = 1.0,
+    ids_at: Callable[[int], list[str]] = lambda step: [],
 ) -> list[float]:
-    """Train for `steps` steps, or go on where the folder's checkpoint stands. Returns the loss of every step.
+    """Train for `steps` steps, or go on where the folder's newest checkpoint stands. Returns the loss of every step.
 
-    loss_at(t): the loss of step t's batch; must depend on nothing but the weights and t. recipe: what this run is, as
-    JSON; going on with another recipe raises TrainingError, and so does a loss that is not finite (with its step).
-    Writes metrics.jsonl (one line a step) and checkpoint.pt (every 20 seconds, on Ctrl-C, and at the end).
+    loss_at(t): the loss of step t's batch, or its parts one by one (gradient accumulation), which sum to it over all
+    parts and ranks; must depend on nothing but the weights and t. recipe: what this run is, as JSON. ids_at(t): the
+    records of step t's batch. Writes metrics.jsonl (one line a step) and checkpoints (every 20 seconds, on Ctrl-C, and
+    at the end). Raises TrainingError for a folder that is at work or of another recipe, and for a loss that is not
+    finite or explodes, with its step and records.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    step, before, start = _resume(folder, model, optimizer, recipe), seconds_of(folder), time.monotonic()
+    with alone(folder), parallel.stoppable() as stopped:
+        step, before = checkpoints.resume(folder, model, optimizer, recipe)
+        losses, start = _go_on(folder / "metrics.jsonl", step), time.monotonic()
+        saved, cost = start, 0.0  # when the last checkpoint was written, and how long that took
+        kept = step if step else None  # and of which step it is
+        params = list(checkpoints.trainable(model).values())
 
-    def save():
-        weights = {name: p.detach() for name, p in trainable(model).items()}
-        state = {
-            "weights": weights,
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "recipe": json.dumps(recipe, sort_keys=True),
-            "seconds": before + time.monotonic() - start,
-        }
-        save_atomic(state, folder / "checkpoint.pt")
-
-    saved, whole = start, True  # whole: the weights are those after `step` whole steps
-    with open(folder / "metrics.jsonl", "a") as metrics:
-        try:
-            while step < steps:
-                factor = cosine(step, steps)
-                loss = loss_at(step)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"{folder}: the loss of step {step} is {value}; lower the learning rate or look at its batch"
-                    )
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip)
-                whole = False
-                optimizer.step(factor)
-                metrics.write(json.dumps({"step": step, "loss": round(value, 5), "lr_factor": round(factor, 5)}) + "\n")
-                step += 1
-                whole = True
-                progress(step, steps, value)
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    metrics.flush()
-                    save()
-                    saved = time.monotonic()
-        finally:  # also on Ctrl-C; one that falls within a step's update leaves the checkpoint before
+        def save():
+            nonlocal saved, cost, kept
             metrics.flush()
-            if whole:
-                save()
-    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            if step != kept:
+                now = time.monotonic()
+                checkpoints.save(folder, model, optimizer, step, recipe, before + now - start)
+                saved, kept = time.monotonic(), step
+                cost = saved - now
+
+        def failed(what, advice):
+            records = f"; its records are {few(ids_at(step))}" if ids_at(step) else ""
+            return TrainingError(f"{folder}: the {what}; {advice}{records}")
+
+        whole = True  # the weights are those after `step` whole steps, and worth keeping
+        with open(folder / "metrics.jsonl" if parallel.rank() == 0 else os.devnull, "a") as metrics:
+            try:
+                while step < steps:
+                    factor = cosine(step, steps)
+                    ours = gradients(model, optimizer, loss_at(step))
+                    due = time.monotonic() - saved > SAVE_SECONDS * max(1, cost)
+                    value, dues, stops = parallel.total([ours, due, stopped.is_set()])
+                    if not math.isfinite(value):
+                        whole = all(p.isfinite().all() for p in params)
+                        raise failed(f"loss of step {step} is {value}", "lower the learning rate or look at its batch")
+                    optimizer.unscale()
+                    norm = nn.utils.clip_grad_norm_([p for p in params if p.grad is not None], clip)
+                    norm = parallel.gathered(norm)
+                    if not norm.isfinite() and not optimizer.scaler.is_enabled():  # a scaler leaves such a step out
+                        raise failed(
+                            f"gradient of step {step} is {norm:f}", "lower the learning rate or look at its batch"
+                        )
+                    whole = False
+                    optimizer.step(factor)
+                    losses.append(round(value, 5))
+                    row = {"step": step, "loss": losses[-1], "lr_factor": round(factor, 5)}
+                    metrics.write(json.dumps(row) + "\n")
+                    if exploded(losses):
+                        raise failed(f"loss exploded: {value:.3g} at step {step}", ADVICE)
+                    step += 1
+                    whole = True
+                    progress(step, steps, value)
+                    if stops:
+                        raise KeyboardInterrupt
+                    if dues:
+                        save()
+            finally:  # also on Ctrl-C; one that falls within a step's update leaves the checkpoint before
+                if whole and parallel.calm():
+                    save()
+    return losses
+
+
+def _go_on(path: Path, step: int) -> list[float]:
+    """The losses of the steps before `step`; the lines of later ones, which are taken again, are cut off."""
+    losses = []
+    if parallel.rank() == 0:
+        lines = path.read_text().splitlines(keepends=True)[:step] if step else []
+        path.write_text("".join(lines))
+        losses = [json.loads(line)["loss"] for line in lines]
+    return parallel.agree(losses)
+
+
+def few(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

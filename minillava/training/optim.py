@@ -12,25 +12,28 @@ from torch import nn
 
 
 class Optimizer:
-    """One or two torch optimizers stepped together; `lr` in [0, 1] is the schedule's factor on each one's own rate."""
+    """One or two torch optimizers stepped together; `factor` in [0, 1] is the schedule's, on each one's own rate.
 
-    def __init__(self, parts: list[torch.optim.Optimizer]):
+    scaler: for float16, whose small gradients would vanish; it leaves out a step whose gradients are not finite.
+    """
+
+    def __init__(self, parts: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler | None = None):
         self.parts = parts
+        self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
         self.base = [[group["lr"] for group in part.param_groups] for part in parts]
 
     def step(self, factor: float) -> None:
         for part, rates in zip(self.parts, self.base):
             for group, rate in zip(part.param_groups, rates):
                 group["lr"] = rate * factor
-            part.step()
+            self.scaler.step(part)
             part.zero_grad(set_to_none=True)
+        self.scaler.update()
 
-    def state_dict(self) -> list:
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, states: list) -> None:
-        for part, state in zip(self.parts, states):
-            part.load_state_dict(state)
+    def unscale(self) -> None:
+        """Gradients as they are, before they are clipped."""
+        for part in self.parts:
+            self.scaler.unscale_(part)
 
 
 def adam(modules: list[nn.Module], lr: float) -> Optimizer:

@@ -56,7 +56,7 @@ class Features:
         cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
     ) -> "Features":
         """Look at every picture of a folder with the frozen eye, 64 at a time."""
-        size, dtype, parts = model.config.vision.image_size, compute_dtype(), []
+        size, dtype, parts = model.config.vision.image_size, compute_dtype("cpu"), []
         for start in range(0, len(names), 64):
             pictures = [open_picture(folder / name) for name in names[start : start + 64]]
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
@@ -98,7 +98,7 @@ def train_stage(
     parts = [getattr(model, name) for name in STAGES[stage]]
     optimizer = muon(parts, lr_muon, lr) if lr_muon else adam(parts, lr)
     batches = plan([len(s.ids) for s in samples], batch_size, steps, seed)
-    dtype = compute_dtype()
+    dtype = compute_dtype("cpu")
 
     def loss_at(step):
         chosen = [samples[i] for i in batches[step]]

@@ -1,0 +1,261 @@
+"""The engine: checkpoints that survive a kill, a torn file and a full disk; runs that stop with a reason."""
+
+import errno
+import io
+import json
+import os
+import random
+import shutil
+import signal
+from contextlib import nullcontext
+
+import pytest
+import torch
+import toy
+from filelock import FileLock
+from safetensors.torch import load_file
+from torch import nn
+
+from minillava.training import checkpoints, loop
+from minillava.training.checkpoints import TrainingError, latest, place
+from minillava.training.loop import fit
+from minillava.training.optim import Optimizer, adam
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Losses, weights and moments of a run that nothing interrupts, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return toy.train(folder, steps=STEPS), folder
+
+
+def equal(one, two):
+    assert one[0] == two[0]
+    assert one[1].keys() == two[1].keys() and all(torch.equal(one[1][k], two[1][k]) for k in one[1])
+    for mine, other in zip(one[2], two[2], strict=True):
+        assert mine.keys() == other.keys() and all(torch.equal(mine[p][k], other[p][k]) for p in mine for k in mine[p])
+
+
+def killed(folder, moment):
+    """Train in a process of its own, in which moment() sends SIGKILL."""
+    child = os.fork()
+    if child == 0:
+        loop.SAVE_SECONDS = 0.0
+        with open(os.devnull, "w") as quiet:
+            os.dup2(quiet.fileno(), 2)
+        moment()
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed")
+def test_a_run_killed_at_20_random_steps_equals_an_uninterrupted_one_bit_for_bit(tmp_path, whole):
+    for stop in sorted(random.Random(7).sample(range(1, STEPS), 20)):
+
+        def die(step, *_, stop=stop):
+            if step == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        killed(tmp_path, lambda die=die: toy.train(tmp_path, die, steps=STEPS))
+        assert latest(tmp_path)["step"] < stop if stop > 1 else latest(tmp_path) is None
+    equal(toy.train(tmp_path, steps=STEPS), whole[0])
+    assert (tmp_path / "metrics.jsonl").read_text() == (whole[1] / "metrics.jsonl").read_text()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed")
+@pytest.mark.parametrize("where", ["_checksum", "_flush"])
+def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, where):
+    """`_checksum`: the tensors are written, state.json is not. `_flush`: all is written, nothing renamed."""
+
+    def run():
+        count, work = [], getattr(checkpoints, where)
+
+        def die(path):
+            count.append(path)
+            if len(count) > 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return work(path)
+
+        setattr(checkpoints, where, die)
+        toy.train(tmp_path)
+
+    killed(tmp_path, run)
+    before = latest(tmp_path)["step"]
+    assert any(p.name.startswith(".step") for p in (tmp_path / "checkpoints").iterdir()) and before > 1
+    steps = []
+    toy.train(tmp_path, lambda step, *_: steps.append(step))
+    assert steps == list(range(before + 1, toy.STEPS + 1))
+    assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")]
+
+
+def test_the_last_two_are_kept_and_hold_all_that_a_run_needs(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    out = toy.train(tmp_path, steps=STEPS)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000023", "step-00000024"]
+    state, tensors = json.loads((place(tmp_path, STEPS) / "state.json").read_text()), toy.stored(tmp_path)
+    assert state["step"] == STEPS and state["recipe"] == {"toy": 0, "steps": STEPS} and state["seconds"] > 0
+    assert all(torch.equal(tensors[f"weights/{name}"], tensor) for name, tensor in out[1].items())
+    kinds = {"torch", "numpy", "numpy-gauss", "python", "python-gauss"}
+    assert {key.split("/")[2] for key in tensors if key.startswith("random/0/")} >= kinds
+    assert {key.split("/")[2] for key in tensors if key.startswith("optimizer/")} == {
+        "momentum_buffer", "exp_avg", "exp_avg_sq", "step"
+    }  # fmt: skip
+
+
+def test_the_random_states_go_on_where_they_stood(tmp_path):
+    numpy = pytest.importorskip("numpy")
+
+    def drawn():
+        return (
+            torch.rand(3).tolist(), random.random(), random.gauss(0, 1), numpy.random.rand(), numpy.random.randn(),  # noqa: NPY002
+        )  # fmt: skip
+
+    model = nn.Linear(2, 2)
+    random.gauss(0, 1), numpy.random.randn()  # noqa: NPY002 - each keeps a second number for later
+    checkpoints.save(tmp_path, model, adam([model], 1.0), 1, {}, 0.0)
+    first = drawn()
+    assert drawn() != first
+    assert checkpoints.resume(tmp_path, model, adam([model], 1.0), {}) == (1, 0.0)
+    assert drawn() == first
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The folder of a run that was stopped after step 4, with checkpoints of steps 3 and 4."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+
+    def stop(step, *_):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path, stop, steps=STEPS)
+    monkeypatch.undo()
+    return tmp_path
+
+
+def cut(path):
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (lambda last: cut(next(last.glob("*.safetensors"))), "not as it was written"),
+        (lambda last: flip(next(last.glob("*.safetensors"))), "not as it was written"),
+        (lambda last: next(last.glob("*.safetensors")).unlink(), "cannot be read"),
+        (lambda last: cut(last / "state.json"), "cannot be read"),
+        (lambda last: (last / "state.json").write_text("[]"), "cannot be read"),
+        (lambda last: (last / "state.json").unlink(), "cannot be read"),
+    ],
+)
+def test_a_torn_checkpoint_is_recognised_and_the_one_before_it_used(stopped, whole, capsys, harm, says):
+    harm(place(stopped, 4))
+    steps = []
+    equal(toy.train(stopped, lambda step, *_: steps.append(step), steps=STEPS), whole[0])
+    assert steps[0] == 4
+    said = capsys.readouterr().err
+    assert str(place(stopped, 4)) in said and says in said
+
+
+def test_a_checkpoint_of_another_run_is_recognised_and_the_one_before_it_used(stopped, whole, tmp_path_factory, capsys):
+    other = tmp_path_factory.mktemp("other")
+    toy.train(other, seed=1, steps=STEPS)
+    shutil.rmtree(place(stopped, 4))
+    shutil.copytree(place(other, STEPS), place(stopped, 4))
+    equal(toy.train(stopped, steps=STEPS), whole[0])
+    assert "step-00000004 is passed over: it is of another recipe" in capsys.readouterr().err
+
+
+def test_where_no_checkpoint_is_whole_a_run_says_so_and_starts_again(stopped, whole, capsys):
+    for step in (3, 4):
+        cut(place(stopped, step) / "state.json")
+    equal(toy.train(stopped, steps=STEPS), whole[0])
+    assert capsys.readouterr().err.count("is passed over") == 2
+
+
+def test_a_full_disk_says_so_and_leaves_the_checkpoint_before(stopped, monkeypatch):
+    from torch.distributed.checkpoint.filesystem import FileSystem
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileSystem, "create_stream", lambda *_: nullcontext(Full()))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        toy.train(stopped, steps=STEPS)
+    assert error.value.errno == errno.ENOSPC
+    assert sorted(p.name for p in (stopped / "checkpoints").iterdir()) == ["step-00000003", "step-00000004"]
+    assert latest(stopped)["step"] == 4
+
+
+def test_two_runs_in_one_folder_are_refused_and_the_folder_is_free_again_after(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match="another run is at work in this folder"):
+        toy.train(tmp_path)
+    with pytest.raises(TrainingError, match="another run is at work"):
+        toy.train(tmp_path, lambda *_: toy.train(tmp_path))
+    toy.train(tmp_path)
+
+
+# a loss that goes wrong
+
+
+def lines(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def train(folder, loss_at, steps=40, **more):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    return fit(
+        model, adam([model], 1e-3), lambda t: loss_at(t, model(torch.ones(1, 1)).sum()), steps, folder, {}, **more
+    )
+
+
+def test_an_exploding_loss_stops_with_step_advice_and_records_and_the_checkpoint_is_from_before(tmp_path):
+    def at(t, out):
+        return out + (20 if t >= 20 else 0)
+
+    ids = lambda t: [f"record-{t}-{n}" for n in range(10)]  # noqa: E731
+    with pytest.raises(TrainingError, match=r"exploded: 21 at step 24; start again .* record-24-0, .* and 2 more"):
+        train(tmp_path, at, ids_at=ids)
+    assert latest(tmp_path) is None or latest(tmp_path)["step"] <= 24
+
+
+def test_a_hard_batch_or_a_loss_that_falls_is_no_explosion(tmp_path):
+    assert len(train(tmp_path, lambda t, out: out + (50 if t in (20, 21, 30) else 10 * 0.9**t))) == 40
+
+
+def test_a_gradient_that_is_not_a_number_stops_before_it_moves_anything(tmp_path):
+    def at(t, out):
+        return out + (0 * torch.sqrt(out - out) if t == 3 else 0)  # its gradient is 0 * inf
+
+    with pytest.raises(TrainingError, match="gradient of step 3 is nan; lower the learning rate"):
+        train(tmp_path, at)
+    assert latest(tmp_path)["step"] == 3
+    assert load_file(next(place(tmp_path, 3).glob("*.safetensors")))["weights/weight"].isfinite().all()
+
+
+def test_in_float16_a_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
+    model = nn.Linear(1, 1, bias=False)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer = Optimizer(adam([model], 0.1).parts, scaler)
+    seen = []
+
+    def at(t):
+        seen.append(model.weight.item())
+        out = model(torch.ones(1, 1)).sum()
+        return out * 1e36 if t == 1 else out  # times 1024 beyond float32
+
+    fit(model, optimizer, at, 4, tmp_path, {})
+    assert seen[1] != seen[0] and seen[2] == seen[1] and seen[3] != seen[2]
+    assert scaler.get_scale() == 512 and latest(tmp_path)["scaler"]["scale"] == 512
