@@ -9,7 +9,6 @@ machine, figures) and gates.jsonl, the figures on the way; what counts is measur
 
 import argparse
 import json
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -34,10 +33,10 @@ from minillava.training.checkpoints import seconds_of
 from minillava.training.loop import LOOKS, along, bar, follow, machine
 from minillava.training.stages import Features, assemble, normalisation, save_trained, train_stage
 
-EYE_STEPS, BRAIN_STEPS = 3000, 2400
+EYE_STEPS, BRAIN_STEPS = 3000, 4800
 SMALL = 64  # width of the smaller brain, for Table 8's comparison of language models
 PRECISION = torch.float16  # stored; loaded as float32
-PICTURES = 24_000
+PICTURES = 48_000
 PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
 STAGE_1, STAGE_2 = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
 PARTS = ("eye", "brain", "brain-small", "llava")
@@ -128,12 +127,13 @@ def make_eye(work: Path, out: Path, steps: int) -> dict:
     return {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
 
 
-def make_brain(work: Path, out: Path, steps: int, width: int = 128) -> dict:
+def make_brain(work: Path, out: Path, steps: int, width: int = 128, second: int = brain.SECOND) -> dict:
     """Train and export a brain of this width; returns its card."""
-    model, tokenizer = brain.train(work, steps, partial(text_accuracy, per_kind=10), width=width)
+    model, tokenizer = brain.train(work, steps, partial(text_accuracy, per_kind=10), width=width, second=second)
     save_language(model, out, dtype=PRECISION)
     tokenizer.save_pretrained(out)
-    recipe = {"made as": "Llama, text only, questions and descriptions", "steps": steps, "records": steps * brain.BATCH}
+    recipe = {"made as": "Llama, text only, questions and descriptions", "steps": {"first course": steps, "second": second},
+              "records": (steps + second) * brain.BATCH}  # fmt: skip
     answers = text_accuracy(model.eval(), tokenizer)
     return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
 
@@ -154,9 +154,12 @@ def main() -> None:
         elif part == "llava":
             card = train_llava(work, options.out, out)
         else:
-            card = make_brain(work, out, options.brain_steps, *([SMALL] if part == "brain-small" else []))
-        for path in sorted(work.glob("**/gates.jsonl")):
-            shutil.copy(path, out / "gates.jsonl")
+            card = make_brain(work, out, options.brain_steps, **({"width": SMALL} if part == "brain-small" else {}))
+        rows = []
+        for path in sorted(work.glob("**/gates.jsonl")):  # of one course after the other
+            before = rows[-1]["step"] if rows else 0
+            rows += [row | {"step": before + row["step"]} for row in map(json.loads, path.read_text().splitlines())]
+        (out / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoints")))
         write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
 

@@ -163,7 +163,9 @@ def make(seed: int, width: int = 128, layers: int = 4):
     return model, tokenizer
 
 
-def train(folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float = 3e-3, width: int = 128, second: int = 0):
+def train(
+    folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float = 3e-3, width: int = 128, second: int = 0
+):
     """Train the stand-in, measured on the way (gates.jsonl); goes on where `folder` stands. Returns it and its tokenizer.
 
     second: steps of a second course in `folder`/second, of the late lessons alone, at two thirds of the rate.
