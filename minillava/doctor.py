@@ -12,10 +12,10 @@ import math
 import os
 import platform
 import time
-from pathlib import Path
 
 import torch
 
+from minillava.hardware import memory_here
 from minillava.model import LanguageConfig, LlavaConfig, VisionConfig, cache_bytes, flops, memory, parameters
 from minillava.model.costs import SHAPES
 from minillava.model.files import read_json
@@ -53,15 +53,6 @@ def machine() -> dict:
         card = torch.cuda.get_device_properties(0)
         found["gpu"] = {"name": card.name, "count": torch.cuda.device_count(), "memory": card.total_memory}
     return found
-
-
-def memory_here() -> int:
-    """Bytes of memory that this process may use: the machine's, or less where a container says so."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    return total
 
 
 def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.5) -> float:

@@ -43,6 +43,7 @@ class Stage:
     micro: int
     looks: float = 1.0
     max_length: int = 2048  # tokens of a sample, its patches among them
+    longest: int = 0  # of the data's samples, where it is known; 0: max_length
     optimizer: str = "Adam"
     weight_decay: float = 0.0
     schedule: str = "cosine"
@@ -57,6 +58,11 @@ class Stage:
     def number(self) -> int:
         """Which of the model's two stages this is: ScienceQA trains what stage 2 trains."""
         return 1 if self.trains == ("W",) else 2
+
+    @property
+    def reach(self) -> int:
+        """Tokens of the longest sample that memory must bear."""
+        return min(self.longest or self.max_length, self.max_length)
 
     @property
     def steps(self) -> int:
@@ -143,7 +149,7 @@ class Scale(Stages):
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Its fields as trainings; the quiz in ScienceQA's place has its own scale (`science.py`)."""
-        common = dict(max_length=1024, shard=False, checkpointing=False, precision="bf16 or float32")
+        common = dict(max_length=1024, longest=320, shard=False, checkpointing=False, precision="bf16 or float32")
         one = Stage(
             "stage 1", "picture-book captions", self.pairs, 1, ("W",), self.stage1_lr, self.stage1_batch, 49, 16,
             self.stage1_batch, **common,
@@ -197,7 +203,7 @@ class RealScale(Stages):
 
 # Text lengths are estimates: a caption of CC3M is about 10 words; the 229 MB of Instruct-150K are about 1150 letters a
 # record beside its JSON; half of ScienceQA's questions have a picture. The template's own words are counted in.
-PAIRS = Stage("stage 1", "CC-595K", 595_375, 1, ("W",), 2e-3, 128, text=75, answer=16, micro=16)
+PAIRS = Stage("stage 1", "CC-595K", 595_375, 1, ("W",), 2e-3, 128, text=75, answer=16, micro=16, longest=400)
 INSTRUCT = Stage("stage 2", "Instruct-158K", 158_000, 3, EVERYTHING, 2e-5, 32, text=320, answer=200, micro=4)
 SCIENCE = Stage(
     "ScienceQA", "ScienceQA train", 12_726, 12, EVERYTHING, 2e-5, 32, text=300, answer=150, micro=4, looks=0.5

@@ -12,6 +12,8 @@ Try it: `memory(SHAPES["full-7b"], stage=2, batch=4, tokens=512, supervised=128)
 B batch, P patches, T tokens after splicing, D width, F width within the MLP, H heads of size d, V vocabulary, L layers.
 """
 
+from functools import lru_cache
+
 import torch
 
 from minillava.model.language import LanguageConfig
@@ -52,8 +54,7 @@ def account(model):
 
 def parameters(config):
     """`account` of a config, and how many are trainable in "stage 1" and "stage 2"."""
-    with torch.device("meta"):  # shapes without memory
-        parts = account(Llava(config))
+    parts = dict(_account(config))
     language = sum(parts[name] for name in ("embedding", "decoder", "head"))
     of = {"projector": parts["projector"], "language_model": language}
     return parts | {f"stage {stage}": sum(of[name] for name in names) for stage, names in STAGES.items()}
@@ -119,6 +120,12 @@ def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpoi
         "logits": batch * supervised * language.vocab_size * (4 + 4 + value),  # log-probabilities and two gradients
     }
     return parts | {"total": sum(parts.values())}
+
+
+@lru_cache
+def _account(config):
+    with torch.device("meta"):  # shapes without memory; still a second for a large one
+        return account(Llava(config))
 
 
 def _matrices(language):

@@ -1,0 +1,115 @@
+"""What cannot fit is refused before it starts, with the smallest change that would fit - and that change does."""
+
+from collections import namedtuple
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minillava import hardware, preflight, scales
+from minillava.hardware import Card, Hardware, parse
+from minillava.model import Llava, LlavaConfig, set_trainable
+from minillava.model.costs import SHAPES
+from minillava.model.language import LanguageConfig
+from minillava.model.vision import VisionConfig
+from minillava.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
+
+STAGE_2 = scales.FULL_7B.stage("stage 2")
+BIG, SMALL = SHAPES["full-7b"], LlavaConfig(VisionConfig(32, 8, 32, 48, 3, 4), LanguageConfig(97, 64, 160, 3, 4, 2))
+
+
+def card(config, stage, share=1.0, count=1):
+    """Hardware with just `share` of what the stage needs."""
+    need = device_bytes(config, stage, count)["total"]
+    return Hardware(Card("a card", share * need / preflight.SHARE, 1e12, None), count)
+
+
+def refused(*arguments):
+    with pytest.raises(DoesNotFit) as caught:
+        preflight.preflight(*arguments)
+    return caught.value
+
+
+def test_the_scales_fit_what_they_are_meant_for():
+    for scale in scales.REAL.values():
+        for stage in scale.stages:
+            preflight.preflight(SHAPES[scale.name], stage, parse(scale.hardware))
+
+
+def test_what_just_fits_is_taken_and_a_byte_less_refused():
+    preflight.preflight(BIG, STAGE_2, card(BIG, STAGE_2))
+    assert "micro batches of 2 instead of 4" in str(refused(BIG, STAGE_2, card(BIG, STAGE_2, 0.9999)))
+
+
+@pytest.mark.parametrize("stage", [scales.PAIRS, STAGE_2], ids=["stage 1", "stage 2"])
+@pytest.mark.parametrize("share", [0.95, 0.8, 0.5, 0.3])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_proposed_change_fits_and_nothing_smaller_does(stage, share, count):
+    stage = replace(stage, checkpointing=False, shard=False, micro=8)
+    there = card(BIG, stage, share, count)
+    error = refused(BIG, stage, there)
+    if "of these" in str(error):
+        more = int(str(error).split("would fit: ")[1].split()[0])
+        assert fits(BIG, error.change, replace(there, count=more)) and more > count
+    elif error.change:
+        smaller = list(preflight.changes(stage, count))
+        assert fits(BIG, error.change, there)
+        assert not any(fits(BIG, change, there) for change in smaller[: smaller.index(error.change)])
+    else:
+        assert "a smaller scale" in str(error)
+
+
+def test_a_13b_that_fits_nowhere_near_is_sent_to_a_smaller_scale():
+    laptop = Hardware(Card("a laptop", 8e9, 1e11, None, gpu=False))
+    error = refused(SHAPES["full-13b"], scales.FULL_13B.stage("stage 2"), laptop)
+    assert error.change is None and "minillava cost" in str(error) and "a laptop has 7.2 GB" in str(error)
+
+
+def test_lora_fits_7b_on_a_24_gb_card():
+    assert "LoRA of rank 64" in str(refused(BIG, STAGE_2, parse("rtx-4090")))
+
+
+def test_lora_adds_what_is_counted():
+    model, rank = Llava(SMALL), 4
+    matrices = [p for name, p in model.language_model.layers.named_parameters() if p.ndim == 2]
+    assert len(matrices) == 7 * 3
+    assert lora_parameters(SMALL, rank) == sum(rank * sum(p.shape) for p in matrices)
+
+
+def test_shared_weights_are_split_over_the_devices():
+    one, eight = device_bytes(BIG, STAGE_2, 1), device_bytes(BIG, STAGE_2, 8)
+    assert eight["optimizer"] == one["optimizer"] / 8 and eight["gradients"] == one["gradients"] / 8
+    assert one["weights"] / 8 < eight["weights"] < one["weights"] / 3
+    assert eight["activations"] == one["activations"]
+    assert device_bytes(BIG, replace(STAGE_2, shard=False), 8) == one
+
+
+def test_disk_is_what_checkpoints_and_features_take(tmp_path, monkeypatch):
+    model = Llava(SMALL)
+    set_trainable(model, 2)
+    state = [p.numel() for p in model.parameters() if p.requires_grad]
+    needs = disk_bytes(SMALL, STAGE_2, pictures=10)
+    assert needs["checkpoints"] == 3 * 3 * 4 * sum(state)
+    assert needs["features"] == 10 * torch.zeros(16, 32, dtype=torch.bfloat16).nbytes
+    usage = namedtuple("usage", "total used free")
+    there = Hardware(Card("a card", 1e15, 1e12, None))
+
+    def free(space):
+        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage(0, 0, space))
+        return tmp_path / "not" / "yet"
+
+    needs = disk_bytes(BIG, STAGE_2, pictures=10**6)
+    preflight.preflight(BIG, STAGE_2, there, free(needs["total"]), 10**6)
+    said = refused(BIG, STAGE_2, there, free(needs["total"] - 1), 10**6)
+    assert "do not keep the pictures' features" in str(said) and "243 GB checkpoints" in str(said)
+    assert "LoRA of rank 64" in str(refused(BIG, STAGE_2, there, free(needs["model"] * 2)))
+    assert "make room for" in str(refused(BIG, STAGE_2, there, free(10**6)))
+
+
+def test_hardware_is_named_by_count_and_card():
+    assert parse("8xa100-80gb") == Hardware(hardware.CARDS["a100-80gb"], 8) and parse("t4").count == 1
+    for bad in ("0xt4", "a100", "8x", "-1xt4", ""):
+        with pytest.raises(scales.ScaleError, match="there are: here, t4"):
+            parse(bad)
+    machine = hardware.here()
+    assert machine.card.memory > 2**28
