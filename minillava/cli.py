@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from minillava import scales
+from minillava import hardware, scales
 from minillava.datagen import command as data
 from minillava.judging import command
 
@@ -19,6 +19,7 @@ from minillava.judging import command
 USER_ERRORS = {
     "minillava.scales": "ScaleError",
     "minillava.run": "RunError",
+    "minillava.preflight": "DoesNotFit",
     "minillava.data.images": "ImageError",
     "minillava.datagen.records": "RecordError",
     "minillava.datagen.sources": "SourceError",
@@ -92,6 +93,13 @@ def doctor(options) -> None:
     doctor(options)
 
 
+def cost(options) -> None:
+    """What each scale trains, how long that takes and what it costs."""
+    from minillava.cost import cost
+
+    cost(options)
+
+
 def data_figures():
     """The module that draws generated data, loaded when it is needed."""
     from minillava import figures_data
@@ -137,6 +145,18 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("doctor", help="what this machine is, what each scale costs, and which fits here")
     verb.add_argument("--json", action="store_true", help="the same figures for a program")
     verb.set_defaults(do=doctor)
+    verb = verbs.add_parser("cost", help="what each scale trains, how long that takes, what it costs")
+    verb.add_argument("--scale", help=f"one of: {', '.join(scales.SCALES | scales.REAL)} (default: all)")
+    verb.add_argument(
+        "--hardware",
+        help=f"here, {', '.join(hardware.CARDS)}, or several: 8xa100-80gb (default: what the scale is for)",
+    )
+    verb.add_argument(
+        "--utilisation", type=float, default=hardware.UTILISATION, help="share of the peak reached (default: 0.4)"
+    )
+    verb.add_argument("--price", type=float, help="dollars an hour and card, instead of those assumed")
+    verb.add_argument("--json", action="store_true", help="the same figures for a program")
+    verb.set_defaults(do=cost)
     command.add(verbs)
     data.add(verbs, data_figures)
     return main

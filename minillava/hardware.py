@@ -1,7 +1,7 @@
 """What a training runs on: cards with their memory, arithmetic and price as data, several of one kind, or this machine.
 
 Notable: arithmetic is the maker's figure for dense matrix products in half precision (bf16, or fp16 on a T4), of which
-training reaches a part (`cost.UTILISATION`). Prices are dollars an hour to rent one card, an assumption with its date
+training reaches a part (`UTILISATION`). Prices are dollars an hour to rent one card, an assumption with its date
 and source: they differ threefold between landlords and change within months. Put your own with --price.
 
     python -c "from minillava.hardware import parse; print(parse('8xa100-80gb'))"
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from minillava.scales import ScaleError
 
+UTILISATION = 0.4  # of that arithmetic; good training code reaches 0.3 to 0.5
 SURVEY = "middle of the specialised landlords' range in mercatus-ai.com/blog/cloud-gpu-pricing, May 2026"
 GUESS = "an assumption of 2026 from general knowledge, not looked up"
 

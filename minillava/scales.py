@@ -218,9 +218,9 @@ FULL_7B = replace(
 )  # fmt: skip
 
 T4 = ALONE | {
-    "samples": "an hour or so of a free T4",
+    "samples": "about a quarter of an hour of a free T4",
     "precision": "a T4 multiplies bf16 in software only: float16 with a loss scaler",
-    "max_length": "logits over 152K tokens are what fills 16 GB; few records are longer",
+    "max_length": "logits over 152K tokens are what fills 16 GB",
 }
 _T4 = dict(max_length=1024, precision="fp16", shard=False)
 COLAB = RealScale(
@@ -234,7 +234,7 @@ COLAB = RealScale(
                 why=T4 | {"epochs": "new records teach more than the same ones again",
                           "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
         replace(SCIENCE, epochs=3, micro=2, **_T4,
-                why=T4 | {"epochs": "12 are four hours of a T4", "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
+                why=T4 | {"epochs": "12 are two hours of a T4", "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
     ),
     "t4",
     {"eye": "a third of the parameters; 196 patches", "brain": "an open chat model that fits with Adam's state in 16 GB",
