@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from minillava.model import LanguageConfig, LanguageModel
+from minillava.data import IGNORE, IMAGE
+from minillava.data.samples import Sample
+from minillava.model import LanguageConfig, LanguageModel, Llava, LlavaConfig, VisionConfig
 from minillava.training import loop
-from minillava.training.optim import muon
+from minillava.training.optim import Optimizer, muon
 
 STEPS = 12
 
@@ -29,6 +31,31 @@ def train(
 
     losses = loop.fit(model, optimizer, loss_at, steps, folder, {"toy": seed, "steps": steps}, progress)
     return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.parts]
+
+
+def pupil(seed=0):
+    """A LLaVA of a few thousand random weights."""
+    torch.manual_seed(seed)
+    sizes = LlavaConfig(VisionConfig(16, 8, 16, 32, 2, 2), LanguageConfig(61, 16, 24, 2, 2, max_position=64))
+    return Llava(sizes)
+
+
+def lessons(count, seed=0, text_only=()):
+    """`count` samples of unequal lengths and numbers of labels, and features of their pictures by name."""
+    generator, samples, seen = torch.Generator().manual_seed(seed), [], {}
+    for n in range(count):
+        length, asked = (int(torch.randint(*span, (1,), generator=generator)) for span in ((10, 30), (3, 8)))
+        ids = torch.randint(0, 61, (length,), generator=generator)
+        image = None if n in text_only else f"{n}.png"
+        if image:
+            ids[1], seen[image] = IMAGE, torch.randn(4, 16, generator=generator)
+        samples.append(Sample(f"lesson-{n}", ids, torch.where(torch.arange(length) < asked, IGNORE, ids), image))
+    return samples, seen
+
+
+def sgd(modules, lr):
+    """In Adam's place where rounding is compared: Adam's first steps are as large for a gradient of 1e-9 as for one of 1."""
+    return Optimizer([torch.optim.SGD([p for m in modules for p in m.parameters() if p.requires_grad], lr)])
 
 
 def stored(folder):

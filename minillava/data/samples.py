@@ -52,22 +52,48 @@ def prompt(question: str, template: Template, tokenizer, before: list[tuple[str,
     return torch.tensor(encode_segments(template.segments([*before, (question, None)]), tokenizer)[0])
 
 
-def plan(lengths: list[int], batch_size: int, steps: int, seed: int) -> list[list[int]]:
+def plan(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: bool = False) -> list[list[int]]:
     """Which samples make up the batch of each of `steps` steps; epoch after epoch, every sample once an epoch.
 
     Samples are shuffled, then sorted by length within windows of 16 batches, and the batches of a window shuffled.
+    uneven: the samples that fill no batch at an epoch's end make a smaller one; else they wait for the next epoch.
     Raises ValueError when there are fewer samples than a batch holds.
     """
-    if len(lengths) < batch_size:
+    if not lengths or (len(lengths) < batch_size and not uneven):
         raise ValueError(
             f"{len(lengths)} samples cannot fill a batch of {batch_size}; give more records or a smaller batch"
         )
     rng, batches = random.Random(f"plan {seed}"), []
     while len(batches) < steps:
         order = rng.sample(range(len(lengths)), len(lengths))
-        order = order[: len(order) // batch_size * batch_size]
+        order = order if uneven else order[: len(order) // batch_size * batch_size]
         for start in range(0, len(order), 16 * batch_size):
             window = sorted(order[start : start + 16 * batch_size], key=lambda i: lengths[i])
             parts = [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
             batches += rng.sample(parts, len(parts))
     return batches[:steps]
+
+
+def divide(lengths: list[int], chosen: list[int], tokens: int, packed: bool = False, ranks: int = 1) -> list[list[int]]:
+    """A step's samples in parts of at most `tokens` tokens each, the longest samples first; a longer sample stands alone.
+
+    A part is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no bound. ranks: for
+    so many processes, part i for process i % ranks; there are as many for each, some of them empty.
+    """
+    most, parts = -(-len(chosen) // ranks), []
+    tokens = tokens or sum(lengths[i] for i in chosen) * len(chosen)
+    for i in sorted(chosen, key=lambda i: (-lengths[i], i)):
+        for part in parts if packed else parts[-1:]:
+            filled = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
+            if len(part) < most and filled <= tokens:
+                part.append(i)
+                break
+        else:
+            parts.append([i])
+    return parts + [[]] * (-len(parts) % ranks)
+
+
+def fill_rate(lengths: list[int], parts: list[list[int]], packed: bool = False) -> float:
+    """The share of computed positions that hold a token, not padding, over these parts."""
+    real = sum(lengths[i] for part in parts for i in part)
+    return 1.0 if packed else real / sum(max(lengths[i] for i in part) * len(part) for part in parts if part)

@@ -155,13 +155,22 @@ class Llava(nn.Module):
             raise SpliceError(f"sample {index}: no supervised token, so it would teach nothing")
         return length
 
-    def loss(self, batch):
-        """Eq. 3: the mean of -log p(x_i | Xv, X_instruct, X_a before i) over supervised tokens, and their number."""
-        embeds, source, _ = self.splice_batch(batch.ids, batch.features, batch.labels)
-        hidden = self.language_model(embeds)  # (B, T', D); causal, so padding on the right needs no mask
+    def loss(self, batch, packed=False):
+        """Eq. 3: the mean of -log p(x_i | Xv, X_instruct, X_a before i) over supervised tokens, and their number.
+
+        packed: all samples in one row without padding, each seeing itself alone, its positions from 0: the same loss.
+        """
+        embeds, source, mask = self.splice_batch(batch.ids, batch.features, batch.labels)
         T = max(len(labels) for labels in batch.labels)
         labels = torch.stack([F.pad(labels, (0, T - len(labels)), value=IGNORE) for labels in batch.labels])  # (B, T)
         labels = labels.to(source.device).gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
+        if packed:
+            row = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # whose each token is
+            positions, alone = (mask.cumsum(1) - 1)[mask], row[:, None] == row
+            hidden = embeds.new_zeros(embeds.shape)
+            hidden[mask] = self.language_model(embeds[mask][None], positions[None], alone[None])[0].to(embeds.dtype)
+        else:
+            hidden = self.language_model(embeds)  # (B, T', D); causal, so padding on the right needs no mask
         here, target = hidden[:, :-1], labels[:, 1:]  # a row predicts the token after it
         supervised = target != IGNORE
         logits = self.language_model.head(here[supervised])  # (N, V): only where there is a label

@@ -6,20 +6,25 @@ loss are the same (Table 2, Eq. 3).
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.utils.checkpoint import checkpoint
 
+from minillava.data import IGNORE
 from minillava.data.images import open_picture, pixels
-from minillava.data.samples import Sample, plan
+from minillava.data.samples import Sample, divide, plan
 from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
 from minillava.model.checkpoint import read_json
 from minillava.model.llava import STAGES
+from minillava.training import lora
 from minillava.training.loop import compute_dtype, fit
 from minillava.training.optim import adam, muon
+from minillava.training.parallel import rank, world
 
 
 def assemble(eye: str | Path, brain: str | Path, seed: int, select_layer: int = -2) -> Llava:
@@ -79,7 +84,7 @@ class Features:
 def train_stage(
     model: Llava,
     stage: int,
-    samples: list[Sample],
+    samples: Sequence[Sample],
     features: Features,
     folder: Path,
     *,
@@ -89,35 +94,50 @@ def train_stage(
     lr_muon: float = 0.0,
     seed: int = 0,
     progress: Callable[[int, int, float], None] = lambda *a: None,
+    tokens: int = 0,
+    packed: bool = False,
+    uneven: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> list[float]:
     """Stage 1 or 2 on these samples; goes on where `folder` stands. Returns the loss of every step.
 
-    lr_muon 0 is the paper's Adam; above 0 the matrices inside the blocks are trained by Muon with that rate.
+    lr_muon 0 is the paper's Adam; above 0 the matrices inside the blocks are trained by Muon with that rate. tokens:
+    how many go through the model at once, the rest of a batch after them (gradient accumulation); 0: the whole batch.
+    packed, uneven: as in `data.samples`. dtype: None asks the machine. In many processes each takes its parts of every
+    batch; the loss is the same mean over all supervised tokens of the batch, however it is divided.
     """
-    set_trainable(model, stage)
+    if not lora.adapters(model):  # where there are, `lora.add` has said what trains
+        set_trainable(model, stage)
     parts = [getattr(model, name) for name in STAGES[stage]]
     optimizer = muon(parts, lr_muon, lr) if lr_muon else adam(parts, lr)
-    batches = plan([len(s.ids) for s in samples], batch_size, steps, seed)
-    dtype = compute_dtype("cpu")
+    kind, P = next(model.projector.parameters()).device.type, model.config.vision.num_patches
+    dtype = dtype or compute_dtype(kind)
+    optimizer.scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
+    batches = plan([len(s.ids) for s in samples], batch_size, steps, seed, uneven)
+
+    def loss_of(chosen, share):
+        some = [samples[i] for i in chosen]
+        seen = [[features[s.image]] if s.image else [] for s in some]
+        batch = Batch([s.ids for s in some], [s.labels for s in some], seen)
+        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+            loss, count = model(batch, packed)
+        return loss * (count * share)
 
     def loss_at(step):
-        chosen = [samples[i] for i in batches[step]]
-        batch = Batch(
-            [s.ids for s in chosen],
-            [s.labels for s in chosen],
-            [[features[s.image]] if s.image else [] for s in chosen],
-        )
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss, _ = model.loss(batch)
-        return loss
+        some = {i: samples[i] for i in batches[step]}
+        lengths = {i: len(s.ids) + (P - 1 if s.image else 0) for i, s in some.items()}
+        total = sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
+        for part in divide(lengths, batches[step], tokens, packed, world())[rank() :: world()]:
+            # a rank without a sample takes another's for nothing, as all must take part in every exchange
+            yield loss_of(part or batches[step][:1], 1 / total if part else 0.0)
 
-    recipe = {
-        "stage": stage,
-        "samples": len(samples),
-        "batch": batch_size,
-        "steps": steps,
-        "lr": lr,
-        "muon": lr_muon,
-        "seed": seed,
-    }
-    return fit(model, optimizer, loss_at, steps, folder, recipe, progress)
+    recipe = {"stage": stage, "samples": len(samples), "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
+              "seed": seed, "uneven": uneven}  # fmt: skip
+    ids_at = lambda step: [samples[i].id for i in batches[step]]  # noqa: E731
+    return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at)
+
+
+def recompute(model: Llava) -> None:
+    """Activation checkpointing: of each block of the language model only what goes in is kept; the rest is computed again."""
+    for block in model.language_model.layers:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

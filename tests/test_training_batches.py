@@ -1,0 +1,177 @@
+"""A batch in parts, packed, computed again or with LoRA: each way gives the same loss and the same gradients."""
+
+import copy
+
+import pytest
+import torch
+import toy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minillava.data.samples import divide, fill_rate, plan
+from minillava.model import Batch, set_trainable
+from minillava.training import lora, stages
+from minillava.training.checkpoints import TrainingError
+from minillava.training.stages import recompute, train_stage
+
+
+def batch_of(samples, seen):
+    return Batch(
+        [s.ids for s in samples], [s.labels for s in samples], [[seen[s.image]] if s.image else [] for s in samples]
+    )
+
+
+def grown(model, loss):
+    """The loss, and the gradient of every parameter that trains."""
+    model.zero_grad()
+    loss.backward()
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def alike(one, two, tolerance=1e-5):
+    assert one[0] == pytest.approx(two[0], abs=tolerance)
+    assert one[1].keys() == two[1].keys()
+    for name in one[1]:
+        torch.testing.assert_close(one[1][name], two[1][name], atol=tolerance, rtol=1e-4)
+
+
+# dividing a batch
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
+
+
+@given(LENGTHS, st.integers(0, 120), st.booleans(), st.integers(1, 4))
+def test_every_sample_is_in_one_part_none_exceeds_the_budget_and_all_processes_have_as_many(
+    lengths, tokens, packed, ranks
+):
+    parts = divide(lengths, list(range(len(lengths))), tokens, packed, ranks)
+    assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
+    assert len(parts) % ranks == 0 and all(parts[: min(ranks, len(parts) - ranks + 1)])
+    for part in parts:
+        size = sum(lengths[i] for i in part) if packed else max((lengths[i] for i in part), default=0) * len(part)
+        assert tokens == 0 or size <= tokens or len(part) == 1
+
+
+def test_packing_fills_what_padding_leaves_empty():
+    lengths = [60, 50, 40, 30, 20, 10] * 4
+    everything = list(range(24))
+    padded, packed = divide(lengths, everything, 128), divide(lengths, everything, 128, packed=True)
+    assert len(packed) < len(padded) and fill_rate(lengths, packed, packed=True) == 1.0
+    unsorted = [everything[n : n + 4] for n in range(0, 24, 4)]
+    assert fill_rate(lengths, unsorted) < 0.8 < fill_rate(lengths, padded) <= 1.0
+    assert fill_rate([10, 5], [[0, 1]]) == 0.75
+
+
+def test_an_epoch_with_an_uneven_last_batch_leaves_no_sample_out():
+    batches = plan([3] * 10, 4, 6, seed=0, uneven=True)
+    for epoch in (batches[:3], batches[3:]):
+        assert sorted(map(len, epoch)) == [2, 4, 4] and sorted(i for b in epoch for i in b) == list(range(10))
+
+
+# the same loss and gradients
+
+
+@pytest.mark.parametrize("text_only", [(), (2,), (0, 1, 2, 3, 4)])
+def test_packed_equals_separate(text_only):
+    model, (samples, seen) = toy.pupil(), toy.lessons(5, text_only=text_only)
+    batch = batch_of(samples, seen)
+    packed, separate = grown(model, model(batch, packed=True)[0]), grown(model, model(batch)[0])
+    alike(packed, separate)
+    parts, total = [model(batch_of([s], seen)) for s in samples], model(batch)[1]
+    assert packed[0] == pytest.approx(sum(loss.item() * count for loss, count in parts) / total, abs=1e-5)
+
+
+def test_in_a_pack_no_sample_sees_another():
+    """A change in the first sample changes the packed loss by what it changes alone."""
+    model, (samples, seen) = toy.pupil(), toy.lessons(3)
+    changed = copy.deepcopy(samples)
+    changed[0].ids[4] = (changed[0].ids[4] + 1) % 61
+    alone = [(loss.item() * n) for loss, n in (model(batch_of(s[:1], seen)) for s in (changed, samples))]
+    packed = [(loss.item() * n) for loss, n in (model(batch_of(s, seen), packed=True) for s in (changed, samples))]
+    assert packed[0] - packed[1] == pytest.approx(alone[0] - alone[1], abs=1e-4) and abs(alone[0] - alone[1]) > 1e-3
+
+
+def stage(folder, samples, seen, model=None, **more):
+    """(losses, weights) of two steps of stage 2 with 32 samples each."""
+    model = model or toy.pupil()
+    settings = dict(batch_size=32, steps=2, lr=1e-2, dtype=torch.float32) | more
+    return train_stage(model, 2, samples, seen, folder, **settings), dict(model.named_parameters())
+
+
+@pytest.mark.parametrize("more", [dict(tokens=8 * 33), dict(tokens=100), dict(tokens=200, packed=True)])
+def test_one_batch_of_32_equals_its_parts_one_after_another(tmp_path, monkeypatch, more):
+    monkeypatch.setattr(stages, "adam", toy.sgd)
+    samples, seen = toy.lessons(64, text_only=(3, 40))
+    whole, parts = (stage(tmp_path / str(n), samples, seen, lr=1.0, **how) for n, how in enumerate(({}, more)))
+    assert whole[0] == pytest.approx(parts[0], abs=2e-5)
+    for name, p in whole[1].items():
+        torch.testing.assert_close(parts[1][name], p, atol=1e-5, rtol=1e-5)
+
+
+def test_parts_are_weighted_by_their_labels_not_alike(tmp_path):
+    samples, seen = toy.lessons(4)
+    model, first = toy.pupil(), []
+    for s in samples:
+        loss, count = model(batch_of([s], seen))
+        first.append((loss.item(), count))
+    losses, _ = stage(tmp_path, samples, seen, batch_size=4, steps=1, tokens=1)
+    mean = sum(loss * count for loss, count in first) / sum(count for _, count in first)
+    assert losses[0] == pytest.approx(mean, abs=2e-5)
+    assert abs(losses[0] - sum(loss for loss, _ in first) / 4) > 1e-4  # which would be the plain mean of parts
+
+
+def test_activations_computed_again_change_nothing_and_keep_less():
+    samples, seen = toy.lessons(6)
+    kept = {}
+    results = {}
+    for again in (False, True):
+        model = toy.pupil()
+        set_trainable(model, 2)
+        if again:
+            recompute(model)
+        sizes = []
+        pack = lambda t, sizes=sizes: (sizes.append(t.numel()), t)[1]  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            loss = model(batch_of(samples, seen))[0]
+        kept[again] = sum(sizes)
+        results[again] = grown(model, loss)
+    assert results[True][0] == results[False][0] and kept[True] < 0.6 * kept[False]
+    for name, grad in results[False][1].items():
+        assert torch.equal(results[True][1][name], grad), name
+
+
+def test_what_goes_wrong_names_the_records_of_the_batch(tmp_path):
+    samples, seen = toy.lessons(4)
+    seen["0.png"] = seen["0.png"] * torch.nan
+    with pytest.raises(TrainingError, match="loss of step 0 is nan; .* its records are lesson-"):
+        stage(tmp_path, samples, seen, batch_size=4)
+
+
+# LoRA
+
+
+def test_lora_starts_as_the_model_trains_only_itself_and_w_and_merges_to_the_same(tmp_path):
+    samples, seen = toy.lessons(8)
+    model, batch = toy.pupil(), batch_of(samples, seen)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start = model(batch)[0].item()
+    lora.add(model, rank=4)
+    assert model(batch)[0].item() == start
+    stage(tmp_path, samples, seen, model, batch_size=8, steps=4)
+    trained = model(batch)[0].item()
+    assert trained < start - 0.01
+    lora.save_adapters(model, tmp_path / "adapter.safetensors")
+    moved = {n for n, t in model.state_dict().items() if n in before and not torch.equal(t, before[n])}
+    assert moved == {"projector.weight", "projector.bias"} and len(lora.adapters(model)) == 2 * 2 * 7
+
+    again = toy.pupil()
+    again.projector.load_state_dict(model.projector.state_dict())
+    lora.add(again, rank=4)
+    lora.load_adapters(again, tmp_path / "adapter.safetensors")
+    assert again(batch)[0].item() == trained
+    lora.merge(again)
+    assert again.state_dict().keys() == before.keys() and again(batch)[0].item() == pytest.approx(trained, abs=1e-5)
+    other = toy.pupil()
+    lora.add(other, rank=2)
+    with pytest.raises(ValueError, match="not the adapters of this model and rank"):
+        lora.load_adapters(other, tmp_path / "adapter.safetensors")
