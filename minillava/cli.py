@@ -21,6 +21,7 @@ USER_ERRORS = {
     "minillava.run": "RunError",
     "minillava.preflight": "DoesNotFit",
     "minillava.data.images": "ImageError",
+    "minillava.data.remote": "FetchError",
     "minillava.datagen.records": "RecordError",
     "minillava.datagen.sources": "SourceError",
     "minillava.datagen.messages": "PromptError",
@@ -100,6 +101,13 @@ def cost(options) -> None:
     cost(options)
 
 
+def fetch(options) -> None:
+    """The paper's real data, or a part of it, into a folder."""
+    from minillava.fetch import run
+
+    run(options)
+
+
 def data_figures():
     """The module that draws generated data, loaded when it is needed."""
     from minillava import figures_data
@@ -157,6 +165,18 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--price", type=float, help="dollars an hour and card, instead of those assumed")
     verb.add_argument("--json", action="store_true", help="the same figures for a program")
     verb.set_defaults(do=cost)
+    verb = verbs.add_parser("fetch", help="the paper's real data, or a part of it, from the hub and from COCO")
+    verb.add_argument(
+        "source", choices=("pretrain", "instruct", "scienceqa"), help="data of stage 1, of stage 2, or ScienceQA"
+    )
+    verb.add_argument("--out", type=Path, required=True, help="where records.json and images/ go; goes on there")
+    verb.add_argument("--part", help="instruct: conversation, detail or complex; scienceqa: train, validation or test")
+    verb.add_argument("--limit", type=int, help="so many records, by chance (default: all)")
+    verb.add_argument("--seed", type=int, default=0, help="of that chance")
+    verb.add_argument(
+        "--missing", type=float, default=0.02, help="share of pictures that may be missing (default: 0.02)"
+    )
+    verb.set_defaults(do=fetch)
     command.add(verbs)
     data.add(verbs, data_figures)
     return main

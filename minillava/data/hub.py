@@ -1,0 +1,197 @@
+"""The real data (facts of the paper's appendix D): what it is called on the hub, and how it comes into a folder.
+
+    FOLDER/records.json   instruction records in the authors' JSON: those whose picture is there
+    FOLDER/images/        their pictures
+    FOLDER/card.json      source, seed, counts, what was left out
+
+Notable: a subset needs no download of the whole. Records come as files into the hub's own cache; CC3M's pictures out of
+its images.zip by range requests, in runs of neighbours, COCO's one by one from COCO. Started again, it goes on.
+
+    minillava fetch instruct --limit 1000 --out data/instruct
+"""
+
+import fnmatch
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from minillava.data.remote import FetchError, RemoteZip, Tally, one_by_one
+from minillava.data.valid import validate
+from minillava.datagen.records import write_records
+from minillava.datagen.scienceqa import read_parquet, science_record
+
+TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset on the hub. files: part -> the file of its records (with * where a name has a checksum in it); the first
+    part is what is taken unless another is named. pictures: "zip", "coco" or "parquet", where its pictures are."""
+
+    repo: str
+    files: dict[str, str]
+    pictures: str
+    what: str
+
+
+SOURCES = {
+    "pretrain": Source(
+        "liuhaotian/LLaVA-CC3M-Pretrain-595K", {"all": "chat.json"}, "zip", "stage 1: 595K picture-caption pairs of CC3M"
+    ),
+    "instruct": Source(
+        "liuhaotian/LLaVA-Instruct-150K",
+        {"all": "llava_instruct_150k.json", "conversation": "conversation_58k.json", "detail": "detail_23k.json",
+         "complex": "complex_reasoning_77k.json"},
+        "coco", "stage 2: 158K instruction records about COCO's pictures",
+    ),
+    "scienceqa": Source(
+        "derek-thomas/ScienceQA",
+        {"train": "data/train-*.parquet", "validation": "data/validation-*.parquet", "test": "data/test-*.parquet"},
+        "parquet", "section 5.2: ScienceQA's questions as records, reasons before the answer",
+    ),
+}  # fmt: skip
+COCO = "http://images.cocodataset.org/train2017"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are. hub: its address, None for the one that huggingface_hub knows (HF_ENDPOINT); cache: its folder."""
+
+    hub: str | None = None
+    coco: str = COCO
+    cache: Path | None = None
+
+
+def download(source: Source, part: str, places: Places) -> Path:
+    """The file of a part's records in the hub's cache, fetched where it is not there yet. Raises FetchError."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if part not in source.files:
+        raise FetchError(f"no part {part!r} in {source.repo}; there are: {', '.join(source.files)}")
+    name = source.files[part]
+    try:
+        if "*" in name:
+            names = HfApi(places.hub).list_repo_files(source.repo, repo_type="dataset")
+            found = fnmatch.filter(names, name)
+            if len(found) != 1:
+                raise FetchError(f"{source.repo}: {len(found)} files are called {name}; expected one")
+            name = found[0]
+        return Path(
+            hf_hub_download(source.repo, name, repo_type="dataset", endpoint=places.hub, cache_dir=places.cache)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise unreachable(f"{source.repo}/{name}", error) from error
+
+
+def unreachable(what: str, error: Exception) -> FetchError:
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return FetchError(f"{what}: cannot be fetched ({said}); with a network the same command goes on")
+
+
+def remote_zip(repo: str, places: Places) -> RemoteZip:
+    """images.zip of a dataset, read in ranges. Raises FetchError."""
+    from huggingface_hub import HfFileSystem
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.utils import http_backoff
+
+    files, path = HfFileSystem(endpoint=places.hub), f"datasets/{repo}/images.zip"
+    try:
+        size, url = files.info(path)["size"], files.url(path)
+        headers = files._api._build_hf_headers()
+
+        def read(start, end):
+            answer = http_backoff("GET", url, headers=headers | {"range": f"bytes={start}-{end - 1}"}, timeout=60)
+            answer.raise_for_status()
+            return answer.content
+
+        return RemoteZip(read, size, path)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise unreachable(path, error) from error
+
+
+def drawn(names: list[str], count: int, seed: int) -> set[str]:
+    """`count` names, drawn as runs of neighbours."""
+    rng, starts = random.Random(f"fetch {seed}"), list(range(0, len(names), TOGETHER))
+    rng.shuffle(starts)
+    return set([n for start in starts for n in names[start : start + TOGETHER]][:count])
+
+
+def choose(records: list[dict], limit: int | None, seed: int) -> list[dict]:
+    """`limit` of the records by chance, in their own order."""
+    if limit is None or limit >= len(records):
+        return records
+    chosen = sorted(random.Random(f"fetch {seed}").sample(range(len(records)), limit))
+    return [records[i] for i in chosen]
+
+
+def fetch(
+    name: str, folder: Path, part: str | None = None, limit: int | None = None, seed: int = 0, missing: float = 0.02,
+    places: Places | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
+    format: str = "QCM-LEPA",
+) -> dict:  # fmt: skip
+    """Fill a folder with records and pictures; returns what card.json says.
+
+    limit: so many records by chance (None: all). missing: the share of pictures (and of bad records) that may be left
+    out. progress(done, of how many pictures). format: of ScienceQA's answers. Raises FetchError.
+    """
+    if name not in SOURCES:
+        raise FetchError(f"no source is called {name!r}; there are: {', '.join(SOURCES)}")
+    if limit is not None and limit < 1:
+        raise FetchError(f"--limit {limit}: at least 1 is needed")
+    source, places, folder = SOURCES[name], places or Places(), Path(folder)
+    part = part or next(iter(source.files))
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            return _fill(source, part, folder, limit, seed, missing, places, progress, format)
+    except Timeout:
+        raise FetchError(f"{folder}: another run is at work in this folder; wait for it or name another") from None
+
+
+def _fill(source, part, folder, limit, seed, missing, places, progress, format) -> dict:
+    path, images = download(source, part, places), folder / "images"
+    images.mkdir(exist_ok=True)
+    if source.pictures == "parquet":
+        problems = list(read_parquet(path, images).values())
+        records, bad = validate([science_record(p, format) for p in problems])
+    else:
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise FetchError(f"{path}: not a JSON file of records ({error})") from error
+        records, bad = validate(rows if isinstance(rows, list) else [rows])
+    if len(bad) > missing * (len(records) + len(bad)):
+        raise FetchError(f"{path}: {len(bad):,} of {len(records) + len(bad):,} records break the format: {bad[0]}")
+    archive = remote_zip(source.repo, places) if source.pictures == "zip" else None
+    if archive and limit is not None:  # what is missing from the zip would never be drawn: it is not looked for
+        about = {r.get("image"): r for r in records}
+        chosen = drawn([n for n in archive.names() if n in about], limit, seed)
+        records = [r for r in records if r.get("image") in chosen][:limit]
+    else:
+        records = choose(records, limit, seed)
+    names = list(dict.fromkeys(r["image"] for r in records if "image" in r))
+    tally, done = Tally(len(names), missing), 0
+
+    def more(count):
+        nonlocal done
+        done += count
+        progress(done, len(names))
+
+    if archive:
+        archive.into(images, names, tally, more)
+    elif source.pictures == "coco":
+        one_by_one(places.coco, images, names, tally, more)
+    there = [r for r in records if "image" not in r or (images / r["image"]).is_file()]
+    write_records(there, folder / "records.json")
+    card = {
+        "source": source.repo, "part": part, "seed": seed, "limit": limit, "records": len(there),
+        "pictures": len(names) - len(tally.missing), "missing pictures": tally.missing, "bad records": bad,
+    }  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return card

@@ -1,0 +1,217 @@
+"""Real data into a folder, from a stand-in of the hub: the same layout, and all that goes wrong with a network."""
+
+import io
+import json
+import random
+import zipfile
+
+import huggingface_hub.constants
+import pytest
+from PIL import Image
+from stand_in import stand_in
+
+from minillava import cli
+from minillava.data import hub, remote
+from minillava.data.hub import SOURCES, Places, fetch
+from minillava.data.remote import FetchError, RemoteZip, Tally, Window
+from minillava.data.valid import listed, validate
+from minillava.datagen.records import make_record, read_records
+
+PAIRS = 400
+
+
+def jpeg(number):
+    """Noise: it does not compress, so that the zip has a size."""
+    out = io.BytesIO()
+    noise = random.Random(number).randbytes(48 * 48 * 3)
+    Image.frombytes("RGB", (48, 48), noise).save(out, format="JPEG", quality=90)
+    return out.getvalue()
+
+
+def record(name, image):
+    return make_record(name, image, [("What is this?", "Noise.")], random.Random(name))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """The hub's files: CC3M's chat.json and images.zip, Instruct's four files, ScienceQA's parquet; and COCO's pictures."""
+    import pyarrow
+    import pyarrow.parquet
+
+    root = tmp_path_factory.mktemp("hub")
+    pretrain, instruct, science = (root / SOURCES[name].repo for name in ("pretrain", "instruct", "scienceqa"))
+    for folder in (pretrain, instruct, science / "data", root / "coco"):
+        folder.mkdir(parents=True)
+    names = [f"GCC_train_{n:09}.jpg" for n in range(PAIRS)]
+    (pretrain / "chat.json").write_text(json.dumps([record(n[:-4], n) for n in names]))
+    with zipfile.ZipFile(pretrain / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for n, name in enumerate(names):
+            archive.writestr(name, jpeg(n))
+    pictures = [f"{n:012}.jpg" for n in range(40)]
+    for n, name in enumerate(pictures):
+        (root / "coco" / name).write_bytes(jpeg(n))
+    for file in SOURCES["instruct"].files.values():
+        (instruct / file).write_text(json.dumps([record(f"{file}-{n}", n) for n in pictures]))
+    row = {"image": {"bytes": jpeg(1), "path": "image.png"}, "question": "Which?", "choices": ["a", "b"], "answer": 1,
+           "hint": "", "lecture": "L", "solution": "S", "task": "closed choice", "grade": "grade2", "subject": "natural science",
+           "topic": "t", "category": "c", "skill": "s"}  # fmt: skip
+    table = pyarrow.Table.from_pylist([row, row | {"image": None}, row])
+    pyarrow.parquet.write_table(table, science / "data" / "train-00000-of-00001-abc.parquet")
+    return root
+
+
+@pytest.fixture
+def server(root, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(remote, "PATIENCE", 0.01)
+    with stand_in(root) as server:
+        yield server
+
+
+@pytest.fixture
+def places(server, tmp_path):
+    return Places(server.url, f"{server.url}/coco", tmp_path / "cache")
+
+
+def ranges(server):
+    return [path for path, wanted in server.asked if wanted and path.endswith("images.zip")]
+
+
+def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
+    seen, size = [], (root / SOURCES["pretrain"].repo / "images.zip").stat().st_size
+    card = fetch("pretrain", tmp_path / "out", limit=70, places=places, progress=lambda *a: seen.append(a))
+    records = read_records(tmp_path / "out" / "records.json")
+    assert len(records) == card["records"] == 70 and seen[-1] == (70, 70)
+    for r in records:
+        assert (tmp_path / "out" / "images" / r["image"]).read_bytes() == jpeg(int(r["image"][10:19]))
+    assert server.sent < 0.4 * size and len(ranges(server)) < 12  # 64 neighbours, 6 more, the directory
+    assert len({int(r["image"][10:19]) // hub.TOGETHER for r in records}) == 2
+    asked = len(ranges(server))
+    assert fetch("pretrain", tmp_path / "out", limit=70, places=places) == card
+    assert len(ranges(server)) - asked <= 5  # the directory again, no picture
+    another = fetch("pretrain", tmp_path / "other", limit=70, seed=5, places=places)
+    assert another["records"] == 70 and read_records(tmp_path / "other" / "records.json") != records
+
+
+def test_the_whole_zip_when_nothing_limits(server, places, tmp_path):
+    assert fetch("pretrain", tmp_path / "out", places=places)["pictures"] == PAIRS
+
+
+def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
+    data, asked = (root / SOURCES["pretrain"].repo / "images.zip").read_bytes(), []
+
+    def read(start, end):
+        asked.append((start, end))
+        return data[start:end]
+
+    archive = RemoteZip(read, len(data), "a zip")
+    names = archive.names()
+    assert archive.runs([names[5], names[3], names[4], names[-1]]) == [names[3:6], [names[-1]]]
+    monkeypatch.setattr(remote, "RUN", 2 * len(data) // PAIRS)
+    assert all(len(run) <= 3 for run in archive.runs(names)) and sum(archive.runs(names), []) == names
+
+
+def test_a_torn_zip_and_a_server_without_ranges_are_refused(server, places, tmp_path):
+    with pytest.raises(FetchError, match="not a zip that can be read"):
+        RemoteZip(lambda start, end: bytes(end - start), 1000, "broken.zip")
+    server.ranges = False
+    with pytest.raises(FetchError, match="reads no ranges"):
+        fetch("pretrain", tmp_path / "out", limit=5, places=places)
+
+
+def test_a_window_reads_as_a_file_does():
+    data = random.Random(0).randbytes(1000)
+    window, file, rng = Window(lambda a, b: data[a:b], 1000), io.BytesIO(data), random.Random(1)
+    for _ in range(200):
+        at, count = rng.randrange(1100), rng.choice([0, 1, 30, 700, -1])
+        assert window.seek(at) == file.seek(at) and window.read(count) == file.read(count)
+        assert window.tell() == file.tell() or at > 1000
+
+
+def test_coco_comes_picture_by_picture_and_goes_on(server, places, tmp_path):
+    out = tmp_path / "out"
+    card = fetch("instruct", out, part="detail", limit=10, places=places)
+    assert card["records"] == card["pictures"] == 10 and len(list((out / "images").iterdir())) == 10
+    (gone, *_) = (out / "images").iterdir()
+    gone.unlink()
+    server.asked.clear()
+    fetch("instruct", out, part="detail", limit=10, places=places)
+    assert [path for path, _ in server.asked if path.startswith("/coco")] == [f"/coco/{gone.name}"] and gone.exists()
+
+
+def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
+    server.broken["/coco/000000000003.jpg"] = 3
+    assert fetch("instruct", tmp_path / "out", places=places)["pictures"] == 40
+    server.broken["/coco/000000000003.jpg"] = 4
+    with pytest.raises(FetchError, match="status 503.*goes on where it stopped"):
+        fetch("instruct", tmp_path / "other", places=places)
+    assert not (tmp_path / "other" / "records.json").exists()
+    assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
+
+
+def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places, root, tmp_path):
+    away, page = root / "coco" / "000000000007.jpg", root / "coco" / "000000000009.jpg"
+    before = {p: p.read_bytes() for p in (away, page)}
+    try:
+        away.unlink()
+        page.write_text("<html>not found</html>")
+        card = fetch("instruct", tmp_path / "out", missing=0.05, places=places)
+        assert card["records"] == card["pictures"] == 38
+        assert card["missing pictures"].keys() == {away.name, page.name}
+        assert "404" in card["missing pictures"][away.name] and "not a picture" in card["missing pictures"][page.name]
+        kept = {r["image"] for r in read_records(tmp_path / "out" / "records.json")}
+        assert len(kept) == 38 and away.name not in kept
+        with pytest.raises(FetchError, match=r"2 of 40 pictures are missing, more than 4.0%(.|\n)*000000000007"):
+            fetch("instruct", tmp_path / "other", missing=0.04, places=places)
+        assert not (tmp_path / "other" / "records.json").exists()
+    finally:
+        for path, data in before.items():
+            path.write_bytes(data)
+
+
+def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tmp_path):
+    card = fetch("scienceqa", tmp_path / "out", places=places)
+    records = read_records(tmp_path / "out" / "records.json")
+    assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
+    assert (tmp_path / "out" / "images" / records[0]["image"]).read_bytes() == jpeg(1)
+    assert "###\nANSWER: B." in records[0]["conversations"][1]["value"]
+
+
+def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places, monkeypatch):
+    for arguments, said in (
+        (("nothing",), "there are: pretrain, instruct, scienceqa"),
+        (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
+        (("scienceqa", tmp_path, "test"), "0 files are called data/test"),
+        (("instruct", tmp_path, None, 0), "at least 1"),
+    ):
+        with pytest.raises(FetchError, match=said):
+            fetch(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)), places=places)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert cli.main(["fetch", "instruct", "--out", str(tmp_path / "out")]) == 2
+
+
+def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(hub, "Places", lambda: Places(server.url, f"{server.url}/coco", tmp_path / "cache"))
+    file = root / SOURCES["instruct"].repo / "llava_instruct_150k.json"
+    rows = json.loads(file.read_text())
+    try:
+        file.write_text(json.dumps([*rows, {"id": "bad"}, record("out", "../../etc/passwd")]))
+        arguments = ["fetch", "instruct", "--out", str(tmp_path / "out"), "--missing", "0.05"]
+        assert cli.main(arguments) == 0
+        out = capsys.readouterr().out
+        assert "40 records and 40 pictures" in out and "2 records break the format" in out and "leaves" in out
+        assert cli.main([*arguments[:-1], "0.04"]) == 2
+        assert "2 of 42 records break the format" in capsys.readouterr().err
+    finally:
+        file.write_text(json.dumps(rows))
+
+
+def test_bad_records_are_listed_up_to_ten_and_counted():
+    good, problems = validate([record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5])
+    assert [r["id"] for r in good] == ["a"] and len(problems) == 24
+    assert listed(problems).count("\n") == 10 and listed(problems).endswith("and 14 more")
+    assert listed([]) == "" and "more" not in listed(["one"])
+    tally = Tally(10, 0.2)
+    tally.lost("a", "x"), tally.lost("b", "x")
+    with pytest.raises(FetchError, match="3 of 10"):
+        tally.lost("c", "x")
