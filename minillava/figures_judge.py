@@ -17,7 +17,7 @@ HATCHES = ("///", "...", "xxx", "---")
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY, INK)
 
 
-def table_3(table: dict, picture: Image.Image) -> Figure:
+def table_3(table: dict, picture: Image.Image, title: str = "") -> Figure:
     """A picture, and what each model says to each question (the table of `tables.table_3`)."""
     lines = []
     for n, question in enumerate(table["questions"]):
@@ -27,7 +27,8 @@ def table_3(table: dict, picture: Image.Image) -> Figure:
         lines.append(([""], INK, "normal"))
     count = sum(len(text) for text, *_ in lines)
     figure, (left, right) = canvas(10.5, max(3.6, 0.17 * count + 0.6), 2)
-    figure.suptitle("Table 3 in miniature: one odd picture, three models, and the text-only teacher", fontweight="bold", fontsize=11)  # fmt: skip
+    title = title or "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
+    figure.suptitle(title, fontweight="bold", fontsize=11)
     left.imshow(picture)
     for axis in (left, right):
         axis.set_axis_off()

@@ -362,6 +362,8 @@ ROOMS = [
         "figures_data",
         "figures_gates",
         "figures_judge",
+        "figures_model",
+        "course",
         "widgets",
         "samples",
         "chat",

@@ -1,0 +1,70 @@
+"""What people touch: a few controls and what they change, for the notebooks.
+
+Notable: built-in controls only, no `Output` and no display update, so a cell with a widget also runs where no browser is
+(nbval), and it can be tested by setting `.value`. What is shown comes from a pure function, and a static figure of the same
+function stands before every widget.
+
+    explore(lambda n: gallery(n), n=Slider(min=2, max=8, value=4))
+"""
+
+import io
+from collections.abc import Callable
+
+import ipywidgets
+from ipywidgets import Dropdown, ToggleButtons
+from matplotlib.figure import Figure
+from PIL import Image
+
+__all__ = ["Dropdown", "Slider", "ToggleButtons", "explore"]
+
+
+class Slider(ipywidgets.IntSlider):
+    """A slider of whole numbers that acts when it is let go."""
+
+    def __init__(self, **settings):
+        super().__init__(**({"continuous_update": False} | settings))
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls, and below them what `show` makes of their values."""
+
+    def __init__(self, show: Callable[..., object], controls: dict[str, ipywidgets.Widget]):
+        self.show, self.controls = show, controls
+        for name, control in controls.items():
+            control.description = control.description or name
+            control.observe(self.update, "value")
+        self.view: ipywidgets.Widget | None = None
+        super().__init__([])
+        self.update()
+
+    def update(self, change=None) -> None:
+        """Draw again from the controls' present values."""
+        self.view = _view(self.show(**{name: control.value for name, control in self.controls.items()}))
+        self.children = (*self.controls.values(), self.view)
+
+    def __repr__(self) -> str:
+        return f"(run this cell in Jupyter to move: {', '.join(self.controls)})"
+
+
+def _view(made: object) -> ipywidgets.Widget:
+    if isinstance(made, str):
+        return ipywidgets.HTML(f"<pre style='line-height:1.35'>{_escaped(made)}</pre>")
+    data = io.BytesIO()
+    if isinstance(made, Figure):
+        made.savefig(data, format="png", dpi=90)
+    elif isinstance(made, Image.Image):
+        made.save(data, "png")
+    else:
+        raise TypeError(f"show() returned {type(made).__name__}; a figure, a picture or text is expected")
+    return ipywidgets.Image(
+        value=data.getvalue(), format="png", layout=ipywidgets.Layout(max_width="100%", width="fit-content")
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def explore(show: Callable[..., object], **controls: ipywidgets.Widget) -> Explorer:
+    """Controls over a pure function: `show(**values)` returns a figure, a picture or text, drawn again at each change."""
+    return Explorer(show, controls)
