@@ -32,7 +32,7 @@ USER_ERRORS = {
     "minillava.asking.request": "AskingError",
     "minillava.model.files": "CheckpointError",
     "minillava.model.llava": "SpliceError",
-    "minillava.training.loop": "TrainingError",
+    "minillava.training.checkpoints": "TrainingError",
     "minillava.chat": "ChatError",
     "safetensors": "SafetensorError",
     "builtins": "OSError",
@@ -108,6 +108,13 @@ def fetch(options) -> None:
     run(options)
 
 
+def train(options) -> None:
+    """The two stages on records and pictures of one's own, in this process or as one of torchrun's."""
+    from minillava.train import train
+
+    train(options)
+
+
 def data_figures():
     """The module that draws generated data, loaded when it is needed."""
     from minillava import figures_data
@@ -150,6 +157,30 @@ def parser() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)"
     )
     verb.set_defaults(do=chat)
+    verb = verbs.add_parser("train", help="the two stages on your own records and pictures; also under torchrun")
+    verb.add_argument("data", type=Path, help="a folder with stage1.json, stage2.json and images/")
+    verb.add_argument("--scale", default="tiny", help="whose recipe and parts to take (default: tiny)")
+    verb.add_argument("--out", type=Path, default=Path("runs/train"), help="a stopped run goes on here")
+    verb.add_argument("--images", type=Path, help="where the pictures are (default: DATA/images)")
+    verb.add_argument("--eye", help="a CLIP folder or hub id (default: the scale's)")
+    verb.add_argument("--brain", help="a Llama, Mistral or Qwen2 folder or hub id (default: the scale's)")
+    verb.add_argument("--batch", type=int, help="samples of one step, over all processes (default: the recipe's)")
+    verb.add_argument("--micro", type=int, help="of the longest samples, how many one process takes at once")
+    verb.add_argument("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
+    verb.add_argument("--lr", type=float, help="of the last stage there is")
+    verb.add_argument("--epochs", type=int)
+    verb.add_argument(
+        "--lora", type=int, metavar="RANK", help="stage 2 trains LoRA of this rank instead of the matrices"
+    )
+    verb.add_argument(
+        "--packed", action="store_true", help="samples end to end without padding, each seeing itself alone"
+    )
+    verb.add_argument("--replicate", action="store_true", help="many processes: each holds all weights (DDP)")
+    verb.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: what the machine does best)"
+    )
+    verb.add_argument("--seed", type=int, default=0)
+    verb.set_defaults(do=train)
     verb = verbs.add_parser("doctor", help="what this machine is, what each scale costs, and which fits here")
     verb.add_argument("--json", action="store_true", help="the same figures for a program")
     verb.set_defaults(do=doctor)
@@ -169,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "source", choices=("pretrain", "instruct", "scienceqa"), help="data of stage 1, of stage 2, or ScienceQA"
     )
-    verb.add_argument("--out", type=Path, required=True, help="where records.json and images/ go; goes on there")
+    verb.add_argument("--out", type=Path, required=True, help="where stage1.json or stage2.json and images/ go; goes on there")
     verb.add_argument("--part", help="instruct: conversation, detail or complex; scienceqa: train, validation or test")
     verb.add_argument("--limit", type=int, help="so many records, by chance (default: all)")
     verb.add_argument("--seed", type=int, default=0, help="of that chance")

@@ -1,7 +1,7 @@
 """The two stages of section 4.2, as two calls of one function: stage 1 trains W, stage 2 W and the language model.
 
 Notable: the eye is frozen in both stages, so its features are computed once a picture and shared by stages, epochs and
-ablations (`Features`). Stage 1 reads brief questions and captions, stage 2 instruction records; the sequence and the
+ablations (features.py). Stage 1 reads brief questions and captions, stage 2 instruction records; the sequence and the
 loss are the same (Table 2, Eq. 3).
 """
 
@@ -11,17 +11,15 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch.utils.checkpoint import checkpoint
 
 from minillava.data import IGNORE
-from minillava.data.images import open_picture, pixels
 from minillava.data.samples import Sample, divide, plan
 from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
 from minillava.model.checkpoint import read_json
 from minillava.model.llava import STAGES
 from minillava.training import lora
+from minillava.training.features import Features
 from minillava.training.loop import compute_dtype, fit
 from minillava.training.optim import adam, muon
 from minillava.training.parallel import rank, world
@@ -45,40 +43,6 @@ def save_trained(model: Llava, tokenizer, eye: str | Path, folder: str | Path, a
     save_llava(model, folder, about, dtype)
     tokenizer.save_pretrained(folder)
     shutil.copy(Path(eye) / "preprocessor_config.json", Path(folder) / "preprocessor_config.json")
-
-
-class Features:
-    """Zv of every picture: name -> (P, Dv), in bfloat16, kept in one file and computed once."""
-
-    def __init__(self, table: dict[str, int], values: torch.Tensor):
-        self.table, self.values = table, values
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self.values[self.table[name]].float()
-
-    @classmethod
-    def of(
-        cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
-    ) -> "Features":
-        """Look at every picture of a folder with the frozen eye, 64 at a time."""
-        size, dtype, parts = model.config.vision.image_size, compute_dtype("cpu"), []
-        for start in range(0, len(names), 64):
-            pictures = [open_picture(folder / name) for name in names[start : start + 64]]
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                parts.append(model.features(pixels(pictures, size, mean, std)).bfloat16())
-            progress(min(start + 64, len(names)), len(names))
-        return cls({name: n for n, name in enumerate(names)}, torch.cat(parts))
-
-    def save(self, path: Path) -> None:
-        beside = path.with_suffix(".part")
-        save_file({"features": self.values}, beside, metadata={"names": "\n".join(self.table)})
-        beside.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> "Features":
-        with safe_open(path, "pt") as file:
-            names = file.metadata()["names"].split("\n")
-            return cls({name: n for n, name in enumerate(names)}, file.get_tensor("features"))
 
 
 def train_stage(

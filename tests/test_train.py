@@ -1,0 +1,234 @@
+"""Many processes train what one does; and the command, from records and pictures to a model that answers."""
+
+import json
+import os
+import shutil
+import socket
+import sys
+
+import pytest
+import torch
+import toy
+from safetensors.torch import load_file, save_file
+
+from minillava import cli
+from minillava.data.samples import plan
+from minillava.datagen.records import caption_record, instruct, write_records
+from minillava.model import load_llava, set_trainable
+from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
+from minillava.training import stages
+from minillava.training.checkpoints import latest
+from minillava.training.features import Features
+from minillava.training.parallel import gathered, rank, split, together, world
+from minillava.training.stages import normalisation, train_stage
+
+linux = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+TEXT_ONLY = (0, 2, 5)
+
+
+def many(count, work):
+    """work() in `count` forked processes of one group, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for n in range(count):
+        child = os.fork()
+        if child == 0:
+            names = {"LOCAL_RANK": n, "RANK": n, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+            os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
+            try:
+                work()
+                os._exit(0)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
+
+
+def learn(folder, shard=True, stop=None):
+    """Six steps of stage 2 in this process or group: batches of 4, 4 and 1, some without any picture."""
+    samples, seen = toy.lessons(9, text_only=TEXT_ONLY)
+
+    def interrupt(step, *_):
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with together():
+        model = toy.pupil()
+        set_trainable(model, 2)
+        if world() > 1:
+            split(model, model.vision_tower, list(model.language_model.layers), torch.float32, shard)
+        try:
+            losses = train_stage(
+                model, 2, samples, seen, folder, batch_size=4, steps=6, lr=0.5, uneven=True, dtype=torch.float32,
+                tokens=70, progress=interrupt,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return
+        state = {name: gathered(tensor).detach().clone() for name, tensor in model.state_dict().items()}
+        if rank() == 0:
+            save_file(state, folder / "whole.safetensors")
+            (folder / "losses.json").write_text(json.dumps(losses))
+
+
+@pytest.fixture
+def one(tmp_path, monkeypatch):
+    """What one process makes of it: (losses, weights)."""
+    monkeypatch.setattr(stages, "adam", toy.sgd)
+    learn(tmp_path / "one")
+    return made(tmp_path / "one")
+
+
+def made(folder):
+    return json.loads((folder / "losses.json").read_text()), load_file(folder / "whole.safetensors")
+
+
+def close(one, two):
+    assert one[0] == pytest.approx(two[0], abs=3e-5) and len(one[0]) == 6
+    for name, tensor in one[1].items():
+        torch.testing.assert_close(two[1][name], tensor, atol=1e-5, rtol=1e-4)
+
+
+@linux
+@pytest.mark.parametrize("shard", [True, False])
+def test_two_processes_equal_one_also_with_uneven_batches_and_texts_without_a_picture(tmp_path, one, shard):
+    assert sorted(map(len, plan([1] * 9, 4, 3, 0, uneven=True))) == [1, 4, 4]
+    many(2, lambda: learn(tmp_path / "two", shard))
+    close(one, made(tmp_path / "two"))
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+@linux
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path, one):
+    folder = tmp_path / "changed"
+    many(2, lambda: learn(folder, stop=2))
+    assert (
+        latest(folder)["step"] == 2 and len(list((folder / "checkpoints" / "step-00000002").glob("*.safetensors"))) == 2
+    )
+    learn(folder, stop=4)
+    assert latest(folder)["step"] == 4
+    many(2, lambda: learn(folder))
+    close(one, made(folder))
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder of twelve pictures."""
+    folder, some = tmp_path_factory.mktemp("data"), scenes("train", 12)
+    (folder / "images").mkdir()
+    for scene in some:
+        draw(scene, 96).save(folder / "images" / f"{scene.id}.png")
+    write_records([caption_record(s) for s in some], folder / "stage1.json")
+    write_records([instruct(s, "conversation") for s in some], folder / "stage2.json")
+    return folder
+
+
+@pytest.fixture
+def run(weights, data, tmp_path, capsys):
+    def start(*more, data=data, out="out"):
+        parts = ["--eye", str(weights / "eye"), "--brain", str(weights / "brain"), "--out", str(tmp_path / out)]
+        status = cli.main(["train", str(data), *parts, "--batch", "5", *more])
+        return status, *capsys.readouterr(), tmp_path / out
+
+    return start
+
+
+def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypatch):
+    status, said, _, out = run("--packed", "--dtype", "float32", "--epochs", "1")
+    assert status == 0 and "12 samples, 3 steps of 5, 1 process(es)" in said and "100 % of them filled" in said
+    model, about = load_llava(out / "model")
+    assert about["scale"] == "tiny" and (out / "model" / "tokenizer.json").exists()
+    W = load_file(out / "stage1" / "projector.safetensors")["weight"]
+    assert W.shape == model.projector.weight.shape and not torch.equal(W, model.projector.weight)
+    assert run()[1].count("done before") == 2
+
+
+def test_the_command_trains_lora_and_merges_it(run):
+    assert run("--lora", "2", "--epochs", "1", "--tokens", "300")[0] == 0
+    status, _, _, out = run("--lora", "2")
+    assert status == 0 and len(load_file(out / "stage2" / "adapter.safetensors")) == 2 * 2 * 7
+    assert load_llava(out / "model")[0]
+
+
+@linux
+def test_the_command_under_two_processes_makes_the_same_model(run, tmp_path):
+    more = ("--epochs", "1", "--dtype", "float32", "--lr", "1e-4")
+    assert run(*more, out="one")[0] == 0
+    many(2, lambda: run(*more, out="two")[0] == 0 or os._exit(3))
+    one, two = (load_llava(tmp_path / out / "model")[0].state_dict() for out in ("one", "two"))
+    assert max((one[name] - two[name]).abs().max() for name in one) < 1e-3
+
+
+def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, data, tmp_path):
+    status, _, error, _ = run(data=tmp_path)
+    assert status == 2 and "neither stage1.json nor stage2.json" in error
+    broken = shutil.copytree(data, tmp_path / "broken")
+    records = json.loads((broken / "stage1.json").read_text())
+    (broken / "stage1.json").write_text(json.dumps([{"id": f"r{n}"} for n in range(12)] + records))
+    status, _, error, _ = run(data=broken)
+    assert status == 2 and "12 of 24 records cannot be used" in error and "r9" in error and "and 2 more" in error
+    assert "r10" not in error
+    shutil.copy(data / "stage1.json", broken)
+    next((broken / "images").iterdir()).unlink()
+    status, _, error, _ = run(data=broken)
+    assert status == 2 and "1 of 12 pictures are not in" in error
+    (broken / "stage1.json").unlink()
+    status, _, error, _ = run(data=broken)
+    assert status == 2 and "stage 2 starts from the W of stage 1" in error
+
+
+# kept features
+
+
+def test_kept_features_are_used_again_and_made_again_where_anything_changed(weights, data, tmp_path, capsys):
+    looks, normal = [], normalisation(weights / "eye")
+    model = stages.assemble(weights / "eye", weights / "brain", 0)
+    names = sorted(p.name for p in (data / "images").iterdir())
+    images = shutil.copytree(data / "images", tmp_path / "images")
+
+    def kept(model=model, normal=normal):
+        looks.clear()
+        return Features.kept(tmp_path / "f.safetensors", model, images, names, *normal, lambda *a: looks.append(a))
+
+    first, fresh = kept(), Features.of(model, images, names, *normal, lambda *a: None)
+    assert looks and all(torch.equal(first[name], fresh[name]) for name in names)
+    assert torch.equal(kept()[names[3]], fresh[names[3]]) and not looks
+    draw(scenes("train", 13)[12], 96).save(images / names[0])  # another picture under the same name
+    assert not torch.equal(kept()[names[0]], fresh[names[0]]) and looks
+    assert "made from other pictures" in capsys.readouterr().err
+    other = stages.assemble(weights / "eye", weights / "brain", 0, select_layer=-1)
+    kept(other)
+    assert looks and "another eye, layer or preparation" in capsys.readouterr().err
+    kept(normal=((0.1, 0.2, 0.3), normal[1]))
+    assert looks
+    with torch.no_grad():
+        model.vision_tower.pre_layrnorm.weight[0] += 1
+    kept()
+    assert looks
+
+
+def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, monkeypatch):
+    from minillava.training import features
+
+    monkeypatch.setattr(features, "CHUNK", 4)
+    model, normal = stages.assemble(weights / "eye", weights / "brain", 0), normalisation(weights / "eye")
+    names, path, seen = sorted(p.name for p in (data / "images").iterdir()), tmp_path / "f.safetensors", []
+
+    def interrupt(done, _):
+        seen.append(done)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Features.kept(path, model, data / "images", names, *normal, interrupt)
+    assert not path.exists()
+    whole = Features.kept(path, model, data / "images", names, *normal, interrupt)
+    assert seen[2:] and seen[2] > 4 and seen[-1] == 12
+    fresh = Features.of(model, data / "images", names, *normal, lambda *a: None)
+    assert all(torch.equal(whole[name], fresh[name]) for name in names)
