@@ -3,7 +3,9 @@
 Notable: nothing is fetched twice; Ctrl-C keeps what is there, and the same command goes on. Missing pictures are counted
 and left out with their records, up to a share (--missing) above which nothing is written as complete.
 
-    minillava fetch pretrain --limit 60000 --out data/pretrain      # of 595K pairs, without the 6.5 GB zip
+    minillava fetch pretrain --limit 60000 --out data/colab       # stage1.json: 60K of 595K pairs, without the 6.5 GB zip
+    minillava fetch instruct --limit 20000 --out data/colab       # stage2.json, into the same images/
+    minillava train data/colab --scale colab
 """
 
 from minillava.data.hub import fetch

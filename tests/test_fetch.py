@@ -80,7 +80,7 @@ def ranges(server):
 def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
     seen, size = [], (root / SOURCES["pretrain"].repo / "images.zip").stat().st_size
     card = fetch("pretrain", tmp_path / "out", limit=70, places=places, progress=lambda *a: seen.append(a))
-    records = read_records(tmp_path / "out" / "records.json")
+    records = read_records(tmp_path / "out" / "stage1.json")
     assert len(records) == card["records"] == 70 and seen[-1] == (70, 70)
     for r in records:
         assert (tmp_path / "out" / "images" / r["image"]).read_bytes() == jpeg(int(r["image"][10:19]))
@@ -90,7 +90,7 @@ def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places,
     assert fetch("pretrain", tmp_path / "out", limit=70, places=places) == card
     assert len(ranges(server)) - asked <= 5  # the directory again, no picture
     another = fetch("pretrain", tmp_path / "other", limit=70, seed=5, places=places)
-    assert another["records"] == 70 and read_records(tmp_path / "other" / "records.json") != records
+    assert another["records"] == 70 and read_records(tmp_path / "other" / "stage1.json") != records
 
 
 def test_the_whole_zip_when_nothing_limits(server, places, tmp_path):
@@ -145,7 +145,7 @@ def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
     server.broken["/coco/000000000003.jpg"] = 4
     with pytest.raises(FetchError, match="status 503.*goes on where it stopped"):
         fetch("instruct", tmp_path / "other", places=places)
-    assert not (tmp_path / "other" / "records.json").exists()
+    assert not (tmp_path / "other" / "stage2.json").exists()
     assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
 
 
@@ -159,11 +159,11 @@ def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places,
         assert card["records"] == card["pictures"] == 38
         assert card["missing pictures"].keys() == {away.name, page.name}
         assert "404" in card["missing pictures"][away.name] and "not a picture" in card["missing pictures"][page.name]
-        kept = {r["image"] for r in read_records(tmp_path / "out" / "records.json")}
+        kept = {r["image"] for r in read_records(tmp_path / "out" / "stage2.json")}
         assert len(kept) == 38 and away.name not in kept
         with pytest.raises(FetchError, match=r"2 of 40 pictures are missing, more than 4.0%(.|\n)*000000000007"):
             fetch("instruct", tmp_path / "other", missing=0.04, places=places)
-        assert not (tmp_path / "other" / "records.json").exists()
+        assert not (tmp_path / "other" / "stage2.json").exists()
     finally:
         for path, data in before.items():
             path.write_bytes(data)
@@ -171,7 +171,7 @@ def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places,
 
 def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tmp_path):
     card = fetch("scienceqa", tmp_path / "out", places=places)
-    records = read_records(tmp_path / "out" / "records.json")
+    records = read_records(tmp_path / "out" / "stage2.json")
     assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
     assert (tmp_path / "out" / "images" / records[0]["image"]).read_bytes() == jpeg(1)
     assert "###\nANSWER: B." in records[0]["conversations"][1]["value"]

@@ -1,8 +1,8 @@
 """The real data (facts of the paper's appendix D): what it is called on the hub, and how it comes into a folder.
 
-    FOLDER/records.json   instruction records in the authors' JSON: those whose picture is there
-    FOLDER/images/        their pictures
-    FOLDER/card.json      source, seed, counts, what was left out
+    FOLDER/stage1.json, stage2.json   records in the authors' JSON: those whose picture is there
+    FOLDER/images/                    the pictures of both
+    FOLDER/stage1.card.json, ...      source, seed, counts, what was left out
 
 Notable: a subset needs no download of the whole. Records come as files into the hub's own cache; CC3M's pictures out of
 its images.zip by range requests, in runs of neighbours, COCO's one by one from COCO. Started again, it goes on.
@@ -30,28 +30,29 @@ TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them 
 @dataclass(frozen=True)
 class Source:
     """A dataset on the hub. files: part -> the file of its records (with * where a name has a checksum in it); the first
-    part is what is taken unless another is named. pictures: "zip", "coco" or "parquet", where its pictures are."""
+    part is what is taken unless another is named. pictures: "zip", "coco" or "parquet", where its pictures are. stage:
+    what it is for."""
 
     repo: str
     files: dict[str, str]
     pictures: str
-    what: str
+    stage: str
 
 
 SOURCES = {
     "pretrain": Source(
-        "liuhaotian/LLaVA-CC3M-Pretrain-595K", {"all": "chat.json"}, "zip", "stage 1: 595K picture-caption pairs of CC3M"
+        "liuhaotian/LLaVA-CC3M-Pretrain-595K", {"all": "chat.json"}, "zip", "stage1"
     ),
     "instruct": Source(
         "liuhaotian/LLaVA-Instruct-150K",
         {"all": "llava_instruct_150k.json", "conversation": "conversation_58k.json", "detail": "detail_23k.json",
          "complex": "complex_reasoning_77k.json"},
-        "coco", "stage 2: 158K instruction records about COCO's pictures",
+        "coco", "stage2",
     ),
     "scienceqa": Source(
         "derek-thomas/ScienceQA",
         {"train": "data/train-*.parquet", "validation": "data/validation-*.parquet", "test": "data/test-*.parquet"},
-        "parquet", "section 5.2: ScienceQA's questions as records, reasons before the answer",
+        "parquet", "stage2",
     ),
 }  # fmt: skip
 COCO = "http://images.cocodataset.org/train2017"
@@ -134,7 +135,7 @@ def fetch(
     places: Places | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
     format: str = "QCM-LEPA",
 ) -> dict:  # fmt: skip
-    """Fill a folder with records and pictures; returns what card.json says.
+    """Fill a folder with records and pictures; returns what its card says.
 
     limit: so many records by chance (None: all). missing: the share of pictures (and of bad records) that may be left
     out. progress(done, of how many pictures). format: of ScienceQA's answers. Raises FetchError.
@@ -188,10 +189,10 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
     elif source.pictures == "coco":
         one_by_one(places.coco, images, names, tally, more)
     there = [r for r in records if "image" not in r or (images / r["image"]).is_file()]
-    write_records(there, folder / "records.json")
+    write_records(there, folder / f"{source.stage}.json")
     card = {
         "source": source.repo, "part": part, "seed": seed, "limit": limit, "records": len(there),
         "pictures": len(names) - len(tally.missing), "missing pictures": tally.missing, "bad records": bad,
     }  # fmt: skip
-    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{source.stage}.card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return card
