@@ -368,6 +368,7 @@ ROOMS = [
         "samples",
         "chat",
         "doctor",
+        "train",
         "cost",
         "fetch",
         "figures_curves",
