@@ -5,14 +5,18 @@ time, then activations computed again, then weights shared between the devices t
 is learnt, then more devices. `model/costs.py` says what one device needs that holds everything; here it is split.
 
     preflight(SHAPES["full-7b"], find("full-7b").stage("stage 2"), parse("2xa100-80gb"), Path("runs/7b"))
+    foresee("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", find("colab").stage("stage 2"), Path("runs/colab"))
 """
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from minillava.hardware import Hardware
+from minillava.hardware import Hardware, here
+from minillava.model import LlavaConfig
 from minillava.model.costs import memory, parameters
+from minillava.model.files import CheckpointError, read_json
+from minillava.model.published import language_config, vision_config
 from minillava.scales import Stage
 
 SHARE = 0.9  # of a device's memory may be planned with; the rest is the allocator's gaps and the libraries' own
@@ -104,13 +108,15 @@ def said(stage: Stage, change: Stage) -> str:
     """A change in words."""
     words = []
     if change.micro != stage.micro:
-        words.append(f"micro batches of {change.micro} instead of {stage.micro} (the batch of {stage.batch} stays)")
+        words.append(
+            f"--micro {change.micro} instead of {stage.micro} samples at once (the batch of {stage.batch} stays)"
+        )
     if change.checkpointing and not stage.checkpointing:
-        words.append("activation checkpointing")
+        words.append("activations computed again (--checkpointing)")
     if change.shard and not stage.shard:
-        words.append("weights shared between the devices (full shard)")
+        words.append("weights shared between the devices (full shard, without --replicate)")
     if change.lora != stage.lora:
-        words.append(f"LoRA of rank {change.lora}")
+        words.append(f"LoRA of rank {change.lora} (--lora {change.lora})")
     return " and ".join(words)
 
 
@@ -151,6 +157,31 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         disk(config, stage, folder, pictures)
 
 
+def foresee(eye: str, brain: str, stage: Stage, folder: Path, processes: int = 1) -> None:
+    """`preflight` on this machine, of parts that nothing but their config.json need be there of.
+
+    eye, brain: folders or hub ids. processes: how many train together, each on a GPU or on its share of this memory.
+    """
+    machine = here()
+    card = machine.card if machine.card.gpu else replace(machine.card, memory=machine.card.memory / processes)
+    config = LlavaConfig(vision_config(published(eye)), language_config(published(brain)))
+    preflight(config, stage, Hardware(card, processes), folder)
+
+
+def published(source: str) -> dict:
+    """config.json of a folder or hub id; of the latter nothing else is fetched. Raises CheckpointError."""
+    path = Path(source).expanduser() / "config.json"
+    if not path.is_file():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            path = Path(hf_hub_download(str(source), "config.json"))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise CheckpointError(f"{source}: neither a folder with a config.json nor to be had from the hub ({str(error).splitlines()[0]})") from error  # fmt: skip
+    return read_json(path)
+
+
 def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
     """Raise DoesNotFit unless the disk that `folder` is (to be) on has room for the run."""
     place = Path(folder).absolute()
@@ -167,7 +198,7 @@ def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
     for kept in (pictures, 0):
         if stage.number == 2 and disk_bytes(config, lora, kept)["total"] <= free:
             without = "" if kept or not pictures else ", and do not keep the pictures' features"
-            raise DoesNotFit(f"{message}what would fit: LoRA of rank {lora.lora}{without}", lora)
+            raise DoesNotFit(f"{message}what would fit: {said(stage, lora)}{without}", lora)
     short = needs["total"] - needs["features"] - free
     raise DoesNotFit(f"{message}make room for {size(short)} more, or name a folder on another disk")
 

@@ -1,7 +1,9 @@
 """What cannot fit is refused before it starts, with the smallest change that would fit - and that change does."""
 
+import shutil
 from collections import namedtuple
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from minillava import hardware, preflight, scales
 from minillava.hardware import Card, Hardware, parse
 from minillava.model import Llava, LlavaConfig, set_trainable
 from minillava.model.costs import SHAPES
+from minillava.model.files import CheckpointError, read_json
 from minillava.model.language import LanguageConfig
+from minillava.model.published import language_config, vision_config
 from minillava.model.vision import VisionConfig
 from minillava.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
 
@@ -38,7 +42,7 @@ def test_the_scales_fit_what_they_are_meant_for():
 
 def test_what_just_fits_is_taken_and_a_byte_less_refused():
     preflight.preflight(BIG, STAGE_2, card(BIG, STAGE_2))
-    assert "micro batches of 2 instead of 4" in str(refused(BIG, STAGE_2, card(BIG, STAGE_2, 0.9999)))
+    assert "--micro 2 instead of 4" in str(refused(BIG, STAGE_2, card(BIG, STAGE_2, 0.9999)))
 
 
 @pytest.mark.parametrize("stage", [scales.PAIRS, STAGE_2], ids=["stage 1", "stage 2"])
@@ -104,6 +108,26 @@ def test_disk_is_what_checkpoints_and_features_take(tmp_path, monkeypatch):
     assert "do not keep the pictures' features" in str(said) and "243 GB checkpoints" in str(said)
     assert "LoRA of rank 64" in str(refused(BIG, STAGE_2, there, free(needs["model"] * 2)))
     assert "make room for" in str(refused(BIG, STAGE_2, there, free(10**6)))
+
+
+def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, monkeypatch):
+    parts = [str(tmp_path / part) for part in ("eye", "brain")]
+    for part in parts:
+        Path(part).mkdir()
+        shutil.copy(weights / Path(part).name / "config.json", part)  # no weights beside it
+    stage = scales.TINY.stage("stage 2")
+    preflight.foresee(*parts, stage, tmp_path / "run")
+    config = LlavaConfig(
+        vision_config(read_json(tmp_path / "eye/config.json")),
+        language_config(read_json(tmp_path / "brain/config.json")),
+    )
+    need = device_bytes(config, stage, fused=False)["total"] / preflight.SHARE
+    monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))
+    preflight.foresee(*parts, stage, tmp_path)
+    with pytest.raises(DoesNotFit, match="--micro 16 instead of 32"):
+        preflight.foresee(*parts, stage, tmp_path, processes=2)
+    with pytest.raises(CheckpointError, match="neither a folder with a config.json nor to be had"):
+        preflight.foresee("nobody/nothing", parts[1], stage, tmp_path)
 
 
 def test_hardware_is_named_by_count_and_card():
