@@ -23,7 +23,7 @@ from minillava.scenes.draw import draw
 from minillava.training.eye import MEAN, STD
 from minillava.training.stages import normalisation
 
-PARTS = ("eye", "brain", "llava")
+PARTS = ("eye", "brain", "brain-small", "llava")
 
 
 def shipped_part(part):
