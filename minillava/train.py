@@ -27,7 +27,11 @@ from minillava.data.samples import Sample, divide, encode, fill_rate
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.records import RecordError, check_record
+from minillava.hardware import Hardware, here
 from minillava.model import Llava, LlavaConfig, find, load_language, load_vision, set_trainable
+from minillava.model.files import read_json
+from minillava.model.published import language_config, vision_config
+from minillava.preflight import foresee, preflight
 from minillava.training import lora
 from minillava.training.checkpoints import TrainingError
 from minillava.training.features import Features, Live
@@ -160,6 +164,12 @@ def run_stage(options, stage: scales.Stage, device: torch.device) -> None:
     result = options.out / "model" / "llava.json" if n == 2 else folder / "projector.safetensors"
     if agree(result.exists()):
         return say(f"stage {n}: done before, {result}")
+    vision = vision_config(read_json(find(options.eye) / "config.json"))
+    language = language_config(read_json(find(options.brain) / "config.json"))
+    on = replace(here(), count=world())
+    if not on.card.gpu:  # processes share the machine's memory
+        on = Hardware(replace(on.card, memory=on.card.memory / world()))
+    preflight(LlavaConfig(vision, language), stage, on, options.out)
     folder.mkdir(parents=True, exist_ok=True)
     dtype = compute_dtype(device.type) if options.dtype is None else getattr(torch, options.dtype)
     tokenizer, model = load_tokenizer(find(options.brain)), build(options, stage, device, dtype)
@@ -212,12 +222,17 @@ def train(options) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     torch.backends.cuda.matmul.allow_tf32 = True
-    given = {name: getattr(options, name) for name in ("batch", "lr", "epochs", "lora", "micro")}
+    given = {name: getattr(options, name) for name in ("batch", "lr", "epochs", "lora", "micro", "checkpointing")}
+    stages = []
+    for n in there:
+        stage = scale.stage(f"stage {n}")
+        changed = {
+            name: value for name, value in given.items() if value is not None and (name != "lr" or n == there[-1])
+        }
+        stages.append(replace(stage, **changed, shard=stage.shard and not options.replicate))
     with together() as device:
-        for n in there:
-            stage = scale.stage(f"stage {n}")
-            changed = {
-                name: value for name, value in given.items() if value is not None and (name != "lr" or n == there[-1])
-            }
-            stage = replace(stage, **changed, shard=stage.shard and not options.replicate)
+        for stage in stages:  # all of them before any begins
+            some = options.tokens and max(1, options.tokens // stage.reach)
+            foresee(options.eye, options.brain, replace(stage, micro=some or stage.micro), options.out, world())
+        for stage in stages:
             run_stage(options, stage, device)

@@ -11,7 +11,7 @@ import torch
 import toy
 from safetensors.torch import load_file, save_file
 
-from minillava import cli
+from minillava import cli, hardware
 from minillava.data.samples import plan
 from minillava.datagen.records import caption_record, instruct, write_records
 from minillava.model import load_llava, set_trainable
@@ -181,6 +181,12 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, dat
     (broken / "stage1.json").unlink()
     status, _, error, _ = run(data=broken)
     assert status == 2 and "stage 2 starts from the W of stage 1" in error
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_fit(run, monkeypatch):
+    monkeypatch.setattr(hardware, "memory_here", lambda: 20e6)
+    status, _, error, out = run("--micro", "5")
+    assert status == 2 and "of memory a device" in error and "what would fit: " in error and not out.exists()
 
 
 # kept features
