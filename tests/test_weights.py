@@ -15,6 +15,7 @@ from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.questions import EXACT, balanced
 from minillava.judging.answers import answer, exact_match, shuffled
+from minillava.judging.gates import text_accuracy
 from minillava.model import load_language, load_llava, load_vision
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import captions
@@ -158,4 +159,18 @@ def test_the_shipped_llava_answers_better_with_its_own_picture_than_with_another
         scores[tag] = exact_match([(s.id, q) for s, q in items], texts)
         print(tag, scores[tag])
     assert list(scores["own"]) == [*EXACT, "all"]
-    assert scores["own"]["all"] > scores["another's"]["all"] + 10, scores
+    card = json.loads((folder / "card.json").read_text())["figures"]["exact match, dev split, per cent"]
+    for tag, figures in (("own", card["picture"]), ("another's", card["shuffled"])):  # 63 questions: +- 4 at one sigma
+        assert abs(scores[tag]["all"] - figures["all"]) < 16, (tag, scores[tag], figures)
+    assert scores["own"]["all"] >= 85 and all(
+        scores["own"][k] >= 77 for k in ("existence", "colour", "place", "side")
+    ), scores
+
+
+def test_the_shipped_brain_answers_about_scenes_told_in_words_as_its_card_says():
+    folder = shipped_part("brain")
+    card = json.loads((folder / "card.json").read_text())["figures"]["exact match on scenes told in words, dev split, per cent"]  # fmt: skip
+    told = text_accuracy(load_language(folder).eval(), load_tokenizer(folder), per_kind=6)  # 42 questions a format
+    print(told)
+    for how, figures in told.items():
+        assert abs(figures["all"] - card[how]["all"]) < 12 and figures["all"] >= 86, (how, figures, card[how])
