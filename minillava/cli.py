@@ -47,6 +47,7 @@ def paper(options) -> int | None:
     from minillava.chat import Chat, blocks
     from minillava.datagen.questions import questions
     from minillava.figures import answered, report_figures
+    from minillava.figures_curves import health
     from minillava.report import show, write_report
     from minillava.run import RunError
     from minillava.scenes.compose import compose
@@ -64,6 +65,8 @@ def paper(options) -> int | None:
     report = write_report(run)
     report_figures(report, run.folder)
     print(show(report, run.folder))
+    for line in health(run.folder, scale.name):
+        print(line)
     unseen = compose("bench", UNSEEN)
     picture = run.folder / "unseen.png"
     draw(unseen, 256).save(picture)
@@ -173,6 +176,9 @@ def parser() -> argparse.ArgumentParser:
         "--lora", type=int, metavar="RANK", help="stage 2 trains LoRA of this rank instead of the matrices"
     )
     verb.add_argument(
+        "--checkpointing", action="store_const", const=True, help="compute activations again: less memory, more time"
+    )
+    verb.add_argument(
         "--packed", action="store_true", help="samples end to end without padding, each seeing itself alone"
     )
     verb.add_argument("--replicate", action="store_true", help="many processes: each holds all weights (DDP)")
@@ -200,7 +206,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "source", choices=("pretrain", "instruct", "scienceqa"), help="data of stage 1, of stage 2, or ScienceQA"
     )
-    verb.add_argument("--out", type=Path, required=True, help="where stage1.json or stage2.json and images/ go; goes on there")
+    verb.add_argument(
+        "--out", type=Path, required=True, help="where stage1.json or stage2.json and images/ go; goes on there"
+    )
     verb.add_argument("--part", help="instruct: conversation, detail or complex; scienceqa: train, validation or test")
     verb.add_argument("--limit", type=int, help="so many records, by chance (default: all)")
     verb.add_argument("--seed", type=int, default=0, help="of that chance")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minillava import hardware, preflight, scales
+from minillava import cli, hardware, preflight, scales
 from minillava.hardware import Card, Hardware, parse
 from minillava.model import Llava, LlavaConfig, set_trainable
 from minillava.model.costs import SHAPES
@@ -128,6 +128,18 @@ def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, 
         preflight.foresee(*parts, stage, tmp_path, processes=2)
     with pytest.raises(CheckpointError, match="neither a folder with a config.json nor to be had"):
         preflight.foresee("nobody/nothing", parts[1], stage, tmp_path)
+
+
+def test_training_refuses_stage_2_before_stage_1_begins(weights, tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    for name in ("stage1.json", "stage2.json"):
+        (tmp_path / "data" / name).write_text("[]")  # nobody reads it
+    monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1, 1e9, None, gpu=False)))
+    arguments = ["train", str(tmp_path / "data"), "--eye", str(weights / "eye"), "--brain", str(weights / "brain")]
+    assert cli.main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "needs" in said and "a box has 1 B to plan with" in said and said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_hardware_is_named_by_count_and_card():
