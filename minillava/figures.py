@@ -83,6 +83,22 @@ def table_bars(table: dict, title: str) -> Figure:
     return figure
 
 
+def paper_bars(table, column: str, title: str, marked: tuple[str, ...] = ()) -> Figure:
+    """One column of a table of the paper as bars, the highest on top; marked rows in colour, spreads where printed."""
+    cells = [(row, table.value(row, column)) for row in table.rows]
+    cells = [(row, *(v if isinstance(v, tuple) else (v, 0.0))) for row, v in cells]
+    cells.sort(key=lambda cell: cell[1])
+    figure, axis = canvas(8, 0.34 * len(cells) + 1.2)
+    for y, (row, value, spread) in enumerate(cells):
+        axis.barh(y, value, xerr=spread, color=BLUE if row in marked else GREY, height=0.62, ecolor=INK)
+        axis.text(value + spread + 0.8, y, f"{value:g}", va="center", fontsize=9)
+    axis.set_yticks(range(len(cells)), [row for row, *_ in cells])
+    axis.set_xlim(0, 108)
+    axis.set_xlabel(f"{table.id}, {column}, %")
+    headline(axis, title)
+    return figure
+
+
 def question_bars(report: dict) -> Figure:
     """Exact-match accuracy with the picture, blanked and shuffled."""
     kinds = list(report["vqa"])

@@ -117,7 +117,7 @@ def sequence(sample: Sample, tokenizer, stop: str, patches: int, width: int = 10
     x, y, boxes = 0.0, 0, []
     for token, kind in zip(sample.ids.tolist(), kinds):
         text = f"picture: {patches} patches" if kind == "image" else shown(tokenizer, token)
-        if x and x + len(text) + 1 > width:
+        if x and x + len(text) + 1 > width and text != "↵":
             x, y = 0.0, y + 1
         boxes.append((x, y, len(text) + 0.7, text, kind))
         x += len(text) + 1.1
@@ -142,7 +142,7 @@ def sequence(sample: Sample, tokenizer, stop: str, patches: int, width: int = 10
     axis.set_ylim(-lines - 1, 0.6)
     axis.set_axis_off()
     loss, whole = sum(k in ("answer", "stop") for k in kinds), len(kinds) - kinds.count("image") * (1 - patches)
-    headline(axis, f"{loss} of {whole} positions carry loss: the answers and the stop after each (Table 2)")
+    headline(axis, f"{loss} of {whole} positions carry loss")
     return figure
 
 
@@ -267,7 +267,7 @@ def attention_figure(picture: Image.Image, found: list[Look], columns: int = 8) 
 
 def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:
     """-log p of each supervised token, in order (Eq. 3). Grey line: their mean, the loss."""
-    figure, axis = canvas(max(5.0, 0.34 * len(tokens) + 1.5), 3.1)
+    figure, axis = canvas(min(11.5, max(5.0, 0.34 * len(tokens) + 1.5)), 3.1)
     axis.bar(range(len(tokens)), losses, color=[BLUE if t == "###" else GREEN for t in tokens], width=0.75)
     mean = sum(losses) / len(losses)
     axis.axhline(mean, color=GREY, lw=1.5)

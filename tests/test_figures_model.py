@@ -1,0 +1,130 @@
+"""Figures of the model's inside are drawn from it: attention is its own, the mask is the sample's, widgets redraw."""
+
+import ipywidgets
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from minillava.chat import Chat
+from minillava.data.samples import encode, prompt
+from minillava.data.template import CHAT
+from minillava.datagen.records import instruct
+from minillava.figures import canvas, paper_bars
+from minillava.figures_model import (
+    architecture,
+    attention_figure,
+    attention_of,
+    looks,
+    loss_bars,
+    nearest_words,
+    patch_grid,
+    scene_patches,
+    sequence,
+    token_kinds,
+)
+from minillava.model.rope import rotations
+from minillava.paper import TABLES
+from minillava.scenes.compose import compose
+from minillava.scenes.draw import draw
+from minillava.widgets import Slider, ToggleButtons, explore
+
+
+@pytest.fixture(scope="module")
+def chat(weights):
+    talk = Chat(weights / "llava")
+    talk.look(draw(compose("bench", 0), 96))
+    return talk
+
+
+@pytest.fixture(scope="module")
+def sample(chat):
+    return encode(instruct(compose("train", 0), "conversation"), CHAT, chat.tokenizer)
+
+
+def words(figure):
+    return " ".join(text.get_text() for axis in figure.axes for text in (*axis.texts, axis.title, axis._left_title))
+
+
+@torch.no_grad()
+def test_attention_is_what_the_model_itself_computes(chat):
+    ids = prompt("<image>\nWhere is this?", CHAT, chat.tokenizer)
+    embeds, _ = chat.model.splice(ids, [chat.features])
+    weights = attention_of(chat.model, embeds)
+    T, config = len(embeds), chat.model.config.language
+    assert weights.shape == (config.num_layers, config.num_heads, T, T)
+    assert torch.allclose(weights.sum(-1), torch.ones(1), atol=1e-5) and not weights.triu(1).any()
+    first = chat.model.language_model.layers[0]
+    x = first.input_layernorm(embeds[None])
+    cos, sin = rotations(torch.arange(T)[None], config)
+    v = first.self_attn.v_proj(x).unflatten(-1, (-1, config.head_dim)).transpose(1, 2)
+    by_hand = first.self_attn.o_proj((weights[0] @ v).transpose(1, 2).flatten(2))
+    assert torch.allclose(by_hand, first.self_attn(x, cos, sin, None, None, 0), atol=1e-5)
+
+
+def test_a_look_is_the_attention_of_the_row_before_the_token(chat):
+    found = looks(chat, "Where is this?", "In a park.")
+    assert "".join(one.token for one in found) == "Inapark."
+    for one in found:
+        assert one.map.shape == (4, 4) and 0 < one.share < 1
+        assert float(one.map.sum()) == pytest.approx(one.share, abs=1e-5)
+    longer = looks(chat, "Where is this?", "In a park. It is")  # what comes later changes nothing
+    assert torch.allclose(longer[0].map, found[0].map, atol=1e-5)
+    assert isinstance(attention_figure(draw(compose("bench", 0), 96), found), Figure)
+
+
+def test_kinds_of_tokens_follow_the_labels(chat, sample):
+    stop = chat.tokenizer.encode("###", add_special_tokens=False)
+    kinds = token_kinds(sample, stop)
+    loss = [kind in ("answer", "stop") for kind in kinds]
+    assert loss == (sample.labels != -100).tolist() and kinds.count("image") == 1
+    assert kinds.count("stop") == 8 * len(stop)  # one after each of eight answers
+    whole = len(sample.ids) - 1 + 16
+    assert f"{sum(loss)} of {whole} positions" in words(sequence(sample, chat.tokenizer, "###", 16))
+
+
+def test_the_architecture_states_this_models_shapes(chat):
+    before = list(chat.turns)
+    said = words(architecture(chat, draw(compose("bench", 0), 96), "Where is this?", "In a park."))
+    for shape in ("(3, 96, 96)", "(16, 32)", "In a park.", "Where is this?"):
+        assert shape in said
+    assert chat.turns == before
+
+
+def test_nearest_words_finds_a_words_own_embedding(chat):
+    table, ids = chat.model.language_model.embed_tokens.weight, chat.tokenizer.encode(" picture horse")
+    ids = [i for i in ids if i not in chat.tokenizer.all_special_ids]
+    found = nearest_words(chat.model, chat.tokenizer, torch.cat([table[ids], -table[ids]]).detach())
+    assert found[: len(ids)] == [chat.tokenizer.decode([i]).strip() for i in ids]
+
+
+def test_patches_know_which_box_covers_them():
+    assert scene_patches([("car", (0.0, 0.0, 0.5, 0.5)), ("cup", (0.0, 0.0, 0.25, 0.25))], 4)[:6] == [
+        "cup", "car", "", "", "car", "car",
+    ]  # fmt: skip
+    assert "4 x 4 = 16" in words(patch_grid(Image.new("RGB", (50, 80)), 4))
+
+
+def test_bars_say_their_values():
+    assert "mean 2.00" in words(loss_bars(["a", "###"], [1.0, 3.0], "t"))
+    shown = words(paper_bars(TABLES["Table 5"], "All", "t", ("LLaVA",)))
+    assert "67.3" in shown and "19.1" in shown
+
+
+def test_a_widget_draws_again_when_a_control_moves():
+    seen = []
+
+    def show(n, kind):
+        seen.append((n, kind))
+        return f"{kind} <{n}>"
+
+    one = explore(show, n=Slider(value=2, max=9), kind=ToggleButtons(options=["a", "b"]))
+    one.controls["n"].value = 5
+    one.controls["kind"].value = "b"
+    assert seen == [(2, "a"), (5, "a"), (5, "b")]
+    assert "b &lt;5&gt;" in one.children[-1].value and one.children[0] is one.controls["n"]
+    assert "n, kind" in repr(one)
+    for made in (canvas(2, 2)[0], Image.new("RGB", (4, 4))):
+        assert isinstance(explore(lambda n, made=made: made, n=Slider()).view, ipywidgets.Image)
+    with pytest.raises(TypeError, match="returned int"):
+        explore(lambda n: n, n=Slider())
