@@ -209,6 +209,7 @@ def test_the_frozen_rule_gives_these_scores():
         ("What colour is the car?", "The car is red."): (10, 10, 10, 10),
         ("What colour is the car?", "Red."): (10, 10, 10, 4.6),
         ("What colour is the car?", "The car is blue."): (1, 8, 1, 1),
+        ("What colour is the car?", "The red car is on the right."): (5.5, 10, 5.5, 5.5),
         ("What colour is the car?", "I like music."): (1, 1, 1, 1),
         ("Is there a dog?", "Yes, there is a dog."): (1, 8, 1, 1),
         ("Describe this picture in detail.", "A red car is on the left."): (4, 10, 10, 3.25),
@@ -224,7 +225,7 @@ def test_the_frozen_rule_gives_these_scores():
         k: tuple(getattr(marks(context, *k), m) for m in ("helpfulness", "relevance", "accuracy", "detail"))
         for k in said
     }
-    assert RULE == "picture-book rule 1" and got == said
+    assert RULE == "picture-book rule 2" and got == said
 
 
 def test_the_teachers_own_answers_score_at_least_9_and_those_about_another_scene_under_4(bench):
@@ -285,6 +286,29 @@ def test_a_benchmark_is_the_same_each_time_and_its_files_are_read_as_written(nam
     assert read_bench(tmp_path) == items == build(name, 8)
     assert [i.category for i in items] == list(CATEGORIES) * 8 and len({i.question_id for i in items}) == 24
     assert sorted(p.name for p in tmp_path.iterdir()) == ["context.jsonl", "questions.jsonl", "reference.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["coco", "wild"])
+def test_no_habit_of_answering_is_worth_much_on_a_benchmark(name):
+    items = build(name, 100)
+    assert build(name, 30) == items[:90]  # a larger one begins with the smaller
+    for category, usual in (
+        ("complex", ("Nothing, because one can use none of these to", "Nothing is unusual", "This is outdoors")),
+        ("conv", ("Yes", "No", "Nothing", "There are no")),
+    ):
+        answers = [i.reference for i in items if i.category == category]
+        shares = [mean(a.startswith(habit) for a in answers) for habit in usual]
+        assert max(shares) < 0.2, (category, dict(zip(usual, shares)))
+
+
+def test_what_is_false_of_the_picture_costs_also_where_the_answer_is_right():
+    context = "a red car on the left and a cat on a blue chair on the right, in a park\nA cat is on a chair."
+    for question, good, bad in (
+        ("Is there a car?", "Yes, there is a red car.", "Yes, there is a green car."),
+        ("Is this indoors or outdoors, and how can one tell?", "This is outdoors, in a park, because a park is in the open.",
+         "This is outdoors, on a lake, because a lake is in the open."),
+    ):  # fmt: skip
+        assert marks(context, question, good).score == 10 and marks(context, question, bad).score < 6, question
 
 
 @pytest.mark.parametrize(

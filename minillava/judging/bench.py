@@ -6,6 +6,7 @@ an upper bound, not a rival. `coco` is drawn like the training pictures, `wild` 
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,23 +34,41 @@ class Item:
     reference: str
 
 
-def _pick(rng: random.Random, pool: list[Question]) -> Question:
-    """A question of an evenly drawn kind, its answer evenly drawn."""
-    kind = rng.choice(sorted({q.kind for q in pool}))
-    key = rng.choice(sorted({q.key for q in pool if q.kind == kind}))
-    return rng.choice([q for q in pool if q.kind == kind and q.key == key])
+# The kinds of question -> how many different answers each has here, all things taken as one.
+ANSWERS = {"existence": 2, "colour": 8, "count": 4, "place": 5, "side": 3, "relation": 4, "odd": 2, "doing": 1, "use": 2, "doors": 2}  # fmt: skip
+THINGS = ("odd", "relation", "use", "doing")  # the kinds that are answered with a thing, or with what somebody does
+
+
+def _slot(question: Question) -> tuple[str, str]:
+    """Its kind, and the answer that is to be no more frequent than the kind's others."""
+    plain = question.kind not in THINGS or question.key in ("yes", "no", "nothing")
+    return question.kind, question.key if plain else "a thing"
+
+
+def _pick(rng: random.Random, pool: list[Question], used: Counter) -> Question:
+    """A question of the kind and answer that fewest were drawn of so far, so that no habit of answering is worth much:
+    most scenes offer many questions whose answer is "nothing" or "outdoors", and few others."""
+    slots = sorted({_slot(q) for q in pool})
+    least = min(used[s] * ANSWERS[s[0]] for s in slots)
+    slot = rng.choice([s for s in slots if used[s] * ANSWERS[s[0]] == least])
+    used[slot] += 1
+    key = rng.choice(sorted({q.key for q in pool if _slot(q) == slot}))
+    return rng.choice([q for q in pool if _slot(q) == slot and q.key == key])
 
 
 def build(name: str, count: int) -> list[Item]:
-    """`count` scenes x three questions. name: `coco` or `wild`. Raises KeyError for another name."""
-    items = []
+    """`count` scenes x three questions, the answers as even as the scenes allow. name: `coco` or `wild`.
+
+    A larger benchmark begins with the smaller. Raises KeyError for another name.
+    """
+    items, used = [], {category: Counter() for category in CATEGORIES}
     for n, scene in enumerate(scenes(SPLIT_OF[name], count)):
         rng, record = random.Random(f"bench {scene.id}"), caps_boxes(scene)
         text = context(record["captions"], [(i["category"], i["bbox"]) for i in record["instances"]])
         told = read_context(text, scene.id)
         known = questions(told)
-        conv = _pick(rng, [q for q in known if q.kind in (*EXACT, "doing") and not is_reasoning(q)])
-        reasoning = _pick(rng, [q for q in known if is_reasoning(q)])
+        conv = _pick(rng, [q for q in known if q.kind in (*EXACT, "doing") and not is_reasoning(q)], used["conv"])
+        reasoning = _pick(rng, [q for q in known if is_reasoning(q)], used["complex"])
         asked = (
             (conv.text, conv.answer),
             (rng.choice(DETAIL_QUESTIONS), describe(told)),

@@ -3,7 +3,8 @@
 Notable: it stands where text-only GPT-4 stands in the paper, and gets what GPT-4 gets: captions and boxes, the question,
 and the answers. An answer is judged by its claims first - each is looked up in what the context tells - and then by
 whether it answers what was asked. Four marks from 1 to 10 (helpfulness, relevance, accuracy, level of detail) and their
-mean. The rule is frozen as `RULE`; a change to it is a new version.
+mean. What is false of the picture neither helps nor counts as detail. The rule is frozen as `RULE`; a change to it is a
+new version (1 let a false aside, "yes, a *red* car", cost accuracy alone).
 
     python -c "from minillava.judging.judge import *; print(review('a red car on the left, in a park', 'What colour is the car?', ['The car is red.', 'It is blue.']))"
 """
@@ -18,7 +19,7 @@ from minillava.datagen.teacher import read_context
 from minillava.scenes.reading import claims, holds, mentions, sentences
 from minillava.scenes.world import COLOURS, SIDES, Scene
 
-RULE = "picture-book rule 1"
+RULE = "picture-book rule 2"
 EMPTY_WORDS = set("a an the is are in on of to one can it this that there and be with here".split())
 
 
@@ -77,11 +78,13 @@ def marks(context: str, question: str, answer: str) -> Marks:
     false = [c for c in stated if c not in true]
     if not answer.strip() or answer.strip() == question.strip():
         return Marks(1, 1, 1, 1, "empty, or the question again")
-    accuracy = 1 + 9 * len(true) / len(stated) if stated else 1.0
+    share = len(true) / len(stated) if stated else 0.0
+    accuracy = 1 + 9 * share
     if asked:  # a question with a definite answer
         correct, reason = right(asked, answer), _reason(asked, answer)
-        accuracy = 10.0 if correct and not stated else accuracy if correct else min(accuracy, 4.0)
-        helpfulness = 1 + 9 * correct * (0.5 + 0.5 * reason)
+        sound = share if stated else 1.0  # "Red." states nothing beside what was asked
+        accuracy = 1 + 9 * sound if correct else min(accuracy, 4.0)
+        helpfulness = 1 + 9 * correct * sound * (0.5 + 0.5 * reason)
         subjects = {m.kind for s in sentences(question) for m in mentions(s)} | {asked.key}
         said = {m.kind for s in sentences(answer) for m in mentions(s)} | set(
             answer.lower().replace(".", " ").replace(",", " ").split()
@@ -89,14 +92,14 @@ def marks(context: str, question: str, answer: str) -> Marks:
         typed = {"colour": set(COLOURS), "side": set(SIDES)}.get(asked.kind, {"yes", "no", "nothing"}) & said
         relevance = 10.0 if correct else 1 + 4.5 * bool(subjects & said) + 2.5 * bool(typed)
         whole = bool(true) or len(answer.split()) >= 4  # a sentence rather than a bare word
-        detail = 1 + 9 * correct * (0.4 + 0.6 * whole) * (0.5 + 0.5 * reason)
+        detail = 1 + 9 * correct * sound * (0.4 + 0.6 * whole) * (0.5 + 0.5 * reason)
         why = f"asked for {asked.kind}: {'right' if correct else 'wrong'} (expected {asked.key}); reason {reason:.0%}"
     else:  # a description
         coverage = _coverage(scene, answer)
         wanted = (
             3 * len(scene.things) + 1
         )  # of each thing that it is there, its side, and one thing more; and the place
-        helpfulness = 1 + 9 * coverage * (len(true) / len(stated) if stated else 0)
+        helpfulness = 1 + 9 * coverage * share
         relevance = 1 + 9 * bool(true)
         detail = 1 + 9 * min(1.0, 1.25 * len(true) / wanted)
         why = f"a description: names {coverage:.0%} of the things, {len(true)} facts right"
