@@ -4,74 +4,51 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import toy
-from safetensors.torch import load_file, save_file
+from learn import learn
+from safetensors.torch import load_file
 
 from minillava import cli, hardware
 from minillava.data.samples import plan
 from minillava.datagen.records import caption_record, instruct, write_records
-from minillava.model import load_llava, set_trainable
+from minillava.model import load_llava
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
-from minillava.training.parallel import gathered, rank, split, together, world
-from minillava.training.stages import normalisation, train_stage
+from minillava.training.stages import normalisation
 
-linux = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-TEXT_ONLY = (0, 2, 5)
+LEARN = Path(__file__).parent / "learn.py"
 
 
-def many(count, work):
-    """work() in `count` forked processes of one group, as torchrun would start them."""
+def torchrun(*script):
+    """The script, or -m module, in two processes of one group, as a person starts them; one that fails stops both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    children = []
-    for n in range(count):
-        child = os.fork()
-        if child == 0:
-            names = {"LOCAL_RANK": n, "RANK": n, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
-            os.environ.update({name: str(value) for name, value in names.items()}, MASTER_ADDR="127.0.0.1")
-            try:
-                work()
-                os._exit(0)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-                os._exit(1)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
-
-
-def learn(folder, shard=True, stop=None):
-    """Six steps of stage 2 in this process or group: batches of 4, 4 and 1, some without any picture."""
-    samples, seen = toy.lessons(9, text_only=TEXT_ONLY)
-
-    def interrupt(step, *_):
-        if step == stop:
-            raise KeyboardInterrupt
-
-    with together():
-        model = toy.pupil()
-        set_trainable(model, 2)
-        if world() > 1:
-            split(model, model.vision_tower, list(model.language_model.layers), torch.float32, shard)
-        try:
-            losses = train_stage(
-                model, 2, samples, seen, folder, batch_size=4, steps=6, lr=0.5, uneven=True, dtype=torch.float32,
-                tokens=70, progress=interrupt,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            return
-        state = {name: gathered(tensor).detach().clone() for name, tensor in model.state_dict().items()}
-        if rank() == 0:
-            save_file(state, folder / "whole.safetensors")
-            (folder / "losses.json").write_text(json.dumps(losses))
+    start = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        port,
+    ]
+    names = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
+    done = subprocess.run(
+        [sys.executable, *map(str, start), *map(str, script)], env=names, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture
@@ -92,25 +69,23 @@ def close(one, two):
         torch.testing.assert_close(two[1][name], tensor, atol=1e-5, rtol=1e-4)
 
 
-@linux
 @pytest.mark.parametrize("shard", [True, False])
 def test_two_processes_equal_one_also_with_uneven_batches_and_texts_without_a_picture(tmp_path, one, shard):
     assert sorted(map(len, plan([1] * 9, 4, 3, 0, uneven=True))) == [1, 4, 4]
-    many(2, lambda: learn(tmp_path / "two", shard))
+    torchrun(LEARN, tmp_path / "two", "shard" if shard else "whole")
     close(one, made(tmp_path / "two"))
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 6
 
 
-@linux
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path, one):
     folder = tmp_path / "changed"
-    many(2, lambda: learn(folder, stop=2))
+    torchrun(LEARN, folder, "shard", 2)
     assert (
         latest(folder)["step"] == 2 and len(list((folder / "checkpoints" / "step-00000002").glob("*.safetensors"))) == 2
     )
     learn(folder, stop=4)
     assert latest(folder)["step"] == 4
-    many(2, lambda: learn(folder))
+    torchrun(LEARN, folder, "shard")
     close(one, made(folder))
 
 
@@ -129,11 +104,15 @@ def data(tmp_path_factory):
     return folder
 
 
+def command(weights, data, out):
+    parts = {"--eye": weights / "eye", "--brain": weights / "brain", "--out": out, "--batch": 5}
+    return ["train", str(data), *(str(part) for pair in parts.items() for part in pair)]
+
+
 @pytest.fixture
 def run(weights, data, tmp_path, capsys):
     def start(*more, data=data, out="out"):
-        parts = ["--eye", str(weights / "eye"), "--brain", str(weights / "brain"), "--out", str(tmp_path / out)]
-        status = cli.main(["train", str(data), *parts, "--batch", "5", *more])
+        status = cli.main([*command(weights, data, tmp_path / out), *more])
         return status, *capsys.readouterr(), tmp_path / out
 
     return start
@@ -156,11 +135,10 @@ def test_the_command_trains_lora_and_merges_it(run):
     assert load_llava(out / "model")[0]
 
 
-@linux
-def test_the_command_under_two_processes_makes_the_same_model(run, tmp_path):
+def test_the_command_under_torchrun_makes_the_same_model(run, weights, data, tmp_path):
     more = ("--epochs", "1", "--dtype", "float32", "--lr", "1e-4")
     assert run(*more, out="one")[0] == 0
-    many(2, lambda: run(*more, out="two")[0] == 0 or os._exit(3))
+    torchrun("-m", "minillava", *command(weights, data, tmp_path / "two"), *more)
     one, two = (load_llava(tmp_path / out / "model")[0].state_dict() for out in ("one", "two"))
     assert max((one[name] - two[name]).abs().max() for name in one) < 1e-3
 

@@ -1,0 +1,49 @@
+"""Six steps of stage 2, alone or as one of torchrun's: `torchrun --nproc-per-node 2 tests/learn.py FOLDER [whole|shard] [STOP]`."""
+
+import json
+import sys
+
+import torch
+import toy
+from safetensors.torch import save_file
+
+from minillava.model import set_trainable
+from minillava.training import stages
+from minillava.training.parallel import gathered, rank, split, together, world
+
+TEXT_ONLY = (0, 2, 5)
+
+
+def learn(folder, shard=True, stop=None):
+    """Batches of 4, 4 and 1, some without any picture; at step `stop` as if Ctrl-C had been pressed."""
+    samples, seen = toy.lessons(9, text_only=TEXT_ONLY)
+
+    def interrupt(step, *_):
+        if step == stop:
+            raise KeyboardInterrupt
+
+    with together():
+        model = toy.pupil()
+        set_trainable(model, 2)
+        if world() > 1:
+            split(model, model.vision_tower, list(model.language_model.layers), torch.float32, shard)
+        try:
+            losses = stages.train_stage(
+                model, 2, samples, seen, folder, batch_size=4, steps=6, lr=0.5, uneven=True, dtype=torch.float32,
+                tokens=70, progress=interrupt,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return
+        state = {name: gathered(tensor).detach().clone() for name, tensor in model.state_dict().items()}
+        if rank() == 0:
+            save_file(state, folder / "whole.safetensors")
+            (folder / "losses.json").write_text(json.dumps(losses))
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    torch.set_num_threads(1)
+    stages.adam = toy.sgd
+    folder, how, *stop = sys.argv[1:]
+    learn(Path(folder), how == "shard", *map(int, stop))
