@@ -3,12 +3,14 @@
 import errno
 import io
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
 from contextlib import nullcontext
 
+import dying
 import pytest
 import torch
 import toy
@@ -38,50 +40,35 @@ def equal(one, two):
         assert mine.keys() == other.keys() and all(torch.equal(mine[p][k], other[p][k]) for p in mine for k in mine[p])
 
 
-def killed(folder, moment):
-    """Train in a process of its own, in which moment() sends SIGKILL."""
-    child = os.fork()
-    if child == 0:
-        loop.SAVE_SECONDS = 0.0
-        with open(os.devnull, "w") as quiet:
-            os.dup2(quiet.fileno(), 2)
-        moment()
-        os._exit(1)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+def killed(moment, *arguments):
+    """Train in a process of its own, which moment(*arguments) ends by SIGKILL."""
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["dying"])
+    process = start.Process(target=moment, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed")
+needs_forkserver = pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(), reason="processes are started and killed"
+)
+
+
+@needs_forkserver
 def test_a_run_killed_at_20_random_steps_equals_an_uninterrupted_one_bit_for_bit(tmp_path, whole):
     for stop in sorted(random.Random(7).sample(range(1, STEPS), 20)):
-
-        def die(step, *_, stop=stop):
-            if step == stop:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        killed(tmp_path, lambda die=die: toy.train(tmp_path, die, steps=STEPS))
+        killed(dying.at_step, tmp_path, stop, STEPS)
         assert latest(tmp_path)["step"] < stop if stop > 1 else latest(tmp_path) is None
     equal(toy.train(tmp_path, steps=STEPS), whole[0])
     assert (tmp_path / "metrics.jsonl").read_text() == (whole[1] / "metrics.jsonl").read_text()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed")
+@needs_forkserver
 @pytest.mark.parametrize("where", ["_checksum", "_flush"])
 def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, where):
     """`_checksum`: the tensors are written, state.json is not. `_flush`: all is written, nothing renamed."""
-
-    def run():
-        count, work = [], getattr(checkpoints, where)
-
-        def die(path):
-            count.append(path)
-            if len(count) > 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return work(path)
-
-        setattr(checkpoints, where, die)
-        toy.train(tmp_path)
-
-    killed(tmp_path, run)
+    killed(dying.inside, tmp_path, where)
     before = latest(tmp_path)["step"]
     assert any(p.name.startswith(".step") for p in (tmp_path / "checkpoints").iterdir()) and before > 1
     steps = []
