@@ -12,17 +12,20 @@ from minillava.datagen.sources import leaves
 NAMED = 10  # problems that are named
 
 
+def check(record) -> None:
+    """Raise RecordError, naming it, unless a record is of the authors' format and its picture lies within its folder."""
+    check_record(record)
+    image = record.get("image")
+    if "image" in record and (not isinstance(image, str) or leaves(image)):
+        raise RecordError(f"record {record['id']}: the image path {image!r} is none, or leaves the image folder")
+
+
 def validate(records: list) -> tuple[list[dict], list[str]]:
-    """The records of the authors' format, and a line for each of the others. A picture's path may not leave its folder."""
+    """The records of the authors' format, and a line for each of the others."""
     good, problems = [], []
     for number, record in enumerate(records):
         try:
-            check_record(record)
-            image = record.get("image")
-            if "image" in record and (not isinstance(image, str) or leaves(image)):
-                raise RecordError(
-                    f"record {record['id']}: the image path {image!r} is none, or leaves the image folder"
-                )
+            check(record)
             good.append(record)
         except RecordError as error:
             problems.append(f"number {number}: {error}")

@@ -1,0 +1,142 @@
+"""Records on disk: what is read back is what was encoded, however many there are, and what is wrong is said."""
+
+import json
+import os
+import random
+import tracemalloc
+
+import pytest
+import torch
+
+from minillava.data.samples import encode
+from minillava.data.stored import Stored, each_record, keep
+from minillava.data.template import CHAT, PLAIN
+from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.records import RecordError, caption_record, instruct, write_records
+from minillava.scenes.compose import scenes
+
+
+@pytest.fixture
+def book(tmp_path, weights):
+    """(records, keeper, tokenizer): twelve with a picture and a text, and keep() with all but what a test changes."""
+    some = scenes("train", 6)
+    records = [r for s in some for r in (caption_record(s), instruct(s, "conversation"))]
+    records.append({"id": "é \n", "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "ü"}]})
+    images = tmp_path / "images"
+    images.mkdir()
+    for scene in some:
+        (images / f"{scene.id}.png").touch()
+    write_records(records, tmp_path / "r.json")
+    tokenizer, said = load_tokenizer(weights / "brain"), []
+
+    def keeper(template=CHAT, longest=900, patches=16):
+        said.clear()
+        return keep(tmp_path / "r.json", images, template, tokenizer, longest, patches, tmp_path / "kept", said.append)
+
+    keeper.said, keeper.folder = said, tmp_path
+    return records, keeper, tokenizer
+
+
+def test_samples_come_back_from_the_disk_as_they_were_encoded(book):
+    records, keeper, tokenizer = book
+    stored = keeper()
+    assert len(stored) == len(list(stored)) == 13
+    for sample, record in zip(stored, records, strict=True):
+        fresh = encode(record, CHAT, tokenizer)
+        assert (sample.id, sample.image) == (fresh.id, fresh.image)
+        assert torch.equal(sample.ids, fresh.ids) and torch.equal(sample.labels, fresh.labels)
+        assert sample.ids.dtype == fresh.ids.dtype
+    assert stored.lengths() == [len(s.ids) for s in stored]
+    assert stored.lengths(16) == [len(s.ids) + (15 if s.image else 0) for s in stored]
+    with pytest.raises(IndexError):
+        stored[13]
+
+
+def test_they_are_encoded_again_only_where_something_changed(book):
+    records, keeper, _ = book
+    keeper()
+    about = keeper.folder / "kept" / "ids.bin"
+    before = about.stat().st_ino
+    keeper()
+    assert about.stat().st_ino == before
+    assert len(keeper(template=PLAIN)[0].ids) < len(encode(records[0], CHAT, book[2]).ids)
+    write_records(records[:5], keeper.folder / "r.json")
+    assert len(keeper(template=PLAIN)) == 5 and len(Stored(keeper.folder / "kept")) == 5
+
+
+def test_what_is_too_long_is_left_out_and_counted_with_its_patches(book):
+    records, keeper, tokenizer = book
+    lengths = sorted(len(encode(r, CHAT, tokenizer).ids) + (15 if "image" in r else 0) for r in records)
+    assert len(keeper(longest=lengths[8])) == sum(n <= lengths[8] for n in lengths)
+    assert "of more than" in keeper.said[0]
+    with pytest.raises(RecordError, match="no record is left"):
+        keeper(longest=3)
+
+
+def test_pictures_that_came_later_are_found(book):
+    records, keeper, _ = book
+    (keeper.folder / "images" / records[0]["image"]).unlink()
+    with pytest.raises(RecordError, match=r"2 of 13 pictures are not in .*fetch them(.|\n)*" + records[0]["image"]):
+        keeper()
+    (keeper.folder / "images" / records[0]["image"]).touch()
+    assert len(keeper()) == 13
+
+
+def test_a_picture_outside_its_folder_is_refused(book):
+    records, keeper, _ = book
+    write_records([*records, records[0] | {"image": "../r.json"}], keeper.folder / "r.json")
+    with pytest.raises(
+        RecordError, match=r"1 of 14 records cannot be used:(.|\n)*'../r.json' .*leaves the image folder"
+    ):
+        keeper()
+
+
+def test_a_file_that_is_no_list_or_ends_early_is_named(book):
+    _, keeper, _ = book
+    path = keeper.folder / "r.json"
+    whole = path.read_text()
+    for text, says in (
+        (whole[:-300], "not JSON after 11 records"),
+        ("{}", "expected a JSON list"),
+        (whole[:50], "after 0 records"),
+        ("[]", "no record is left"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RecordError, match=says):
+            keeper()
+
+
+def test_records_are_read_one_at_a_time_whatever_the_chunks(tmp_path):
+    rng = random.Random(0)
+    records = [{"id": str(n), "text": ']}{[," é' * rng.randrange(20)} for n in range(50)]
+    path = tmp_path / "r.json"
+    for indent in (None, 1):
+        path.write_text("  " + json.dumps(records, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+        for chunk in (7, 100, os.path.getsize(path) + 1):
+            assert list(each_record(path, chunk)) == records
+
+
+def test_what_is_no_json_is_found_before_the_rest_of_the_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("minillava.data.stored.LARGEST", 1000)
+    path = tmp_path / "r.json"
+    path.write_bytes(b"[1, oops" + b" " * 50_000 + b"\xff")  # which is no UTF-8: whoever reads so far says so
+    with pytest.raises(RecordError, match="not JSON after 1 records"):
+        list(each_record(path, 100))
+    path.write_bytes(b"[1, 2, \xff]")
+    with pytest.raises(RecordError, match="not a JSON file"):
+        list(each_record(path))
+
+
+def test_memory_does_not_grow_with_the_number_of_records(tmp_path, weights):
+    """Sixteen times as many records: what Python itself holds while they are encoded and read stays the same."""
+    tokenizer, peaks = load_tokenizer(weights / "brain"), []
+    turns = [{"from": "human", "value": "?" * 400}, {"from": "gpt", "value": "!" * 400}]
+    for count in (20, 320):
+        path = tmp_path / f"{count}.json"
+        path.write_text(json.dumps([{"id": str(n), "conversations": turns} for n in range(count)]))
+        tracemalloc.start()
+        stored = keep(path, tmp_path, CHAT, tokenizer, 2000, 16, tmp_path / f"kept-{count}", chunk=1 << 12)
+        assert sum(1 for s in stored if len(s.ids) > 800) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 320 * 100  # bytes of each: a sample alone is some 13,000
