@@ -38,7 +38,8 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     """Bytes that each of `devices` needs for the longest micro batch of a stage, by what needs them, and their "total".
 
     Sharded: weights, gradients and Adam's moments in `devices` parts, the frozen eye whole, two blocks and the
-    vocabulary gathered in half precision. With LoRA: frozen weights in half precision, state only for what is added.
+    vocabulary gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps them, state only for what
+    is added.
     fused: as in `costs.memory`.
     """
     precision = PRECISIONS[stage.precision]
@@ -48,7 +49,12 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)
-        needs |= {"weights": 2 * count["total"] + 6 * added, "gradients": 4 * added, "optimizer": 8 * added}
+        low, copy = (2, 2) if precision == "mixed" else (4, 0)  # of frozen matrices, and what autocast makes of others
+        table = (4 + (copy if config.language.tie_embeddings else 0)) * count["embedding"]
+        needs |= {
+            "weights": low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"] + (4 + copy) * added,
+            "gradients": 4 * added, "optimizer": 8 * added,
+        }  # fmt: skip
     elif stage.shard and devices > 1:
         block = count["decoder"] / config.language.num_layers
         gathered = 2 * (2 * block + count["embedding"] + count["head"])
@@ -187,7 +193,8 @@ def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
-    free, needs = shutil.disk_usage(place).free, disk_bytes(config, stage, pictures)
+    own = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())  # of this run, which it replaces
+    free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage, pictures)
     if needs["total"] <= free:
         return
     parts = ", ".join(f"{size(v)} {name}" for name, v in needs.items() if name != "total" and v)

@@ -5,41 +5,42 @@
 
     minillava train DATA --scale colab --out runs/colab                            # one device
     torchrun --nproc-per-node 8 -m minillava train DATA --scale full-7b            # one machine
-    torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m minillava train ...
-    srun --nodes 4 --ntasks-per-node 1 torchrun --nnodes 4 ... the same            # slurm: one torchrun a node
+    # several machines: the same command on each, HOST being one of them; ten minutes to meet
+    torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id 1 -m minillava train ...
+    # slurm: one torchrun a node, inside `sbatch --nodes 4 --ntasks-per-node 1 --gpus-per-node 8`
+    srun torchrun --nnodes $SLURM_NNODES --nproc-per-node 8 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID \\
+        --rdzv-endpoint $(scontrol show hostnames $SLURM_JOB_NODELIST | head -1):29500 -m minillava train ...
 
-Notable: stopped and started again, also with another number of processes, it goes on from its checkpoint. The result is
-OUT/model, which `minillava chat --weights OUT/model` talks with, and OUT/stage1/projector.safetensors.
+Notable: stopped and started again, also with another number of processes, it goes on from its checkpoint; DATA and OUT
+must then be folders that all machines share. Records and pictures' features lie on the disk and are read as they are
+needed. The result is OUT/model, which `minillava chat --weights OUT/model` talks with, and OUT/stage1/projector.safetensors.
 """
 
 import importlib.util
-import json
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from minillava import scales
-from minillava.data.samples import Sample, divide, encode, fill_rate
+from minillava import curves, scales
+from minillava.data.samples import divide, fill_rate
+from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.records import RecordError, check_record
-from minillava.hardware import Hardware, here
 from minillava.model import Llava, LlavaConfig, find, load_language, load_vision, set_trainable
-from minillava.model.files import read_json
+from minillava.model.files import origin, read_json
 from minillava.model.published import language_config, vision_config
-from minillava.preflight import foresee, preflight
+from minillava.preflight import disk_bytes, foresee
 from minillava.training import lora
 from minillava.training.checkpoints import TrainingError
 from minillava.training.features import Features, Live
-from minillava.training.loop import bar, compute_dtype, follow
-from minillava.training.parallel import agree, gathered, rank, split, together, world
+from minillava.training.loop import alone, bar, compute_dtype, follow
+from minillava.training.parallel import agree, deal, first, gathered, rank, split, together, world
 from minillava.training.stages import normalisation, recompute, save_trained, train_stage
-
-MISSING = 0.01  # the share of records whose picture may be missing
 
 
 def say(text: str) -> None:
@@ -47,84 +48,95 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def read_samples(path: Path, images: Path, tokenizer, longest: int, patches: int) -> list[Sample]:
-    """The records of a LLaVA JSON file as samples, without those whose picture is missing or that are too long, counted.
+def result_of(options, number: int) -> Path:
+    """The file that is there once a stage is done."""
+    return options.out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
 
-    Raises RecordError that lists the first ten records that break the format, or where over 1 % of pictures are missing.
+
+def config_of(options) -> LlavaConfig:
+    eye, brain = (read_json(find(part) / "config.json") for part in (options.eye, options.brain))
+    return LlavaConfig(vision_config(eye), language_config(brain))
+
+
+def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stored:
+    """The stage's records as samples on the disk, encoded by rank 0 where they are not there yet."""
+    folder = options.out / f"stage{stage.number}" / "samples"
+    path, images = options.data / f"stage{stage.number}.json", options.images or options.data / "images"
+    longest, patches = min(stage.max_length, config.language.max_position), config.vision.num_patches
+
+    def encode(beat):
+        with bar(None, "record", "encode") as progress:
+
+            def show(done):
+                progress.update(done - progress.n)
+                beat()
+
+            keep(path, images, CHAT, tokenizer, longest, patches, folder, say, show)
+
+    first(encode)
+    return Stored(folder)
+
+
+def see(model: Llava, images: Path, names: list[str], normal, out: Path, spare: float):
+    """What the eye sees in these pictures, from out/features.safetensors where the disk has room; else when asked.
+
+    spare: bytes of the disk that the run itself will take.
     """
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RecordError(f"{path}: not a JSON file of records ({error})") from error
-    if not isinstance(records, list) or not records:
-        raise RecordError(f"{path}: expected a list of records, and at least one")
-    samples, wrong, missing, long = [], [], [], 0
-    for record in records:
-        try:
-            check_record(record)
-            sample = encode(record, CHAT, tokenizer)
-        except RecordError as error:
-            wrong.append(str(error))
-            continue
-        if sample.image and not (images / sample.image).is_file():
-            missing.append(sample.image)
-        elif len(sample.ids) + (patches - 1 if sample.image else 0) > longest:
-            long += 1
-        else:
-            samples.append(sample)
-    if wrong:
-        more = f"\n  and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise RecordError(f"{path}: {len(wrong)} of {len(records)} records cannot be used:\n  " + "\n  ".join(wrong[:10]) + more)  # fmt: skip
-    if len(missing) > MISSING * len(records):
-        raise RecordError(
-            f"{path}: {len(missing)} of {len(records)} pictures are not in {images} (the first: {missing[0]}); "
-            f"fetch them, or leave their records out: {100 * MISSING:g} % may be missing"
-        )
-    for count, why in ((len(missing), "without their picture"), (long, f"of more than {longest} tokens")):
-        if count:
-            say(f"{path}: {count} records {why} are left out")
-    if not samples:
-        raise RecordError(f"{path}: no record is left")
-    return samples
-
-
-def see(model: Llava, images: Path, names: list[str], normal, out: Path):
-    """What the eye sees in these pictures, from out/features.safetensors where the disk has room; else when asked."""
     vision = model.config.vision
     need, path = 2 * len(names) * vision.num_patches * vision.hidden_size, out / "features.safetensors"
-    room = path.stat().st_size if path.exists() else 0
-    if not agree(need < 0.8 * (shutil.disk_usage(out).free + room)):
+    there = sum(p.stat().st_size for p in (path, path.with_suffix(".part")) if p.exists())
+    if not agree(need + spare < shutil.disk_usage(out).free + there):
         say(f"{need / 1e9:.1f} GB of features do not fit beside {path}: every picture is looked at again each time")
         return Live(model, images, *normal)
-    if rank() == 0:
+
+    def look(beat):
         with bar(len(names), "picture", "see") as progress:
-            Features.kept(path, model, images, names, *normal, lambda n, _: progress.update(n - progress.n))
-    agree(None)
+
+            def show(done, _):
+                progress.update(done - progress.n)
+                beat()
+
+            Features.kept(path, model, images, names, *normal, show)
+
+    first(look)
     return Features.load(path)
 
 
-def build(options, stage: scales.Stage, device: torch.device, dtype: torch.dtype) -> Llava:
-    """LLaVA as this stage begins: stage 1 with a random W, stage 2 with stage 1's; LoRA, recomputing, split."""
-    vision, language = load_vision(options.eye, device=device), load_language(options.brain, device=device)
-    torch.manual_seed(options.seed)
-    with torch.device(device):
-        model = Llava(LlavaConfig(vision.config, language.config), vision, language)
-    if stage.number == 2:
-        path = options.out / "stage1" / "projector.safetensors"
-        if not path.exists():
-            raise TrainingError(f"{path}: stage 2 starts from the W of stage 1; give stage1.json as well")
-        model.projector.load_state_dict(load_file(path))
-    set_trainable(model, stage.number)
-    if stage.lora and stage.number == 2:
-        lora.add(model, stage.lora)
-    if stage.checkpointing:
-        recompute(model)
+def build(options, stage: scales.Stage, config: LlavaConfig, device: torch.device, dtype: torch.dtype) -> Llava:
+    """LLaVA as this stage begins: stage 1 with a random W, stage 2 with stage 1's; LoRA, recomputing, split.
+
+    In many processes rank 0 alone reads the files, into its machine's memory; the others are dealt their parts.
+    """
+    adapted = stage.lora if stage.number == 2 else 0
+
+    def prepared(model):
+        set_trainable(model, stage.number)
+        if adapted:
+            lora.add(model, adapted, dtype=dtype)
+        if stage.checkpointing:
+            recompute(model)
+        return model
+
+    if rank() == 0:
+        where = device if world() == 1 else torch.device("cpu")
+        vision = load_vision(options.eye, device=where)
+        language = load_language(options.brain, dtype if adapted else torch.float32, where)
+        torch.manual_seed(options.seed)
+        with torch.device(where):
+            model = Llava(config, vision, language)
+        if stage.number == 2:
+            model.projector.load_state_dict(load_file(options.out / "stage1" / "projector.safetensors"))
+        model = prepared(model)
     if world() > 1:
+        tensors = model.state_dict() if rank() == 0 else {}
+        with torch.device("meta"):
+            model = prepared(Llava(config))
         split(model, model.vision_tower, list(model.language_model.layers), dtype, stage.shard)
+        deal(model, tensors, device)
     return model
 
 
-def whole(model: Llava, adapted: int) -> Llava | None:
+def whole(model: Llava, options, adapted: int, dtype: torch.dtype) -> Llava | None:
     """The model in one piece, on rank 0's CPU; None on the others."""
     state = {}
     for name, tensor in model.state_dict().items():
@@ -136,62 +148,70 @@ def whole(model: Llava, adapted: int) -> Llava | None:
     with torch.device("meta"):
         plain = Llava(model.config)
         if adapted:
-            lora.add(plain, adapted)
+            lora.add(plain, adapted, dtype=dtype)
     plain.load_state_dict(state, assign=True)
-    plain.vision_tower.origin, plain.language_model.origin = model.vision_tower.origin, model.language_model.origin
+    plain.vision_tower.origin, plain.language_model.origin = origin(options.eye), origin(options.brain)
     return plain
 
 
-def watcher(folder: Path, progress):
+@contextmanager
+def watched(folder: Path, progress):
     """What `fit` calls after every step: the bar, and TensorBoard's file where that is installed."""
     show = follow(progress)
     if rank() > 0 or not importlib.util.find_spec("tensorboard"):
-        return show
+        yield show
+        return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder / "tensorboard"))
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
 
-    def both(step, steps, loss):
-        show(step, steps, loss)
-        writer.add_scalar("loss", loss, step)
+        def both(step, steps, loss):
+            show(step, steps, loss)
+            writer.add_scalar("loss", loss, step)
 
-    return both
+        yield both
 
 
-def run_stage(options, stage: scales.Stage, device: torch.device) -> None:
+def health(options, scale, number: int, folder: Path) -> str:
+    """Whether the loss is that of the reference, where one ships for this scale and its own eye and brain."""
+    try:
+        curve = curves.read(f"{scale.name}-stage{number}")
+    except curves.CurveError:
+        return (
+            f"no reference curve ships for {scale.name}; `python -m minillava.curves` makes one of three of your runs"
+        )
+    if (options.eye, options.brain) != (scale.eye, scale.brain):
+        return f"not compared: {curve.name} is of another eye or brain"
+    return f"{curves.verdict(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"
+
+
+def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None:
     """Train one stage and write what it made, or leave it be where that is there."""
-    folder, n = options.out / f"stage{stage.number}", stage.number
-    result = options.out / "model" / "llava.json" if n == 2 else folder / "projector.safetensors"
+    folder, n, eye = options.out / f"stage{stage.number}", stage.number, find(options.eye)
+    result, dtype = result_of(options, n), compute_dtype(device.type)
+    if options.dtype is not None:
+        dtype = getattr(torch, options.dtype)
     if agree(result.exists()):
         return say(f"stage {n}: done before, {result}")
-    vision = vision_config(read_json(find(options.eye) / "config.json"))
-    language = language_config(read_json(find(options.brain) / "config.json"))
-    on = replace(here(), count=world())
-    if not on.card.gpu:  # processes share the machine's memory
-        on = Hardware(replace(on.card, memory=on.card.memory / world()))
-    preflight(LlavaConfig(vision, language), stage, on, options.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = compute_dtype(device.type) if options.dtype is None else getattr(torch, options.dtype)
-    tokenizer, model = load_tokenizer(find(options.brain)), build(options, stage, device, dtype)
-    patches, longest = model.config.vision.num_patches, min(stage.max_length, model.config.language.max_position)
-    images = options.images or options.data / "images"
-    samples = read_samples(options.data / f"stage{n}.json", images, tokenizer, longest, patches)
-    names = sorted({s.image for s in samples if s.image})
-    features = see(model, images, names, normalisation(find(options.eye)), folder)
-    steps = -(-len(samples) // stage.batch) * stage.epochs
+    tokenizer, config = load_tokenizer(find(options.brain)), config_of(options)
+    samples, patches = stored(options, stage, config, tokenizer), config.vision.num_patches
+    model = build(options, stage, config, device, dtype)
+    images, spare = options.images or options.data / "images", disk_bytes(config, stage)["total"]
+    features = see(model, images, samples.pictures(), normalisation(eye), folder, spare)
+    steps, lengths = -(-len(samples) // stage.batch) * stage.epochs, samples.lengths(patches)
     tokens = options.tokens or stage.micro * stage.reach
-    lengths = [len(s.ids) + (patches - 1 if s.image else 0) for s in samples]
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * stage.batch]
     filled = fill_rate(lengths, divide(lengths, order, tokens, options.packed), options.packed)
-    say(f"stage {n}: {len(samples)} samples, {steps} steps of {stage.batch}, {world()} process(es), {dtype}, "
+    say(f"stage {n}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), {dtype}, "
         f"up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
-    with bar(steps if rank() == 0 else 0, "step", f"stage {n}") as progress:
+    muon = stage.lr if "Muon" in stage.optimizer and n == 2 and not stage.lora else 0.0
+    with bar(steps if rank() == 0 else 0, "step", f"stage {n}") as progress, watched(folder, progress) as show:
         progress.disable = rank() > 0
         train_stage(
-            model, n, samples, features, folder, batch_size=stage.batch, steps=steps, lr=stage.lr, seed=options.seed,
-            progress=watcher(folder, progress), tokens=tokens, packed=options.packed, uneven=True, dtype=dtype,
+            model, n, samples, features, folder, batch_size=stage.batch, steps=steps, lr=stage.lr, lr_muon=muon,
+            seed=options.seed, progress=show, tokens=tokens, packed=options.packed, uneven=True, dtype=dtype,
         )  # fmt: skip
-    plain = whole(model, stage.lora if n == 2 else 0)
+    plain = whole(model, options, stage.lora if n == 2 else 0, dtype)
     if plain is not None and n == 1:
         beside = result.with_suffix(".part")
         save_file({name: t.contiguous() for name, t in plain.projector.state_dict().items()}, beside)
@@ -200,15 +220,12 @@ def run_stage(options, stage: scales.Stage, device: torch.device) -> None:
         if stage.lora:
             lora.save_adapters(plain, folder / "adapter.safetensors")
             lora.merge(plain)
-        about = {
-            "template": CHAT.name,
-            "trained on": f"{options.data.name}: {len(samples)} records",
-            "scale": options.scale,
-        }
-        stored = torch.bfloat16 if device.type == "cuda" else torch.float32
-        save_trained(plain, tokenizer, find(options.eye), options.out / "model", about, stored)
+        about = {"template": CHAT.name, "trained on": f"{options.data.name}: {len(samples)} records", "scale": scale.name}  # fmt: skip
+        kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+        save_trained(plain, tokenizer, eye, options.out / "model", about, kind)
     agree(None)
-    say(f"stage {n}: {result.parent if n == 2 else result}")
+    if rank() == 0:
+        say(f"stage {n}: {result.parent if n == 2 else result}; loss: {health(options, scale, n, folder)}")
 
 
 def train(options) -> None:
@@ -218,6 +235,8 @@ def train(options) -> None:
     there = [n for n in (1, 2) if (options.data / f"stage{n}.json").is_file()]
     if not there:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
+    if there == [2] and not result_of(options, 1).exists():
+        raise TrainingError(f"{result_of(options, 1)}: stage 2 starts from the W of stage 1; give stage1.json as well")
     if "OMP_NUM_THREADS" not in os.environ or "LOCAL_RANK" in os.environ:  # torchrun sets 1 where nobody said otherwise
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
@@ -234,5 +253,10 @@ def train(options) -> None:
         for stage in stages:  # all of them before any begins
             some = options.tokens and max(1, options.tokens // stage.reach)
             foresee(options.eye, options.brain, replace(stage, micro=some or stage.micro), options.out, world())
-        for stage in stages:
-            run_stage(options, stage, device)
+        options.out.mkdir(parents=True, exist_ok=True)
+        with alone(options.out):
+            for stage in stages:  # so that bad records of the second stage do not wait for the first one's end
+                if not agree(result_of(options, stage.number).exists()):
+                    stored(options, stage, config_of(options), load_tokenizer(find(options.brain)))
+            for stage in stages:
+                run_stage(options, scale, stage, device)

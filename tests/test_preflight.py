@@ -17,6 +17,7 @@ from minillava.model.language import LanguageConfig
 from minillava.model.published import language_config, vision_config
 from minillava.model.vision import VisionConfig
 from minillava.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
+from minillava.training import lora
 
 STAGE_2 = scales.FULL_7B.stage("stage 2")
 BIG, SMALL = SHAPES["full-7b"], LlavaConfig(VisionConfig(32, 8, 32, 48, 3, 4), LanguageConfig(97, 64, 160, 3, 4, 2))
@@ -80,6 +81,15 @@ def test_lora_adds_what_is_counted():
     assert lora_parameters(SMALL, rank) == sum(rank * sum(p.shape) for p in matrices)
 
 
+def test_lora_keeps_what_is_counted():
+    model, stage = Llava(SMALL), replace(STAGE_2, lora=4)
+    lora.add(model, 4, dtype=torch.bfloat16)
+    held = sum(p.nbytes for p in model.parameters())
+    copies = 2 * sum(p.numel() for p in model.parameters() if p.requires_grad)  # which autocast makes
+    assert device_bytes(SMALL, stage)["weights"] == pytest.approx(held + copies, rel=0.01)  # norms are float32
+    assert device_bytes(SMALL, stage)["weights"] < 0.7 * device_bytes(SMALL, replace(stage, lora=0))["weights"]
+
+
 def test_shared_weights_are_split_over_the_devices():
     one, eight = device_bytes(BIG, STAGE_2, 1), device_bytes(BIG, STAGE_2, 8)
     assert eight["optimizer"] == one["optimizer"] / 8 and eight["gradients"] == one["gradients"] / 8
@@ -108,6 +118,9 @@ def test_disk_is_what_checkpoints_and_features_take(tmp_path, monkeypatch):
     assert "do not keep the pictures' features" in str(said) and "243 GB checkpoints" in str(said)
     assert "LoRA of rank 64" in str(refused(BIG, STAGE_2, there, free(needs["model"] * 2)))
     assert "make room for" in str(refused(BIG, STAGE_2, there, free(10**6)))
+    (tmp_path / "not" / "yet").mkdir(parents=True)
+    (tmp_path / "not" / "yet" / "of-this-run").write_bytes(b"1")  # what a run that goes on already takes
+    preflight.preflight(BIG, STAGE_2, there, free(needs["total"] - 1), 10**6)
 
 
 def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, monkeypatch):

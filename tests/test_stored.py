@@ -48,6 +48,7 @@ def test_samples_come_back_from_the_disk_as_they_were_encoded(book):
         assert sample.ids.dtype == fresh.ids.dtype
     assert stored.lengths() == [len(s.ids) for s in stored]
     assert stored.lengths(16) == [len(s.ids) + (15 if s.image else 0) for s in stored]
+    assert stored.pictures() == sorted({r["image"] for r in records if "image" in r})
     with pytest.raises(IndexError):
         stored[13]
 

@@ -175,3 +175,20 @@ def test_lora_starts_as_the_model_trains_only_itself_and_w_and_merges_to_the_sam
     lora.add(other, rank=2)
     with pytest.raises(ValueError, match="not the adapters of this model and rank"):
         lora.load_adapters(other, tmp_path / "adapter.safetensors")
+
+
+def test_lora_keeps_frozen_matrices_as_the_device_calculates_and_computes_the_same_by_a_bit():
+    samples, seen = toy.lessons(6)
+    batch, results = batch_of(samples, seen), []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = toy.pupil()
+        torch.manual_seed(1)
+        lora.add(model, rank=4, dtype=dtype)
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append(grown(model, model(batch)[0]))
+    assert results[0][0] == results[1][0] and len(results[0][1]) == 2 + 2 * 2 * 7
+    assert all(torch.equal(grad, results[1][1][name]) for name, grad in results[0][1].items())
+    halves = [n for n, p in model.language_model.named_parameters() if p.dtype == torch.bfloat16]
+    assert len(halves) == 2 * 7 + 1 and all(".base." in name or name == "lm_head.weight" for name in halves)
+    lora.merge(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}

@@ -55,6 +55,12 @@ class Stored(Sequence):
         """Tokens of every sample, its picture counted as `patches` of them; no sample is read."""
         return (np.diff(self.ends[:, 0], prepend=0) + self.ends[:, 2] * (patches - 1)).tolist()
 
+    def pictures(self) -> list[str]:
+        """The names of all pictures, in order; each once."""
+        ends = self.ends[:, 1].tolist()
+        found = (json.loads(bytes(self.text[c:d]))[1] for c, d in zip([0, *ends], ends))
+        return sorted({image for image in found if image})
+
 
 def each_record(path: Path, chunk: int = CHUNK) -> Iterator:
     """The values of a JSON list one after another, a chunk of the file in memory. Raises RecordError for another form."""

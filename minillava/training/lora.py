@@ -33,15 +33,29 @@ def places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
     return [(owner, *item) for owner in owners for item in owner.named_children() if isinstance(item[1], (nn.Linear, Adapted))]  # fmt: skip
 
 
-def add(model: nn.Module, rank: int, alpha: float | None = None) -> None:
-    """Put LoRA beside every matrix, alpha twice the rank as in the authors' script; only it and W of Eq. 1 then train."""
-    model.language_model.requires_grad_(False)
+def frozen(model: nn.Module) -> list[nn.Module]:
+    """What LoRA leaves as it is and every step multiplies with: the matrices of the blocks, and the head where it has one."""
+    language = model.language_model
+    return [m for _, _, m in places(model)] + ([] if language.config.tie_embeddings else [language.lm_head])
+
+
+def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dtype = torch.float32) -> None:
+    """Put LoRA beside every matrix, alpha twice the rank as in the authors' script; only it and W of Eq. 1 then train.
+
+    dtype: what the device calculates in. The frozen matrices of the blocks and of the head are kept in it, as autocast
+    would make them in every step anyway: the same result from half the memory. The rest is kept in float32.
+    """
+    model.language_model.requires_grad_(False).float()
+    for matrix in frozen(model):
+        matrix.to(dtype)
     for owner, name, matrix in places(model):
         setattr(owner, name, Adapted(matrix, rank, alpha or 2 * rank))
 
 
 def merge(model: nn.Module) -> None:
-    """Add the products to their matrices: the model computes the same, and is of its first form again."""
+    """Add the products to their matrices: the model computes the same, and is of its first form again, in float32: what
+    training added is small beside half precision's steps."""
+    model.language_model.float()
     for owner, name, adapted in places(model):
         if isinstance(adapted, Adapted):
             with torch.no_grad():

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
@@ -35,6 +36,16 @@ def agree(value):
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def first(work: Callable[[Callable], None]) -> None:
+    """Rank 0 does `work(beat)`; the others wait, however long it takes, as long as it calls beat() every few minutes."""
+    if rank() == 0:
+        work(lambda: agree(True))
+        agree(False)
+    else:
+        while agree(None):
+            pass
 
 
 def total(values: list[float]) -> list[float]:
@@ -96,12 +107,12 @@ def split(model: nn.Module, frozen: nn.Module, blocks: list[nn.Module], dtype: t
     """Split a model over the ranks, in place: block by block, then the rest; `frozen` stays whole on each.
 
     dtype: what a block's weights travel in; gradients are summed in float32. Before this call the model lies on this
-    rank's device, on each rank with equal weights.
+    rank's device, on each rank with equal weights; or on "meta", and `deal` fills it.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    kind = next(model.parameters()).device.type
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
     if shard:
         mesh = init_device_mesh(kind, (world(),), mesh_dim_names=("shard",))
     else:
@@ -110,6 +121,16 @@ def split(model: nn.Module, frozen: nn.Module, blocks: list[nn.Module], dtype: t
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=low if dtype != torch.float32 else MixedPrecisionPolicy())
     fully_shard(model, mesh=mesh, ignored_params=set(frozen.parameters()))
+
+
+def deal(model: nn.Module, tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Fill a split model that lies on "meta" from rank 0's whole tensors, one after another; the other ranks give {}."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    model.to_empty(device=device)
+    set_model_state_dict(
+        model, tensors, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=True)
+    )
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from minillava.data import IGNORE
 from minillava.data.samples import Sample, divide, plan
+from minillava.data.stored import Stored
 from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
 from minillava.model.checkpoint import read_json
 from minillava.model.llava import STAGES
@@ -77,7 +78,8 @@ def train_stage(
     kind, P = next(model.projector.parameters()).device.type, model.config.vision.num_patches
     dtype = dtype or compute_dtype(kind)
     optimizer.scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
-    batches = plan([len(s.ids) for s in samples], batch_size, steps, seed, uneven)
+    lengths = samples.lengths() if isinstance(samples, Stored) else [len(s.ids) for s in samples]
+    batches = plan(lengths, batch_size, steps, seed, uneven)
 
     def loss_of(chosen, share):
         some = [samples[i] for i in chosen]
