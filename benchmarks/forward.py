@@ -112,8 +112,8 @@ def measure(name, precision, options):
     ratios, P = side.compare(times), ours.config.vision.num_patches
     lengths = [len(ids) - 1 + P for ids in batch.ids]
     longest, count = max(lengths), sum(int((t[1:] != IGNORE).sum()) for t in batch.labels)
-    work = sum(flops(ours.config, n, 0, 1, 2)["total"] - flops(ours.config, n, 0, 1)["vision_tower"] for n in lengths)
-    work += flops(ours.config, 0, count, 0, 2)["head"]
+    each = [flops(ours.config, n, count / len(lengths), 1, 2) for n in lengths]
+    work = sum(parts["total"] - parts["vision_tower"] for parts in each)
     speed = work / statistics.median(row[0] for row in times["ours"])
     low = torch.float32 if precision == "float32" else torch.bfloat16
     peak = doctor.matmul_speed(low, side.DEVICE)

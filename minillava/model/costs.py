@@ -65,6 +65,7 @@ def flops(config, tokens, scored, pictures=1, stage=None):
 
     tokens: T after splicing. scored: at how many of them the vocabulary is scored: the supervised ones, or 1 when reading
     a prompt. stage: None for a forward pass, 1 or 2 for forward and backward. pictures: 0 where features are kept.
+    Training computes the last MLP at the scored tokens only (`loss`); a forward pass, as in answering, at all.
     Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
@@ -79,13 +80,15 @@ def flops(config, tokens, scored, pictures=1, stage=None):
     blocks = config.select_layer % count  # those that are run
     patches = 2 * P * 3 * vision.patch_size**2 * Dv
     block = 2 * (P + 1) * (4 * Dv**2 + 2 * Dv * vision.intermediate_size) + 4 * (P + 1) ** 2 * Dv
-    matrices = _matrices(language) // L
+    matrices = L * tokens * (_matrices(language) // L)  # (times the tokens that go through them)
+    if stage:
+        matrices -= (tokens - scored) * 3 * D * language.intermediate_size
     first, second = 2 * P * Dv * D, 2 * P * D * D if config.projector != "linear" else 0
     parts = {
         "vision_tower": pictures * (patches + blocks * block),
         # Its input needs no gradient, the second layer's does.
         "projector": pictures * (first * (2 if stage else 1) + second * (3 if stage else 1)),
-        "decoder": 2 * tokens * L * matrices * {None: 1, 1: 2, 2: 3}[stage],
+        "decoder": 2 * matrices * {None: 1, 1: 2, 2: 3}[stage],
         "attention": 4 * L * tokens**2 * language.num_heads * language.head_dim * (3 if stage else 1),
         "head": 2 * scored * D * V * {None: 1, 1: 2, 2: 3}[stage],
     }

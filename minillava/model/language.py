@@ -119,8 +119,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x, *where):
+    def forward(self, x, *where, wanted=None):
         x = x + self.self_attn(self.input_layernorm(x), *where)
+        x = x if wanted is None else x[wanted]  # (N, D): behind the last attention nobody looks at the others
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -143,9 +144,10 @@ class LanguageModel(nn.Module):
         """(..., D) to (..., V): a score for every token of the vocabulary to come next."""
         return F.linear(hidden, self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight)
 
-    def forward(self, embeds, positions=None, mask=None, cache=None):
+    def forward(self, embeds, positions=None, mask=None, cache=None, wanted=None):
         """(B, T, D) embeddings to (B, T, D) hidden states after the last norm; always causal.
 
+        wanted: (B, T), True at the N tokens whose states are asked for: then (N, D), and no more is computed.
         mask: (B, T), True at a real token - needed for left padding only, as no token sees the padding to its right -
             or (B, T, T), True where a token (row) may see another, for several samples packed in a row.
         positions: (B, T); None counts each row's real tokens from 0, behind those in the cache.
@@ -164,7 +166,7 @@ class LanguageModel(nn.Module):
         cos, sin = rotations(positions, self.config)
         x = embeds
         for i, block in enumerate(self.layers):
-            x = block(x, cos, sin, allowed, cache, i)
+            x = block(x, cos, sin, allowed, cache, i, wanted=wanted if i == len(self.layers) - 1 else None)
         if cache is not None:
             cache.length += T
         return self.norm(x)

@@ -7,7 +7,8 @@
 Notable
 - A picture is `IMAGE` once among the token ids; its P projected patches take that place: T ids become T - 1 + P rows.
 - `splice` is the whole trick: to the language model a patch is one more token embedding.
-- `loss` projects onto the vocabulary only where there is a label: the answers and the stop after them (Table 2, green).
+- `loss` runs the last MLP and the vocabulary only where there is a label: the answers and the stop after them (Table 2,
+  green).
 - What is wrong with a batch is an error that names the sample, before anything is computed.
 
 Try it: `model.splice(torch.tensor([5, IMAGE, 6]), [model.features(pixels)[0]])`.
@@ -164,16 +165,16 @@ class Llava(nn.Module):
         T = max(len(labels) for labels in batch.labels)
         labels = torch.stack([F.pad(labels, (0, T - len(labels)), value=IGNORE) for labels in batch.labels])  # (B, T)
         labels = labels.to(source.device).gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
+        target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # a row predicts the token after it
+        supervised = target != IGNORE
         if packed:
             row = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # whose each token is
             positions, alone = (mask.cumsum(1) - 1)[mask], row[:, None] == row
-            hidden = embeds.new_zeros(embeds.shape)
-            hidden[mask] = self.language_model(embeds[mask][None], positions[None], alone[None])[0].to(embeds.dtype)
+            rows = embeds[mask][None], positions[None], alone[None]
+            hidden = self.language_model(*rows, wanted=supervised[mask][None])
         else:
-            hidden = self.language_model(embeds)  # (B, T', D); causal, so padding on the right needs no mask
-        here, target = hidden[:, :-1], labels[:, 1:]  # a row predicts the token after it
-        supervised = target != IGNORE
-        logits = self.language_model.head(here[supervised])  # (N, V): only where there is a label
+            hidden = self.language_model(embeds, wanted=supervised)  # causal, so padding on the right needs no mask
+        logits = self.language_model.head(hidden)  # (N, V): only where there is a label
         return F.cross_entropy(logits.float(), target[supervised]), int(supervised.sum())
 
     forward = loss  # what DDP and FSDP wrap
