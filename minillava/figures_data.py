@@ -67,7 +67,8 @@ def concept_figure(concepts: Concepts, least: int, most: int) -> Figure:
         axis.plot(*zip(*kept), ".", color=ORANGE, ms=3, label=f"after: {unique[1]:,} unique phrases")
     for value, text in ((most, f"a random {most} of more"), (least, f"under {least}: skipped")):
         axis.axhline(value, color=GREY, lw=1, ls="--")
-        axis.text(1, value * 1.08, text, color=GREY, fontsize=8)
+        place = {"transform": axis.get_yaxis_transform(), "ha": "right"}  # there the curve is below both lines
+        axis.text(0.99, value * 1.08, text, color=GREY, fontsize=8, **place)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel(
