@@ -28,8 +28,11 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = ("tiny", "colab")
 
 
-def arguments(text, precisions):
-    """The options that every benchmark has, and a hidden one with which it measures memory in a process of its own."""
+def arguments(text, precisions, parts=()):
+    """The options that every benchmark has, and a hidden one with which it measures memory in a process of its own.
+
+    parts: of a benchmark that is long enough to be run in several.
+    """
     parser = argparse.ArgumentParser(description=text.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="under a minute: a sample of the work, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
@@ -38,6 +41,8 @@ def arguments(text, precisions):
     parser.add_argument(
         "--precisions", help=f"of {', '.join(precisions)} (default: all that this machine has in hardware)"
     )
+    if parts:
+        parser.add_argument("--parts", default=",".join(parts), help=f"of {', '.join(parts)} (default: all)")
     parser.add_argument("--alone", help=argparse.SUPPRESS)  # shape/precision/side: measure its memory and end
     options = parser.parse_args()
     half = doctor.compute_dtype() == torch.bfloat16
@@ -46,6 +51,8 @@ def arguments(text, precisions):
         options.precisions.split(",") if options.precisions else offered[-1:] if options.quick else offered
     )
     options.shapes = options.shapes.split(",")
+    if parts:
+        options.parts = options.parts.split(",")
     return options
 
 

@@ -39,7 +39,7 @@ class Optimizer:
 def adam(modules: list[nn.Module], lr: float) -> Optimizer:
     """The paper's: Adam, no weight decay, betas 0.9 / 0.999 (Appendix C)."""
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
-    return Optimizer([torch.optim.AdamW(params, lr=lr, weight_decay=0.0)])
+    return Optimizer([torch.optim.AdamW(params, lr=lr, weight_decay=0.0, fused=True)])
 
 
 def muon(modules: list[nn.Module], lr: float, lr_adam: float) -> Optimizer:
@@ -51,7 +51,7 @@ def muon(modules: list[nn.Module], lr: float, lr_adam: float) -> Optimizer:
                 (inner if p.ndim == 2 and "layers." in name else outer).append(p)
     return Optimizer([
         torch.optim.Muon(inner, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=lr_adam, weight_decay=0.0, betas=(0.9, 0.98)),
+        torch.optim.AdamW(outer, lr=lr_adam, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
     ])  # fmt: skip
 
 
