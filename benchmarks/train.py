@@ -1,15 +1,21 @@
 """An epoch of stage 2 beside `transformers`' LlavaForConditionalGeneration with its `Trainer`: same records, same weights.
 
-Both sides train everything but the eye with AdamW, cosine and clipping, the same batch size and precision. `transformers`
-is used as its users do: the eye looks at each picture in each step, batches are drawn at random and padded, the
-vocabulary is scored everywhere. Before training both sides' loss on one batch must agree.
+Both sides train everything but the eye with fused AdamW, cosine and clipping, the same batch size and precision.
+`transformers` is used as its users do: the eye looks at each picture in each step, batches are drawn at random and
+padded, the vocabulary is scored everywhere. Before training both sides' loss on one batch must agree; after an epoch from
+the same weights their losses on all records are printed beside each other.
 
 Notable: where the factor comes from is measured by leaving out one trick at a time. Ours looks at the pictures once, and
-what that costs is stated and counted to its first epoch. Then how cost grows with samples and with length, and memory.
+what that costs is stated and counted to its first epoch. `memory`: the most that training holds, weights included, each
+side in a process of its own. `growth`: seconds and memory for more samples and for longer ones, from the JSON file on.
 
-    python benchmarks/train.py [--quick] [--json FILE] [--shapes tiny] [--precisions float32,mixed]
+    python benchmarks/train.py --quick                                              # under a minute, the small model only
+    python benchmarks/train.py --parts epochs --shapes tiny --json benchmarks/results/train.json
+    python benchmarks/train.py --parts epochs,memory --shapes colab --precisions float32 --json benchmarks/results/train.json
+    python benchmarks/train.py --parts growth --json benchmarks/results/train.json  # what other parts wrote there stays
 """
 
+import json
 import statistics
 import tempfile
 import time
@@ -17,6 +23,7 @@ from pathlib import Path
 
 import side_by_side as side
 import torch
+from train_growth import growth
 from transformers import Trainer, TrainingArguments
 
 from minillava import doctor
@@ -27,14 +34,18 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.records import instruct
 from minillava.datagen.teacher import TYPES
 from minillava.model import IGNORE, IMAGE, Batch, set_trainable
+from minillava.model.costs import flops
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training import stages
 from minillava.training.features import Features
 
-PRECISIONS = ("float32", "mixed")
-GOALS = {"tiny": {"float32": 2.5, "mixed": 4.0}, "colab": {"float32": 1.6, "mixed": 1.6}}
+PRECISIONS, PARTS = ("float32", "mixed"), ("epochs", "memory", "growth")
+GOALS = {"tiny": 2.5, "colab": 1.6}  # times as fast in the same precision
+BEST = 4.0  # the small model: ours in the machine's best precision, beside Trainer as it comes, in float32
+MOST_MEMORY = 0.6  # of theirs, the Colab-like shape
+DTYPES = {"float32": torch.float32, "mixed": torch.bfloat16}
 MEAN = STD = (0.5, 0.5, 0.5)
 LR = 1e-3
 
@@ -86,8 +97,13 @@ class Watched:
         return self.model.features(self.views[name][None].to(side.DEVICE))[0]
 
 
+def at_once(name, precision):
+    """Tokens that ours takes at once: what fits a CPU's caches; for the larger shape a sample or two, for memory's sake."""
+    return stages.CACHED[DTYPES[precision]] if name == "tiny" else 512
+
+
 def our_epoch(model, samples, features, batch, precision, **more):
-    dtype = torch.bfloat16 if precision == "mixed" else torch.float32
+    dtype = DTYPES[precision]
     with tempfile.TemporaryDirectory() as folder:
         steps = len(samples) // batch
         stages.train_stage(model, 2, samples, features, Path(folder), batch_size=batch, steps=steps, lr=LR, dtype=dtype, **more)  # fmt: skip
@@ -98,133 +114,183 @@ def their_epoch(model, rows, batch, precision):
         settings = TrainingArguments(
             folder, per_device_train_batch_size=batch, max_steps=len(rows) // batch, learning_rate=LR, weight_decay=0.0,
             lr_scheduler_type="cosine", warmup_steps=1, bf16=precision == "mixed", use_cpu=side.DEVICE == "cpu",
-            save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no", remove_unused_columns=False,
+            optim="adamw_torch_fused", save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no", remove_unused_columns=False,
         )  # fmt: skip
         Trainer(model, settings, train_dataset=rows, data_collator=collate).train()
 
 
-def without(trick, ours, samples, seen, views, batch, precision):
+def without(trick, ours, samples, seen, views, batch, precision, tokens):
     """One epoch of ours with one trick left out."""
-    if trick == "features kept":
-        return lambda: our_epoch(ours, samples, Watched(ours, views), batch, precision)
-    if trick == "batches of like lengths":
+    language, head, block = ours.language_model, ours.language_model.head, ours.language_model.layers[-1]
+
+    def epoch(features=seen, precision=precision, tokens=tokens):
+        our_epoch(ours, samples, features, batch, precision, tokens=tokens)
+
+    def at_random():
         real = stages.plan
+        stages.plan = lambda lengths, *rest: real([0] * len(lengths), *rest)
+        epoch()
+        stages.plan = real
 
-        def run():
-            stages.plan = lambda lengths, *rest: real([0] * len(lengths), *rest)
-            our_epoch(ours, samples, seen, batch, precision)
-            stages.plan = real
+    def scored_everywhere():  # as many rows more as have no label
+        labels = sum(int((s.labels != IGNORE).sum()) for s in samples)
+        more = round(sum(len(s.ids) + ours.config.vision.num_patches - 1 for s in samples) / labels)
+        language.head = lambda hidden: head(hidden.repeat(more, 1))[: len(hidden)]
+        epoch()
+        del language.head
 
-        return run
-    if trick == "vocabulary scored at labels only":
-        language, head = ours.language_model, ours.language_model.head
+    def whole_block():
+        whole = block.forward
+        block.forward = lambda x, *where, wanted=None: whole(x, *where)[wanted]
+        epoch()
+        del block.forward
 
-        def everywhere():  # as many rows more as have no label
-            share = sum(int((s.labels != IGNORE).sum()) for s in samples) / sum(len(s.ids) + 63 for s in samples)
-            language.head = lambda hidden: head(hidden.repeat(round(1 / share), 1))[: len(hidden)]
-            our_epoch(ours, samples, seen, batch, precision)
-            del language.head
+    return {
+        "features kept": lambda: epoch(features=Watched(ours, views)),
+        "batches of like lengths": at_random,
+        "parts that fit the caches": lambda: epoch(tokens=0),
+        "the last MLP at labels only": whole_block,
+        "the vocabulary at labels only": scored_everywhere,
+        "bfloat16": lambda: epoch(precision="float32"),
+    }[trick]
 
-        return everywhere
-    return lambda: our_epoch(ours, samples, seen, batch, "float32")
 
-
-def measure(name, precision, options):
+def setting(name, count):
+    """Both models, `count` samples, their pictures, what the eye sees in them, and the seconds that took."""
     ours, theirs = side.twins(name, torch.float32)
-    count, batch = ((96 if options.quick else 256), 32) if name == "tiny" else ((4 if options.quick else 16), 4)
     samples, views = school(name, ours.config, count)
     set_trainable(ours, 2)
     theirs.model.vision_tower.requires_grad_(False)
     theirs.model.multi_modal_projector.linear_2.requires_grad_(False)
-    begun = time.perf_counter()
-    with torch.no_grad():
-        found = [
-            ours.features(torch.stack(list(views.values()))[n : n + 64].to(side.DEVICE)) for n in range(0, count, 64)
-        ]
-    look = time.perf_counter() - begun
-    seen = Features({image: n for n, image in enumerate(views)}, torch.cat(found).bfloat16())
-    exact = Features(seen.table, torch.cat(found))
-    rows, some = Rows(samples, views, ours.config), samples[:4]
-    with torch.no_grad():
-        one = ours.loss(Batch([s.ids for s in some], [s.labels for s in some], [[exact[s.image]] for s in some]))[
-            0
-        ].item()
-        two = theirs(**{k: v.to(side.DEVICE) for k, v in collate([rows[n] for n in range(4)]).items()}).loss.item()
-    if abs(one - two) > 1e-3:
-        raise SystemExit(f"{name}: the losses differ: {one} and {two}")
+    begun, pictures = time.perf_counter(), torch.stack(list(views.values()))
+    found = torch.cat([ours.features(part.to(side.DEVICE)).cpu() for part in pictures.split(64)])
+    return (
+        ours,
+        theirs,
+        samples,
+        views,
+        Features({n: i for i, n in enumerate(views)}, found),
+        time.perf_counter() - begun,
+    )
+
+
+def size(name, options):
+    """Samples and batch of a shape."""
+    return ((96 if options.quick else 256), 32) if name == "tiny" else ((4 if options.quick else 16), 4)
+
+
+@torch.no_grad()
+def loss_of(model, theirs, samples, exact, rows):
+    """The mean loss of both sides over all supervised tokens of the samples."""
+    mine = other = count = 0.0
+    for n in range(0, len(samples), 4):
+        some = samples[n : n + 4]
+        loss, labels = model.loss(Batch([s.ids for s in some], [s.labels for s in some], [[exact[s.image]] for s in some]))  # fmt: skip
+        padded = collate([rows[i] for i in range(n, n + len(some))])
+        mine, count = mine + loss.item() * labels, count + labels
+        other += theirs(**{k: v.to(side.DEVICE) for k, v in padded.items()}).loss.item() * labels
+    return mine / count, other / count
+
+
+def measure(name, precision, options):
+    count, batch = size(name, options)
+    ours, theirs, samples, views, exact, look = setting(name, count)
+    seen, rows = Features(exact.table, exact.values.bfloat16()), Rows(samples, views, ours.config)
+    tokens = at_once(name, precision)
     sides = {
-        "ours": lambda: our_epoch(ours, samples, seen, batch, precision),
+        "ours": lambda: our_epoch(ours, samples, seen, batch, precision, tokens=tokens),
         "transformers": lambda: their_epoch(theirs, rows, batch, precision),
     }
-    times = side.in_turn(sides, rounds=1 if options.quick else 2, warm=not options.quick)
+    losses = {"before": loss_of(ours, theirs, samples[:4], exact, rows)}
+    if abs(losses["before"][0] - losses["before"][1]) > 1e-3:
+        raise SystemExit(f"{name}: the losses differ: {losses}")
+    goals = {"transformers": GOALS[name]}
+    if name == "tiny":  # the weights are both sides': each starts from the same
+        start = {key: tensor.clone() for key, tensor in ours.state_dict().items()}
+        for way, work in sides.items():
+            ours.load_state_dict(start)
+            work()
+            losses[f"after an epoch of {way}"] = loss_of(ours, theirs, samples, exact, rows)
+        ours.load_state_dict(start)
+        if precision == "mixed" and not options.quick:
+            sides["Trainer as it comes"] = lambda: their_epoch(theirs, rows, batch, "float32")
+            goals["Trainer as it comes"] = BEST
+    rounds = 1 if options.quick else 3 if name == "tiny" else 2
+    times = side.in_turn(sides, rounds, warm=not options.quick and name != "tiny")
     ratios = side.compare(times)
-    side.table(f"{name}, {precision}: {count} samples, batches of {batch}, loss before {one:.4f} and {two:.4f}", times, ratios, {}, {"transformers": GOALS[name][precision]})  # fmt: skip
+    side.table(f"{name}, {precision}: {count} samples, batches of {batch}", times, ratios, {}, goals)
+    for when, (mine, other) in losses.items():
+        print(f"  loss {when}: {mine:.4f} as ours computes it, {other:.4f} as transformers does")
     clock = {way: statistics.median(row[0] for row in rows) for way, rows in times.items()}
     first = clock["transformers"] / (clock["ours"] + look)
     print(
-        f"  looking at the pictures once takes {look:.2f} s; with that in the first epoch ours is {first:.2f} x as fast"
+        f"  looking at the pictures once takes {look:.2f} s; with that in its first epoch ours is {first:.2f} x as fast"
     )
-    tricks = ["features kept", "batches of like lengths", "vocabulary scored at labels only"]
-    tricks += ["bfloat16"] if precision == "mixed" else []
+    tricks = ["features kept", "batches of like lengths", "parts that fit the caches", "the last MLP at labels only"]
+    tricks += ["the vocabulary at labels only"] + ["bfloat16"] * (precision == "mixed")
     left_out = {}
-    for trick in tricks:
-        again = side.in_turn({"ours": sides["ours"], "without": without(trick, ours, samples, seen, views, batch, precision)}, 1 if options.quick else 2, warm=False)  # fmt: skip
+    for trick in tricks[: 2 if options.quick else None]:
+        work = without(trick, ours, samples, seen, views, batch, precision, tokens)
+        again = side.in_turn({"ours": sides["ours"], "without": work}, rounds, warm=False)
         left_out[trick] = side.compare(again)["without"]
         print(
             f"  without {trick}: {left_out[trick][0]:.2f} x as long ({left_out[trick][1]:.2f} in CPU time)", flush=True
         )
-    P = ours.config.vision.num_patches
-    lengths = [len(s.ids) + P - 1 for s in samples]
-    batches = plan(lengths, batch, len(samples) // batch, 0)
-    drawn = plan([0] * len(lengths), batch, len(samples) // batch, 0)
-    parts = [part for b in batches for part in divide(lengths, b, 4096, packed=True)]
-    filled = {"like lengths": fill_rate(lengths, batches), "random": fill_rate(lengths, drawn), "packed": fill_rate(lengths, parts, True)}  # fmt: skip
+    lengths = [len(s.ids) + ours.config.vision.num_patches - 1 for s in samples]
+    batches, drawn = (plan(by, batch, len(samples) // batch, 0) for by in (lengths, [0] * len(lengths)))
+    parts = {packed: [part for b in batches for part in divide(lengths, b, tokens, packed)] for packed in (False, True)}
+    filled = {"random": fill_rate(lengths, drawn), "like lengths": fill_rate(lengths, batches), "in parts": fill_rate(lengths, parts[False]), "packed": fill_rate(lengths, parts[True], True)}  # fmt: skip
     print("  filled: " + ", ".join(f"{how} {100 * rate:.0f} %" for how, rate in filled.items()))
-    peak = doctor.matmul_speed(torch.bfloat16 if precision == "mixed" else torch.float32, side.DEVICE)
-    print(f"  a large matrix product here: {doctor.number(peak)}FLOP/s", flush=True)
+    scored = sum(int((s.labels != IGNORE).sum()) for s in samples) / count
+    speed = sum(flops(ours.config, n, scored, 0, 2)["total"] for n in lengths) / clock["ours"]
+    speed *= (count // batch * batch) / count
+    peak = doctor.matmul_speed(DTYPES[precision], side.DEVICE)
+    print(f"  {doctor.number(speed)}FLOP/s of the model, {100 * speed / peak:.0f} % of a large matrix product here ({doctor.number(peak)}FLOP/s)", flush=True)  # fmt: skip
     return {
-        "shape": name, "precision": precision, "samples": count, "batch": batch, "seconds": times, "ratios": ratios,
-        "look": look, "first epoch": first, "without": left_out, "filled": filled, "matmul": peak, "loss": [one, two],
+        "samples": count, "batch": batch, "tokens at once": tokens, "goals": goals, "seconds": times, "ratios": ratios,
+        "loss": losses, "look": look, "first epoch": first, "without": left_out, "filled": filled, "FLOP/s": speed,
+        "matmul": peak,
     }  # fmt: skip
 
 
-def growth(options):
-    """Seconds and memory of the small model's training for more samples, and for longer ones."""
-    ours, _ = side.twins("tiny", torch.float32)
-    rows, P, D = [], ours.config.vision.num_patches, ours.config.vision.hidden_size
-    base, unit = (32, 60) if options.quick else (128, 60)
-    for what, times in (("samples", (1, 4, 16)), ("length", (1, 2, 4))):
-        for by in times:
-            count = base * (by if what == "samples" else 1)
-            T = unit * (by if what == "length" else 1)
-            ids = torch.randint(3, 800, (T,), generator=torch.Generator().manual_seed(0))
-            ids[1] = IMAGE
-            labels = torch.where(torch.arange(T) < T // 2, IGNORE, ids)
-            samples = [Sample(str(n), ids, labels, "x") for n in range(count)]
-            seen = Features({"x": 0}, torch.zeros(1, P, D, dtype=torch.bfloat16))
-            used = []
-            begun = time.perf_counter()
-            used.append(side.growth(lambda samples=samples, seen=seen: our_epoch(ours, samples, seen, 16, "float32")))
-            seconds = time.perf_counter() - begun
-            rows.append({"what": what, "times": by, "seconds": seconds, "memory": used[0]})
-            memory = f", memory +{used[0] / 1e6:.0f} MB" if used[0] is not None else ""
-            print(f"  {by:2} x {what}: {seconds:.2f} s, {1000 * seconds / count:.1f} ms a sample{memory}", flush=True)
-    return rows
+def memory(name, options):
+    """The most that each side holds while it trains two steps, weights included, and the share of theirs that ours is."""
+    used = {way: side.alone(__file__, options, name, way) for way in ("ours", "transformers")}
+    share = used["ours"] / used["transformers"]
+    goal = f", goal {100 * MOST_MEMORY:.0f} %" if name == "colab" else ""
+    print(f"\n{name}, float32: at most {used['ours'] / 1e9:.2f} GB, transformers {used['transformers'] / 1e9:.2f} GB: {100 * share:.0f} %{goal}", flush=True)  # fmt: skip
+    return used | {"share": share}
+
+
+def memory_alone(name, way, options):
+    """Bytes, printed."""
+    _, batch = size(name, options)
+    ours, theirs, samples, views, seen, _ = setting(name, 2 * batch)
+    rows, weights = Rows(samples, views, ours.config), sum(p.nbytes for p in ours.parameters())
+    if way == "ours":
+        work = lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=at_once(name, "float32"))  # noqa: E731
+    else:
+        work = lambda: their_epoch(theirs, rows, batch, "float32")  # noqa: E731
+    print(weights + side.growth(work))
 
 
 def main():
-    options = side.arguments(__doc__, PRECISIONS)
-    if options.quick:
-        options.shapes = options.shapes[:1]
-    found = [
-        measure(name, precision, options)
-        for name in options.shapes
-        if name in GOALS
-        for precision in options.precisions
-    ]
-    print("\nhow cost grows, tiny, float32")
-    grown = growth(options)
-    side.finish(options, {"benchmark": "train", "goals": GOALS, "results": found, "growth": grown})
+    options = side.arguments(__doc__, PRECISIONS, PARTS)
+    if options.alone:
+        return memory_alone(*options.alone.split("/"), options)
+    shapes = [name for name in options.shapes if name in GOALS][: 1 if options.quick else None]
+    found = {}
+    if options.json and options.json.exists() and not options.quick:
+        found = json.loads(options.json.read_text())["results"]
+    for name in shapes:
+        for precision in options.precisions if "epochs" in options.parts else ():
+            found[f"epochs, {name}, {precision}"] = measure(name, precision, options)
+        if "memory" in options.parts:
+            found[f"memory, {name}"] = memory(name, options)
+    if "growth" in options.parts:
+        print("\nhow cost grows, tiny, float32")
+        found["growth"] = growth(options)
+    side.finish(options, {"benchmark": "train", "results": found})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""How the cost of training grows with the number of samples and with their length: the small model, from the JSON file on.
+
+Notable: each row is measured in a process of its own, from reading the records to the end of an epoch, with a picture to
+each record. Memory is what the process holds and the system cannot drop: pages of mapped files are not counted. It is
+to stay flat in the number of samples.
+
+    python benchmarks/train_growth.py [--quick] [--json FILE]       # also: benchmarks/train.py --parts growth
+"""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import side_by_side as side
+import torch
+
+from minillava.data.stored import keep
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.records import instruct
+from minillava.scales import WEIGHTS
+from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
+from minillava.training.features import Features
+from minillava.training.stages import train_stage
+
+
+def growth(options):
+    """Seconds and memory of the small model's training for more samples, and for longer ones."""
+    rows = []
+    for what, times in (("samples", (1, 4, 16)), ("length", (1, 2, 4))):
+        for by in times[:2] if options.quick else times:
+            row = {"what": what, "times": by} | side.alone(__file__, options, what, str(by))
+            rows.append(row)
+            print(f"  {by:2} x {what}: {row['samples']} samples of {row['tokens']} tokens, {row['seconds']:.2f} s, "
+                  f"{1000 * row['seconds'] / row['samples']:.1f} ms a sample, memory +{row['memory'] / 1e6:.1f} MB", flush=True)  # fmt: skip
+    return rows
+
+
+def growth_alone(what, by, options):
+    """From a JSON file to the end of an epoch: encoded, looked at, trained, all of it on the disk. Figures, printed."""
+    count, by = (64 if options.quick else 256) * (by if what == "samples" else 1), by if what == "length" else 1
+    ours, _ = side.twins("tiny", torch.float32)
+    tokenizer, size, held = load_tokenizer(WEIGHTS / "llava"), ours.config.vision.image_size, []
+    P, some = ours.config.vision.num_patches, scenes("train", 16)
+    watch = lambda *_: held.append(anonymous())  # noqa: E731
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for n, scene in enumerate(some):
+            draw(scene, size).save(folder / f"{n:05}.png")
+        with open(folder / "records.json", "w") as file:
+            for n in range(count):  # a picture each, drawn sixteen times over
+                if n >= len(some):
+                    (folder / f"{n:05}.png").hardlink_to(folder / f"{n % len(some):05}.png")
+                record = instruct(some[n % len(some)], "complex") | {"id": str(n), "image": f"{n:05}.png"}
+                record["conversations"] = record["conversations"][:1] + [{"from": "gpt", "value": "It is a car. " * 15 * by}]  # fmt: skip
+                file.write(("," if n else "[") + json.dumps(record))
+            file.write("]")
+        start, begun = anonymous(), time.perf_counter()
+        samples = keep(folder / "records.json", folder, CHAT, tokenizer, 1000, P, folder / "kept", progress=watch)
+        normal = (0.5,) * 3, (0.5,) * 3
+        seen = Features.kept(folder / "seen.safetensors", ours, folder, samples.pictures(), *normal, watch)
+        train_stage(
+            ours, 2, samples, seen, folder / "run", batch_size=16, steps=count // 16, lr=1e-3, tokens=1024,
+            dtype=torch.float32, progress=watch,
+        )  # fmt: skip
+        seconds, lengths = time.perf_counter() - begun, samples.lengths(P)
+    row = {"samples": count, "tokens": sum(lengths) // count, "seconds": seconds, "memory": max(held) - start}
+    print(json.dumps(row))
+
+
+def anonymous():
+    """Bytes this process holds that are no pages of files, which the system may drop; 0 where it does not say."""
+    path = Path("/proc/self/status")
+    status = dict(line.split(":", 1) for line in path.read_text().splitlines()) if path.exists() else {}
+    return int(status.get("RssAnon", "0 kB").split()[0]) * 1024
+
+
+def main():
+    options = side.arguments(__doc__, ("float32",))
+    if options.alone:
+        what, by = options.alone.split("/")
+        return growth_alone(what, int(by), options)
+    side.finish(options, {"benchmark": "train_growth", "results": growth(options)})
+
+
+if __name__ == "__main__":
+    main()
