@@ -175,6 +175,27 @@ def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tm
     assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
     assert (tmp_path / "out" / "images" / records[0]["image"]).read_bytes() == jpeg(1)
     assert "###\nANSWER: B." in records[0]["conversations"][1]["value"]
+    for seed in range(4):
+        folder = tmp_path / str(seed)
+        card = fetch("scienceqa", folder, limit=1, seed=seed, places=places)
+        (chosen,) = read_records(folder / "stage2.json")
+        assert card["pictures"] == len(list((folder / "images").iterdir())) == ("image" in chosen)
+
+
+def test_a_picture_in_the_parquet_that_is_none_is_counted(server, places, root, tmp_path):
+    import pyarrow.parquet
+
+    file = next((root / SOURCES["scienceqa"].repo / "data").iterdir())
+    before, table = file.read_bytes(), pyarrow.parquet.read_table(file).to_pylist()
+    try:
+        table[2]["image"] = {"bytes": b"no picture", "path": "image.png"}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), file)
+        card = fetch("scienceqa", tmp_path / "out", missing=0.5, places=places)
+        assert list(card["missing pictures"]) == ["train-2/image.png"] and card["records"] == 2
+        with pytest.raises(FetchError, match="1 of 2 pictures are missing"):
+            fetch("scienceqa", tmp_path / "other", places=places)
+    finally:
+        file.write_bytes(before)
 
 
 def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places, monkeypatch):

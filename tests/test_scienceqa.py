@@ -11,6 +11,7 @@ from minillava.datagen.scienceqa import (
     Problem,
     ScienceError,
     answer_text,
+    parquet_pictures,
     question_text,
     read_labels,
     read_parquet,
@@ -136,10 +137,10 @@ def test_the_hub_s_parquet_is_read_and_its_pictures_are_written_once(tmp_path):
         rows.append({k: getattr(problem, k) for k in fields} | {"choices": list(problem.choices), "image": image})
     path = tmp_path / "test-00000-of-00001-f0e719df791966ff.parquet"
     pq.write_table(arrow.Table.from_pylist(rows), path)
-    got = read_parquet(path, tmp_path / "pictures")
+    got = read_parquet(path)
     assert got["test-0"] == replace(PLANT, id="test-0", image="test-0/image.png")
     assert got["test-1"] == replace(BARE, id="test-1", split="test") and list(got) == ["test-0", "test-1"]
-    assert (tmp_path / "pictures" / "test-0" / "image.png").read_bytes() == png
+    assert list(parquet_pictures(path)) == [("test-0/image.png", png)]
     assert read_labels(path) == got
     (tmp_path / "bad.parquet").write_bytes(b"no")
     with pytest.raises(ScienceError, match="bad.parquet: not a parquet file"):

@@ -4,8 +4,9 @@
     FOLDER/images/                    the pictures of both
     FOLDER/stage1.card.json, ...      source, seed, counts, what was left out
 
-Notable: a subset needs no download of the whole. Records come as files into the hub's own cache; CC3M's pictures out of
-its images.zip by range requests, in runs of neighbours, COCO's one by one from COCO. Started again, it goes on.
+Notable: a subset needs no download of the whole. Records come as files into the hub's own cache (`huggingface_hub`);
+CC3M's pictures out of its images.zip by range requests, in runs of neighbours, COCO's one by one from COCO, ScienceQA's
+out of its parquet file (`datasets`). Started again, it goes on.
 
     minillava fetch instruct --limit 1000 --out data/instruct
 """
@@ -19,10 +20,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from minillava.data.remote import FetchError, RemoteZip, Tally, one_by_one
+from minillava.data.remote import FetchError, RemoteZip, Tally, keep, one_by_one
 from minillava.data.valid import validate
 from minillava.datagen.records import write_records
-from minillava.datagen.scienceqa import read_parquet, science_record
+from minillava.datagen.scienceqa import parquet_pictures, read_parquet, science_record
 
 TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
 
@@ -130,6 +131,19 @@ def choose(records: list[dict], limit: int | None, seed: int) -> list[dict]:
     return [records[i] for i in chosen]
 
 
+def unpack(path: Path, images: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
+    """Write the named pictures of a parquet file that are not there yet; those that are none are counted."""
+    wanted = {n for n in names if not (images / n).exists()}
+    progress(len(names) - len(wanted))
+    for name, data in parquet_pictures(path) if wanted else ():
+        if name in wanted:
+            try:
+                keep(data, images / name)
+            except ValueError as error:
+                tally.lost(name, str(error))
+            progress(1)
+
+
 def fetch(
     name: str, folder: Path, part: str | None = None, limit: int | None = None, seed: int = 0, missing: float = 0.02,
     places: Places | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
@@ -159,8 +173,7 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
     path, images = download(source, part, places), folder / "images"
     images.mkdir(exist_ok=True)
     if source.pictures == "parquet":
-        problems = list(read_parquet(path, images).values())
-        records, bad = validate([science_record(p, format) for p in problems])
+        records, bad = validate([science_record(p, format) for p in read_parquet(path).values()])
     else:
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
@@ -188,6 +201,8 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
         archive.into(images, names, tally, more)
     elif source.pictures == "coco":
         one_by_one(places.coco, images, names, tally, more)
+    else:
+        unpack(path, images, names, tally, more)
     there = [r for r in records if "image" not in r or (images / r["image"]).is_file()]
     write_records(there, folder / f"{source.stage}.json")
     card = {

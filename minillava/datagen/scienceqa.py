@@ -10,6 +10,7 @@ step. ALE says the answer first (Table 8). The picture stands after the question
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,34 +110,36 @@ def write_problems(problems: list[Problem], folder: Path) -> None:
         beside.replace(beside.with_suffix(".json"))
 
 
-def read_parquet(path: Path, pictures: Path | None = None) -> dict[str, Problem]:
-    """The problems of one parquet file of the hub's form (`test-00000-of-00001-*.parquet`), ids `test-0`, `test-1`, ...
+def parquet_rows(path: Path) -> Iterator[tuple[str, dict, bytes | None]]:
+    """(id, record as in problems.json, its picture's bytes) of one parquet file of the hub's form, one after another.
 
-    The hub's files carry no ScienceQA ids, so they cannot be joined to released predictions (facts G). pictures: a folder
-    into which the embedded pictures are written, each once. Needs pyarrow (`pip install minillava[course]`).
+    The file is `test-00000-of-00001-*.parquet`, ids are `test-0`, `test-1`, ...: the hub's files carry no ScienceQA ids,
+    so they cannot be joined to released predictions (facts G). Needs `datasets` (`pip install minillava[course]`).
     """
-    import pyarrow.parquet
+    from datasets import Image, load_dataset
     from pyarrow import ArrowException
 
     try:
-        rows = pyarrow.parquet.ParquetFile(path)
+        rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        if isinstance((rows.features or {}).get("image"), Image):
+            rows = rows.cast_column("image", Image(decode=False))
         split = Path(path).name.partition("-")[0].partition(".")[0]
-        out, start = {}, 0
-        for batch in rows.iter_batches(batch_size=256):
-            for n, row in enumerate(batch.to_pylist(), start):
-                name, image = f"{split}-{n}", row.get("image")
-                file = f"image{Path(image.get('path') or '').suffix or '.png'}" if image else None
-                target = pictures and image and Path(pictures) / name / file
-                if target and image.get("bytes") and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.with_suffix(".part").write_bytes(image["bytes"])
-                    target.with_suffix(".part").replace(target)
-                split_name = PARQUET_SPLITS.get(split, split)
-                out[name] = problem_of(name, row | {"image": file, "split": split_name})
-            start = len(out)
-        return out
+        for n, row in enumerate(rows):
+            image = row.get("image") or {}
+            file = f"image{Path(image.get('path') or '').suffix or '.png'}" if image else None
+            yield f"{split}-{n}", row | {"image": file, "split": PARQUET_SPLITS.get(split, split)}, image.get("bytes")
     except ArrowException as error:
         raise ScienceError(f"{path}: not a parquet file that can be read ({error})") from error
+
+
+def read_parquet(path: Path) -> dict[str, Problem]:
+    """The problems of one parquet file of the hub's form by id. Raises ScienceError."""
+    return {name: problem_of(name, row) for name, row, _ in parquet_rows(path)}
+
+
+def parquet_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(name as in the problem, bytes) of the pictures in such a file, one after another."""
+    return ((problem_of(name, row).image, data) for name, row, data in parquet_rows(path) if data)
 
 
 CHOICE = re.compile(r"^([A-H])\. (.*)$")
