@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from minillava.scenes.captions import captions
@@ -32,6 +33,14 @@ def canvas(width: float, height: float, columns: int = 1, rows: int = 1):
 def headline(axis, text: str) -> None:
     """A title that says the conclusion."""
     axis.set_title(text, loc="left", fontweight="bold", fontsize=11)
+
+
+def plain_log(axis) -> None:
+    """A logarithmic height with ticks as one reads them: 1, 1.5, 2, 3."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def gallery(columns: int = 8) -> Figure:
@@ -128,7 +137,7 @@ def loss_curves(curves: dict[str, list[float]], title: str) -> Figure:
     for (name, losses), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PINK, GREY, INK)):
         smooth = [sum(losses[max(0, i - 19) : i + 1]) / len(losses[max(0, i - 19) : i + 1]) for i in range(len(losses))]
         axis.plot(smooth, color=colour, label=name, lw=1.5)
-    axis.set_yscale("log")
+    plain_log(axis)
     axis.set_xlabel("step")
     axis.set_ylabel("loss, nats a token")
     axis.legend(frameon=False, fontsize=8)

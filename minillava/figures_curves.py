@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from minillava.curves import Curve, CurveError, about, healthy, losses_of, read, smooth, verdict
-from minillava.figures import BLUE, GREY, INK, ORANGE, canvas, headline
+from minillava.figures import BLUE, GREY, INK, ORANGE, canvas, headline, plain_log
 
 TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
 
@@ -36,10 +35,7 @@ def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figur
     if curve:
         axis.set_xlim(0, max(curve.steps, *(len(run) for run in runs)))
         axis.legend(frameon=False, fontsize=8)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.yaxis.set_minor_locator(NullLocator())
+    plain_log(axis)
     axis.set_xlabel(f"step  (dots: batches; lines: mean of the last {window}; orange: outside)")
     axis.set_ylabel("loss, nats a token")
     headline(
