@@ -18,8 +18,8 @@ from minillava.data.images import as_rgb, open_picture, pixels
 from minillava.data.samples import prompt
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
-from minillava.model import Session, SpliceError, find, load_llava, stream
-from minillava.training.stages import normalisation
+from minillava.model import Session, SpliceError, find, load_llava, load_projector, stream
+from minillava.training.stages import assemble, normalisation
 
 
 class ChatError(ValueError):
@@ -38,11 +38,8 @@ class Chat:
         self, weights: str | Path, template: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
     ):
         folder = find(weights)
-        self.model, self.about = load_llava(weights, dtype, device)
-        self.model.eval()
-        self.tokenizer = load_tokenizer(folder)
-        self.normal = normalisation(folder)
-        template = template or self.about.get("template")
+        model, about = load_llava(weights, dtype, device)
+        template = template or about.get("template")
         if template not in TEMPLATES:
             said = (
                 f"are for the template {template!r}, which is"
@@ -50,6 +47,27 @@ class Chat:
                 else "do not say which template they are for:"
             )
             raise ChatError(f"{weights}: these weights {said} none of {', '.join(TEMPLATES)}; name one with --template")
+        self._begin(model, about, load_tokenizer(folder), normalisation(folder), template)
+
+    @classmethod
+    def assembled(
+        cls, eye: str, brain: str, projector: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "Chat":
+        """A conversation with parts that were never together: an eye and a language model, each a folder or a hub id.
+
+        projector: the authors' W of stage 1 (`model.load_projector`); without it W is random, and no answer looks.
+        Raises CheckpointError that names what does not fit.
+        """
+        model = assemble(eye, brain, 0, dtype=dtype, device=device)
+        if projector:
+            load_projector(model, projector)
+        made = cls.__new__(cls)
+        about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
+        made._begin(model, about, load_tokenizer(find(brain)), normalisation(find(eye)), "chat")
+        return made
+
+    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:
+        self.model, self.about, self.tokenizer, self.normal = model.eval(), about, tokenizer, normal
         self.template = TEMPLATES[template]
         self.turns: list[tuple[str, str]] = []
         self.features, self.session = None, Session()

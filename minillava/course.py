@@ -4,7 +4,7 @@ Notable: nothing in it is written by hand. A code cell that covers an item carri
 the package are the names that the cell uses and that its notebook imported from minillava. `make test` holds
 notebooks/README.md against this, so a moved cell or a renamed function cannot leave it wrong.
 
-    python -m minillava.course notebooks    # writes notebooks/README.md, and stores the figures smaller
+    python -m minillava.course notebooks    # writes notebooks/README.md, badges, set-up cells; stores figures smaller
 """
 
 import ast
@@ -18,10 +18,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from minillava.colab import CELL, badge
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = (*STRUCTURE, *EQUATIONS)
+SET_UP = "set-up"  # the id of the cell that `furnish` writes
 PLANNED = 17  # notebooks 00 to 16 together cover every item
 
 
@@ -132,6 +134,35 @@ def readme(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def furnish(path: Path) -> None:
+    """Give a notebook its badge under the title, and after the opening card the set-up cell with the dial (colab.CELL).
+
+    What stands there already stays. A new cell is shown as executed here, for that is what it does here: it prints the
+    scale. The counts of the cells below it move by one.
+    """
+    from minillava.dial import dial  # torch; nothing else here needs it
+
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    opening, *cells = notebook["cells"]
+    title, *rest = [
+        line for line in "".join(opening["source"]).splitlines() if not line.startswith("[![Open in Colab]")
+    ]
+    text = "\n".join([title, "", badge(path.name), "", "\n".join(rest).strip("\n")])
+    opening["source"] = text.splitlines(keepends=True)
+    old = [c for c in cells if c.get("id") == SET_UP]
+    if [("".join(c["source"]), cells.index(c)) for c in old] != [(CELL, 0)]:
+        cells, said = [c for c in cells if c.get("id") != SET_UP], []
+        for cell in cells if not old else []:
+            if cell.get("execution_count"):
+                cell["execution_count"] += 1
+        dial(say=said.append)
+        shown = {"name": "stdout", "output_type": "stream", "text": [said[0] + "\n"]}
+        cells.insert(0, {"cell_type": "code", "execution_count": 1, "id": SET_UP, "metadata": {}, "outputs": [shown],
+                         "source": CELL.splitlines(keepends=True)})  # fmt: skip
+    notebook["cells"] = [opening, *cells]
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def shrink(path: Path) -> None:
     """Store the figures of an executed notebook with 256 colours: a third of the size, the same to the eye."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -147,5 +178,6 @@ def shrink(path: Path) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for notebook in sorted(folder.glob("*.ipynb")):
+        furnish(notebook)
         shrink(notebook)
     (folder / "README.md").write_text(readme(folder), encoding="utf-8")

@@ -13,17 +13,20 @@ from minillava.data.valid import listed
 from minillava.training.loop import bar
 
 
-def run(options) -> None:
-    """Fetch with a progress bar, then say what came and what did not."""
+def shown(source: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
+    """`data.hub.fetch` with a progress bar."""
     with bar(1, "picture") as progress:
 
         def show(done, total):
             progress.total = total
             progress.update(done - progress.n)
 
-        card = fetch(
-            options.source, options.out, options.part, options.limit, options.seed, options.missing, progress=show
-        )
+        return fetch(source, out, part, limit, seed, missing, progress=show)
+
+
+def run(options) -> None:
+    """Fetch, then say what came and what did not."""
+    card = shown(options.source, options.out, options.part, options.limit, options.seed, options.missing)
     print(f"{card['records']:,} records and {card['pictures']:,} pictures of {card['source']} in {options.out}")
     if card["bad records"]:
         print(f"{len(card['bad records']):,} records break the format and are left out:\n{listed(card['bad records'])}")

@@ -188,7 +188,7 @@ def nearest_words(model: Llava, tokenizer, projected: torch.Tensor) -> list[str]
     words = {t: tokenizer.decode([t]) for t in range(model.config.language.vocab_size)}
     whole = [t for t, w in words.items() if w.startswith(" ") and w[1:].isalpha() and len(w) > 3]
     table = model.language_model.embed_tokens.weight[whole].float()  # (N, D)
-    one = torch.nn.functional.normalize(projected - projected.mean(0), dim=-1)
+    one = torch.nn.functional.normalize(projected.float() - projected.float().mean(0), dim=-1)
     two = torch.nn.functional.normalize(table - table.mean(0), dim=-1)
     return [words[whole[i]].strip() for i in (one @ two.T).argmax(-1).tolist()]
 

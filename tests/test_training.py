@@ -372,6 +372,8 @@ ROOMS = [
         "cost",
         "fetch",
         "figures_curves",
+        "dial",
+        "colab",
     },  # fmt: skip
     {"cli"},
     {"__main__"},

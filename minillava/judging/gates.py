@@ -141,9 +141,9 @@ def looking(model: Llava, tokenizer, normal: tuple, split: str = "dev", per_kind
 @torch.no_grad()
 def see(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
     """Zv of pictures, (N, P, Dv), 64 at a time."""
-    size = model.config.vision.image_size
+    size, weight = model.config.vision.image_size, model.vision_tower.pre_layrnorm.weight
     parts = [pixels(pictures[i : i + 64], size, *normal) for i in range(0, len(pictures), 64)]
-    return torch.cat([model.features(part) for part in parts])
+    return torch.cat([model.features(part.to(weight.device, weight.dtype)) for part in parts])
 
 
 def scored(model: Llava, tokenizer, normal: tuple, count: int = 100) -> dict[str, float]:

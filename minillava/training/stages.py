@@ -31,11 +31,16 @@ from minillava.training.parallel import rank, world
 CACHED = {torch.float32: 2048, torch.bfloat16: 4096, torch.float16: 4096}
 
 
-def assemble(eye: str | Path, brain: str | Path, seed: int, select_layer: int = -2) -> Llava:
+def assemble(
+    eye: str | Path, brain: str | Path, seed: int, select_layer: int = -2, dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Llava:  # fmt: skip
     """LLaVA before any training: a frozen eye, a language model, and a W that is random by `seed`."""
-    vision, language = load_vision(eye), load_language(brain)
+    vision, language = load_vision(eye, dtype, device), load_language(brain, dtype, device)
     torch.manual_seed(seed)
-    return Llava(LlavaConfig(vision.config, language.config, select_layer), vision, language)
+    model = Llava(LlavaConfig(vision.config, language.config, select_layer), vision, language)
+    model.projector.to(device, dtype)
+    return model
 
 
 def normalisation(eye: str | Path) -> tuple[tuple, tuple]:
