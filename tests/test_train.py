@@ -6,7 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from filelock import FileLock
 from learn import learn
 from safetensors.torch import load_file
 
-from minillava import cli, hardware
+from minillava import cli, curves, hardware, scales, train
 from minillava.data.samples import plan
 from minillava.datagen.records import caption_record, instruct, write_records
 from minillava.model import load_llava
@@ -187,6 +189,57 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_f
     monkeypatch.setattr(hardware, "memory_here", lambda: 20e6)
     status, _, error, out = run("--micro", "5")
     assert status == 2 and "of memory a device" in error and "what would fit: " in error and not out.exists()
+
+
+def test_features_that_do_not_fit_on_the_disk_are_looked_at_each_time(run, monkeypatch):
+    assert run("--epochs", "1", "--dtype", "float32", out="kept")[0] == 0
+    monkeypatch.setattr(train, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=0)))
+    status, said, _, out = run("--epochs", "1", "--dtype", "float32")
+    assert status == 0 and said.count("every picture is looked at again each time") == 2
+    assert not list(out.rglob("features*"))
+    kept, live = (
+        load_file(out.parent / name / "stage1" / "projector.safetensors")["weight"] for name in ("kept", "out")
+    )
+    torch.testing.assert_close(kept, live, atol=1e-3, rtol=1e-3)
+
+
+def test_where_tensorboard_is_installed_it_gets_every_loss(run, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            written.append("closed")
+
+        def add_scalar(self, name, value, step):
+            written.append((Path(self.folder).parent.name, name, step, round(value, 5)))
+
+    for name, has in (("tensorboard", {}), ("torch.utils.tensorboard", {"SummaryWriter": Writer})):
+        module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        vars(module).update(has)
+        monkeypatch.setitem(sys.modules, name, module)
+    _, _, _, out = run("--epochs", "1")
+    rows = []
+    for stage in ("stage1", "stage2"):
+        losses = [json.loads(line)["loss"] for line in (out / stage / "metrics.jsonl").read_text().splitlines()]
+        rows += [*((stage, "loss", n, loss) for n, loss in enumerate(losses, 1)), "closed"]
+    assert written == rows and len(rows) == 8
+
+
+def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
+    assert "not compared: tiny-stage1 is of another eye or brain" in run("--epochs", "1")[1]
+    scale, curve = scales.TINY, curves.read("tiny-stage1")
+    options = SimpleNamespace(eye=scale.eye, brain=scale.brain)
+    for losses, says in ((curve.middle, "healthy: within"), ([9.0] * 60, "not healthy"), ([9.0], "too early")):
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"loss": loss}) + "\n" for loss in losses))
+        assert train.health(options, scale, 1, tmp_path).startswith(says)
+    assert "no reference curve ships for colab" in train.health(options, scales.COLAB, 1, tmp_path)
 
 
 # kept features
