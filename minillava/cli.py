@@ -163,6 +163,9 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("train", help="the two stages on your own records and pictures; also under torchrun")
     verb.add_argument("data", type=Path, help="a folder with stage1.json, stage2.json and images/")
     verb.add_argument("--scale", default="tiny", help="whose recipe and parts to take (default: tiny)")
+    verb.add_argument(
+        "--recipe", default="stage 2", choices=("stage 2", "ScienceQA"), help="what stage2.json is trained by"
+    )
     verb.add_argument("--out", type=Path, default=Path("runs/train"), help="a stopped run goes on here")
     verb.add_argument("--images", type=Path, help="where the pictures are (default: DATA/images)")
     verb.add_argument("--eye", help="a CLIP folder or hub id (default: the scale's)")

@@ -4,6 +4,7 @@
     DATA/stage2.json   instruction records          either file may be absent; its stage is left out
 
     minillava train DATA --scale colab --out runs/colab                            # one device
+    minillava train DATA --scale colab --recipe ScienceQA                          # stage2.json holds ScienceQA
     torchrun --nproc-per-node 8 -m minillava train DATA --scale full-7b            # one machine
     # several machines: the same command on each, HOST being one of them; ten minutes to meet
     torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id 1 -m minillava train ...
@@ -245,7 +246,7 @@ def train(options) -> None:
     given = {name: getattr(options, name) for name in ("batch", "lr", "epochs", "lora", "micro", "checkpointing")}
     stages = []
     for n in there:
-        stage = scale.stage(f"stage {n}")
+        stage = scale.stage("stage 1" if n == 1 else options.recipe)
         changed = {
             name: value for name, value in given.items() if value is not None and (name != "lr" or n == there[-1])
         }

@@ -177,6 +177,15 @@ def test_bad_records_of_stage_2_are_found_before_stage_1_is_trained(run, data, t
     assert not (out / "stage1" / "metrics.jsonl").exists()
 
 
+def test_stage_2_can_follow_the_recipe_of_scienceqa(run, monkeypatch):
+    status, _, error, _ = run("--recipe", "ScienceQA")
+    assert status == 2 and "the scale tiny has no 'ScienceQA'; there are: stage 1, stage 2" in error
+    seen = []
+    monkeypatch.setattr(train, "run_stage", lambda options, scale, stage, device: seen.append(stage))
+    assert run("--recipe", "ScienceQA", "--scale", "colab")[0] == 0
+    assert [(s.id, s.batch, s.epochs) for s in seen] == [("stage 1", 5, 1), ("ScienceQA", 5, 3)]
+
+
 def test_two_runs_in_one_folder_are_refused(run, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"):
