@@ -362,6 +362,7 @@ ROOMS = [
         "figures_data",
         "figures_gates",
         "figures_judge",
+        "figures_training",
         "figures_model",
         "course",
         "widgets",

@@ -1,0 +1,37 @@
+"""The figures of training draw every answer with its verdict, and bars whose lengths are the bytes given."""
+
+import pytest
+from PIL import Image
+
+from minillava.figures_training import PARTS, before_after, memory_bars
+
+PICTURE = Image.new("RGB", (8, 8))
+LONG = "a long answer that needs several lines because it goes on and on about nothing at all"
+
+
+def test_each_model_has_a_column_with_every_answer_and_its_mark():
+    said = {"before": [LONG, "no"], "after": ["a dog", ""]}
+    right = {"before": [False, None], "after": [True, False]}
+    figure = before_after(PICTURE, ["What?", "Why?"], said, right, "It learned")
+    columns = [[text.get_text().replace("\n", " ") for text in axis.texts] for axis in figure.axes[1:]]
+    assert columns == [["What?", f"✗ {LONG}", "Why?", "no"], ["What?", "✓ a dog", "Why?", "✗ (nothing)"]]
+    assert [axis.get_title(loc="left") for axis in figure.axes[1:]] == ["before", "after"]
+    heights = [[text.get_position()[1] for text in axis.texts[::2]] for axis in figure.axes[1:]]
+    assert heights[0] == heights[1] and heights[0][0] - heights[0][1] > 0.2  # same rows, room for the longer answer
+
+
+def test_answers_that_are_not_as_many_as_questions_are_an_error():
+    with pytest.raises(ValueError):
+        before_after(PICTURE, ["What?", "Why?"], {"before": ["no", "no"]}, {"before": [True]})
+
+
+def test_a_bar_is_as_long_as_its_bytes_and_the_title_counts_what_fits():
+    one = dict(zip(PARTS, (4e9, 2e9, 8e9, 1e9, 5e8)))
+    two = {part: 10 * value for part, value in one.items()}
+    needs = {name: parts | {"total": sum(parts.values())} for name, parts in {"one": one, "two": two}.items()}
+    axis = memory_bars(needs, room=80e9).axes[0]
+    widths = [bar.get_width() for bar in axis.patches]
+    assert widths == pytest.approx([v / 1e9 for v in [*two.values(), *one.values()]])
+    assert axis.patches[4].get_x() + axis.patches[4].get_width() == pytest.approx(155)
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["two", "one"]
+    assert axis.get_title(loc="left") == "1 of 2 fit" and [t.get_text() for t in axis.texts] == [" 155", " 16"]
