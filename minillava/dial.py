@@ -86,10 +86,11 @@ class Dial:
         return self._fetched("instruct", kind, count)
 
     def record(self, kind: str, number: int, size: int = 96) -> Example:
-        """The record of one picture: scene `number` of the training split, or that one of 64 records of the hub."""
+        """The record of one picture: scene `number` of the training split, or one of 64 records of the hub."""
         if self.name == TINY:
             return Example(instruct(compose("train", number), kind), draw(compose("train", number), size))
-        return self.records(kind, 64)[number % 64]
+        found = self.records(kind, 64)
+        return found[number % len(found)]
 
     def pairs(self, count: int, size: int = 96) -> list[Example]:
         """`count` pairs of a picture and its caption, stage 1's."""

@@ -232,7 +232,8 @@ class Look:
 def looks(chat: Chat, question: str, answer: str) -> list[Look]:
     """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers."""
     asked = prompt(f"<image>\n{question}", chat.template, chat.tokenizer)
-    told = torch.tensor(chat.tokenizer.encode(answer, add_special_tokens=False))
+    said = answer or chat.template.stop  # an empty answer is the stop alone
+    told = torch.tensor(chat.tokenizer.encode(said, add_special_tokens=False))
     embeds, source = chat.model.splice(torch.cat([asked, told]), [chat.features])
     weights = attention_of(chat.model, embeds).mean((0, 1))  # (T', T')
     patches, side = source == -1, round(len(chat.features) ** 0.5)

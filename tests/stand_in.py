@@ -1,19 +1,28 @@
-"""A stand-in of the hub on this machine: the calls that huggingface_hub makes of a dataset, answered from a folder."""
+"""A stand-in of the hub on this machine: the calls that huggingface_hub makes, answered from a folder; and what is in it."""
 
+import io
 import json
+import random
 import re
 import threading
+import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlparse
 
+from PIL import Image
+
+from minillava.data.hub import SOURCES
+from minillava.datagen.records import make_record
+
+PAIRS = 400
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Answers(BaseHTTPRequestHandler):
-    """ROOT/OWNER/NAME holds a dataset's files, ROOT/coco pictures. `server.broken[path]` failures come first."""
+    """ROOT/OWNER/NAME holds the files of a dataset or a model, ROOT/coco pictures. `server.broken[path]` failures come first."""
 
     protocol_version = "HTTP/1.1"
 
@@ -29,14 +38,14 @@ class Answers(BaseHTTPRequestHandler):
         if server.broken[path] > 0:
             server.broken[path] -= 1
             return self.say(503, b"")
-        if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/main)?", path):
+        if found := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/main)?", path):
             return self.say(200, json.dumps({"id": found[1], "sha": COMMIT, "siblings": []}).encode())
-        if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/main/?", path):
+        if found := re.fullmatch(rf"/api/(?:datasets|models)/([^/]+/[^/]+)/tree/(?:main|{COMMIT})/?", path):
             home = server.root / found[1]
             files = [p for p in sorted(home.rglob("*")) if p.is_file()]
             rows = [{"type": "file", "oid": "0" * 40, "size": p.stat().st_size, "path": str(p.relative_to(home))} for p in files]  # fmt: skip
             return self.say(200, json.dumps(rows).encode())
-        found = re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/main/(.+)", path)
+        found = re.fullmatch(rf"(?:/datasets)?/([^/]+/[^/]+)/resolve/(?:main|{COMMIT})/(.+)", path)
         file = server.root / found[1] / found[2] if found else server.root / path.lstrip("/")
         if not file.is_file():
             return self.say(404, b"", {"X-Error-Code": "EntryNotFound"})
@@ -72,3 +81,73 @@ def stand_in(root: Path):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def jpeg(number):
+    """Noise: it does not compress, so that the zip has a size."""
+    out = io.BytesIO()
+    noise = random.Random(number).randbytes(48 * 48 * 3)
+    Image.frombytes("RGB", (48, 48), noise).save(out, format="JPEG", quality=90)
+    return out.getvalue()
+
+
+def record(name, image):
+    return make_record(name, image, [("What is this?", "Noise.")], random.Random(name))
+
+
+def datasets(root):
+    """The hub's files: CC3M's chat.json and images.zip, Instruct's four files, ScienceQA's parquet; and COCO's pictures."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pretrain, instruct, science = (root / SOURCES[name].repo for name in ("pretrain", "instruct", "scienceqa"))
+    for folder in (pretrain, instruct, science / "data", root / "coco"):
+        folder.mkdir(parents=True)
+    names = [f"GCC_train_{n:09}.jpg" for n in range(PAIRS)]
+    (pretrain / "chat.json").write_text(json.dumps([record(n[:-4], n) for n in names]))
+    with zipfile.ZipFile(pretrain / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for n, name in enumerate(names):
+            archive.writestr(name, jpeg(n))
+    pictures = [f"{n:012}.jpg" for n in range(40)]
+    for n, name in enumerate(pictures):
+        (root / "coco" / name).write_bytes(jpeg(n))
+    for file in SOURCES["instruct"].files.values():
+        (instruct / file).write_text(json.dumps([record(f"{file}-{n}", n) for n in pictures]))
+    row = {"image": {"bytes": jpeg(1), "path": "image.png"}, "question": "Which?", "choices": ["a", "b"], "answer": 1,
+           "hint": "", "lecture": "L", "solution": "S", "task": "closed choice", "grade": "grade2", "subject": "natural science",
+           "topic": "t", "category": "c", "skill": "s"}  # fmt: skip
+    table = pyarrow.Table.from_pylist([row, row | {"image": None}, row])
+    pyarrow.parquet.write_table(table, science / "data" / "train-00000-of-00001-abc.parquet")
+    return root
+
+
+def models(root):
+    """The models of the notebooks' scales, by their ids and in their published formats; small and random."""
+    import shutil
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    from minillava.data.tokenizer import load_tokenizer
+    from minillava.dial import PROJECTORS
+    from minillava.model import VisionConfig, VisionTower, save_vision
+    from minillava.scales import COLAB, FULL_7B, WEIGHTS
+
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(WEIGHTS / "brain")
+    sizes = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                 num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048)  # fmt: skip
+    for scale, make in (
+        (COLAB, lambda: Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))),
+        (FULL_7B, lambda: LlamaForCausalLM(LlamaConfig(**sizes))),
+    ):
+        make().save_pretrained(root / scale.brain)
+        tokenizer.save_pretrained(root / scale.brain)
+        save_vision(VisionTower(VisionConfig(32, 8, 24, 48, num_layers=3, num_heads=2)), root / scale.eye)
+        shutil.copy(WEIGHTS / "eye" / "preprocessor_config.json", root / scale.eye)
+    folder = root / PROJECTORS["full-7b"]
+    folder.mkdir(parents=True)
+    named = {"model.mm_projector.weight": torch.randn(32, 24), "model.mm_projector.bias": torch.zeros(32)}
+    torch.save(named, folder / "mm_projector.bin")
+    (folder / "config.json").write_text(json.dumps({"mm_vision_select_layer": -2}))
+    return root

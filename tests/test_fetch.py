@@ -3,61 +3,22 @@
 import io
 import json
 import random
-import zipfile
 
 import huggingface_hub.constants
 import pytest
-from PIL import Image
-from stand_in import stand_in
+from stand_in import PAIRS, datasets, jpeg, record, stand_in
 
 from minillava import cli
 from minillava.data import hub, remote
 from minillava.data.hub import SOURCES, Places, fetch
 from minillava.data.remote import FetchError, RemoteZip, Tally, Window
 from minillava.data.valid import listed, validate
-from minillava.datagen.records import make_record, read_records
-
-PAIRS = 400
-
-
-def jpeg(number):
-    """Noise: it does not compress, so that the zip has a size."""
-    out = io.BytesIO()
-    noise = random.Random(number).randbytes(48 * 48 * 3)
-    Image.frombytes("RGB", (48, 48), noise).save(out, format="JPEG", quality=90)
-    return out.getvalue()
-
-
-def record(name, image):
-    return make_record(name, image, [("What is this?", "Noise.")], random.Random(name))
+from minillava.datagen.records import read_records
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """The hub's files: CC3M's chat.json and images.zip, Instruct's four files, ScienceQA's parquet; and COCO's pictures."""
-    import pyarrow
-    import pyarrow.parquet
-
-    root = tmp_path_factory.mktemp("hub")
-    pretrain, instruct, science = (root / SOURCES[name].repo for name in ("pretrain", "instruct", "scienceqa"))
-    for folder in (pretrain, instruct, science / "data", root / "coco"):
-        folder.mkdir(parents=True)
-    names = [f"GCC_train_{n:09}.jpg" for n in range(PAIRS)]
-    (pretrain / "chat.json").write_text(json.dumps([record(n[:-4], n) for n in names]))
-    with zipfile.ZipFile(pretrain / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for n, name in enumerate(names):
-            archive.writestr(name, jpeg(n))
-    pictures = [f"{n:012}.jpg" for n in range(40)]
-    for n, name in enumerate(pictures):
-        (root / "coco" / name).write_bytes(jpeg(n))
-    for file in SOURCES["instruct"].files.values():
-        (instruct / file).write_text(json.dumps([record(f"{file}-{n}", n) for n in pictures]))
-    row = {"image": {"bytes": jpeg(1), "path": "image.png"}, "question": "Which?", "choices": ["a", "b"], "answer": 1,
-           "hint": "", "lecture": "L", "solution": "S", "task": "closed choice", "grade": "grade2", "subject": "natural science",
-           "topic": "t", "category": "c", "skill": "s"}  # fmt: skip
-    table = pyarrow.Table.from_pylist([row, row | {"image": None}, row])
-    pyarrow.parquet.write_table(table, science / "data" / "train-00000-of-00001-abc.parquet")
-    return root
+    return datasets(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.fixture

@@ -1,0 +1,82 @@
+"""A notebook's code cells, run in this process one after the other; what a checked cell prints is compared as nbval does.
+
+HF_ENDPOINT=URL MINILLAVA_SCALE=colab python cells.py 03 04     # of a stand-in of the hub, nothing compared
+"""
+
+import ast
+import io
+import json
+import os
+import re
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import matplotlib
+from IPython.lib.pretty import pretty
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+CHECKED = "nbval-check-output"
+
+
+class Failed(AssertionError):
+    """A cell that raised, or whose checked output is another. cell: its number from 0."""
+
+    def __init__(self, name, cell, why):
+        super().__init__(f"{name}, cell {cell}: {why}")
+        self.cell = cell
+
+
+def notebook(number):
+    """The path of the notebook whose name begins so."""
+    return next(FOLDER.glob(f"{number}_*.ipynb"))
+
+
+def expected(cell):
+    """What a stored cell printed, and the text of its last value."""
+    printed = "".join("".join(o["text"]) for o in cell["outputs"] if o.get("name") == "stdout")
+    values = ["".join(o["data"]["text/plain"]) for o in cell["outputs"] if o["output_type"] == "execute_result"]
+    return printed, values
+
+
+def execute(source, names):
+    """(what it printed, [its last value as text]) of one cell's source."""
+    tree = ast.parse("\n".join("" if re.match(r"\s*[%!]", line) else line for line in source.splitlines()))
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    with redirect_stdout(io.StringIO()) as out:
+        exec(compile(tree, "cell", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
+    return out.getvalue(), [] if value is None else [pretty(value)]
+
+
+def run(path, compare=True):
+    """All code cells of a notebook; returns what they printed. Raises Failed at the first one that is not as stored."""
+    matplotlib.use("Agg")
+    names, printed = {"__name__": "__main__"}, []
+    for n, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] != "code":
+            continue
+        try:
+            got = execute("".join(cell["source"]), names)
+        except Exception as error:
+            raise Failed(path.name, n, f"{type(error).__name__}: {error}") from error
+        if compare and CHECKED in cell["metadata"].get("tags", []) and got != expected(cell):
+            raise Failed(path.name, n, f"{got} instead of {expected(cell)}")
+        printed.append(got[0])
+    return printed
+
+
+if __name__ == "__main__":
+    import torch
+
+    from minillava.data import hub
+
+    torch.set_num_threads(1)
+    Real, url = hub.Places, os.environ["HF_ENDPOINT"]
+    hub.Places = lambda: Real(url, f"{url}/coco")
+    for number in sys.argv[1:]:
+        begun = time.monotonic()
+        print(
+            number, run(notebook(number), compare=False)[0].strip(), f"[{time.monotonic() - begun:.0f} s]", flush=True
+        )

@@ -1,0 +1,119 @@
+"""The dial: what it picks and says, and whole notebooks on the parts of the larger scales, from a stand-in of the hub."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from cells import notebook
+from stand_in import datasets, models, stand_in
+
+from minillava import dial as module
+from minillava.asking.server import serve
+from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
+from minillava.datagen.teacher import context
+from minillava.datagen.teachers import offline_reply
+from minillava.dial import NAMES, PROJECTORS, Dial, dial
+from minillava.scales import REAL, ScaleError
+from minillava.scenes.captions import captions
+from minillava.scenes.compose import compose
+
+ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(captions(compose("train", 2))))
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch):
+    for name in ("MINILLAVA_SCALE", "MINILLAVA_WEIGHTS", "MINILLAVA_DATA", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "memory, offline, name",
+    [(None, False, "tiny"), (16e9, True, "tiny"), (15.8e9, False, "colab"), (24e9, False, "full-7b"), (80e9, False, "full-13b")],
+)  # fmt: skip
+def test_the_machine_chooses_where_nobody_does(memory, offline, name):
+    assert module._choose(memory, offline)[0] == name
+    assert ("GPU" in module._choose(memory, offline)[1]) and (name in REAL or name == "tiny")
+
+
+def test_an_argument_goes_before_the_environment_and_a_wrong_name_is_said(monkeypatch, capsys):
+    assert dial().name == "tiny" and "scale tiny" in capsys.readouterr().out
+    monkeypatch.setenv("MINILLAVA_SCALE", "colab")
+    assert dial().name == "colab" and "by MINILLAVA_SCALE" in capsys.readouterr().out
+    assert dial("full").name == "full-7b" and "asked for by name" in capsys.readouterr().out
+    with pytest.raises(ScaleError, match=f"'huge'.*{', '.join(NAMES)}"):
+        dial("huge")
+
+
+def test_it_says_what_is_trained_and_who_writes(monkeypatch, capsys):
+    dial("colab"), dial("full-7b")
+    colab, full = capsys.readouterr().out.splitlines()
+    assert "W not trained yet" in colab and "the authors' W" in full and REAL["full-7b"].brain in full
+    assert "no key" in colab and "offline" in colab
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")
+    dial("colab", weights="runs/mine")
+    said = capsys.readouterr().out
+    assert "gpt-4o at api.openai.com" in said and "runs/mine" in said and "something" not in said
+
+
+def test_records_of_the_picture_book_are_its_scenes():
+    tiny = dial("tiny", say=lambda text: None)
+    two = tiny.records("detail", 2, size=80)
+    assert [e.record["id"] for e in two] == ["train-000000-detail", "train-000001-detail"]
+    assert two[1].picture.size == (80, 80) and tiny.record("detail", 1, 80).record == two[1].record
+    assert tiny.pairs(1)[0].record["conversations"][0]["from"] == "human"
+
+
+def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(monkeypatch, tmp_path):
+    asked = []
+    server = serve(lambda body: asked.append(body) or offline_reply(body))
+    offline = Dial("tiny", "", None, tmp_path / "none").reply(ASKED)
+    assert "Question:" in offline and not (tmp_path / "none").exists()
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    scale = Dial("colab", "", None, tmp_path)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        first = scale.reply(ASKED)
+    finally:
+        server.shutdown(), server.server_close(), thread.join()
+    assert "Question:" in first and asked[0]["model"] == module.MODEL and len(asked) == 1
+    assert scale.reply(ASKED) == first  # the server is gone: it is not asked again
+    assert any((tmp_path / "replies").iterdir())
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with stand_in(models(datasets(tmp_path_factory.mktemp("hub")))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("scale, numbers", [("colab", ("02", "03", "04", "00")), ("full-7b", ("03", "04", "05"))])
+def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
+    hub.asked.clear()
+    more = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "MINILLAVA_DATA": str(tmp_path / "data"),
+            "MINILLAVA_SCALE": scale, "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
+    command = [sys.executable, str(Path(__file__).with_name("cells.py")), *numbers]
+    done = subprocess.run(command, env=os.environ | more, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert [line.split()[:3] for line in lines] == [[n, "scale", scale] for n in numbers]
+    fetched = " ".join(path for path, _ in hub.asked)
+    for wanted in (REAL[scale].eye, REAL[scale].brain, PROJECTORS.get(scale, ""), "LLaVA-Instruct-150K", "/coco/"):
+        assert wanted in fetched
+
+
+def test_every_notebook_of_the_test_above_is_there():
+    assert all(notebook(number).is_file() for number in ("00", "02", "03", "04", "05"))
+
+
+def test_on_a_gpu_the_weights_are_in_half_precision_at_full_scale_only(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(module, "compute_dtype", lambda device: torch.bfloat16)
+    made = {name: Dial(name, "", None, Path()) for name in ("tiny", "colab", "full-7b")}
+    assert {n: (d.device, d.dtype) for n, d in made.items()} == {
+        "tiny": ("cpu", torch.float32), "colab": ("cuda", torch.float32), "full-7b": ("cuda", torch.bfloat16),
+    }  # fmt: skip
