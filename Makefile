@@ -24,12 +24,12 @@ HF_DATASETS_OFFLINE ?= 1
 OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_DATASETS_OFFLINE OMP_WAIT_POLICY
 
-.PHONY: help demo test lab paper weights lint force
+.PHONY: help demo test test-browser lab paper weights lint force
 
 help:  ## this list
 	@echo "minillava: the LLaVA paper, rebuilt in small. Start with: make demo"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "The first one of them sets up .venv. Options (PYTHON, TORCH_INDEX, ARGS, JOBS): at the top of the Makefile."
 
@@ -45,6 +45,10 @@ lab: $(READY)  ## the course, in Jupyter
 test: lint  ## lint, the tests, then every notebook from top to bottom
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests
 	$(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks $(wildcard exercises/solutions)
+
+test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
+	$(PIP) -e ".[course,browser,tests]"
+	$(PY) -m pytest -q -rs tests_browser
 
 lint: $(READY)  ## ruff: style and format, notebooks too
 	$(PY) -m ruff check --output-format=concise

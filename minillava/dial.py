@@ -26,10 +26,12 @@ from minillava.datagen.command import MODEL
 from minillava.datagen.records import caption_record, instruct, read_records
 from minillava.datagen.teachers import OFFLINE, OfflineTeacher, offline_reply, openai_teacher
 from minillava.fetch import shown
+from minillava.model import Llava, find
 from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.draw import draw
 from minillava.training.loop import compute_dtype
+from minillava.training.stages import assemble
 
 TINY, NAMES = "tiny", ("tiny", "colab", "full", "full-7b", "full-13b")
 ROOM = {
@@ -78,6 +80,20 @@ class Dial:
             return Chat(self.weights or WEIGHTS / "llava", device=self.device, dtype=self.dtype)
         real = scales.REAL[self.name]
         return Chat.assembled(real.eye, real.brain, PROJECTORS.get(self.name), self.device, self.dtype)
+
+    @property
+    def eye(self) -> Path:
+        """The folder of the vision tower; fetched where it is not here yet."""
+        return WEIGHTS / "eye" if self.name == TINY else find(scales.REAL[self.name].eye)
+
+    @property
+    def brain(self) -> Path:
+        """The folder of the language model and its tokenizer; fetched where it is not here yet."""
+        return WEIGHTS / "brain" if self.name == TINY else find(scales.REAL[self.name].brain)
+
+    def assemble(self, seed: int) -> Llava:
+        """LLaVA before any training: eye, brain, and a W that is random by `seed`."""
+        return assemble(self.eye, self.brain, seed, dtype=self.dtype, device=self.device)
 
     def records(self, kind: str, count: int, size: int = 96) -> list[Example]:
         """`count` instruction records of one type: conversation, detail or complex. size: of a drawn picture, in pixels."""

@@ -67,6 +67,12 @@ def test_records_of_the_picture_book_are_its_scenes():
     assert tiny.pairs(1)[0].record["conversations"][0]["from"] == "human"
 
 
+def test_the_parts_before_any_training_are_the_shipped_ones():
+    tiny = dial("tiny", say=lambda text: None)
+    one, two = (tiny.assemble(seed).projector.weight for seed in (1, 2))
+    assert {tiny.eye.name, tiny.brain.name} == {"eye", "brain"} and one.shape == two.shape and not torch.equal(one, two)
+
+
 def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(monkeypatch, tmp_path):
     asked = []
     server = serve(lambda body: asked.append(body) or offline_reply(body))

@@ -48,6 +48,24 @@ def problems(notebook, size):
     return found
 
 
+PARTS = {
+    "objectives": r"^\*\*After this notebook you can\*\*\n\n1\. ",
+    "recall": r"^\*\*Recall\*\*(.|\n)*<details><summary>Answers</summary>",
+    "predict": r"\*\*Predict\*\*|\*\*predict\*\*",
+    "what you should see": r"^\*\*What you should see\*\*",
+    "deviations": r"^## Deviations from the paper\n\n\| paper \| here",
+    "card": r"^## The cards?\b(.|\n)*^> \*\*.*\*\*: ",
+    "way on": r"^## (The way on|Go on\?)$",
+}
+
+
+def lacks(notebook, number):
+    """The parts of a lesson that a notebook does not have. 00 comes first, and has nothing to recall."""
+    text = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
+    missing = [part for part, pattern in PARTS.items() if not re.search(pattern, text, re.MULTILINE)]
+    return [part for part in missing if (part, number) != ("recall", "00")]
+
+
 def test_the_course_begins_with_00_start_here():
     assert (FOLDER / "00_start_here.ipynb").is_file()
 
@@ -57,6 +75,7 @@ def test_a_notebook_is_executed_checked_small_and_runs_anywhere(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert problems(notebook, path.stat().st_size) == []
+    assert lacks(notebook, path.name[:2]) == []
 
 
 # the guard itself
@@ -114,3 +133,12 @@ def test_the_guard_sees_what_is_wrong(spoil, message):
 
 def test_the_guard_sees_a_large_file():
     assert problems(GOOD, 301 * 1024) == ["301 KB, more than 300"]
+
+
+def test_the_guard_sees_each_part_that_is_missing():
+    path = FOLDER / "03_the_architecture.ipynb"
+    for part, pattern in PARTS.items():
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for one in notebook["cells"]:
+            one["source"] = re.sub(pattern, "", "".join(one["source"]), flags=re.MULTILINE)
+        assert lacks(notebook, "03") == [part] and lacks(notebook, "00") == [p for p in [part] if p != "recall"]
