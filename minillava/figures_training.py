@@ -61,6 +61,6 @@ def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str = ""
     axis.set_yticks(range(len(needs)), list(needs)[::-1])
     axis.set_xlim(0, 1.08 * max(room, *(parts["total"] for parts in needs.values())) / 1e9)
     axis.set_xlabel(f"GB a device; dashed: {room / 1e9:.0f} GB, what a device has")
-    axis.legend(frameon=False, fontsize=8, ncols=len(PARTS), loc="upper center", bbox_to_anchor=(0.45, -0.32))
+    figure.legend(frameon=False, fontsize=8, ncols=len(PARTS), loc="outside lower center")
     headline(axis, title or f"{sum(parts['total'] <= room for parts in needs.values())} of {len(needs)} fit")
     return figure
