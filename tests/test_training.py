@@ -363,6 +363,7 @@ ROOMS = [
         "figures_gates",
         "figures_judge",
         "figures_training",
+        "figures_parts",
         "figures_model",
         "course",
         "widgets",

@@ -1,0 +1,134 @@
+"""The parts from inside: small pictures in rows, maps over the patches, tables of numbers, lines, bars and RoPE's hands.
+
+Notable: each draws the numbers it is given and takes its title from the caller, who has seen them.
+
+    python -c "from minillava.figures_parts import bars; bars(['a', 'b'], [1, 2], 'votes', 'b wins').savefig('bars.png')"
+"""
+
+import math
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from minillava.data.images import crop
+from minillava.figures import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
+
+COLOURS = (BLUE, ORANGE, GREEN, PINK, INK, GREY)
+ROOM = 28  # letters of a label
+
+
+def short(text: str, room: int = ROOM) -> str:
+    """A label cut to `room` letters."""
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def tiles(pictures: list, names: list[str], title: str, columns: int = 8) -> Figure:
+    """Small pictures, each under its name. pictures: PIL images or (h, w, 3) arrays in [0, 1]; `columns` a row."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = canvas(1.25 * columns, 1.45 * rows + 0.4, columns, rows)
+    flat = list(axes.flat) if hasattr(axes, "flat") else [axes]
+    for axis in flat:
+        axis.set_axis_off()
+    for axis, picture, name in zip(flat, pictures, names, strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(name, fontsize=8)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    return figure
+
+
+def maps(grids, names: list[str], title: str, pictures: list[Image.Image] = (), columns: int = 6) -> Figure:
+    """Heat maps over the patches, tensors (side, side) each; where there are pictures, as a veil over them.
+
+    Over a picture: the brighter, the larger. Without: dark small, yellow large, each map with its own scale.
+    """
+    rows, columns = -(-len(grids) // columns), min(columns, len(grids))
+    figure, axes = canvas(1.75 * columns, 2.0 * rows + 0.4, columns, rows)
+    flat = list(axes.flat) if hasattr(axes, "flat") else [axes]
+    for axis in flat:
+        axis.set_axis_off()
+    for n, (axis, grid, name) in enumerate(zip(flat, grids, names, strict=False)):
+        side, low, high = len(grid), float(grid.min()), float(grid.max())
+        scaled = ((grid - low) / (high - low or 1.0)).tolist()
+        if pictures:
+            axis.imshow(crop(pictures[n], 192), extent=(0, side, side, 0))
+            veil = [[(0.0, 0.0, 0.0, 0.85 * (1 - v)) for v in row] for row in scaled]
+            axis.imshow(veil, extent=(0, side, side, 0), interpolation="nearest")
+        else:
+            axis.imshow(scaled, extent=(0, side, side, 0), cmap="cividis", interpolation="nearest")
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    return figure
+
+
+def matrix(values, rows: list[str], columns: list[str], title: str, digits: int | None = None) -> Figure:
+    """A table of numbers as colour, (R, C), yellow large; with `digits` the numbers too. -inf stays white."""
+    R, C = len(rows), len(columns)
+    cell = 0.55 if digits is not None else max(0.17, min(0.4, 6 / max(R, C)))
+    figure, axis = canvas(cell * C + 2.6, cell * R + 1.9)
+    finite = [[float(v) if math.isfinite(float(v)) else math.nan for v in row] for row in values]
+    image = axis.imshow(finite, cmap="cividis", aspect="auto")
+    if digits is not None:
+        for r in range(R):
+            for c in (c for c in range(C) if math.isfinite(finite[r][c])):
+                ink = "black" if image.norm(finite[r][c]) > 0.5 else "white"
+                axis.text(c, r, f"{finite[r][c]:.{digits}f}", ha="center", va="center", fontsize=8, color=ink)
+    axis.set_yticks(range(R), [short(name) for name in rows], fontsize=8 if cell > 0.2 else 6)
+    axis.set_xticks(
+        range(C), [short(name) for name in columns], rotation=60, ha="right", fontsize=8 if cell > 0.2 else 6
+    )
+    for side in axis.spines.values():
+        side.set_visible(False)
+    headline(axis, title)
+    return figure
+
+
+def lines(x: list, curves: dict[str, list[float]], across: str, up: str, title: str) -> Figure:
+    """Curves over x, each named in the legend. across, up: the names of the axes."""
+    figure, axis = canvas(8, 3.3)
+    for (name, values), colour in zip(curves.items(), COLOURS):
+        axis.plot(x, values, "o-", color=colour, label=name, ms=3.5, lw=1.6)
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
+    figure.legend(frameon=False, fontsize=8, ncols=min(4, len(curves)), loc="outside lower center")
+    headline(axis, title)
+    return figure
+
+
+def bars(names: list[str], values: list[float], across: str, title: str, marked: tuple[str, ...] = ()) -> Figure:
+    """A bar a name, in the order given from the top; marked ones orange, the others blue."""
+    figure, axis = canvas(8, 0.3 * len(names) + 1.1)
+    for y, (name, value) in enumerate(zip(names, values, strict=True)):
+        axis.barh(y, value, color=ORANGE if name in marked else BLUE, height=0.66)
+        axis.text(max(value, 0), y, f" {value:.3g}", va="center", fontsize=9)
+    axis.set_yticks(range(len(names)), [short(name) for name in names])
+    axis.invert_yaxis()
+    axis.set_xlim(min(0, *values), max(*values, 1e-9) * 1.12)
+    axis.set_xlabel(across)
+    headline(axis, title)
+    return figure
+
+
+def clocks(angles, title: str) -> Figure:
+    """RoPE: how far each pair is turned at each position. angles: (positions, pairs), radians; a dial a cell, from 0."""
+    figure, axis = canvas(0.62 * len(angles[0]) + 1.6, 0.62 * len(angles) + 1.2)
+    for position, row in enumerate(angles):
+        for pair, angle in enumerate(row):
+            turn = [0.01 * n * 2 * math.pi for n in range(101)]
+            axis.plot(
+                [pair + 0.4 * math.cos(t) for t in turn],
+                [position + 0.4 * math.sin(t) for t in turn],
+                color=GREY,
+                lw=0.6,
+            )
+            hand = float(angle)
+            axis.plot(
+                [pair, pair + 0.4 * math.cos(hand)], [position, position - 0.4 * math.sin(hand)], color=BLUE, lw=1.8
+            )
+    axis.set_aspect("equal")
+    axis.invert_yaxis()
+    axis.set_xticks(range(len(angles[0])))
+    axis.set_yticks(range(len(angles)))
+    axis.set_xlabel("pair of numbers of a head")
+    axis.set_ylabel("position")
+    headline(axis, title)
+    return figure

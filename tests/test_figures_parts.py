@@ -1,0 +1,58 @@
+"""The figures of the parts draw every number they are given, under its name."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from minillava.figures_parts import ROOM, bars, clocks, lines, maps, matrix, short, tiles
+
+PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
+
+
+def shown(figure):
+    """The axes that have a picture on them."""
+    return [axis for axis in figure.axes if axis.images]
+
+
+def test_each_picture_stands_under_its_name_and_the_rest_of_a_row_stays_empty():
+    figure = tiles([PICTURE] * 3, ["a", "b", "c"], "three", columns=2)
+    assert [axis.get_title() for axis in shown(figure)] == ["a", "b", "c"] and len(figure.axes) == 4
+    assert figure.get_suptitle() == "three"
+
+
+def test_a_map_has_its_own_scale_and_a_flat_one_is_no_error():
+    figure = maps([torch.arange(4.0).view(2, 2), torch.ones(2, 2)], ["rising", "flat"], "maps")
+    first, second = (axis.images[0].get_array() for axis in shown(figure))
+    assert first.min() == 0 and first.max() == 1 and second.max() == 0
+
+
+def test_over_a_picture_the_largest_patch_is_clear_and_the_smallest_dark():
+    axis = shown(maps([torch.tensor([[0.0, 1.0], [2.0, 4.0]])], ["x"], "veil", [PICTURE]))[0]
+    veil = axis.images[1].get_array()[..., 3]
+    assert veil[1, 1] == 0 and veil[0, 0] == pytest.approx(0.85) and len(axis.images) == 2
+
+
+def test_a_table_prints_its_numbers_and_leaves_what_is_hidden_white():
+    axis = matrix([[1.25, 2.0], [-math.inf, 0.5]], ["r1", "r2"], ["c1", "c2"], "t", digits=1).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["1.2", "2.0", "0.5"]
+    assert bool(axis.images[0].get_array().mask[1, 0]) and not matrix([[1.0]], ["r"], ["c"], "t").axes[0].texts
+
+
+def test_lines_and_bars_have_the_values_given():
+    figure = lines([1, 2], {"a": [3, 4], "b": [5, 6]}, "step", "%", "up")
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[3, 4], [5, 6]]
+    axis = bars(["yes", "no"], [3.0, 1.0], "votes", "yes wins", ("no",)).axes[0]
+    assert [bar.get_width() for bar in axis.patches] == [3, 1]
+    assert axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
+
+
+def test_a_hand_points_where_its_angle_says():
+    axis = clocks([[0.0, math.pi / 2]], "turned").axes[0]
+    hands = [line.get_xydata()[-1].tolist() for line in axis.lines[1::2]]
+    assert hands == [pytest.approx([0.4, 0.0]), pytest.approx([1.0, -0.4])]
+
+
+def test_a_long_label_is_cut_to_its_room():
+    assert short("cup") == "cup" and len(short("x" * 99)) == ROOM
