@@ -30,6 +30,7 @@ from minillava.training.optim import Optimizer
 from minillava.training.parallel import agree, rank, world
 
 KEPT = 2
+FILE = 512 << 20  # bytes of a file: the library holds two copies of each that it writes
 
 
 class TrainingError(RuntimeError):
@@ -55,7 +56,7 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, step: int, recipe
     tensors = _weights(model) | _moments(model, optimizer) | _random()
     try:
         with _quiet():
-            writer = dcp.HuggingFaceStorageWriter(str(beside), save_distributed=True)
+            writer = dcp.HuggingFaceStorageWriter(str(beside), _files(tensors), save_distributed=True)
             dcp.save(tensors, storage_writer=writer, no_dist=world() == 1)
         if rank() == 0:
             state = {
@@ -206,6 +207,18 @@ def _random() -> dict[str, torch.Tensor]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return {f"random/{rank()}/{name}": state for name, state in states.items()}
+
+
+def _files(tensors: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Which of a rank's files, counted from 1, each tensor of any rank goes into."""
+    files, held, mine = {}, 0, f"random/{rank()}/"
+    for key, tensor in tensors.items():
+        if key.startswith(mine):
+            files |= {f"random/{r}/{key.removeprefix(mine)}": 1 for r in range(world())}
+        else:
+            held += tensor.numel() * tensor.element_size() // world()
+            files[key] = 1 + held // FILE
+    return files
 
 
 def _set_random(states: dict[str, torch.Tensor]) -> None:
