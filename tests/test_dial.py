@@ -17,7 +17,7 @@ from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
 from minillava.datagen.teacher import context
 from minillava.datagen.teachers import offline_reply
 from minillava.dial import NAMES, PROJECTORS, Dial, dial
-from minillava.scales import REAL, ScaleError
+from minillava.scales import REAL, WEIGHTS, ScaleError
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose
 
@@ -71,6 +71,10 @@ def test_the_parts_before_any_training_are_the_shipped_ones():
     tiny = dial("tiny", say=lambda text: None)
     one, two = (tiny.assemble(seed).projector.weight for seed in (1, 2))
     assert {tiny.eye.name, tiny.brain.name} == {"eye", "brain"} and one.shape == two.shape and not torch.equal(one, two)
+
+
+def test_weights_that_somebody_trained_stand_in_for_the_scales_own():
+    assert Dial("colab", "", str(WEIGHTS / "llava"), Path()).chat().about["trained on"].endswith("scenes")
 
 
 def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(monkeypatch, tmp_path):
