@@ -87,6 +87,8 @@ def lines(x: list, curves: dict[str, list[float]], across: str, up: str, title: 
     figure, axis = canvas(8, 3.3)
     for (name, values), colour in zip(curves.items(), COLOURS):
         axis.plot(x, values, "o-", color=colour, label=name, ms=3.5, lw=1.6)
+    if len(x) < 12:
+        axis.set_xticks(x)
     axis.set_xlabel(across)
     axis.set_ylabel(up)
     figure.legend(frameon=False, fontsize=8, ncols=min(4, len(curves)), loc="outside lower center")
