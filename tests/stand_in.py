@@ -143,7 +143,7 @@ def models(root):
     ):
         make().save_pretrained(root / scale.brain)
         tokenizer.save_pretrained(root / scale.brain)
-        save_vision(VisionTower(VisionConfig(32, 8, 24, 48, num_layers=3, num_heads=2)), root / scale.eye)
+        save_vision(VisionTower(VisionConfig(64, 16, 24, 48, num_layers=3, num_heads=2)), root / scale.eye)
         shutil.copy(WEIGHTS / "eye" / "preprocessor_config.json", root / scale.eye)
     folder = root / PROJECTORS["full-7b"]
     folder.mkdir(parents=True)
