@@ -154,10 +154,17 @@ def table(title, times, ratios, memory, goals):
 
 
 def described():
-    """The machine, without its name, and what ran on it."""
+    """The machine, its processor or GPU but not its own name, and what ran on it."""
     here = doctor.machine()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # how many others want the cores
-    return here | {"threads": torch.get_num_threads(), "transformers": transformers.__version__, "load": load}
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = next((line.split(":")[1].strip() for line in flags.splitlines() if line.startswith("model name")), None)
+    return here | {
+        "model": model,
+        "threads": torch.get_num_threads(),
+        "transformers": transformers.__version__,
+        "load": load,
+    }
 
 
 def finish(options, results):
