@@ -7,6 +7,7 @@ are taken in turn, a round each, and ratios are medians over rounds: what else r
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -113,6 +114,13 @@ def rss():
     """Bytes of memory this process has now, and had at most since the last reset."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return tuple(int(status[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
+
+
+def available():
+    """Bytes of memory that are free; without limit where the system does not say."""
+    path = Path("/proc/meminfo")
+    lines = dict(line.split(":") for line in path.read_text().splitlines()) if path.exists() else {}
+    return 1024 * int(lines["MemAvailable"].split()[0]) if "MemAvailable" in lines else math.inf
 
 
 def growth(work):

@@ -46,6 +46,7 @@ PRECISIONS, PARTS = ("float32", "mixed"), ("epochs", "memory", "growth")
 GOALS = {"tiny": 2.5, "colab": 1.6}  # times as fast in the same precision
 BEST = 4.0  # the small model: ours in the machine's best precision, beside Trainer as it comes, in float32
 MOST_MEMORY = 0.6  # of theirs, the Colab-like shape
+ROOM = 21e9  # bytes that `transformers` takes for the larger shape
 DTYPES = {"float32": torch.float32, "mixed": torch.bfloat16}
 MEAN = STD = (0.5, 0.5, 0.5)
 LR = 1e-3
@@ -171,7 +172,7 @@ def setting(name, count):
 
 
 def size(name, options):
-    """Samples and batch of a shape: for the larger one as many as `transformers` can take at once in 21 GB."""
+    """Samples and batch of a shape: for the larger one as many as `transformers` can take at once in ROOM."""
     return ((96 if options.quick else 256), 32) if name == "tiny" else (20, 10)
 
 
@@ -281,6 +282,10 @@ def main():
     if options.json and options.json.exists() and not options.quick:
         found = json.loads(options.json.read_text())["results"]
     for name in shapes:
+        free = side.available() if name != "tiny" else ROOM
+        if free < ROOM:
+            print(f"\n{name}: left out, as it needs {ROOM / 1e9:.0f} GB of memory and {free / 1e9:.1f} GB are free")
+            continue
         for precision in options.precisions if "epochs" in options.parts else ():
             found[f"epochs, {name}, {precision}"] = measure(name, precision, options)
         if "memory" in options.parts:
