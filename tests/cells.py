@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import matplotlib
+import torch
 from IPython.lib.pretty import pretty
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
@@ -50,6 +51,7 @@ def execute(source, names):
     return out.getvalue(), [] if value is None else [pretty(value)]
 
 
+@torch.enable_grad()  # and so a notebook that switches gradients off does so for itself
 def run(path, compare=True, only=()):
     """All code cells of a notebook; returns what they printed. Raises Failed at the first one that is not as stored.
 
@@ -72,8 +74,6 @@ def run(path, compare=True, only=()):
 
 
 if __name__ == "__main__":
-    import torch
-
     from minillava.data import hub
 
     torch.set_num_threads(1)

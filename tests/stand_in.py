@@ -126,24 +126,29 @@ def models(root):
     import shutil
 
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     from minillava.data.tokenizer import load_tokenizer
     from minillava.dial import PROJECTORS
-    from minillava.model import VisionConfig, VisionTower, save_vision
     from minillava.scales import COLAB, FULL_7B, WEIGHTS
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(WEIGHTS / "brain")
     sizes = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
                  num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048)  # fmt: skip
+    eye = dict(
+        image_size=64, patch_size=16, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2
+    )
+    words = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)  # fmt: skip
     for scale, make in (
         (COLAB, lambda: Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))),
         (FULL_7B, lambda: LlamaForCausalLM(LlamaConfig(**sizes))),
     ):
         make().save_pretrained(root / scale.brain)
         tokenizer.save_pretrained(root / scale.brain)
-        save_vision(VisionTower(VisionConfig(64, 16, 24, 48, num_layers=3, num_heads=2)), root / scale.eye)
+        CLIPModel(CLIPConfig(text_config=words, vision_config=eye, projection_dim=16)).save_pretrained(root / scale.eye)
+        tokenizer.save_pretrained(root / scale.eye)
         shutil.copy(WEIGHTS / "eye" / "preprocessor_config.json", root / scale.eye)
     folder = root / PROJECTORS["full-7b"]
     folder.mkdir(parents=True)

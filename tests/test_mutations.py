@@ -15,7 +15,7 @@ from minillava.data import template
 from minillava.datagen import concepts
 from minillava.datagen import messages as sent
 from minillava.judging import judge
-from minillava.model import llava
+from minillava.model import llava, vision
 from minillava.training import stages
 
 
@@ -61,6 +61,11 @@ def mean_of_ratios(real):
     return lambda pairs: 100 * sum(c / r for r, c in pairs) / len(pairs)
 
 
+def exact_gelu(real):
+    """The exact GELU, where CLIP was trained with a quicker one."""
+    return lambda self, x: self.fc2(torch.nn.functional.gelu(self.fc1(x)))
+
+
 def keeps_the_rare(real):
     """Every caption is kept, however rare its phrases."""
 
@@ -94,6 +99,7 @@ MUTANTS = {
     "03": (llava.Llava, "splice", patches_last),
     "04": (template.Template, "segments", no_stop),
     "05": (judge, "relative_score", mean_of_ratios),
+    "06": (vision.MLP, "forward", exact_gelu),
     "10": (concepts, "concept_filter", keeps_the_rare),
     "11": (model, "set_trainable", always_both),
     "12": (model, "memory", one_moment),

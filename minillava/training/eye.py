@@ -31,7 +31,6 @@ from minillava.training.loop import LOOKS, Ahead, along, bar, compute_dtype, fit
 from minillava.training.optim import muon
 
 EYE = VisionConfig(image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4)
-GRID = EYE.image_size // EYE.patch_size
 MEAN, STD = (0.70, 0.74, 0.75), (0.26, 0.22, 0.25)  # of the training pictures
 SHARED = 128  # width of the space in which pictures and captions are compared
 PAIRS = 64  # scenes a batch; as many twins
@@ -80,26 +79,37 @@ def name(thing: Thing) -> str:
     return " ".join(filter(None, (a(noun(thing)), thing.doing, SIDE[thing.side])))
 
 
-def batch(step: int, seed: int, tokenizer) -> tuple[torch.Tensor, ...]:
-    """What `Clip.forward` takes, of one step: 2 * PAIRS pictures; half the captions are the fullest ones."""
+def batch(step: int, seed: int, tokenizer, eye: VisionConfig = EYE) -> tuple[torch.Tensor, ...]:
+    """What `Clip.forward` takes, of one step: 2 * PAIRS pictures; half the captions are the fullest ones.
+
+    eye: whose pictures and patches they are. A text longer than its tokenizer allows (CLIP's: 77 tokens) is cut.
+    """
+    size, grid = eye.image_size, eye.image_size // eye.patch_size
     rng = random.Random(f"eye {seed} {step}")
     chosen = [compose("train", 1_000_000 * seed + step * PAIRS + i) for i in range(PAIRS)]
     chosen += [twin(scene, rng) for scene in chosen]
     full = rng.random() < 0.6
     texts = [max(captions(s), key=len) if full else rng.choice(captions(s)) for s in chosen]
-    drawn = [draw(replace(s, style="sticker") if rng.random() < STICKERS else s, EYE.image_size) for s in chosen]
+    drawn = [draw(replace(s, style="sticker") if rng.random() < STICKERS else s, size) for s in chosen]
     names, at, which = {}, [], []
     for row, scene in enumerate(chosen):
-        for cell, i in enumerate(cover(scene, GRID)):
+        for cell, i in enumerate(cover(scene, grid)):
             if i >= 0:
-                at.append(row * GRID * GRID + cell)
+                at.append(row * grid * grid + cell)
                 which.append(names.setdefault(name(scene.things[i]), len(names)))
 
     def coded(some):
-        out = tokenizer([text + tokenizer.eos_token for text in some], padding=True, return_tensors="pt")
+        most = min(tokenizer.model_max_length, 128)
+        out = tokenizer(
+            [text + tokenizer.eos_token for text in some],
+            padding=True,
+            truncation=True,
+            max_length=most,
+            return_tensors="pt",
+        )
         return out.input_ids, out.attention_mask
 
-    views = pixels(drawn, EYE.image_size, MEAN, STD)
+    views = pixels(drawn, size, MEAN, STD)
     return views, *coded(texts), *coded(names), torch.tensor(at), torch.tensor(which)
 
 
