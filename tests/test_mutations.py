@@ -15,7 +15,7 @@ from minillava.data import template
 from minillava.datagen import concepts
 from minillava.datagen import messages as sent
 from minillava.judging import judge
-from minillava.model import llava, vision
+from minillava.model import language, llava, vision
 from minillava.training import stages
 
 
@@ -66,6 +66,11 @@ def exact_gelu(real):
     return lambda self, x: self.fc2(torch.nn.functional.gelu(self.fc1(x)))
 
 
+def forgets_places(real):
+    """Queries and keys are not turned, so no token knows its place."""
+    return lambda x, cos, sin: x
+
+
 def keeps_the_rare(real):
     """Every caption is kept, however rare its phrases."""
 
@@ -100,6 +105,7 @@ MUTANTS = {
     "04": (template.Template, "segments", no_stop),
     "05": (judge, "relative_score", mean_of_ratios),
     "06": (vision.MLP, "forward", exact_gelu),
+    "07": (language, "rotate", forgets_places),
     "10": (concepts, "concept_filter", keeps_the_rare),
     "11": (model, "set_trainable", always_both),
     "12": (model, "memory", one_moment),
