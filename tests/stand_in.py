@@ -134,7 +134,7 @@ def models(root):
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(WEIGHTS / "brain")
-    sizes = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+    sizes = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=4,
                  num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048)  # fmt: skip
     eye = dict(
         image_size=64, patch_size=16, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2
