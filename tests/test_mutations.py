@@ -71,6 +71,15 @@ def forgets_places(real):
     return lambda x, cos, sin: x
 
 
+def upside_down(real):
+    """The patches are spliced in from the last to the first."""
+
+    def splice(self, ids, features):
+        return real(self, ids, [picture.flip(0) for picture in features])
+
+    return splice
+
+
 def keeps_the_rare(real):
     """Every caption is kept, however rare its phrases."""
 
@@ -106,6 +115,7 @@ MUTANTS = {
     "05": (judge, "relative_score", mean_of_ratios),
     "06": (vision.MLP, "forward", exact_gelu),
     "07": (language, "rotate", forgets_places),
+    "08": (llava.Llava, "splice", upside_down),
     "10": (concepts, "concept_filter", keeps_the_rare),
     "11": (model, "set_trainable", always_both),
     "12": (model, "memory", one_moment),
