@@ -16,6 +16,7 @@ side in a process of its own. `growth`: seconds and memory for more samples and 
 """
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -48,8 +49,7 @@ BEST = 4.0  # the small model: ours in the machine's best precision, beside Trai
 MOST_MEMORY = 0.6  # of theirs, the Colab-like shape
 ROOM = 21e9  # bytes that `transformers` takes for the larger shape
 DTYPES = {"float32": torch.float32, "mixed": torch.bfloat16}
-MEAN = STD = (0.5, 0.5, 0.5)
-LR = 1e-3
+MEAN, LR = (0.5, 0.5, 0.5), 1e-3
 
 
 def school(name, config, count):
@@ -59,7 +59,7 @@ def school(name, config, count):
     for n, scene in enumerate(scenes("train", count)):
         s = encode(instruct(scene, TYPES[n % 3]), CHAT, tokenizer)
         samples.append(Sample(s.id, s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1), s.image))
-        views[s.image] = pixels([draw(scene, size)], size, MEAN, STD)[0]
+        views[s.image] = pixels([draw(scene, size)], size, MEAN, MEAN)[0]
     return samples, views
 
 
@@ -100,7 +100,7 @@ class Watched:
 
 
 def at_once(name, precision):
-    """Tokens that ours takes at once: what fits a CPU's caches; for the larger shape a sample or two, for memory's sake."""
+    """Tokens that ours takes at once: what fits a CPU's caches; of the larger shape a sample or two, for memory."""
     return stages.CACHED[DTYPES[precision]] if name == "tiny" else 512
 
 
@@ -113,6 +113,7 @@ def our_epoch(model, samples, features, batch, precision, **more):
 
 
 def their_epoch(model, rows, batch, precision):
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # this, and what follows, would decide the next one's precision
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             folder, per_device_train_batch_size=batch, max_steps=len(rows) // batch, learning_rate=LR, weight_decay=0.0,
@@ -120,6 +121,8 @@ def their_epoch(model, rows, batch, precision):
             optim="adamw_torch_fused", save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no", remove_unused_columns=False,
         )  # fmt: skip
         Trainer(model, settings, train_dataset=rows, data_collator=collate).train()
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+        vars(model).pop(name, None)
 
 
 def without(trick, ours, samples, seen, views, batch, precision, tokens):
@@ -200,7 +203,7 @@ def measure(name, precision, options):
     }
     losses = {"before": loss_of(ours, theirs, samples[:4], exact, rows)}
     if abs(losses["before"][0] - losses["before"][1]) > 1e-3:
-        raise SystemExit(f"{name}: the losses differ: {losses}")
+        raise SystemExit(f"{name}: {losses}")
     goals = {"transformers": GOALS[name]}
     if name == "tiny":  # the weights are both sides': each starts from the same
         start = {key: tensor.clone() for key, tensor in ours.state_dict().items()}
@@ -212,7 +215,7 @@ def measure(name, precision, options):
         if precision == "mixed" and not options.quick:
             sides["Trainer as it comes"] = lambda: their_epoch(theirs, rows, batch, "float32")
             goals["Trainer as it comes"] = BEST
-    rounds = 1 if options.quick else 3 if name == "tiny" else 2
+    rounds = 1 if options.quick or name != "tiny" else 3
     times = side.in_turn(sides, rounds, warm=False)
     ratios = side.compare(times)
     side.table(f"{name}, {precision}: {count} samples, batches of {batch}", times, ratios, {}, goals)
@@ -223,10 +226,9 @@ def measure(name, precision, options):
     print(
         f"  looking at the pictures once takes {look:.2f} s; with that in its first epoch ours is {first:.2f} x as fast"
     )
-    tricks = ["features kept", "batches of like lengths", "parts that fit the caches", "the last MLP at labels only"]
-    tricks += ["the vocabulary at labels only"] + ["bfloat16"] * (precision == "mixed")
-    if name != "tiny":  # minutes each
-        tricks, rounds = ["features kept", "batches of like lengths", "the vocabulary at labels only"], 1
+    tricks = ["features kept", "batches of like lengths", "the vocabulary at labels only"]
+    if name == "tiny":  # of the larger shape each takes minutes
+        tricks += ["parts that fit the caches", "the last MLP at labels only"] + ["bfloat16"] * (precision == "mixed")
     left_out = {}
     for trick in tricks[: 2 if options.quick else None]:
         work = without(trick, ours, samples, seen, views, batch, precision, tokens)
@@ -238,11 +240,11 @@ def measure(name, precision, options):
     lengths = [len(s.ids) + ours.config.vision.num_patches - 1 for s in samples]
     batches, drawn = (plan(by, batch, len(samples) // batch, 0) for by in (lengths, [0] * len(lengths)))
     parts = {packed: [part for b in batches for part in divide(lengths, b, tokens, packed)] for packed in (False, True)}
-    filled = {"random": fill_rate(lengths, drawn), "like lengths": fill_rate(lengths, batches), "in parts": fill_rate(lengths, parts[False]), "packed": fill_rate(lengths, parts[True], True)}  # fmt: skip
+    filled = {"random": drawn, "like lengths": batches, "in parts": parts[False], "packed": parts[True]}
+    filled = {how: fill_rate(lengths, some, how == "packed") for how, some in filled.items()}
     print("  filled: " + ", ".join(f"{how} {100 * rate:.0f} %" for how, rate in filled.items()))
     scored = sum(int((s.labels != IGNORE).sum()) for s in samples) / count
     speed = sum(flops(ours.config, n, scored, 0, 2)["total"] for n in lengths) / clock["ours"]
-    speed *= (count // batch * batch) / count
     peak = doctor.matmul_speed(DTYPES[precision], side.DEVICE)
     print(f"  {doctor.number(speed)}FLOP/s of the model, {100 * speed / peak:.0f} % of a large matrix product here ({doctor.number(peak)}FLOP/s)", flush=True)  # fmt: skip
     return {
@@ -256,8 +258,9 @@ def memory(name, options):
     """The most that each side holds while it trains two steps, weights included, and the share of theirs that ours is."""
     used = {way: side.alone(__file__, options, name, way) for way in ("ours", "transformers")}
     share = used["ours"] / used["transformers"]
-    goal = f", goal {100 * MOST_MEMORY:.0f} %" if name == "colab" else ""
-    print(f"\n{name}, float32: at most {used['ours'] / 1e9:.2f} GB, transformers {used['transformers'] / 1e9:.2f} GB: {100 * share:.0f} %{goal}", flush=True)  # fmt: skip
+    goal = f", goal {MOST_MEMORY:.0%}" if name == "colab" else ""
+    mine, other = (f"{bytes / 1e9:.2f} GB" for bytes in used.values())
+    print(f"\n{name}, float32: at most {mine}, transformers {other}: {share:.0%}{goal}", flush=True)
     return used | {"share": share}
 
 
@@ -266,30 +269,27 @@ def memory_alone(name, way, options):
     _, batch = size(name, options)
     ours, theirs, samples, views, seen, _ = setting(name, 2 * batch)
     rows, weights = Rows(samples, views, ours.config), sum(p.nbytes for p in ours.parameters())
-    if way == "ours":
-        work = lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=at_once(name, "float32"))  # noqa: E731
-    else:
-        work = lambda: their_epoch(theirs, rows, batch, "float32")  # noqa: E731
-    print(weights + side.growth(work))
+    sides = {
+        "ours": lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=at_once(name, "float32")),
+        "transformers": lambda: their_epoch(theirs, rows, batch, "float32"),
+    }
+    print(weights + side.growth(sides[way]))
 
 
 def main():
     options = side.arguments(__doc__, PRECISIONS, PARTS)
     if options.alone:
         return memory_alone(*options.alone.split("/"), options)
-    shapes = [name for name in options.shapes if name in GOALS][: 1 if options.quick else None]
-    found = {}
+    shapes, found = [name for name in options.shapes if name in GOALS][: 1 if options.quick else None], {}
     if options.json and options.json.exists() and not options.quick:
         found = json.loads(options.json.read_text())["results"]
     for name in shapes:
-        free = side.available() if name != "tiny" else ROOM
-        if free < ROOM:
-            print(f"\n{name}: left out, as it needs {ROOM / 1e9:.0f} GB of memory and {free / 1e9:.1f} GB are free")
+        if name != "tiny" and side.available() < ROOM:
+            print(f"\n{name}: left out, as less than {ROOM / 1e9:.0f} GB of memory are free")
             continue
         for precision in options.precisions if "epochs" in options.parts else ():
             found[f"epochs, {name}, {precision}"] = measure(name, precision, options)
-        if "memory" in options.parts:
-            found[f"memory, {name}"] = memory(name, options)
+        found |= {f"memory, {name}": memory(name, options)} if "memory" in options.parts else {}
     if "growth" in options.parts:
         print("\nhow cost grows, tiny, float32")
         found["growth"] = growth(options)

@@ -29,8 +29,9 @@ from minillava.training.stages import train_stage
 def growth(options):
     """Seconds and memory of the small model's training for more samples, and for longer ones."""
     rows = []
-    for what, times in (("samples", (1, 4, 16)), ("length", (1, 2, 4))):
-        for by in times[:2] if options.quick else times:
+    series = {"samples": (1, 4)} if options.quick else {"samples": (1, 4, 16), "length": (1, 2, 4)}
+    for what, times in series.items():
+        for by in times:
             row = {"what": what, "times": by} | side.alone(__file__, options, what, str(by))
             rows.append(row)
             print(f"  {by:2} x {what}: {row['samples']} samples of {row['tokens']} tokens, {row['seconds']:.2f} s, "
