@@ -131,8 +131,9 @@ def apart(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_notebooks_of_the_first_two_passes_have_a_mutant_each():
-    assert THERE[:6] == sorted(MUTANTS)[:6]
+def test_every_notebook_has_a_mutant():
+    to_come = {"09", "13", "14", "15", "16"}
+    assert set(THERE) - set(MUTANTS) <= to_come and set(MUTANTS) & to_come == set()
 
 
 @pytest.mark.parametrize("number", [n for n in sorted(MUTANTS) if n in THERE])
