@@ -10,10 +10,10 @@ import statistics
 
 from minillava import paper
 from minillava.datagen.scienceqa import question_text, read_problems
-from minillava.judging.command import grid
 from minillava.judging.compare import UNTOLD, paired, together
 from minillava.judging.ensembles import ensembles, predictions
 from minillava.judging.scienceqa import COLUMNS, predict, score
+from minillava.judging.shown import grid
 from minillava.miniature import slug
 from minillava.run import Run
 from minillava.science import ANSWER_FIRST, BEST, CURVES, VARIANTS, looks_of, texts_of, variants

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minillava import figures_judge, miniature, paper, scales, science
 from minillava.judging.bench import read_bench
-from minillava.judging.command import grid
+from minillava.judging.shown import grid
 from minillava.miniature import CAPTIONER, FULL, UNTUNED, slug
 from minillava.report import build_report
 from minillava.run import Run

@@ -32,6 +32,13 @@ def real():
     return find
 
 
+@pytest.fixture
+def no_key(monkeypatch):
+    """No key and no address of a model in the environment, whatever the machine has."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """eye, brain and llava as in data_samples/weights, the same files and formats, but tiny and untrained."""

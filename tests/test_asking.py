@@ -31,13 +31,13 @@ from minillava.asking import (
     confirm,
     estimate,
     key,
+    loop,
     money,
     read_batch,
     read_replies,
     read_reply,
     write_batch,
 )
-from minillava.asking import ask as ask_module
 from minillava.asking import journal as journal_module
 from minillava.asking.client import Client, find_key, retry_after
 from minillava.asking.server import completion, serve
@@ -45,12 +45,7 @@ from tests.faulty import SAYS_429, SAYS_500, faulty
 
 KEY = "sk-never-to-be-seen-0123456789"
 CHEAP = Price(1.0, 2.0)
-
-
-@pytest.fixture(autouse=True)
-def no_surroundings(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("no_key")
 
 
 @pytest.fixture
@@ -219,11 +214,11 @@ def test_an_answer_that_trickles_in_for_ever_times_out(tmp_path):
 @pytest.mark.parametrize(
     "fault, attempts, message",
     [
-        (SAYS_500, ask_module.ATTEMPTS, "HTTP 500: made to fail with 500 (7 attempts)"),
-        (SAYS_429, ask_module.ATTEMPTS, "HTTP 429"),
-        ("reset", ask_module.PAID_ATTEMPTS, "the connection broke off (3 attempts)"),
-        (("raw", b"{broken"), ask_module.PAID_ATTEMPTS, "not a JSON answer"),
-        (("json", {"choices": []}), ask_module.PAID_ATTEMPTS, "no choices"),
+        (SAYS_500, loop.ATTEMPTS, "HTTP 500: made to fail with 500 (7 attempts)"),
+        (SAYS_429, loop.ATTEMPTS, "HTTP 429"),
+        ("reset", loop.PAID_ATTEMPTS, "the connection broke off (3 attempts)"),
+        (("raw", b"{broken"), loop.PAID_ATTEMPTS, "not a JSON answer"),
+        (("json", {"choices": []}), loop.PAID_ATTEMPTS, "no choices"),
         (("status", 400, {}), 1, "HTTP 400: made to fail"),
         (("status", 422, {}), 1, "HTTP 422"),
     ],
@@ -297,7 +292,7 @@ def test_an_endpoint_that_fails_every_request_is_given_up(server, tmp_path):
 
 
 def test_an_endpoint_that_is_not_there_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(ask_module, "ATTEMPTS", 2)
+    monkeypatch.setattr(loop, "ATTEMPTS", 2)
     with Journal(tmp_path) as journal:
         outcome = ask_all(bodies(2), Client("small", "http://127.0.0.1:9/v1"), journal, backoff=0.01, progress=False)
         assert "no connection to 127.0.0.1 (2 attempts)" in outcome.failures.popitem()[1]
@@ -343,7 +338,7 @@ def test_the_budget_is_never_exceeded_and_used_as_far_as_it_goes(server, tmp_pat
     outcome = run(server, tmp_path, requests, budget=budget, price=CHEAP, concurrency=concurrency)
     assert "would be exceeded" in outcome.stopped and 0 < len(outcome.replies) < 200 and not outcome.failures
     with Journal(tmp_path) as journal:
-        spent, most = journal.spent, ask_module.most_tokens(requests[-1])
+        spent, most = journal.spent, loop.most_tokens(requests[-1])
         worst = CHEAP.of(*most) if "usd" in limit else sum(most)
         used, full = (spent.usd, budget.usd) if "usd" in limit else (spent.tokens, budget.tokens)
         assert full - worst < used <= full
@@ -356,7 +351,7 @@ def test_a_request_that_may_have_been_billed_counts_as_spent_and_one_that_was_no
     requests = bodies(1)
     server.fault = lambda body, n: {1: SAYS_500, 2: "reset", 3: SAYS_429, 4: ("raw", b"{")}.get(n)
     outcome = run(server, tmp_path, requests, price=CHEAP, backoff=0.001)
-    worst, reply = CHEAP.of(*ask_module.most_tokens(requests[0])), outcome.replies[key(requests[0])]
+    worst, reply = CHEAP.of(*loop.most_tokens(requests[0])), outcome.replies[key(requests[0])]
     paid = CHEAP.of(reply.prompt_tokens, reply.completion_tokens)
     assert outcome.spent.usd == pytest.approx(2 * worst + paid)
     with Journal(tmp_path) as journal:
@@ -570,7 +565,7 @@ def test_in_colab_the_key_comes_from_its_secrets(monkeypatch, tmp_path):
 @pytest.mark.parametrize("query", ["", "?api-version=2024-10-21"])
 def test_no_log_traceback_or_file_ever_holds_the_key(server, tmp_path, monkeypatch, caplog, capfd, fault, query):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(ask_module, "ATTEMPTS", 2)
+    monkeypatch.setattr(loop, "ATTEMPTS", 2)
     caplog.set_level(logging.DEBUG)
     for name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore", "asyncio"):
         caplog.set_level(logging.DEBUG, name)

@@ -28,8 +28,9 @@ from minillava.datagen.generate import (
     write_requests,
 )
 from minillava.datagen.messages import FOLDERS, PROMPTS, PromptError, messages, read_prompt
+from minillava.datagen.pictures import Picture, Problem
 from minillava.datagen.records import RecordError, check_record, read_records
-from minillava.datagen.sources import BOOK, Picture, Problem, read_source
+from minillava.datagen.sources import BOOK, read_source
 from minillava.datagen.statistics import statistics
 from minillava.datagen.teacher import TYPES, context
 from minillava.datagen.teachers import NO_IDEA, OFFLINE, OfflineTeacher, Recorded, form, offline_reply, openai_teacher
@@ -39,14 +40,9 @@ from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
+pytestmark = pytest.mark.usefixtures("no_key")
 ALL = Settings(types=KINDS)
 FILES = ("conversation.json", "detail.json", "complex.json", "caption.json", "instruct.json", "quarantine.jsonl")
-
-
-@pytest.fixture(autouse=True)
-def no_surroundings(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -454,6 +450,11 @@ def write_book(folder, n=3):
     return ["generate", "--source", folder / "caps.jsonl", "--images", folder / "images", "--out", folder / "out"]
 
 
+def by_api(folder, url, n=3):
+    """`write_book`, asked of the API at `url`; without the last word, --yes, only after consent."""
+    return [*write_book(folder, n), "--teacher", "openai", "--base-url", url, "--model", OFFLINE, "--yes"]
+
+
 def test_the_command_makes_everything_offline_and_ends_with_0(capsys, tmp_path):
     status, out, _ = command(
         capsys, "generate", "--source", BOOK, "--limit", 3, "--types", ",".join(KINDS), "--out", tmp_path / "o"
@@ -478,7 +479,7 @@ def test_a_record_left_out_is_named_and_ends_with_1(capsys, tmp_path):
 
 
 def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path, teacher_server, monkeypatch):
-    arguments = [*write_book(tmp_path), "--teacher", "openai", "--base-url", teacher_server.url, "--model", OFFLINE]
+    arguments = by_api(tmp_path, teacher_server.url)[:-1]
     status, out, err = command(capsys, *arguments, "--dry-run")
     pictures, _ = read_source(tmp_path / "caps.jsonl", tmp_path / "images")
     assert status == 0 and not teacher_server.asked and not (tmp_path / "out").exists()
@@ -493,7 +494,7 @@ def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path,
 
 
 def test_without_consent_nothing_is_sent(capsys, tmp_path, teacher_server):
-    arguments = [*write_book(tmp_path), "--teacher", "openai", "--base-url", teacher_server.url, "--model", OFFLINE]
+    arguments = by_api(tmp_path, teacher_server.url)[:-1]
     status, out, err = command(capsys, *arguments)
     assert status == 2 and "add --yes" in err and "9 requests" in out and not teacher_server.asked
     status, out, _ = command(capsys, *arguments, "--yes", "--price", "1,2", "--budget", "0.012")
@@ -513,16 +514,7 @@ def test_batch_files_by_command(capsys, tmp_path):
 
 
 def test_a_fault_that_lasts_ends_with_1_and_the_next_run_mends_it(capsys, tmp_path, teacher_server):
-    arguments = [
-        *write_book(tmp_path),
-        "--teacher",
-        "openai",
-        "--base-url",
-        teacher_server.url,
-        "--model",
-        OFFLINE,
-        "--yes",
-    ]
+    arguments = by_api(tmp_path, teacher_server.url)
     victim = key(plan(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
     teacher_server.fault = lambda body, n: ("status", 400, {}) if key(body) == victim else None
     status, out, _ = command(capsys, *arguments)
@@ -561,7 +553,7 @@ def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, t
     process = subprocess.Popen([sys.executable, "-m", "minillava", "serve-teacher", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     try:
         url = re.search(r"http://127.0.0.1:\d+/v1", process.stdout.readline())[0]
-        arguments = [*write_book(tmp_path), "--teacher", "openai", "--base-url", url, "--model", OFFLINE, "--yes"]
+        arguments = by_api(tmp_path, url)
         assert command(capsys, *arguments)[0] == 0
     finally:
         process.send_signal(signal.SIGINT)
@@ -570,7 +562,7 @@ def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, t
 
 
 def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_goes_on(capsys, tmp_path, teacher_server):
-    arguments = [*write_book(tmp_path, 12), "--teacher", "openai", "--base-url", teacher_server.url, "--model", OFFLINE, "--yes", "--concurrency", "2"]  # fmt: skip
+    arguments = [*by_api(tmp_path, teacher_server.url, 12), "--concurrency", "2"]
     teacher_server.delay = 0.05
     teacher_server.fault = lambda b, n: os.kill(os.getpid(), signal.SIGINT) if len(teacher_server.asked) == 7 else None
     status, _, err = command(capsys, *arguments)
@@ -588,16 +580,7 @@ def test_the_key_is_in_none_of_the_files_and_nothing_that_is_printed(capsys, tmp
     teacher_server.fault = lambda body, n: (
         ("status", 400, {}, f"no {secret}") if n == 1 and len(teacher_server.asked) % 3 == 0 else None
     )
-    arguments = [
-        *write_book(tmp_path),
-        "--teacher",
-        "openai",
-        "--base-url",
-        teacher_server.url,
-        "--model",
-        OFFLINE,
-        "--yes",
-    ]
+    arguments = by_api(tmp_path, teacher_server.url)
     status, out, err = command(capsys, *arguments)
     assert status == 1 and any(secret in str(h) for h in teacher_server.headers)
     for path in (tmp_path / "out").rglob("*"):

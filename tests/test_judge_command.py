@@ -23,11 +23,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 
-
-@pytest.fixture(autouse=True)
-def no_surroundings(monkeypatch):
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("no_key")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from minillava.datagen.sources import Picture, SourceError, read_source
+from minillava.datagen.pictures import Picture
+from minillava.datagen.sources import SourceError, read_source
 from minillava.scenes.captions import boxes, caps_boxes, captions, coco
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw

@@ -6,8 +6,8 @@ the rest counted.
     good, problems = validate(json.loads(text)); print(listed(problems))
 """
 
+from minillava.datagen.pictures import leaves
 from minillava.datagen.records import RecordError, check_record
-from minillava.datagen.sources import leaves
 
 NAMED = 10  # problems that are named
 

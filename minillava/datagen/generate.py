@@ -35,9 +35,9 @@ from minillava.asking import (
 )
 from minillava.asking.request import likely_tokens
 from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
+from minillava.datagen.pictures import Picture, Problem
 from minillava.datagen.records import make_record, write_records
 from minillava.datagen.replies import ReplyError, pairs_of
-from minillava.datagen.sources import Picture, Problem
 from minillava.datagen.teacher import TYPES, USES_BOXES, context
 from minillava.datagen.wordings import BRIEF, DETAILED
 

@@ -1,8 +1,7 @@
 """Pictures with captions and boxes, from COCO's files, the authors' caps_boxes JSONL, a CSV, or the picture book.
 
 Notable: what is wrong with a record is a `Problem` that names file and record; that record is left out, the good rest
-goes on, and the caller counts. A picture's path may not leave the image folder: not by `..`, not by an absolute path,
-not by a symbolic link. Boxes become x1, y1, x2, y2 in [0, 1] (COCO has x, y, width, height in pixels; facts C).
+goes on, and the caller counts. Boxes become x1, y1, x2, y2 in [0, 1] (COCO has x, y, width, height in pixels).
 
     python -c "from minillava.datagen.sources import *; print(read_source('data_samples/caps_boxes.jsonl', 'data_samples/pictures')[0][0])"
 """
@@ -10,47 +9,18 @@ not by a symbolic link. Boxes become x1, y1, x2, y2 in [0, 1] (COCO has x, y, wi
 import csv
 import io
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
+from minillava.datagen.pictures import Bad, Picture, Problem, box_of, check_box, check_image, text_of, texts_of
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import SPLITS, scenes
 
 BOOK = "picture-book"
-CAPTIONS = 5  # of a picture are used; COCO has five, and a few pictures more
-SLACK = 0.002  # boxes drawn by hand stick out of the picture by a pixel or so
 BOOK_SIZE = 256  # pixels of a side
 
 
 class SourceError(ValueError):
     """A source of which nothing can be read; the message names the file and says what is expected."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture as text: captions, and (category, (x1, y1, x2, y2)) boxes in [0, 1]. image: path below the image folder."""
-
-    id: str
-    image: str
-    captions: tuple[str, ...]
-    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A record that was left out, and why."""
-
-    file: str
-    record: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.record}: {self.reason}"
-
-
-class Bad(ValueError):
-    """What is wrong with one record."""
 
 
 def read_source(
@@ -107,71 +77,6 @@ def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Pict
     return pictures, problems
 
 
-def leaves(image: str) -> bool:
-    """Whether a relative path could lead out of its folder, by its words alone."""
-    return not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image
-
-
-def check_image(image: str, root: Path) -> None:
-    """Raise Bad unless `image` is a file below the (resolved) image folder, links followed."""
-    if leaves(image):
-        raise Bad(f"the image path {image!r} leaves the image folder")
-    path = root / image
-    try:
-        there = path.exists()
-    except OSError as error:  # a name that is too long
-        raise Bad(f"the image path {image[:40]!r}... cannot be looked up ({error.strerror})") from None
-    if not there:
-        raise Bad(f"no picture {image!r} in the image folder")
-    if not path.resolve().is_relative_to(root):
-        raise Bad(f"the image path {image!r} leaves the image folder by a link")
-    if not path.is_file():
-        raise Bad(f"{image!r} is not a file")
-
-
-def check_box(kind: str, box: tuple) -> None:
-    """Raise Bad unless the box lies in the picture, its first corner above and left of its second."""
-    said = f"the box {kind}: [{', '.join(f'{v:.3f}' for v in box)}]"
-    if not all(math.isfinite(v) for v in box):
-        raise Bad(f"{said} is not of numbers")
-    x1, y1, x2, y2 = box
-    if x1 >= x2 or y1 >= y2:
-        raise Bad(f"{said} is turned inside out or empty")
-    if min(box) < -SLACK or max(box) > 1 + SLACK:
-        raise Bad(f"{said} is outside the picture")
-
-
-def _texts(captions: object) -> tuple[str, ...]:
-    """Captions on one line each: a line break would end the caption in the context."""
-    if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
-        raise Bad("`captions` must be a list of texts")
-    return tuple(" ".join(c.split()) for c in captions if c.strip())[:CAPTIONS]
-
-
-def _text(row: dict, name: str) -> str:
-    if not isinstance(row.get(name), (str, int)) or row[name] == "":
-        raise Bad(f"no `{name}`")
-    return str(row[name])
-
-
-def _corners(category: object, numbers: object) -> tuple[str, tuple]:
-    if (
-        not isinstance(category, str)
-        or not category.strip()
-        or not isinstance(numbers, (list, tuple))
-        or len(numbers) != 4
-    ):
-        raise Bad(f"{category!r}: {numbers!r} is not a box; expected a category and four numbers")
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
-        raise Bad(f"the box {category}: {numbers} is not of numbers")
-    return " ".join(category.split()), tuple(
-        min(max(float(v), 0.0), 1.0) if -SLACK <= v <= 1 + SLACK else float(v) for v in numbers
-    )
-
-
-# the formats
-
-
 def _lines(path: Path):
     """(number, line) of a file; a line that is not UTF-8 is None."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
@@ -195,8 +100,8 @@ def _caps_boxes(path: Path):
         for instance in row.get("instances", []):
             if not isinstance(instance, dict):
                 raise Bad(f"{instance!r} is not an instance")
-            found.append(_corners(instance.get("category"), instance.get("bbox")))
-        return Picture(_text(row, "id"), _text(row, "image"), _texts(row.get("captions")), tuple(found))
+            found.append(box_of(instance.get("category"), instance.get("bbox")))
+        return Picture(text_of(row, "id"), text_of(row, "image"), texts_of(row.get("captions")), tuple(found))
 
     for number, line in _lines(path):
         if line is None or line.strip():
@@ -229,7 +134,7 @@ def _from_csv(image: str, rows: list[tuple[int, dict]]) -> Picture:
     ids = {row["id"] for _, row in rows if row.get("id")}
     if len(ids) > 1:
         raise Bad(f"one image with several ids: {', '.join(sorted(ids))}")
-    return Picture(*ids or (str(Path(image).with_suffix("")),), image, _texts([row["caption"] for _, row in rows]))
+    return Picture(*ids or (str(Path(image).with_suffix("")),), image, texts_of([row["caption"] for _, row in rows]))
 
 
 def _json(path: Path, *names: str) -> dict:
@@ -287,10 +192,10 @@ def _from_coco(image: dict, texts: dict, found: dict, kinds: dict) -> Picture:
             raise Bad(f"{box!r} is not a box; expected x, y, width, height")
         x, y, w, h = box
         corners.append(
-            _corners(kinds.get(row.get("category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
+            box_of(kinds.get(row.get("category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
         )
-    name = _text(image, "file_name")
-    return Picture(Path(name).stem, name, _texts(texts.get(image.get("id"), [])), tuple(corners))
+    name = text_of(image, "file_name")
+    return Picture(Path(name).stem, name, texts_of(texts.get(image.get("id"), [])), tuple(corners))
 
 
 def _book(split: str, images: Path, count: int) -> list[Picture]:

@@ -16,12 +16,12 @@ from minillava.asking import Budget, estimate, price
 from minillava.datagen.scienceqa import read_labels
 from minillava.judging import ensembles, pope, scienceqa
 from minillava.judging.bench import load_bench
-from minillava.judging.files import BenchError, Excluded, read_jsonl, write_jsonl
+from minillava.judging.files import BenchError, read_jsonl, write_jsonl
 from minillava.judging.judges import ApiJudge, OfflineJudge, both_orders, join, lengths, rows_of
-from minillava.judging.reviews import Reviews, agreement, over_runs, position_bias, read_reviews, scores
+from minillava.judging.reviews import agreement, over_runs, read_reviews
 from minillava.judging.rubric import RULES, read_rules
+from minillava.judging.shown import SHOWN, grid, left_out, shown, spread, summary
 
-SHOWN = 20  # of what was left out, on the terminal; --json has all
 OFFLINE = "offline"
 
 
@@ -29,61 +29,14 @@ def _say(options, value: dict, text: str) -> None:
     print(json.dumps(value, indent=1) if options.json else text)
 
 
-def grid(rows: list[list[str]]) -> str:
-    """Rows as aligned text, the first column to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return "\n".join(
-        (row[0].ljust(widths[0]) + "".join(c.rjust(w + 2) for c, w in zip(row[1:], widths[1:]))).rstrip()
-        for row in rows
-    )
-
-
-def left_out(excluded: list) -> list[str]:
-    """What was left out, for the terminal."""
-    if not excluded:
-        return []
-    more = [f"  ... and {len(excluded) - SHOWN} more (--json has all)"] if len(excluded) > SHOWN else []
-    return [f"Left out, {len(excluded):,}:", *(f"  {e}" for e in excluded[:SHOWN]), *more]
-
-
-def _summary(reviews: Reviews) -> dict:
-    bias = position_bias(reviews.used)
-    return {
-        "file": str(reviews.path),
-        "judges": sorted({r.judge for r in reviews.used if r.judge}),
-        "used": len(reviews.used),
-        "excluded": [vars(e) for e in reviews.excluded],
-        "noticed": reviews.noticed,
-        "scores": scores(reviews.used),
-        **({"position": bias} if bias else {}),
-    }
-
-
-def _shown(summary: dict, excluded: list[Excluded]) -> str:
-    rows = [["", "relative score", "95 % interval", "reference", "candidate", "questions"]]
-    for name, s in summary["scores"].items():
-        low, high = s["interval"]
-        rows.append([name, f"{s['relative']:.1f}", f"{low:.1f} to {high:.1f}", f"{s['reference']:.2f}", f"{s['candidate']:.2f}", str(s["questions"])])  # fmt: skip
-    lines = [f"{summary['file']}: {summary['used']} reviews used, {len(excluded)} left out; judge: {', '.join(summary['judges']) or 'not named'}"]  # fmt: skip
-    lines.append(grid(rows))
-    if bias := summary.get("position"):
-        lines.append(f"Standing first is worth {bias['points']:+.2f} points; the order turns the verdict in {bias['turned']:.0f} % of {bias['questions']} questions.")  # fmt: skip
-    return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
-
-
-def _spread(runs: dict, title: str) -> str:
-    rows = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", str(v["questions"])] for name, v in runs.items()]
-    return f"{title}\n{grid([['', 'mean', 'std', 'questions'], *rows])}"
-
-
 def judge_reviews(options) -> int:
     """Relative scores of files of reviews; with --runs their mean and spread, with --agree how far two judges agree."""
     files = [read_reviews(path) for path in options.files]
-    out = {"files": [_summary(f) for f in files]}
-    lines = [_shown(s, f.excluded) for s, f in zip(out["files"], files)]
+    out = {"files": [summary(f) for f in files]}
+    lines = [shown(s, f.excluded) for s, f in zip(out["files"], files)]
     if options.runs:
         out["runs"] = over_runs([f.used for f in files])
-        lines.append(_spread(out["runs"], f"Over {len(files)} runs"))
+        lines.append(spread(out["runs"], f"Over {len(files)} runs"))
     if options.agree:
         if len(files) != 2:
             raise BenchError(f"--agree compares two judges: give two files, not {len(files)}")
@@ -225,11 +178,11 @@ def judge_bench(options) -> int:
         write_jsonl(rows_of(judged), path)
         if judged.texts:
             files.append(read_reviews(path))
-    out = {"files": [_summary(f) for f in files], "words": lengths(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}  # fmt: skip
-    lines = [_shown(s, f.excluded) for s, f in zip(out["files"], files)]
+    out = {"files": [summary(f) for f in files], "words": lengths(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}  # fmt: skip
+    lines = [shown(s, f.excluded) for s, f in zip(out["files"], files)]
     if len(files) > 1 and not stopped:
         out["runs"] = over_runs([f.used for f in files])
-        lines.append(_spread(out["runs"], f"Over {len(files)} runs of the judge (Table 5, dagger)"))
+        lines.append(spread(out["runs"], f"Over {len(files)} runs of the judge (Table 5, dagger)"))
     lines.append(f"Words: references {out['words']['reference']}, answers {out['words']['candidate']} on average")
     lines += ["\n".join(left_out(excluded))] * bool(excluded) + [f"Not everything was asked: {stopped}"] * bool(stopped)
     _say(options, out, "\n\n".join(lines))

@@ -11,7 +11,7 @@ most usual, right or wrong, as GPT-4 does; and where nothing speaks for any choi
 import re
 from functools import partial
 
-from minillava.datagen.quiz import GROUPS, USES
+from minillava.datagen.drafts import GROUPS, USES
 from minillava.datagen.scienceqa import Problem
 from minillava.judging.ensembles import say
 from minillava.judging.scienceqa import AnswerError, read_answer
