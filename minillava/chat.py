@@ -120,11 +120,15 @@ def blocks(image: Image.Image, columns: int = 48) -> str:
     return "\n".join(lines)
 
 
+def on(dtype: str | None) -> tuple[str, torch.dtype]:
+    """Where to answer, and in what: the GPU where there is one, there in bfloat16 unless another dtype is named."""
+    gpu = torch.cuda.is_available()
+    return "cuda" if gpu else "cpu", getattr(torch, dtype or ("bfloat16" if gpu else "float32"))
+
+
 def chat(options) -> None:
     """Questions about a picture, from --ask or line by line; answers stream."""
-    on_gpu = torch.cuda.is_available()
-    dtype = getattr(torch, options.dtype) if options.dtype else torch.bfloat16 if on_gpu else torch.float32
-    talk = Chat(options.weights, options.template, "cuda" if on_gpu else "cpu", dtype)
+    talk = Chat(options.weights, options.template, *on(options.dtype))
     image = talk.look(options.picture)
     with Image.open(options.picture) as file:
         if getattr(file, "n_frames", 1) > 1:

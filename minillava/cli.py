@@ -12,6 +12,7 @@ from pathlib import Path
 
 from minillava import hardware, scales
 from minillava.datagen import command as data
+from minillava.datagen.scienceqa import FORMATS
 from minillava.judging import command
 
 # What a user can get wrong, by module: only those that are loaded can have been raised, and torch is loaded only by
@@ -90,6 +91,13 @@ def chat(options) -> None:
     chat(options)
 
 
+def answer(options) -> None:
+    """Answers to a file of questions, in the authors' format, by a trained LLaVA. The same command goes on."""
+    from minillava.answering import run
+
+    run(options)
+
+
 def doctor(options) -> None:
     """What this machine is, what each scale costs, which of them fits."""
     from minillava.doctor import doctor
@@ -160,6 +168,26 @@ def parser() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)"
     )
     verb.set_defaults(do=chat)
+    verb = verbs.add_parser("answer", help="answer a file of questions about pictures: what `judge` reads")
+    verb.add_argument("questions", type=Path, help="JSONL; with --format ScienceQA's problems.json, folder or parquet")
+    verb.add_argument("--images", type=Path, required=True, help="the folder of the pictures")
+    verb.add_argument("--out", type=Path, required=True, help="a JSONL of answers; a stopped run goes on there")
+    verb.add_argument(
+        "--weights", default=scales.WEIGHTS / "llava", help="a folder or a hub id that holds a trained LLaVA"
+    )
+    verb.add_argument("--template", help="the form of the conversation, where the weights do not say theirs")
+    verb.add_argument(
+        "--look", choices=("picture", "blank", "shuffled", "text"), default="picture", help="the controls: what is shown"
+    )
+    verb.add_argument("--format", choices=FORMATS, help="ScienceQA: the form that the weights were trained under")
+    verb.add_argument("--split", default="test", help="ScienceQA: train, val or test (default: test)")
+    verb.add_argument("--limit", type=int, help="only so many questions, the first")
+    verb.add_argument("--batch", type=int, default=32, help="questions at a time (default: 32)")
+    verb.add_argument("--max-new-tokens", type=int, default=120, help="the longest answer (default: 120)")
+    verb.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)"
+    )
+    verb.set_defaults(do=answer)
     verb = verbs.add_parser("train", help="the two stages on your own records and pictures; also under torchrun")
     verb.add_argument("data", type=Path, help="a folder with stage1.json, stage2.json and images/")
     verb.add_argument("--scale", default="tiny", help="whose recipe and parts to take (default: tiny)")

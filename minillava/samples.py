@@ -20,19 +20,20 @@ from minillava.datagen.sources import read_source
 from minillava.datagen.teacher import TYPES
 from minillava.datagen.teachers import OFFLINE, offline_reply, openai_teacher
 from minillava.figures import gallery
-from minillava.judging.bench import build, write_bench, write_jsonl
+from minillava.judging.bench import SPLIT_OF, build, write_bench, write_jsonl
+from minillava.judging.pope import build_pope
 from minillava.judging.rubric import RULES
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 
-COUNT, SIZE = 12, 256
+COUNT, BENCH, SIZE = 12, 4, 256
 
 
 def write_samples(folder: Path) -> None:
-    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, a benchmark of four scenes, the judge's rubric,
-    one problem of each skill and split of the science quiz, and recorded replies."""
+    """Pictures, caps_boxes.jsonl, one record file a type, caption pairs, two benchmarks of four scenes with
+    their pictures and yes-or-no questions, the judge's rubric, one problem of each skill and split of the science quiz, and recorded replies."""
     some = scenes("train", COUNT)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     for scene in some:
@@ -41,8 +42,12 @@ def write_samples(folder: Path) -> None:
     for kind in TYPES:
         write_records([instruct(s, kind) for s in some], folder / f"{kind}.json")
     write_records([caption_record(s) for s in some], folder / "caption.json")
-    for name in ("coco", "wild"):
-        write_bench(build(name, 4), folder / "bench" / name)
+    for name, split in SPLIT_OF.items():
+        write_bench(build(name, BENCH), folder / "bench" / name)
+        (folder / "bench" / name / "images").mkdir(exist_ok=True)
+        write_jsonl(build_pope([caps_boxes(s) for s in scenes(split, BENCH)]), folder / "bench" / name / "pope.jsonl")
+        for scene in scenes(split, BENCH):
+            draw(scene, SIZE).save(folder / "bench" / name / "images" / f"{scene.id}.png", optimize=True)
     (folder / "bench" / "rule.json").write_text(json.dumps(RULES, indent=1) + "\n")
     quiz = folder / "quiz"
     write_problems(

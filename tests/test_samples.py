@@ -19,14 +19,14 @@ def made(tmp_path_factory):
 
 def test_every_text_file_is_made_again_byte_for_byte(made):
     files = sorted(p.relative_to(made) for p in made.rglob("*.json*"))
-    assert len(files) == 15
+    assert len(files) == 17
     for file in files:
         assert (made / file).read_bytes() == (SHIPPED / file).read_bytes(), file
 
 
 def test_every_picture_is_made_again_pixel_for_pixel(made):
-    files = sorted((made / "pictures").glob("*.png"))
-    assert len(files) == samples.COUNT
+    files = [p for folder in ("pictures", "bench") for p in sorted((made / folder).rglob("*.png"))]
+    assert len(files) == samples.COUNT + 2 * samples.BENCH
     for file in files:
-        shipped = Image.open(SHIPPED / "pictures" / file.name)
+        shipped = Image.open(SHIPPED / file.relative_to(made))
         assert np.array_equal(np.asarray(Image.open(file)), np.asarray(shipped)), file.name

@@ -369,6 +369,7 @@ ROOMS = [
         "widgets",
         "samples",
         "chat",
+        "answering",
         "doctor",
         "train",
         "cost",

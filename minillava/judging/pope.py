@@ -66,7 +66,7 @@ def read_yes_no(text: str) -> str | None:
     return "yes" if "yes" in words or {"there", "is"} <= set(words) or {"there", "are"} <= set(words) else None
 
 
-def _rows(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
     """The rows of one of POPE's files: JSONL, whatever it is called, or a JSON list."""
     if path.read_text(encoding="utf-8", errors="replace").lstrip().startswith("["):
         return [dict(row) if isinstance(row, dict) else {} for row in read_json(path)]
@@ -81,7 +81,7 @@ def read_questions(paths: list[Path]) -> list[dict]:
     """
     asked, labels = {True: [], False: []}, {}
     for path in map(Path, paths):
-        for n, row in enumerate(_rows(path), 1):
+        for n, row in enumerate(read_rows(path), 1):
             known = "label" in row
             if not isinstance(row.get("text"), str) or "question_id" not in row or row.get("label", "no") not in ("yes", "no"):  # fmt: skip
                 raise BenchError(f"{path}, row {n}: a question needs `question_id`, `text` and a `label` of yes or no")

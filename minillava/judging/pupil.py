@@ -35,16 +35,17 @@ def _say(model, tokenizer, template, segments, pictures, most) -> list[str]:
 
 
 def solve(
-    model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None], format: str, joint: str = OURS
+    model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None], format: str, joint: str = OURS, reasons: int | None = None
 ) -> list[str]:  # fmt: skip
     """Answers to problems, each with its picture's features (P, Dv) or None, at temperature 0; texts for `read_answer`.
 
     format: the one the model was trained under (`FORMATS`). joint: what stands between the two steps of QCM-LEPA.
+    reasons: most tokens of the first step; the authors' 1,024 for the real ScienceQA, else REASONS.
     """
     pictures = [[] if seen is None else [seen] for seen in features]
     asked = [question_text(p) + ("\n<image>" if seen else "") for p, seen in zip(problems, pictures)]
     segments = [template.segments([(text, None)]) for text in asked]
-    first = _say(model, tokenizer, template, segments, pictures, REASONS)
+    first = _say(model, tokenizer, template, segments, pictures, reasons or REASONS)
     if format != "QCM-LEPA":
         return first
     again = [[*s, (reasons + joint, False)] for s, reasons in zip(segments, first)]

@@ -1,0 +1,172 @@
+"""A trained LLaVA answers files of questions: the authors' rows, the controls, going on, and what cannot be asked."""
+
+import json
+
+import pytest
+import torch
+
+from minillava import answering, cli
+from minillava.answering import kept, read_asked, write_answers
+from minillava.chat import Chat
+from minillava.datagen.quiz import draw_quiz
+from minillava.datagen.scienceqa import write_problems
+from minillava.judging.files import BenchError, read_jsonl, write_jsonl
+from minillava.scales import WEIGHTS
+
+BENCH = WEIGHTS.parent / "bench" / "coco"
+QUESTIONS, IMAGES = BENCH / "questions.jsonl", BENCH / "images"
+
+
+@pytest.fixture(scope="module")
+def talk(weights):
+    return Chat(weights / "llava")
+
+
+@pytest.fixture
+def answers(talk, tmp_path):
+    """`answers(name, ...)`: the rows that `write_answers` makes of the shipped questions in a file of that name."""
+
+    def make(name="answers.jsonl", questions=QUESTIONS, images=IMAGES, limit=None, **settings):
+        path = tmp_path / name
+        asked = read_asked(questions, bool(settings.get("format")))[:limit]
+        make.made = write_answers(talk, asked, images, path, "m", **{"most": 5, "batch": 4} | settings)
+        return read_jsonl(path)
+
+    return make
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What every question was shown, in order; nothing is generated."""
+    out = []
+    monkeypatch.setattr(
+        answering, "_say", lambda talk, asked, features, *_: out.extend(features) or [a.text for a in asked]
+    )
+    return out
+
+
+def command(capsys, *arguments):
+    """(status, what it printed, what it complained)."""
+    status = cli.main([*map(str, arguments)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_answers_are_rows_of_the_authors_form_and_what_the_model_says_when_it_is_asked_alone(talk, answers):
+    rows, asked = answers(), read_jsonl(QUESTIONS)
+    assert [(r["question_id"], r["prompt"]) for r in rows] == [(q["question_id"], q["text"]) for q in asked]
+    assert all({"question_id", "prompt", "text", "answer_id", "model_id", "metadata"} == r.keys() for r in rows)
+    assert len({r["answer_id"] for r in rows}) == len(rows) and {r["model_id"] for r in rows} == {"m"}
+    for row, question in list(zip(rows, asked))[:7:3]:
+        talk.look(IMAGES / question["image"])
+        assert row["text"] == talk.ask(question["text"], max_new_tokens=5)
+
+
+def test_a_stopped_run_goes_on_and_a_row_that_was_cut_off_is_made_again(answers, tmp_path):
+    whole = answers()
+    assert answers.made == 12 and answers() == whole and answers.made == 0
+    path = tmp_path / "answers.jsonl"
+    text = path.read_text()
+    path.write_text(text[: text.index("\n", len(text) // 2) + 30])
+    there = path.read_text().count("\n")
+    assert answers() == whole and answers.made == 12 - there > 0
+
+
+def test_the_controls_show_a_blank_another_question_s_picture_or_none(answers, seen):
+    shown = {}
+    for look in answering.LOOK:
+        seen.clear()
+        answers(f"{look}.jsonl", look=look)
+        shown[look] = list(seen)
+    assert set(shown) == {"picture", "blank", "shuffled", "text"} and shown["text"] == [None] * 12
+    assert all(torch.equal(z, shown["blank"][0]) for z in shown["blank"])
+    names = [q["image"] for q in read_jsonl(QUESTIONS)]
+    own = dict(zip(names, shown["picture"]))
+    for name, z in zip(names, shown["shuffled"]):
+        assert not torch.equal(z, own[name]) and any(torch.equal(z, other) for other in own.values())
+    assert not any(torch.equal(shown["blank"][0], z) for z in own.values())
+
+
+def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp_path):
+    answers(limit=3)
+    with pytest.raises(
+        BenchError,
+        match=r"answers\.jsonl holds answers of .*'look': 'picture'.*, not of .*'blank'.*choose another --out",
+    ):
+        answers(look="blank")
+    with torch.no_grad():
+        talk.model.projector.weight.add_(1.0)
+    try:
+        with pytest.raises(BenchError, match="choose another --out"):
+            answers()
+    finally:
+        with torch.no_grad():
+            talk.model.projector.weight.sub_(1.0)
+    other = tmp_path / "notes.jsonl"
+    other.write_text("what I think")
+    with pytest.raises(BenchError, match="notes.jsonl"):
+        answers("notes.jsonl")
+    assert other.read_text() == "what I think"
+    assert kept(tmp_path / "none.jsonl", {}) == []
+
+
+def test_ids_that_begin_again_in_each_category_are_told_apart(answers, seen, tmp_path):
+    rows = [{"question_id": n, "image": "bench-000000.png", "text": f"Is there {what}?", "category": kind}
+            for kind, what in (("random", "a cat"), ("popular", "a dog")) for n in (1, 2)]  # fmt: skip
+    write_jsonl(rows, tmp_path / "q.jsonl")
+    made = answers(questions=tmp_path / "q.jsonl")
+    assert [(r["category"], r["question_id"], r["prompt"]) for r in made] == [
+        (r["category"], r["question_id"], r["text"]) for r in rows
+    ]
+    assert answers(questions=tmp_path / "q.jsonl") == made and answers.made == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no questions in it"),
+        ([{"question_id": 1, "text": " ", "image": "a.png"}], "row 1: a question needs `question_id` and `text`"),
+        ([{"text": "Why?", "image": "a.png"}], "row 1: a question needs `question_id` and `text`"),
+        ([{"question_id": 1, "text": "Why?"}] * 2, "the question_id 1 stands twice"),
+        ([{"question_id": 1, "text": "Why?", "image": "a.png"}], "a.png: no such picture (1 missing in all); --images"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_named_before_anything_is(answers, tmp_path, rows, message):
+    write_jsonl(rows, tmp_path / "q.jsonl")
+    with pytest.raises(BenchError) as error:
+        answers(questions=tmp_path / "q.jsonl")
+    assert message in str(error.value) and not (tmp_path / "answers.jsonl").exists()
+
+
+def test_pictures_can_be_exchanged_only_where_there_are_two(answers):
+    with pytest.raises(BenchError, match="needs questions about two or more"):
+        answers(look="shuffled", limit=3)
+
+
+def test_from_questions_to_scores_by_command(capsys, tmp_path, weights):
+    out = tmp_path / "new" / "answers.jsonl"
+    small = ("--weights", weights / "llava", "--max-new-tokens", 5)
+    status, said, _ = command(capsys, "answer", QUESTIONS, "--images", IMAGES, "--out", out, *small)
+    assert status == 0 and f"{out}: 12 answers, 12 of them made now, shown: picture" in said
+    status, said, _ = command(
+        capsys, "judge", "bench", "--bench", BENCH, "--answers", out, "--out", tmp_path / "r", "--json"
+    )
+    assert json.loads(said)["files"][0]["scores"].keys() == {"conv", "detail", "complex", "all"}
+    status, _, complaint = command(capsys, "answer", QUESTIONS, "--images", tmp_path, "--out", out, *small)
+    assert status == 2 and "bench-000000.png: no such picture" in complaint and "Traceback" not in complaint
+    assert command(capsys, "answer", QUESTIONS, "--images", IMAGES, "--out", out, *small, "--batch", 0)[0] == 2
+
+
+def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, tmp_path, weights):
+    quiz, out = tmp_path / "quiz", tmp_path / "answers.jsonl"
+    problems = draw_quiz("test", 6, quiz / "images", 96)
+    write_problems(problems, quiz)
+    small = ("--weights", weights / "llava", "--max-new-tokens", 5)
+    asked = ("answer", quiz, "--format", "QCM-LEPA", "--images", quiz / "images", "--out", out, *small)
+    status, _, complaint = command(capsys, *asked)
+    assert status == 0, complaint
+    rows = read_jsonl(out)
+    assert [r["question_id"] for r in rows] == [p.id for p in problems]
+    assert all("\n The answer is " in r["text"] for r in rows)  # the second step
+    status, said, _ = command(capsys, "judge", "scienceqa", out, quiz, "--json")
+    assert json.loads(said)["questions"] == 6 and json.loads(said)["strict"]["Avg"]["questions"] == 6
