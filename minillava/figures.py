@@ -23,11 +23,11 @@ STYLE = {
 }  # fmt: skip
 
 
-def canvas(width: float, height: float, columns: int = 1, rows: int = 1):
+def canvas(width: float, height: float, columns: int = 1, rows: int = 1, height_ratios: list[float] | None = None):
     """(figure, axes) in the project's style; sizes in inches. Not registered with pyplot, so nothing is shown twice."""
     with plt.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(rows, columns)
+        return figure, figure.subplots(rows, columns, height_ratios=height_ratios)
 
 
 def headline(axis, text: str) -> None:

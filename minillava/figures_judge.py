@@ -1,4 +1,4 @@
-"""Figures of section 5: Table 3 as a picture, Tables 4, 5, 7 and 8 as bars, the learning curves, the judge's own quality.
+"""Figures of section 5: Tables 3 and 6 as pictures, Tables 4, 5, 7 and 8 as bars, the learning curves, the judge's own quality.
 
 Notable: as in `figures.py`, a title says the conclusion, and the paper's figure is a grey mark beside ours.
 
@@ -19,27 +19,40 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY, INK)
 
 def table_3(table: dict, picture: Image.Image, title: str = "") -> Figure:
     """A picture, and what each model says to each question (the table of `tables.table_3`)."""
+    title = title or "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
+    return answered_pictures([(table, picture)], title)
+
+
+def answered_pictures(tables: list[tuple[dict, Image.Image]], title: str) -> Figure:
+    """Pictures, and beside each what was said to each question (`tables.table_3`, `tables.hardest`)."""
+    said = [_lines(table) for table, _ in tables]
+    heights = [max(18, sum(len(text) for text, *_ in lines)) for lines in said]
+    figure, axes = canvas(10.5, 0.17 * sum(heights) + 0.6, 2, len(tables), height_ratios=heights)
+    figure.suptitle(title, fontweight="bold", fontsize=11)
+    for lines, height, (_, picture), (left, right) in zip(said, heights, tables, [axes] if len(tables) == 1 else axes):
+        left.imshow(picture)
+        for axis in (left, right):
+            axis.set_axis_off()
+        y = 0.0
+        for text, colour, weight in lines:
+            where = {"fontweight": weight, "fontsize": 9, "va": "top", "linespacing": 1.1}
+            right.text(0, 1 - y / height, "\n".join(text), color=colour, **where)
+            y += len(text)
+        right.set_ylim(0, 1)
+    return figure
+
+
+def _lines(table: dict) -> list[tuple[list[str], str, str]]:
+    """(wrapped text, colour, weight) of each question and each answer."""
     lines = []
     for n, question in enumerate(table["questions"]):
         lines.append((textwrap.wrap(question, 76), INK, "bold"))
-        for row, colour in zip(table["answers"], (BLUE, ORANGE, GREEN, GREY)):
+        for row, colour in zip(
+            table["answers"], (BLUE, ORANGE, GREEN, GREY) if len(table["answers"]) > 2 else (BLUE, GREY)
+        ):
             lines.append((textwrap.wrap(f"{row}: {table['answers'][row][n] or '(nothing)'}", 76), colour, "normal"))
         lines.append(([""], INK, "normal"))
-    count = sum(len(text) for text, *_ in lines)
-    figure, (left, right) = canvas(10.5, max(3.6, 0.17 * count + 0.6), 2)
-    title = title or "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
-    figure.suptitle(title, fontweight="bold", fontsize=11)
-    left.imshow(picture)
-    for axis in (left, right):
-        axis.set_axis_off()
-    y = 0.0
-    for text, colour, weight in lines:
-        right.text(
-            0, 1 - y / count, "\n".join(text), color=colour, fontweight=weight, fontsize=9, va="top", linespacing=1.1
-        )
-        y += len(text)
-    right.set_ylim(0, 1)
-    return figure
+    return lines
 
 
 def _bars(axis, columns, rows: list[tuple[str, list, list]]) -> None:

@@ -1,6 +1,6 @@
 """`minillava paper --table N`: a table of the paper beside the miniature's, over three seeds, and the verdicts on its claims.
 
-Notable: Table 3 is a picture with the answers of three models, 4 and 5 come from the run of the whole paper (`report.py`), 7,
+Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5 come from the run of the whole paper (`report.py`), 7,
 8 and 10 from the science quiz (`science.py`). Every figure of ours is computed from answers on disk; the paper's rows that have
 no counterpart here stand beside an empty place.
 
@@ -12,18 +12,23 @@ from pathlib import Path
 
 from minillava import figures_judge, miniature, paper, scales, science
 from minillava.judging.bench import read_bench
+from minillava.judging.files import read_jsonl
 from minillava.judging.shown import grid
 from minillava.miniature import CAPTIONER, FULL, UNTUNED, slug
 from minillava.report import build_report
 from minillava.run import Run
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
+from minillava.scenes.reading import mentions
 from minillava.science import texts_of
 from minillava.science_report import cell, claims_for, said, science_report, text_10, text_78
 
-NUMBERS = (3, 4, 5, 7, 8, 10)  # the tables that are rebuilt
+NUMBERS = (3, 4, 5, 6, 7, 8, 10)  # the tables that are rebuilt
 SEEDS = 3  # at least, for a table with a spread
 ODD = "What is unusual about this picture, and why?"
+REFERENCE = "Text-only teacher (the reference)"
+THERE, APART, NOWHERE = "it is there", "thing and colour are there, but apart", "nothing there has that colour"
+SIX = "Table 6 in miniature: the two pictures in the wild on which the tuned model scores lowest"
 
 
 def text_45(report: dict, number: int) -> str:
@@ -57,7 +62,7 @@ def table_3(run: Run, seed: int = 0) -> dict:
     for row in (FULL, CAPTIONER, UNTUNED):
         texts = texts_of(run.folder / f"seed-{seed}" / slug(row) / f"answers-{asked[0]['bench']}.jsonl")
         out["answers"][row] = [texts[q["question_id"]] for q in asked]
-    out["answers"]["Text-only teacher (the reference)"] = [q["reference"] for q in asked]
+    out["answers"][REFERENCE] = [q["reference"] for q in asked]
     return out
 
 
@@ -68,6 +73,65 @@ def text_3(table: dict) -> str:
     return "\n".join(lines)
 
 
+def hardest(run: Run, seed: int = 0, count: int = 2) -> list[dict]:
+    """Table 6 in miniature: the pictures in the wild on which the tuned model scores lowest, with what the judge is told."""
+    items = {i.question_id: i for i in read_bench(run.folder / "bench" / "wild")}
+    home, tables = run.folder / f"seed-{seed}" / slug(FULL), {}
+    texts = texts_of(home / "answers-wild.jsonl")
+    for row in read_jsonl(home / "reviews-wild.jsonl"):
+        item, (best, ours) = items[row["question_id"]], row["tuple"]
+        table = tables.setdefault(item.image, {"image": item.image, "annotation": item.context, "questions": [],
+                                               "answers": {FULL: [], REFERENCE: []}, "scores": []})  # fmt: skip
+        table["questions"].append(item.text)
+        table["answers"][FULL].append(f"{texts[item.question_id]} (score {ours:g} of 10)")
+        table["answers"][REFERENCE].append(f"{item.reference} (score {best:g})")
+        table["scores"].append(ours)
+    return sorted(tables.values(), key=lambda t: sum(t["scores"]))[:count]
+
+
+def patches(run: Run) -> dict[str, list[int]]:
+    """The bag of patches that Table 6's strawberry-flavoured yogurt stands for: [said yes, asked], over all seeds, of questions
+    whether a thing of some colour is there, by whether it is, or both are there but apart, or nothing has that colour."""
+    out = {name: [0, 0] for name in (THERE, APART, NOWHERE)}
+    for seed in run.seeds:
+        for row in read_jsonl(run.folder / f"seed-{seed}" / slug(FULL) / "exact.jsonl"):
+            asked = mentions(row["question"].lower())
+            if row["key"] not in ("yes", "no") or len(asked) != 1 or not asked[0].colour:
+                continue
+            split, _, scene = Path(row["image"]).stem.rpartition("-")
+            things = compose(split, int(scene)).things
+            if not any(t.kind == asked[0].kind for t in things):
+                continue
+            same = any(t.colour == asked[0].colour for t in things)
+            count = out[THERE if row["key"] == "yes" else APART if same else NOWHERE]
+            count[0] += row["answer"].lower().startswith("yes")
+            count[1] += 1
+    return out
+
+
+def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
+    lines = [
+        "Table 6, p.8: two hard pictures in the wild, what the judge is told of them, and what the tuned model says"
+    ]
+    for table in tables:
+        lines += [
+            "",
+            f"Picture: {table['image']}",
+            "Annotation:",
+            *(f"  {line}" for line in table["annotation"].splitlines()),
+        ]
+        for n, question in enumerate(table["questions"]):
+            lines += [f"Human: {question}", *(f"  {row}: {said[n]}" for row, said in table["answers"].items())]
+    lines += ["", 'A bag of patches? How often the model says yes to "Is there a red car?", all seeds together']
+    return "\n".join([*lines, *(f"   {name}: {yes} of {asked}" for name, (yes, asked) in bag.items())])
+
+
+def pictured(table: dict):
+    """The picture that a table is about, drawn anew."""
+    split, _, scene = Path(table["image"]).stem.rpartition("-")
+    return draw(compose(split, int(scene)), 400)
+
+
 def write_table(number: int, run: Run) -> str:
     """A table of a finished run as text; its figure and its report go into the run's folder. Raises KeyError for others."""
     figures = run.folder / "figures"
@@ -75,9 +139,12 @@ def write_table(number: int, run: Run) -> str:
     target = figures / f"table-{number}.png"
     if number == 3:
         table = table_3(run)
-        split, _, scene = Path(table["image"]).stem.rpartition("-")
-        figures_judge.table_3(table, draw(compose(split, int(scene)), 400)).savefig(target)
+        figures_judge.table_3(table, pictured(table)).savefig(target)
         text = text_3(table)
+    elif number == 6:
+        hard = hardest(run)
+        figures_judge.answered_pictures([(t, pictured(t)) for t in hard], SIX).savefig(target)
+        text = text_6(hard, patches(run))
     elif number in (4, 5):
         report = build_report(run)
         figures_judge.by_column(report["tables"][number - 4]["rows"], paper.TABLES[f"Table {number}"]).savefig(target)

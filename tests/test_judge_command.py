@@ -375,6 +375,7 @@ def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
     for rows in (
         answers_of([replace(i, question_id=i.question_id + 500) for i in items]),
         answers_of([replace(i, text="Why?") for i in items]),
+        answers_of(build("wild", 4)),  # the same ids, and a few of the same questions about other pictures
         [],
     ):
         with pytest.raises(BenchError, match=r"a.jsonl: an answer file of another benchmark\?"):

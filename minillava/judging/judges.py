@@ -47,7 +47,8 @@ def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case]
 
     answers: rows in the authors' format (question_id, text; prompt and answer_id where there are any). Left out: a missing
     or empty answer, an id that stands twice (no telling which counts), an answer to no question of the benchmark, or to
-    another question (its `prompt` differs). Raises BenchError where the file is of another benchmark altogether.
+    another question (its `prompt` differs). Raises BenchError where the file is of another benchmark: none of its ids is a
+    question's here, or more of its prompts are of other questions than of these.
     """
     of = {item.question_id: item for item in items}
     times, rows, bad = Counter(row.get("question_id") for row in answers), {}, []
@@ -57,7 +58,7 @@ def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case]
             bad.append(Excluded(f"question {i}" if i is not None else f"row {n}", "not a question of this benchmark"))
         else:
             rows[i] = row
-    cases = []
+    cases, others = [], 0
     for i, item in of.items():
         text, asked = rows.get(i, {}).get("text"), _question(rows.get(i, {}).get("prompt"))
         why = (
@@ -67,13 +68,14 @@ def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case]
             else f"the answer is to another question, {asked!r}" if asked is not None and asked != _question(item.text)
             else ""
         )  # fmt: skip
+        others += why.startswith("the answer is to another question")
         if why:
             bad.append(Excluded(f"question {i}", why))
         else:
             model = rows[i].get("model_id", Path(path).stem)
             cases.append(Case(item, text, str(rows[i].get("answer_id", f"{model}-{i}"))))
-    if not cases:
-        raise BenchError(f"{path}: an answer file of another benchmark? None of its {len(answers)} rows answers one of the {len(items)} questions; {bad[0]}")  # fmt: skip
+    if others > len(cases) or not cases:
+        raise BenchError(f"{path}: an answer file of another benchmark? {len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions; {bad[0]}")  # fmt: skip
     return cases, bad
 
 
