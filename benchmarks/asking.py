@@ -12,13 +12,13 @@ import asyncio
 import json
 import math
 import multiprocessing
-import platform
 import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import here
 import openai
 
 from minillava.asking import Journal, ask_all, chat
@@ -95,18 +95,6 @@ def seconds(what, *arguments) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def machine() -> dict:
-    """What the figures were taken on; no names."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
-    )
-    return {"cpu": names[0] if names else platform.processor(), "cores": multiprocessing.cpu_count(),
-            "python": platform.python_version(), "openai": openai.__version__}  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=2000)
@@ -132,7 +120,7 @@ def main() -> None:
         for what in (ours, plain):
             rounds[what.__name__].append(seconds(what, bodies, url, options.concurrency))
     server.terminate()
-    result = {"machine": machine(), "requests": options.requests, "latency_s": options.latency,
+    result = {"machine": here.machine() | {"openai": openai.__version__}, "quick": options.quick, "requests": options.requests, "latency_s": options.latency,
               "concurrency": options.concurrency, "rounds": options.rounds, "ideal_s": ideal, "goal": GOAL}  # fmt: skip
     print(
         f"{options.requests} requests, {options.latency * 1000:.0f} ms, {options.concurrency} at a time; ideal {ideal:.2f} s"
@@ -145,8 +133,7 @@ def main() -> None:
         print(f"{said:40} median {statistics.median(walls):.2f} s = {result[name]['median_ratio']:.2f} x ideal,"
               f" best {min(walls):.2f} s = {result[name]['best_ratio']:.2f} x, CPU {statistics.median(c for _, c in taken):.2f} s")  # fmt: skip
     print(f"goal: {GOAL} x ideal")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    here.write(options.json, result)
 
 
 if __name__ == "__main__":

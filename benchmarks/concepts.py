@@ -9,13 +9,13 @@ same; the random draws differ. spaCy is measured too where it and its model are 
 """
 
 import argparse
-import json
 import multiprocessing
-import platform
 import random
 import resource
 import time
 from pathlib import Path
+
+import here
 
 from minillava.datagen.chunks import ChunkerError, chunker, normal, phrases
 from minillava.datagen.concepts import LEAST, MOST, concept_filter
@@ -94,14 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     count = 60_000 if options.quick else options.captions
     captions = corpus(count)
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
-    )
-    result = {"machine": {"cpu": names[0] if names else platform.processor(), "cores": multiprocessing.cpu_count(),
-                          "python": platform.python_version()}, "captions": count,
+    result = {"machine": here.machine(), "quick": options.quick, "captions": count,
               "goal": {"seconds": SECONDS, "memory_gb": GIGABYTES}}  # fmt: skip
     print(f"{count:,} captions of {sum(len(c.split()) for c in captions) / count:.1f} words")
     runs = [("rules", ours), ("pandas", by_pandas)]
@@ -117,8 +110,7 @@ def main() -> None:
     assert rules["phrases"] == other["phrases"] and abs(rules["kept"] / other["kept"] - 1) < 0.01, "they differ"
     result["ratio"] = {k: round(other[k] / rules[k], 2) for k in ("seconds", "cpu_s", "memory_gb")}
     print(f"pandas / minillava: {result['ratio']}; goal: {SECONDS} s, {GIGABYTES:g} GB")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    here.write(options.json, result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ side, beside what `costs.memory` says on paper; speed beside the machine's own l
     python benchmarks/forward.py [--quick] [--json FILE] [--shapes tiny,colab] [--precisions float32,mixed]
 """
 
-import json
 import statistics
 
 import side_by_side as side
@@ -132,20 +131,10 @@ def measure(name, precision, options):
     }  # fmt: skip
 
 
-def memory_alone(name, precision, way):
-    """Bytes that one side's steps need beside the weights: gradients and what is kept for them."""
-    ours, theirs, batch, padded = setting(name, precision)
-    step = steps(ours, theirs, batch, padded, precision)[way]
-    print(json.dumps(side.growth(step)))
-
-
-def main():
-    options = side.arguments(__doc__, PRECISIONS)
-    if options.alone:
-        return memory_alone(*options.alone.split("/"))
-    found = [measure(name, precision, options) for name in options.shapes for precision in options.precisions]
-    side.finish(options, {"benchmark": "forward", "goals": GOALS, "results": found})
+def alone(name, precision, way):
+    """One side's step, for its memory beside the weights: gradients and what is kept for them."""
+    return steps(*setting(name, precision), precision)[way]
 
 
 if __name__ == "__main__":
-    main()
+    side.run("forward", __doc__, PRECISIONS, GOALS, measure, alone)

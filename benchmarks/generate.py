@@ -14,7 +14,6 @@ timed on every tenth and scaled; the results say so.
     python benchmarks/generate.py [--quick] [--json FILE] [--shapes tiny,colab] [--precisions float32,bfloat16]
 """
 
-import json
 import statistics
 
 import side_by_side as side
@@ -138,21 +137,13 @@ def measure(name, precision, options):
     }  # fmt: skip
 
 
-def memory_alone(name, precision, way):
-    """Bytes that one way needs beside the weights. Beyond tiny: over reading and the first 8 tokens of each answer."""
+def alone(name, precision, way):
+    """One way's answers, for its memory beside the weights. Beyond tiny: reading and the first 8 tokens of each answer."""
     ours, theirs, asked = setting(name, precision, PICTURES)
     if name != "tiny":
         asked = (*asked[:3], [8] * len(asked[3]))
-    print(json.dumps(side.growth(sides_of(ours, theirs, asked, [0])[way])))
-
-
-def main():
-    options = side.arguments(__doc__, PRECISIONS)
-    if options.alone:
-        return memory_alone(*options.alone.split("/"))
-    found = [measure(name, precision, options) for name in options.shapes for precision in options.precisions]
-    side.finish(options, {"benchmark": "generate", "goals": GOALS, "results": found})
+    return sides_of(ours, theirs, asked, [0])[way]
 
 
 if __name__ == "__main__":
-    main()
+    side.run("generate", __doc__, PRECISIONS, GOALS, measure, alone)

@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their core to others
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import here
 import torch
 import transformers
 
@@ -38,7 +39,7 @@ def arguments(text, precisions, parts=()):
     parser.add_argument("--quick", action="store_true", help="under a minute: a sample of the work, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     shapes = "tiny,colab,full-7b" if DEVICE == "cuda" else "tiny,colab"
-    parser.add_argument("--shapes", default=shapes, help=f"of {', '.join(doctor.shapes())} (default: {shapes})")
+    parser.add_argument("--shapes", help=f"of {', '.join(doctor.shapes())} (default: {shapes}; with --quick: tiny)")
     parser.add_argument(
         "--precisions", help=f"of {', '.join(precisions)} (default: all that this machine has in hardware)"
     )
@@ -51,7 +52,10 @@ def arguments(text, precisions, parts=()):
     options.precisions = (
         options.precisions.split(",") if options.precisions else offered[-1:] if options.quick else offered
     )
-    options.shapes = options.shapes.split(",")
+    options.shapes = (options.shapes or ("tiny" if options.quick else shapes)).split(",")
+    unknown = [name for name in options.shapes if name not in doctor.shapes()]
+    if unknown:
+        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(doctor.shapes())}")
     if parts:
         options.parts = options.parts.split(",")
     return options
@@ -163,20 +167,22 @@ def table(title, times, ratios, memory, goals):
 
 def described():
     """The machine, its processor or GPU but not its own name, and what ran on it."""
-    here = doctor.machine()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # how many others want the cores
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.split(":")[1].strip() for line in flags.splitlines() if line.startswith("model name")), None)
-    return here | {
-        "model": model,
-        "threads": torch.get_num_threads(),
-        "transformers": transformers.__version__,
-        "load": load,
-    }
+    libraries = {"threads": torch.get_num_threads(), "transformers": transformers.__version__}
+    return here.machine() | doctor.machine() | libraries
 
 
 def finish(options, results):
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": described(), "quick": options.quick} | results, indent=2) + "\n")
-        print(f"written: {options.json}")
+    here.write(options.json, {"machine": described(), "quick": options.quick} | results)
+
+
+def run(name, text, precisions, goals, measure, work_of):
+    """All of a benchmark: every shape in every precision, or, with --alone, by how much one side's memory grows.
+
+    measure(shape, precision, options) prints and returns figures. work_of(shape, precision, side) gives what that side does.
+    """
+    options = arguments(text, precisions)
+    if options.alone:
+        print(json.dumps(growth(work_of(*options.alone.split("/")))))
+        return
+    found = [measure(shape, precision, options) for shape in options.shapes for precision in options.precisions]
+    finish(options, {"benchmark": name, "goals": goals, "results": found})
