@@ -4,9 +4,9 @@
     scale = dial("colab")     # or MINILLAVA_SCALE=colab: whatever the machine
 
 Notable: the cells do not know the scale. `scale.chat()` is the model to talk with, `scale.records` and `scale.pairs` are
-pictures with their records, `scale.reply` is the teacher. Drawn scenes stay where a cell needs to know exactly what is in
-the picture. Nothing is fetched before a cell asks for it, and nothing twice. A key comes from OPENAI_API_KEY, else from
-Colab's secrets; without one the offline teacher writes.
+pictures with their records, `scale.reply` is the teacher, `scale.judge()` who scores. Drawn scenes stay where a cell needs to
+know exactly what is in the picture. Nothing is fetched before a cell asks for it, and nothing twice. A key comes from
+OPENAI_API_KEY, else from Colab's secrets, an address from OPENAI_BASE_URL; without them teacher and judge are the offline ones.
 """
 
 import os
@@ -26,6 +26,7 @@ from minillava.datagen.command import MODEL
 from minillava.datagen.records import caption_record, instruct, read_records
 from minillava.datagen.teachers import OFFLINE, OfflineTeacher, offline_reply, openai_teacher
 from minillava.fetch import shown
+from minillava.judging.judges import ApiJudge, Judge, OfflineJudge
 from minillava.model import Llava, find
 from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
@@ -44,7 +45,8 @@ PROJECTORS = {
     "full-7b": "liuhaotian/llava-pretrain-vicuna-7b-v1.3",
     "full-13b": "liuhaotian/llava-pretrain-vicuna-13b-v1.3",
 }
-BUDGET = Budget(usd=1.0)  # the most that one call of `reply` may cost
+BUDGET = Budget(usd=1.0)  # the most that all replies of a teacher, and all reviews of a judge, may cost
+TOKENS = Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
 
 
 class Example(NamedTuple):
@@ -127,24 +129,42 @@ class Dial:
 
     def _teacher(self) -> tuple[Teacher, str]:
         """The teacher, and why it is not a live one."""
+        model, why = self._live("MINILLAVA_TEACHER")
+        return model or OfflineTeacher(), why
+
+    def judge(self) -> Judge:
+        """Who scores answers: beyond `tiny` a model behind an API (MINILLAVA_JUDGE), without a key the offline rule, which
+        reads the picture book's contexts only. What an API's judge replied is kept, and may cost BUDGET at most."""
+        return self._judge()[0]
+
+    def _judge(self) -> tuple[Judge, str]:
+        """The judge, and why it is not a live one."""
+        model, why = self._live("MINILLAVA_JUDGE")
+        if model is None:
+            return OfflineJudge(), why
+        known = price(model.model)
+        return ApiJudge(model, self.data / "judged", budget=budget(model.model), price=known, yes=True), ""
+
+    def _live(self, variable: str) -> tuple[Teacher | None, str]:
+        """The model behind an API that a variable names, else MODEL; or None, and why there is none."""
         if self.name == TINY:
-            return OfflineTeacher(), ""
+            return None, ""
         try:
-            return openai_teacher(os.environ.get("MINILLAVA_TEACHER", MODEL)), ""
+            return openai_teacher(os.environ.get(variable, MODEL)), ""
         except AskingError as error:
-            return OfflineTeacher(), f": {error}"
+            return None, str(error)
 
     def reply(self, messages: list[dict], seed: int = 0) -> str:
         """The teacher's text for the messages of one request. Asked again, it costs nothing.
 
-        Raises AskingError where no reply came; what it may cost at most is BUDGET.
+        Raises AskingError where no reply came; what it may cost at most is BUDGET, or TOKENS where no price is known.
         """
         teacher = self.teacher()
         body = chat(teacher.model, messages, seed=seed)
         if teacher.model == OFFLINE:
             return read_reply(offline_reply(body), body).text
         with Journal(self.data / "replies") as journal:
-            outcome = ask_all([body], teacher, journal, BUDGET, price(teacher.model))
+            outcome = ask_all([body], teacher, journal, budget(teacher.model), price(teacher.model))
         if key(body) not in outcome.replies:
             raise AskingError(outcome.failures.get(key(body)) or outcome.stopped)
         return outcome.replies[key(body)].text
@@ -160,14 +180,22 @@ class Dial:
     def __str__(self) -> str:
         if self.name == TINY:
             return f"scale tiny ({self.why}): the small LLaVA that ships here, drawn scenes, the offline teacher"
-        real, (teacher, said) = scales.REAL[self.name], self._teacher()
+        real, (teacher, why), judge = scales.REAL[self.name], self._teacher(), self._judge()[0]
         w = (
             "the authors' W"
             if self.name in PROJECTORS
             else "W not trained yet (`minillava train`, then MINILLAVA_WEIGHTS)"
         )
         model = self.weights or f"{real.eye} + {real.brain}, {w}"
-        return f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; teacher: {teacher.endpoint}{said}"
+        return (
+            f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; teacher: {teacher.endpoint}; judge: {judge.id}"
+            + (f" ({why})" if why else "")
+        )
+
+
+def budget(model: str) -> Budget:
+    """The most that may be spent on a model: BUDGET where its price is known, else TOKENS."""
+    return BUDGET if price(model) else TOKENS
 
 
 def _choose(memory: float | None, offline: bool) -> tuple[str, str]:

@@ -12,11 +12,15 @@ from cells import notebook
 from stand_in import datasets, models, stand_in
 
 from minillava import dial as module
-from minillava.asking.server import serve
+from minillava.asking.server import completion, serve
 from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
 from minillava.datagen.teacher import context
 from minillava.datagen.teachers import offline_reply
 from minillava.dial import NAMES, PROJECTORS, Dial, dial
+from minillava.judging.bench import build
+from minillava.judging.judge import RULE
+from minillava.judging.judges import Case, rows_of
+from minillava.judging.reviews import read_scores
 from minillava.scales import REAL, WEIGHTS, ScaleError
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose
@@ -26,8 +30,31 @@ ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(caption
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch):
-    for name in ("MINILLAVA_SCALE", "MINILLAVA_WEIGHTS", "MINILLAVA_DATA", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+    for name in ("SCALE", "WEIGHTS", "DATA", "TEACHER", "JUDGE"):
+        monkeypatch.delenv(f"MINILLAVA_{name}", raising=False)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """`live(reply)`: a model behind an API on this machine, named by the environment; `.asked` holds what it was asked,
+    `.stop()` ends it."""
+    servers = []
+
+    def start(reply):
+        server = serve(lambda body: server.asked.append(body) or reply(body))
+        server.asked = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        server.stop = lambda: (server.shutdown(), server.server_close(), thread.join())
+        servers.append(server)
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.mark.parametrize(
@@ -77,22 +104,47 @@ def test_weights_that_somebody_trained_stand_in_for_the_scales_own():
     assert Dial("colab", "", str(WEIGHTS / "llava"), Path()).chat().about["trained on"].endswith("scenes")
 
 
-def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(monkeypatch, tmp_path):
-    asked = []
-    server = serve(lambda body: asked.append(body) or offline_reply(body))
+def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(live, tmp_path):
     offline = Dial("tiny", "", None, tmp_path / "none").reply(ASKED)
     assert "Question:" in offline and not (tmp_path / "none").exists()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
-    scale = Dial("colab", "", None, tmp_path)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        first = scale.reply(ASKED)
-    finally:
-        server.shutdown(), server.server_close(), thread.join()
-    assert "Question:" in first and asked[0]["model"] == module.MODEL and len(asked) == 1
-    assert scale.reply(ASKED) == first  # the server is gone: it is not asked again
+    server, scale = live(offline_reply), Dial("colab", "", None, tmp_path)
+    first = scale.reply(ASKED)
+    assert "Question:" in first and [body["model"] for body in server.asked] == [module.MODEL]
+    assert scale.reply(ASKED) == first and len(server.asked) == 1  # it is not asked again
     assert any((tmp_path / "replies").iterdir())
+
+
+CASES = [Case(item, item.reference, f"a{item.question_id}") for item in build("coco", 2)]
+
+
+def test_without_a_key_and_on_a_laptop_the_offline_rule_judges(capsys, tmp_path, monkeypatch):
+    dial("colab")
+    assert f"judge: {RULE} (no key" in capsys.readouterr().out
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")  # on the laptop's scale a key changes nothing
+    (judged,) = Dial("tiny", "", None, tmp_path / "none").judge().review(CASES)
+    assert [judge for *_, judge in judged.texts] == [RULE] * 6 and not (tmp_path / "none").exists()
+    assert all(read_scores(text) == (10, 10) for _, text, _ in judged.texts)
+
+
+def test_a_live_judge_reads_context_and_both_answers_and_is_asked_once(live, monkeypatch, capsys, tmp_path):
+    server = live(lambda body: completion(body, "9 6\nThe first says more."))
+    monkeypatch.setenv("MINILLAVA_JUDGE", "some-model")
+    monkeypatch.setenv("MINILLAVA_DATA", str(tmp_path))
+    scale = dial("colab")
+    assert "judge: some-model" in capsys.readouterr().out and not server.asked
+    for _ in range(2):  # the second time from what is kept
+        (judged,) = scale.judge().review(CASES)
+        assert {row["judge"] for row in rows_of(judged)} == {"some-model"}
+        assert [row["tuple"] for row in rows_of(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
+    said = server.asked[0]["messages"][-1]["content"]
+    assert (
+        CASES[0].item.context in said and said.count(CASES[0].answer) >= 2 and server.asked[0]["model"] == "some-model"
+    )
+
+
+def test_what_a_live_model_may_cost_is_bounded_also_without_a_price():
+    assert module.budget("gpt-4o") == module.BUDGET and module.BUDGET.usd
+    assert module.budget("some-model") == module.TOKENS and module.TOKENS.tokens
 
 
 @pytest.fixture(scope="module")
