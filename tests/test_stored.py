@@ -65,6 +65,20 @@ def test_they_are_encoded_again_only_where_something_changed(book):
     assert len(keeper(template=PLAIN)) == 5 and len(Stored(keeper.folder / "kept")) == 5
 
 
+def test_other_records_have_another_digest_and_the_same_ones_the_same(book):
+    records, keeper, _ = book
+    before = keeper().digest()
+    write_records(records, keeper.folder / "r.json")  # written anew, so encoded anew
+    assert keeper().digest() == before
+    turns = records[3]["conversations"]
+    changed = records[3] | {"conversations": [turns[0], {"from": "gpt", "value": turns[1]["value"][::-1]}, *turns[2:]]}
+    for other in (changed, records[3] | {"id": "another"}, records[3] | {"image": records[0]["image"]}):
+        write_records([*records[:3], other, *records[4:]], keeper.folder / "r.json")
+        stored = keeper()
+        assert len(stored) == 13 and stored.digest() != before
+    assert keeper(template=PLAIN).digest() != before
+
+
 def test_what_is_too_long_is_left_out_and_counted_with_its_patches(book):
     records, keeper, tokenizer = book
     lengths = sorted(len(encode(r, CHAT, tokenizer).ids) + (15 if "image" in r else 0) for r in records)

@@ -176,6 +176,21 @@ def test_bad_records_of_stage_2_are_found_before_stage_1_is_trained(run, data, t
     assert not (out / "stage1" / "metrics.jsonl").exists()
 
 
+def test_records_that_changed_under_a_half_finished_run_are_refused_until_they_are_put_back(run, data, tmp_path):
+    mine = shutil.copytree(data, tmp_path / "data")
+    (mine / "stage2.json").unlink()
+    out = run(data=mine)[-1]
+    (out / "stage1" / "projector.safetensors").unlink()  # as if it had been stopped just before
+    before = (mine / "stage1.json").read_text()
+    records = json.loads(before)
+    records[3]["conversations"][1]["value"] = "Something else."
+    write_records(records, mine / "stage1.json")
+    status, _, error, _ = run(data=mine)
+    assert status == 2 and "its records have changed since the half-finished run here began" in error
+    (mine / "stage1.json").write_text(before)
+    assert run(data=mine)[0] == 0 and (out / "stage1" / "projector.safetensors").exists()
+
+
 def test_stage_2_can_follow_the_recipe_of_scienceqa(run, monkeypatch):
     status, _, error, _ = run("--recipe", "ScienceQA")
     assert status == 2 and "the scale tiny has no 'ScienceQA'; there are: stage 1, stage 2" in error

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -148,8 +149,10 @@ def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
 
 def test_another_recipe_in_the_folder_is_refused(tmp_path):
     toy.train(tmp_path, steps=2)
-    for other in (dict(seed=1, steps=2), dict(steps=3)):
-        with pytest.raises(TrainingError, match="holds a half-finished run of another recipe; remove the folder"):
+    for other, what in ((dict(seed=1, steps=2), "toy"), (dict(steps=3), "steps")):
+        with pytest.raises(
+            TrainingError, match=rf"a half-finished run of another recipe \({what}\); remove the folder"
+        ):
             toy.train(tmp_path, **other)
 
 
@@ -204,7 +207,7 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
     weights, tokenizer, features, _, some = school
     samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some]
 
-    def run(folder, progress=lambda *a: None, **changed):
+    def run(folder, progress=lambda *a: None, samples=samples, **changed):
         model = assemble(weights / "eye", weights / "brain", 0)
         settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3) | changed
         return train_stage(model, 2, samples, features, folder, progress=progress, **settings), model.state_dict()
@@ -221,6 +224,10 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
     for other in (dict(lr=2e-2), dict(lr_muon=2e-3), dict(seed=4), dict(steps=6), dict(batch_size=3)):
         with pytest.raises(TrainingError, match="another recipe"):
             run(tmp_path / "whole", **other)
+    last = samples[-1]
+    for change in (dict(image=samples[0].image), dict(labels=last.ids.clone()), dict(ids=last.ids.flip(0))):
+        with pytest.raises(TrainingError, match="its records have changed since the half-finished run here began"):
+            run(tmp_path / "whole", samples=[*samples[:-1], replace(last, **change)])
 
 
 def test_a_samples_own_picture_is_what_it_learns_from(school, tmp_path):

@@ -5,7 +5,9 @@ together, so the authors' "tokenization mismatch" (facts E1) cannot happen. `pla
 its seed, of similar lengths, so that padding is small and a run can go on from any step.
 """
 
+import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +52,15 @@ def encode(record: dict, template: Template, tokenizer) -> Sample:
 def prompt(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
     """(T,) ids up to where the assistant's answer begins. `question` (or the first turn before it) holds `<image>`."""
     return torch.tensor(encode_segments(template.segments([*before, (question, None)]), tokenizer)[0])
+
+
+def digest(samples: Iterable[Sample]) -> str:
+    """What tells one set of samples from another: a hash of their names, pictures, ids and labels, in this order."""
+    whole = hashlib.sha256()
+    for sample in samples:
+        whole.update(repr((sample.id, sample.image, len(sample.ids))).encode())
+        whole.update(sample.ids.numpy().tobytes() + sample.labels.numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
 def plan(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: bool = False) -> list[list[int]]:

@@ -86,7 +86,7 @@ def resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -
     """(step, seconds so far) after loading the newest whole checkpoint of this recipe into model and optimizer; (0, 0.0)
     where there is none. A torn one, or one of another recipe, is passed over with a message.
 
-    Raises TrainingError where all that are whole are of another recipe.
+    Raises TrainingError where all that are whole are of another recipe, saying what differs.
     """
     chosen = agree(_choose(Path(folder), recipe) if rank() == 0 else None)
     if isinstance(chosen, str):
@@ -125,17 +125,24 @@ def _all(folder: str | Path) -> list[Path]:
 
 
 def _choose(folder: Path, recipe: dict) -> tuple[Path, dict] | str | None:
-    wanted, foreign = json.loads(json.dumps(recipe)), False
+    wanted, foreign = json.loads(json.dumps(recipe)), None
     for path in _all(folder):
         state = _read(path)
         if not isinstance(state, str) and state["recipe"] == wanted:
             return path, state
-        foreign = foreign or not isinstance(state, str)
+        if not isinstance(state, str):
+            foreign = foreign or state["recipe"]  # the newest one's
         why = state if isinstance(state, str) else "it is of another recipe"
         print(f"{path} is passed over: {why}; the one before it is used", file=sys.stderr)
-    if foreign:
-        return f"{folder}: holds a half-finished run of another recipe; remove the folder or choose another"
-    return None
+    if foreign is None:
+        return None
+    others = sorted(name for name in foreign | wanted if foreign.get(name) != wanted.get(name))
+    if others == ["records"]:
+        return (
+            f"{folder}: its records have changed since the half-finished run here began (as many, but others); put them "
+            "back as they were, or remove the folder or choose another"
+        )
+    return f"{folder}: holds a half-finished run of another recipe ({', '.join(others)}); remove the folder or choose another"
 
 
 def _read(path: Path) -> dict | str:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from minillava.data import IGNORE
-from minillava.data.samples import Sample, divide, plan
+from minillava.data.samples import Sample, digest, divide, plan
 from minillava.data.stored import Stored
 from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
 from minillava.model.checkpoint import read_json
@@ -76,6 +76,8 @@ def train_stage(
 ) -> list[float]:
     """Stage 1 or 2 on these samples; goes on where `folder` stands. Returns the loss of every step.
 
+    Raises what `fit` does; TrainingError also where `folder` is of as many other samples: their digest is in the recipe.
+
     lr_muon 0 is the paper's Adam; above 0 the matrices inside the blocks are trained by Muon with that rate. tokens:
     how many go through the model at once, the rest of a batch after them (gradient accumulation); 0: the whole batch.
     packed, uneven: as in `data.samples`. dtype: None asks the machine. In many processes each takes its parts of every
@@ -107,7 +109,8 @@ def train_stage(
             # a rank without a sample takes another's for nothing, as all must take part in every exchange
             yield loss_of(part or batches[step][:1], 1 / total if part else 0.0)
 
-    recipe = {"stage": stage, "samples": len(samples), "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
+    records = samples.digest() if isinstance(samples, Stored) else digest(samples)
+    recipe = {"stage": stage, "samples": len(samples), "records": records, "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
               "seed": seed, "uneven": uneven}  # fmt: skip
     ids_at = lambda step: [samples[i].id for i in batches[step]]  # noqa: E731
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at)
