@@ -177,6 +177,15 @@ class Dial:
         stage = scales.REAL[self.name].stage("stage 2")
         return {"lr": stage.lr, "tokens": stage.micro * stage.reach}
 
+    def training(self, stage: int) -> dict[str, float]:
+        """What stage 1 or 2 of a notebook gives `train_stage`: batch, rate, and how many tokens go through the model at once."""
+        if self.name == TINY:
+            tiny = scales.TINY
+            batch, lr = (tiny.stage1_batch, tiny.stage1_lr) if stage == 1 else (tiny.stage2_batch, tiny.stage2_lr)
+            return {"batch_size": batch, "lr": lr}
+        real = scales.REAL[self.name].stage(f"stage {stage}")
+        return {"batch_size": real.batch, "lr": real.lr, "tokens": real.micro * real.reach}
+
     def __str__(self) -> str:
         if self.name == TINY:
             return f"scale tiny ({self.why}): the small LLaVA that ships here, drawn scenes, the offline teacher"

@@ -103,6 +103,7 @@ def text_accuracy(
 ) -> dict[str, dict[str, float]]:
     """Exact-match accuracy of the language model alone, the scene told in words; {format: {kind of question: per cent}}."""
     model = Llava(LlavaConfig(EYE, language.config), language_model=language).eval()  # an eye that is never used
+    model.to(language.embed_tokens.weight)  # and a W, where the language model is
     rng, items = random.Random(0), balanced(scenes(split, 15 * per_kind), per_kind)
     stop, out = [tokenizer.encode(CHAT.stop, add_special_tokens=False)], {}
     for how, tell in TOLD.items():
