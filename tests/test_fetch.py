@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import tracemalloc
 
 import huggingface_hub.constants
 import pytest
@@ -12,7 +13,7 @@ from minillava import cli
 from minillava.data import hub, remote
 from minillava.data.hub import SOURCES, Places, fetch
 from minillava.data.remote import FetchError, RemoteZip, Tally, Window
-from minillava.data.valid import listed, validate
+from minillava.data.valid import good, listed
 from minillava.datagen.records import read_records
 
 
@@ -188,9 +189,34 @@ def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_
         file.write_text(json.dumps(rows))
 
 
+def test_records_pass_through_one_at_a_time_and_memory_does_not_hold_the_file(tmp_path, monkeypatch):
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!" * 20_000}]
+    rows, path = [{"id": str(n), "conversations": turns} for n in range(800)], tmp_path / "rows.json"
+    path.write_text(json.dumps(rows))
+    monkeypatch.setattr(hub, "download", lambda *a: path)
+    tracemalloc.start()
+    card = fetch("instruct", tmp_path / "some", limit=700)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    kept = json.loads((tmp_path / "some" / "stage2.json").read_text())
+    assert card["records"] == len(kept) == 700 and all(r in rows for r in kept[::50])
+    assert [int(r["id"]) for r in kept] == sorted({int(r["id"]) for r in kept})
+    assert peak < path.stat().st_size / 2
+
+
+def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "rows.json"
+    monkeypatch.setattr(hub, "download", lambda *a: path)
+    for text, says in (("{}", "expected a JSON list"), ('[{"id": "a"', "not JSON after 0 records")):
+        path.write_text(text)
+        with pytest.raises(FetchError, match=rf"rows.json: {says}"):
+            fetch("instruct", tmp_path / "out")
+
+
 def test_bad_records_are_listed_up_to_ten_and_counted():
-    good, problems = validate([record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5])
-    assert [r["id"] for r in good] == ["a"] and len(problems) == 24
+    problems = []
+    some = [record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5]
+    assert [r["id"] for r in good(some, problems)] == ["a"] and len(problems) == 24
     assert listed(problems).count("\n") == 10 and listed(problems).endswith("and 14 more")
     assert listed([]) == "" and "more" not in listed(["one"])
     tally = Tally(10, 0.2)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from minillava.data.samples import encode
-from minillava.data.stored import Stored, each_record, keep
+from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
+from minillava.data.valid import each_record
 from minillava.datagen.records import RecordError, caption_record, instruct, write_records
 from minillava.scenes.compose import scenes
 
@@ -132,7 +133,7 @@ def test_records_are_read_one_at_a_time_whatever_the_chunks(tmp_path):
 
 
 def test_what_is_no_json_is_found_before_the_rest_of_the_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("minillava.data.stored.LARGEST", 1000)
+    monkeypatch.setattr("minillava.data.valid.LARGEST", 1000)
     path = tmp_path / "r.json"
     path.write_bytes(b"[1, oops" + b" " * 50_000 + b"\xff")  # which is no UTF-8: whoever reads so far says so
     with pytest.raises(RecordError, match="not JSON after 1 records"):

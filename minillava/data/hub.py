@@ -14,15 +14,15 @@ out of its parquet file (`datasets`). Started again, it goes on.
 import fnmatch
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from minillava.data.remote import FetchError, RemoteZip, Tally, keep, one_by_one
-from minillava.data.valid import validate
-from minillava.datagen.records import write_records
+from minillava.data.valid import each_record, good
+from minillava.datagen.records import RecordError, write_records
 from minillava.datagen.scienceqa import parquet_pictures, read_parquet, science_record
 
 TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
@@ -123,12 +123,11 @@ def drawn(names: list[str], count: int, seed: int) -> set[str]:
     return set([n for start in starts for n in names[start : start + TOGETHER]][:count])
 
 
-def choose(records: list[dict], limit: int | None, seed: int) -> list[dict]:
-    """`limit` of the records by chance, in their own order."""
-    if limit is None or limit >= len(records):
-        return records
-    chosen = sorted(random.Random(f"fetch {seed}").sample(range(len(records)), limit))
-    return [records[i] for i in chosen]
+def choose(count: int, limit: int | None, seed: int) -> list[int]:
+    """`limit` of the numbers below `count` by chance, rising."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return sorted(random.Random(f"fetch {seed}").sample(range(count), limit))
 
 
 def unpack(path: Path, images: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
@@ -169,27 +168,31 @@ def fetch(
         raise FetchError(f"{folder}: another run is at work in this folder; wait for it or name another") from None
 
 
+def _records(path: Path, source: Source, format: str, bad: list[str]) -> Iterator[dict]:
+    """The good records of a file, one at a time; what is wrong with the others goes into `bad`. Raises FetchError."""
+    try:
+        if source.pictures == "parquet":
+            yield from good((science_record(p, format) for p in read_parquet(path).values()), bad)
+        else:
+            yield from good(each_record(path), bad)
+    except RecordError as error:
+        raise FetchError(str(error)) from error
+
+
 def _fill(source, part, folder, limit, seed, missing, places, progress, format) -> dict:
-    path, images = download(source, part, places), folder / "images"
+    path, images, bad = download(source, part, places), folder / "images", []
     images.mkdir(exist_ok=True)
-    if source.pictures == "parquet":
-        records, bad = validate([science_record(p, format) for p in read_parquet(path).values()])
-    else:
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise FetchError(f"{path}: not a JSON file of records ({error})") from error
-        records, bad = validate(rows if isinstance(rows, list) else [rows])
-    if len(bad) > missing * (len(records) + len(bad)):
-        raise FetchError(f"{path}: {len(bad):,} of {len(records) + len(bad):,} records break the format: {bad[0]}")
+    pictures = [record.get("image") for record in _records(path, source, format, bad)]  # of each; no more is kept
+    if len(bad) > missing * (len(pictures) + len(bad)):
+        raise FetchError(f"{path}: {len(bad):,} of {len(pictures) + len(bad):,} records break the format: {bad[0]}")
     archive = remote_zip(source.repo, places) if source.pictures == "zip" else None
     if archive and limit is not None:  # what is missing from the zip would never be drawn: it is not looked for
-        about = {r.get("image"): r for r in records}
-        chosen = drawn([n for n in archive.names() if n in about], limit, seed)
-        records = [r for r in records if r.get("image") in chosen][:limit]
+        known = set(pictures)
+        drawn_ones = drawn([n for n in archive.names() if n in known], limit, seed)
+        chosen = [n for n, picture in enumerate(pictures) if picture in drawn_ones][:limit]
     else:
-        records = choose(records, limit, seed)
-    names = list(dict.fromkeys(r["image"] for r in records if "image" in r))
+        chosen = choose(len(pictures), limit, seed)
+    names = list(dict.fromkeys(pictures[n] for n in chosen if pictures[n]))
     tally, done = Tally(len(names), missing), 0
 
     def more(count):
@@ -203,10 +206,11 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
         one_by_one(places.coco, images, names, tally, more)
     else:
         unpack(path, images, names, tally, more)
-    there = [r for r in records if "image" not in r or (images / r["image"]).is_file()]
-    write_records(there, folder / f"{source.stage}.json")
+    wanted = {n for n in chosen if not pictures[n] or (images / pictures[n]).is_file()}
+    again = enumerate(_records(path, source, format, []))
+    count = write_records((record for n, record in again if n in wanted), folder / f"{source.stage}.json")
     card = {
-        "source": source.repo, "part": part, "seed": seed, "limit": limit, "records": len(there),
+        "source": source.repo, "part": part, "seed": seed, "limit": limit, "records": count,
         "pictures": len(names) - len(tally.missing), "missing pictures": tally.missing, "bad records": bad,
     }  # fmt: skip
     (folder / f"{source.stage}.card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ already is used again unless records, pictures, template, length or tokenizer ar
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,10 @@ import torch
 from minillava.data import IGNORE
 from minillava.data.samples import Sample, encode
 from minillava.data.template import Template
-from minillava.data.valid import check, listed
+from minillava.data.valid import CHUNK, check, each_record, listed
 from minillava.datagen.records import RecordError
 
 MISSING = 0.01  # the share of records whose picture may be missing
-CHUNK = 1 << 20  # characters of the file that are read at once
-LARGEST = 16 << 20  # characters of one record
 KINDS = {"ids": np.int32, "carries": np.uint8, "text": np.uint8, "ends": np.int64}
 
 
@@ -67,33 +65,6 @@ class Stored(Sequence):
         ends = self.ends[:, 1].tolist()
         found = (json.loads(bytes(self.text[c:d]))[1] for c, d in zip([0, *ends], ends))
         return sorted({image for image in found if image})
-
-
-def each_record(path: Path, chunk: int = CHUNK) -> Iterator:
-    """The values of a JSON list one after another, a chunk of the file in memory. Raises RecordError for another form."""
-    decoder = json.JSONDecoder()
-    with open(path, encoding="utf-8") as file:
-        try:
-            text, at, begun = file.read(chunk).lstrip(), 1, 0
-            if not text.startswith("["):
-                raise RecordError(f"{path}: expected a JSON list of records")
-            while True:
-                while at < len(text) and text[at] in " \t\r\n,":
-                    at += 1
-                if text[at : at + 1] == "]":
-                    return
-                try:
-                    record, at = decoder.raw_decode(text, at)
-                except json.JSONDecodeError as error:  # perhaps only because the record goes on in the next chunk
-                    more = file.read(chunk) if len(text) - at <= LARGEST else ""
-                    if not more:
-                        raise RecordError(f"{path}: not JSON after {begun} records ({error.msg})") from error
-                    text, at = text[at:] + more, 0
-                    continue
-                begun += 1
-                yield record
-        except UnicodeDecodeError as error:
-            raise RecordError(f"{path}: not a JSON file of records ({error})") from error
 
 
 def keep(

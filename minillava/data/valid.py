@@ -1,15 +1,48 @@
-"""Records from elsewhere, checked one by one: the good ones, and what is wrong with the others.
+"""Records from elsewhere, read and checked one by one: the good ones, and what is wrong with the others.
 
 Notable: a dataset of 158,000 records has a few bad ones; all of them are found in one reading, the first ten are named,
-the rest counted.
+the rest counted. A file is read a record at a time, so memory does not grow with it.
 
-    good, problems = validate(json.loads(text)); print(listed(problems))
+    problems = []; count = sum(1 for _ in good(each_record("stage2.json"), problems)); print(listed(problems))
 """
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from minillava.datagen.pictures import leaves
 from minillava.datagen.records import RecordError, check_record
 
 NAMED = 10  # problems that are named
+CHUNK = 1 << 20  # characters of the file that are read at once
+LARGEST = 16 << 20  # characters of one record
+
+
+def each_record(path: Path, chunk: int = CHUNK) -> Iterator:
+    """The values of a JSON list one after another, a chunk of the file in memory. Raises RecordError for another form."""
+    decoder = json.JSONDecoder()
+    with open(path, encoding="utf-8") as file:
+        try:
+            text, at, begun = file.read(chunk).lstrip(), 1, 0
+            if not text.startswith("["):
+                raise RecordError(f"{path}: expected a JSON list of records")
+            while True:
+                while at < len(text) and text[at] in " \t\r\n,":
+                    at += 1
+                if text[at : at + 1] == "]":
+                    return
+                try:
+                    record, at = decoder.raw_decode(text, at)
+                except json.JSONDecodeError as error:  # perhaps only because the record goes on in the next chunk
+                    more = file.read(chunk) if len(text) - at <= LARGEST else ""
+                    if not more:
+                        raise RecordError(f"{path}: not JSON after {begun} records ({error.msg})") from error
+                    text, at = text[at:] + more, 0
+                    continue
+                begun += 1
+                yield record
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{path}: not a JSON file of records ({error})") from error
 
 
 def check(record) -> None:
@@ -20,16 +53,15 @@ def check(record) -> None:
         raise RecordError(f"record {record['id']}: the image path {image!r} is none, or leaves the image folder")
 
 
-def validate(records: list) -> tuple[list[dict], list[str]]:
-    """The records of the authors' format, and a line for each of the others."""
-    good, problems = [], []
+def good(records: Iterable, problems: list[str]) -> Iterator[dict]:
+    """The records of the authors' format, one after another; a line for each of the others goes into `problems`."""
     for number, record in enumerate(records):
         try:
             check(record)
-            good.append(record)
         except RecordError as error:
             problems.append(f"number {number}: {error}")
-    return good, problems
+        else:
+            yield record
 
 
 def listed(problems: list[str]) -> str:

@@ -8,6 +8,7 @@ as in the authors' files; a record that breaks the format is refused with its id
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 from minillava.datagen.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, USES_BOXES, teach
@@ -86,11 +87,16 @@ def check_record(record: dict) -> None:
         raise RecordError(f"record {name}: {sum(images)} {IMAGE_TOKEN} tokens, expected {expected}, in the first turn")
 
 
-def write_records(records: list[dict], path: Path) -> None:
-    """All records as one JSON file, written beside and renamed."""
-    beside = Path(path).with_suffix(".part")
-    beside.write_text(json.dumps(records, indent=1), encoding="utf-8")
+def write_records(records: Iterable[dict], path: Path) -> int:
+    """All records as one JSON list, one after another, written beside and renamed; returns how many they are."""
+    beside, count = Path(path).with_suffix(".part"), 0
+    with beside.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(("," if count else "[") + "\n " + json.dumps(record, indent=1).replace("\n", "\n "))
+            count += 1
+        file.write("\n]" if count else "[]")
     beside.replace(path)
+    return count
 
 
 def read_records(path: Path) -> list[dict]:
