@@ -153,7 +153,9 @@ def hub(tmp_path_factory):
         yield server
 
 
-@pytest.mark.parametrize("scale, numbers", [("colab", ("02", "03", "04", "06", "07")), ("full-7b", ("01", "04"))])
+@pytest.mark.parametrize(
+    "scale, numbers", [("colab", ("02", "03", "04", "06", "07")), ("full-7b", ("01", "04", "11", "12"))]
+)
 def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
     hub.asked.clear()
     more = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "MINILLAVA_DATA": str(tmp_path / "data"),
@@ -169,7 +171,7 @@ def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale
 
 
 def test_every_notebook_of_the_test_above_is_there():
-    assert all(notebook(number).is_file() for number in ("01", "02", "03", "04", "06", "07"))
+    assert all(notebook(number).is_file() for number in ("01", "02", "03", "04", "06", "07", "11", "12"))
 
 
 def test_on_a_gpu_the_weights_are_in_half_precision_at_full_scale_only(monkeypatch):
