@@ -15,6 +15,7 @@ from minillava.data.hub import SOURCES, Places, fetch
 from minillava.data.remote import FetchError, RemoteZip, Tally, Window
 from minillava.data.valid import good, listed
 from minillava.datagen.records import read_records
+from minillava.datagen.scienceqa import read_problems
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +138,14 @@ def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tm
     assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
     assert (tmp_path / "out" / "images" / records[0]["image"]).read_bytes() == jpeg(1)
     assert "###\nANSWER: B." in records[0]["conversations"][1]["value"]
+    problems = read_problems(tmp_path / "out", "train")  # what `minillava answer` and `minillava judge scienceqa` read
+    assert [p.id for p in problems.values()] == [r["id"] for r in records] and problems[records[0]["id"]].letter == "B"
     for seed in range(4):
         folder = tmp_path / str(seed)
         card = fetch("scienceqa", folder, limit=1, seed=seed, places=places)
         (chosen,) = read_records(folder / "stage2.json")
         assert card["pictures"] == len(list((folder / "images").iterdir())) == ("image" in chosen)
+        assert list(read_problems(folder)) == [chosen["id"]]
 
 
 def test_a_picture_in_the_parquet_that_is_none_is_counted(server, places, root, tmp_path):

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from minillava.data.remote import FetchError, RemoteZip, Tally, keep, one_by_one
 from minillava.data.valid import each_record, good
 from minillava.datagen.records import RecordError, write_records
-from minillava.datagen.scienceqa import parquet_pictures, read_parquet, science_record
+from minillava.datagen.scienceqa import parquet_pictures, read_parquet, science_record, write_problems
 
 TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
 
@@ -207,8 +207,12 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
     else:
         unpack(path, images, names, tally, more)
     wanted = {n for n in chosen if not pictures[n] or (images / pictures[n]).is_file()}
-    again = enumerate(_records(path, source, format, []))
-    count = write_records((record for n, record in again if n in wanted), folder / f"{source.stage}.json")
+    again, ids = enumerate(_records(path, source, format, [])), []
+    kept = (ids.append(record["id"]) or record for n, record in again if n in wanted)
+    count = write_records(kept, folder / f"{source.stage}.json")
+    if source.pictures == "parquet":  # for `minillava answer` and `minillava judge scienceqa`
+        problems = read_parquet(path)
+        write_problems([problems[name] for name in ids], folder)
     card = {
         "source": source.repo, "part": part, "seed": seed, "limit": limit, "records": count,
         "pictures": len(names) - len(tally.missing), "missing pictures": tally.missing, "bad records": bad,
