@@ -31,8 +31,8 @@ PRECISIONS = ("float32", "mixed") if side.DEVICE == "cpu" else ("float32", "mixe
 BATCH = {"tiny": 32}  # the others: 4, the paper's on each GPU
 
 
-def samples(name, config):
-    """(ids, labels) of one batch of stage 2."""
+def samples(name, config, count=4):
+    """(ids, labels) of one batch of stage 2; at the tiny shape always BATCH of them."""
     if name == "tiny":
         tokenizer = load_tokenizer(WEIGHTS / "llava")
         made = [encode(instruct(s, kind), CHAT, tokenizer) for s in scenes("train", 200) for kind in TYPES]
@@ -40,7 +40,7 @@ def samples(name, config):
         made = [(s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1)) for s in made]
         return [made[i] for i in plan([len(ids) for ids, _ in made], BATCH[name], 1, seed=0)[0]]
     generator, chosen = torch.Generator().manual_seed(0), []
-    for _ in range(4):
+    for _ in range(count):
         asked, answer = (int(torch.randint(*span, (1,), generator=generator)) for span in ((40, 70), (40, 160)))
         ids = torch.randint(3, config.language.vocab_size - 1, (asked + 1 + answer,), generator=generator)
         ids[30] = IMAGE
@@ -48,15 +48,17 @@ def samples(name, config):
     return chosen
 
 
-def setting(name, precision):
-    """Both models, ready to train, and one batch in both forms."""
+def setting(name, precision, stage=2, count=4):
+    """Both models, ready to train in a stage, and one batch of `count` samples in both forms."""
     ours, theirs = side.twins(name, torch.bfloat16 if precision == "bfloat16" else torch.float32)
     config, P = ours.config, ours.config.vision.num_patches
-    set_trainable(ours, 2)
+    set_trainable(ours, stage)
     theirs.model.vision_tower.requires_grad_(False)
+    theirs.model.language_model.requires_grad_(stage == 2)
+    theirs.lm_head.requires_grad_(stage == 2)
     # Our W is one matrix; there, the identity behind it is not trained either.
     theirs.model.multi_modal_projector.linear_2.requires_grad_(False)
-    chosen, generator = samples(name, config), torch.Generator().manual_seed(1)
+    chosen, generator = samples(name, config, count), torch.Generator().manual_seed(1)
     weight = ours.projector.weight
     features = [
         torch.randn(P, config.vision.hidden_size, generator=generator).to(weight.device, weight.dtype) for _ in chosen
