@@ -9,6 +9,7 @@ Notable: where the factor comes from is measured by leaving out one trick at a t
 what that costs is stated and counted to its first epoch. `memory`: the most that training holds, weights included, each
 side in a process of its own. `growth`: seconds and memory for more samples and for longer ones, from the JSON file on.
 
+    pip install -c constraints.txt -e ".[benchmarks]"                               # accelerate, which `Trainer` needs
     python benchmarks/train.py --quick                                              # under a minute, the small model only
     python benchmarks/train.py --parts epochs --shapes tiny --json benchmarks/results/train.json
     python benchmarks/train.py --parts epochs,memory --shapes colab --precisions float32 --json benchmarks/results/train.json
