@@ -2,11 +2,12 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
 
-from minillava import figures_gates
+from minillava import figures_gates, gates_page
 from minillava.data.tokenizer import load_tokenizer
 from minillava.judging import gates
 from minillava.model import load_language, load_llava, load_vision
@@ -88,11 +89,45 @@ def test_the_shipped_llava_reaches_its_cards_figures():
     assert found["picture"]["all"] > max(found["blank"]["all"], found["shuffled"]["all"]) + 20
 
 
+def test_the_shipped_llava_is_near_the_teacher_and_far_from_it_with_other_pictures():
+    folder, _ = shipped("llava")
+    (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
+    found = gates.scored(model.eval(), tokenizer, normalisation(folder), count=20)
+    print(found)
+    assert found["relative score"] >= 80 and found["relative score, shuffled"] < 35 + 10  # 60 questions, not 300
+
+
+def test_the_page_of_the_gates_is_made_of_the_files_beside_it(tmp_path):
+    results = WEIGHTS.parent / "results"
+    for name in ("gates.jsonl", "report.json", "ten-pictures.json"):
+        shutil.copy(results / name, tmp_path)
+    lines = (results / "gates.md").read_text(encoding="utf-8").splitlines()
+    assert gates_page.page(WEIGHTS, tmp_path).splitlines() == [line for line in lines if not line.startswith("| 6 ")]
+    report = json.loads((results / "report.json").read_text())
+    (table,) = (t["rows"] for t in report["tables"] if t["table"] == "Table 4")
+    next(r for r in table if r["row"] == "Conversation")["All"]["ours"] = 90.0  # and so above full data
+    report["vqa"]["side"] = 10.0
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    gap = {"ours": -3.0, "interval": [-4.0, -2.0]}, {"ours": -0.4, "interval": [-1.8, 0.9]}
+    rows = [{"row": "Best variant", "gap": None}, {"row": "7B", "gap": gap[0]}, {"row": "Last layer", "gap": gap[1]}]
+    (tmp_path / "science.json").write_text(json.dumps({"table 8": rows}))
+    page = gates_page.page(WEIGHTS, tmp_path)
+    passed = {line.split(" | ")[1]: line.endswith("| yes |") for line in page.splitlines() if line.startswith("| ")}
+    assert (
+        not passed["Table 4, All: Full data above Conversation"]
+        and not passed[f"the live run: {', '.join(gates_page.FIRST_FOUR)}"]
+    )
+    assert passed["Table 8: 7B, difference to the best (the paper's -1.08)"]
+    assert not passed["Table 8: Last layer, difference to the best (the paper's -0.96)"] and passed["the eye: kind"]
+    assert "side 10 %" in page and "2 cores" in page
+
+
 def test_no_scene_of_a_benchmark_was_in_training():
     count = json.loads((WEIGHTS / "llava" / "card.json").read_text())["recipe"]["pictures"]
-    seen = {scene.key() for scene in scenes("train", min(count, 6000))}
+    seen = {scene.key() for scene in scenes("train", count)}
+    assert len(seen) > 40_000
     for split in ("dev", "bench", "wild"):
-        assert not seen & {scene.key() for scene in scenes(split, 500)}
+        assert not seen & {scene.key() for scene in scenes(split, 1500)}  # as many as the gates draw from
 
 
 def test_ten_pictures_are_chosen_by_the_seed_and_answered_with_a_verdict():

@@ -368,6 +368,7 @@ ROOMS = [
         "figures",
         "figures_data",
         "figures_gates",
+        "gates_page",
         "figures_judge",
         "figures_training",
         "figures_parts",

@@ -45,10 +45,11 @@ def compute_dtype(kind: str | None = None) -> torch.dtype:
 
 def machine() -> dict:
     """What this ran on, without its name."""
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
         "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
-    }  # fmt: skip
+    } | gpu  # fmt: skip
 
 
 def bar(total: int, unit: str, name: str = " ") -> tqdm:
