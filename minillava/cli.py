@@ -148,7 +148,10 @@ def parser() -> argparse.ArgumentParser:
         help="where everything goes; a stopped run goes on here (Tables 7 and 8: in its folder `science`)",
     )
     verb.add_argument(
-        "--table", type=int, choices=(3, 4, 5, 6, 7, 8, 10), help="rebuild this table of the paper, over at least 3 seeds"
+        "--table",
+        type=int,
+        choices=(3, 4, 5, 6, 7, 8, 10),
+        help="rebuild this table of the paper, over at least 3 seeds",
     )
     verb.set_defaults(do=paper)
     verb = verbs.add_parser("chat", help="talk with the small LLaVA about a picture")
@@ -177,7 +180,10 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--template", help="the form of the conversation, where the weights do not say theirs")
     verb.add_argument(
-        "--look", choices=("picture", "blank", "shuffled", "text"), default="picture", help="the controls: what is shown"
+        "--look",
+        choices=("picture", "blank", "shuffled", "text"),
+        default="picture",
+        help="the controls: what is shown",
     )
     verb.add_argument("--format", choices=FORMATS, help="ScienceQA: the form that the weights were trained under")
     verb.add_argument("--split", default="test", help="ScienceQA: train, val or test (default: test)")
@@ -255,12 +261,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
-        return options.do(options) or 0
+        status = options.do(options) or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\nStopped; what was done is kept. The same command goes on from here.", file=sys.stderr)
         return 130
     except EOFError:
         return 0
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+        return 1
     except tuple(getattr(sys.modules[m], name) for m, name in USER_ERRORS.items() if m in sys.modules) as error:
         full = os.strerror(errno.ENOSPC) in str(error)  # safetensors' own error says it in words only
         print(

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import subprocess
 import sys
 
 import pytest
@@ -242,3 +243,15 @@ def test_the_default_scale_and_folders_are_those_of_the_readme():
     options = cli.parser().parse_args(["paper"])
     assert (options.scale, options.seeds, str(options.out)) == ("tiny", 1, os.path.join("runs", "paper"))
     assert cli.parser().parse_args(["chat", "a.png"]).weights == scales.WEIGHTS / "llava"
+
+
+@pytest.mark.parametrize("pictures", [1, 4], ids=["less than is buffered", "more"])
+def test_whoever_stops_reading_ends_it_without_a_word(tmp_path, pictures):
+    """As `minillava generate --dry-run | head` does."""
+    arguments = ["generate", "--source", "picture-book", "--limit", pictures, "--dry-run", "--out", tmp_path / "out"]
+    types = ["--types", "detail"] if pictures == 1 else []
+    start = [sys.executable, "-m", "minillava", *map(str, arguments), *types]
+    process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 1 and "rror" not in said and "pipe" not in said, said

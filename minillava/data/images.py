@@ -4,13 +4,14 @@ Notable: as CLIP's own processor does for the paper (facts D8): the shorter side
 that is no picture, is cut off, or is absurdly large is refused with its name.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 89_000_000  # just under where Pillow begins to warn
 
 
 class ImageError(ValueError):
@@ -23,14 +24,19 @@ def open_picture(path: str | Path) -> Image.Image:
     if not path.is_file():
         raise ImageError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a picture")
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is an error below
+            image = Image.open(path)
+        with image:
             if image.width * image.height > MOST_PIXELS:
                 raise ImageError(
                     f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first"
                 )
             image.seek(0)
             return as_rgb(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: far more than {MOST_PIXELS:,} pixels; make it smaller first") from error
+    except (OSError, SyntaxError) as error:
         raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
 
 
