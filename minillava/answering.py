@@ -28,6 +28,7 @@ from minillava.training.loop import bar
 
 LOOK = {tag.removeprefix("-") or "picture": look for tag, look in LOOKS.items()}  # picture, blank, shuffled, text
 BATCH = 32
+ANSWER, REASONS = 120, 1024  # most tokens of an answer; of ScienceQA's reasons, as the authors had it
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Shown:
 
 def write_answers(
     talk: Chat, asked: Sequence[Asked], images: Path, out: Path, model_id: str, look: str = "picture",
-    format: str | None = None, most: int = 120, batch: int = BATCH,
+    format: str | None = None, most: int = ANSWER, batch: int = BATCH,
 ) -> int:  # fmt: skip
     """Answers to all questions as rows of `out`, which a stopped run goes on with; how many were made now.
 
@@ -156,10 +157,12 @@ def _say(talk: Chat, asked: list[Asked], features: list, format: str | None, mos
 def run(options) -> None:
     """Answers to a file of questions, in the authors' format, by a trained LLaVA. The same command goes on."""
     asked = read_asked(options.questions, bool(options.format), options.split)[: options.limit]
-    if options.batch < 1 or options.max_new_tokens < 1:
+    most = (REASONS if options.format else ANSWER) if options.max_new_tokens is None else options.max_new_tokens
+    if options.batch < 1 or most < 1:
         raise BenchError("--batch and --max-new-tokens must be at least 1")
     talk = Chat(options.weights, options.template, *on(options.dtype))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
-    made = write_answers(talk, asked, options.images, options.out, name, options.look, options.format,
-                         options.max_new_tokens, options.batch)  # fmt: skip
+    made = write_answers(
+        talk, asked, options.images, options.out, name, options.look, options.format, most, options.batch
+    )
     print(f"{options.out}: {len(asked):,} answers, {made:,} of them made now, shown: {options.look}")

@@ -189,7 +189,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--split", default="test", help="ScienceQA: train, val or test (default: test)")
     verb.add_argument("--limit", type=int, help="only so many questions, the first")
     verb.add_argument("--batch", type=int, default=32, help="questions at a time (default: 32)")
-    verb.add_argument("--max-new-tokens", type=int, default=120, help="the longest answer (default: 120)")
+    verb.add_argument(
+        "--max-new-tokens", type=int, help="the longest answer (default: 120; ScienceQA's reasons: 1024, as the authors)"
+    )
     verb.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)"
     )
