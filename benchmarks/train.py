@@ -102,7 +102,7 @@ class Watched:
 
 def at_once(name, precision):
     """Tokens that ours takes at once: what fits a CPU's caches; of the larger shape a sample or two, for memory."""
-    return stages.CACHED[DTYPES[precision]] if name == "tiny" else 512
+    return stages.tokens_at_once(DTYPES[precision]) if name == "tiny" else 512
 
 
 def our_epoch(model, samples, features, batch, precision, **more):

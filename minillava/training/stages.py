@@ -25,10 +25,16 @@ from minillava.training.loop import compute_dtype, fit
 from minillava.training.optim import adam, muon
 from minillava.training.parallel import rank, world
 
-# Tokens that a CPU takes through a small model at once: what they leave behind stays in its caches. An epoch of the tiny
-# scale on one core, CPU seconds, for parts of 600 / 1024 / 2048 / 4096 tokens / the whole batch of 32, about 5500:
-# float32 2.55 / 2.47 / 2.48 / 2.56 / 2.77; bfloat16, where each part costs a little more, 1.84 / 1.70 / 1.44 / 1.36 / 1.40.
-CACHED = {torch.float32: 2048, torch.bfloat16: 4096, torch.float16: 4096}
+
+def tokens_at_once(dtype: torch.dtype) -> int:
+    """Tokens that a CPU takes through a small model at once.
+
+    An epoch of the tiny scale, seconds, for parts of 1024 / 2048 / 4096 tokens / the whole batch of 32, about 5500 tokens
+    (benchmarks/train.py, AMD EPYC): float32 on one thread 3.40 / 3.32 / 3.40 / 3.68, as what a part leaves behind stays in
+    the core's caches; on two threads 3.44 / 2.71 / 2.48 / 2.41, as small parts do not feed both; bfloat16 on one thread
+    2.53 / 2.10 / 1.93 / 1.85, on two 3.38 / 2.48 / 1.96 / 1.59. So only the first is divided finely.
+    """
+    return 2048 if dtype == torch.float32 and torch.get_num_threads() == 1 else 8192
 
 
 def assemble(
