@@ -18,10 +18,6 @@ def learn(folder, shard=True, stop=None):
     """Batches of 4, 4 and 1, some without any picture; at step `stop` as if Ctrl-C had been pressed."""
     samples, seen = toy.lessons(9, text_only=TEXT_ONLY)
 
-    def interrupt(step, *_):
-        if step == stop:
-            raise KeyboardInterrupt
-
     with together():
         model = toy.pupil()
         set_trainable(model, 2)
@@ -30,7 +26,7 @@ def learn(folder, shard=True, stop=None):
         try:
             losses = stages.train_stage(
                 model, 2, samples, seen, folder, batch_size=4, steps=6, lr=0.5, uneven=True, dtype=torch.float32,
-                tokens=70, progress=interrupt,
+                tokens=70, progress=toy.stop_at(stop),
             )  # fmt: skip
         except KeyboardInterrupt:
             return

@@ -96,13 +96,8 @@ def same(one, two):
 @pytest.mark.parametrize("stops", [(1,), (5,), (11,), (3, 4, 9)])
 def test_a_run_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted, stops):
     for stop in stops:
-
-        def interrupt(step, steps, loss, stop=stop):
-            if step == stop:
-                raise KeyboardInterrupt
-
         with pytest.raises(KeyboardInterrupt):
-            toy.train(tmp_path, interrupt)
+            toy.train(tmp_path, toy.stop_at(stop))
         assert latest(tmp_path)["step"] == stop
     same(toy.train(tmp_path), uninterrupted[0])
     assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted[1]
@@ -212,13 +207,9 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
         settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3) | changed
         return train_stage(model, 2, samples, features, folder, progress=progress, **settings), model.state_dict()
 
-    def interrupt(step, *_):
-        if step == 2:
-            raise KeyboardInterrupt
-
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", interrupt)
+        run(tmp_path / "parts", toy.stop_at(2))
     resumed = run(tmp_path / "parts")
     assert resumed[0] == whole[0] and all(torch.equal(resumed[1][k], whole[1][k]) for k in whole[1])
     for other in (dict(lr=2e-2), dict(lr_muon=2e-3), dict(seed=4), dict(steps=6), dict(batch_size=3)):

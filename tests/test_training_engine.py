@@ -93,13 +93,8 @@ def test_the_last_two_are_kept_and_hold_all_that_a_run_needs(whole, tmp_path, mo
 
 def test_a_large_checkpoint_is_written_file_by_file_and_read_from_all(tmp_path, whole, monkeypatch):
     monkeypatch.setattr(checkpoints, "FILE", 4000)
-
-    def stop(step, *_):
-        if step == 7:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        toy.train(tmp_path, stop, steps=STEPS)
+        toy.train(tmp_path, toy.stop_at(7), steps=STEPS)
     files = list(place(tmp_path, 7).glob("*.safetensors"))
     assert len(files) > 5 and max(p.stat().st_size for p in files) < 25_000
     equal(toy.train(tmp_path, steps=STEPS), whole[0])
@@ -126,13 +121,8 @@ def test_the_random_states_go_on_where_they_stood(tmp_path):
 def stopped(tmp_path, monkeypatch):
     """The folder of a run that was stopped after step 4, with checkpoints of steps 3 and 4."""
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
-
-    def stop(step, *_):
-        if step == 4:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        toy.train(tmp_path, stop, steps=STEPS)
+        toy.train(tmp_path, toy.stop_at(4), steps=STEPS)
     monkeypatch.undo()
     return tmp_path
 

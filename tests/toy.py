@@ -33,6 +33,16 @@ def train(
     return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.parts]
 
 
+def stop_at(last):
+    """A `progress` that interrupts a training, as Ctrl-C does, once it has taken so many steps."""
+
+    def progress(step, *_):
+        if step == last:
+            raise KeyboardInterrupt
+
+    return progress
+
+
 def pupil(seed=0):
     """A LLaVA of a few thousand random weights."""
     torch.manual_seed(seed)
