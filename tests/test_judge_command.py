@@ -1,6 +1,7 @@
 """`minillava judge`: the authors' files as they are, any judge behind one interface, nothing paid for twice, bad input named."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -150,6 +151,8 @@ def test_scienceqa_by_command(capsys, tmp_path):
         "judge": 4,
     }
     assert value["guesses"].keys() == {"1", "2"} and value["guess_seed"] == 1
+    _, out, _ = command(capsys, *files, "--controls", tmp_path / "expert.json")
+    assert any(line.split() == ["expert", "100.00", "100.00", "4", "of", "4"] for line in out.splitlines())
     (tmp_path / "results.json").write_text(json.dumps({"outputs": {"0": "The answer is A."}}))
     status, out, _ = command(capsys, *files)
     assert status == 1 and "Left out, 3:\n  problem 1: no answer" in out
@@ -236,6 +239,10 @@ def test_pope_by_command(capsys, tmp_path):
         "all",
     ]
     assert out.splitlines()[4].split()[1:6] == ["50.00", "50.00", "100.00", "66.67", "100.00"]
+    write_jsonl([{"question_id": r["question_id"], "text": r["label"]} for r in rows], tmp_path / "blank.jsonl")
+    files = tmp_path / "answers.jsonl", tmp_path / "questions.jsonl"
+    status, out, _ = command(capsys, "pope", *files, "--controls", tmp_path / "blank.jsonl")
+    assert status == 0 and out.splitlines()[5].split()[:4] == ["blank,", "all", "100.00", "100.00"]
     write_jsonl(
         [
             {"question_id": rows[0]["question_id"], "text": "Red."},
@@ -401,6 +408,25 @@ def test_the_offline_judge_by_command_writes_rows_of_the_authors_form_with_its_i
     assert status == 2 and "says the same each time" in err
 
 
+def test_controls_are_judged_as_the_answers_are_and_stand_beside_them(capsys, bench, items):
+    own = [row | {"text": item.reference} for row, item in zip(answers_of(items), items)]
+    write_jsonl(own, bench / "answers.jsonl")
+    write_jsonl(answers_of(items, "I like music."), bench / "blank.jsonl")
+    write_jsonl(own[:-1], bench / "text.jsonl")
+    files = [bench / f"{name}.jsonl" for name in ("blank", "text")]
+    status, out, _ = judge_bench(capsys, bench, "--controls", *files)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert status == 1 and "text, question 11: no answer" in out  # one answer is missing in a control
+    assert rows["text"] == ["100.0"] * 4 and max(map(float, rows["blank"])) < 30
+    status, out, _ = judge_bench(capsys, bench, "--json", "--controls", files[0])
+    assert status == 0 and json.loads(out)["controls"]["blank"]["all"]["questions"] == 12
+    assert len(read_reviews(bench / "out" / "reviews-of-blank.jsonl").used) == 12
+    (bench / "more").mkdir()
+    write_jsonl(own, bench / "more" / "blank.jsonl")
+    status, _, err = judge_bench(capsys, bench, "--controls", files[0], bench / "more" / "blank.jsonl")
+    assert status == 2 and "two files are called blank" in err
+
+
 def test_left_out_answers_are_named_by_the_command_and_set_its_status(capsys, bench, items):
     rows = answers_of(items)
     rows[0]["text"] = ""
@@ -473,7 +499,12 @@ def test_the_cost_is_shown_first_and_nothing_is_sent_without_consent(capsys, ben
         status == 2 and "nobody here to confirm the cost; add --yes" in err and "12 requests" in out and not api.asked
     )
     status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--dry-run")  # needs no key and no endpoint
-    assert status == 0 and "[Assistant 2]\nIt is a red car." in out and "nothing was sent" in out
+    assert (
+        status == 0 and "[Assistant 2]\nIt is a red car." in out and "12 requests" in out and "nothing was sent" in out
+    )
+    shutil.copy(bench / "answers.jsonl", bench / "blank.jsonl")  # the same answers: a control all the same
+    both = ("--controls", bench / "blank.jsonl", "--runs", 2)
+    assert "36 requests" in judge_bench(capsys, bench, "--judge", "gpt-4o", "--dry-run", *both)[1]
     status, out, err = judge_bench(capsys, bench, "--judge", "gpt-4o", "--yes")
     assert status == 2 and "OPENAI_API_KEY" in err
 

@@ -16,11 +16,12 @@ from minillava.asking import Budget, estimate, price
 from minillava.datagen.scienceqa import read_labels
 from minillava.judging import ensembles, pope, scienceqa
 from minillava.judging.bench import load_bench
+from minillava.judging.controls import judge_controls, read_controls
 from minillava.judging.files import BenchError, read_jsonl, write_jsonl
 from minillava.judging.judges import ApiJudge, OfflineJudge, both_orders, join, lengths, rows_of
 from minillava.judging.reviews import agreement, over_runs, read_reviews
 from minillava.judging.rubric import RULES, read_rules
-from minillava.judging.shown import SHOWN, grid, left_out, shown, spread, summary
+from minillava.judging.shown import SHOWN, by_control, grid, left_out, shown, spread, summary
 
 OFFLINE = "offline"
 
@@ -84,6 +85,10 @@ def judge_scienceqa(options) -> int:
     }
     tables = {what: out[key] for key, what in ways.items() if key in out}
     lines = [f"{out['questions']:,} questions answered"]
+    for path in options.controls:
+        found = scienceqa.evaluate(problems, scienceqa.read_results(path))
+        tables[path.stem] = out.setdefault("controls", {})[path.stem] = found["strict"]
+        out["excluded"] += [f"{path.stem}, {e}" for e in found["excluded"]]
     if options.expert or options.ask:
         asked = {name: p for name, p in problems.items() if name in results.texts}
         expert, again = _expert(options, asked, results.texts)
@@ -110,10 +115,16 @@ def judge_scienceqa(options) -> int:
 
 def judge_pope(options) -> int:
     """Accuracy, precision, recall, F1 and yes-rate of yes-or-no answers, by kind of negatives."""
-    out = pope.evaluate(pope.read_questions(options.questions), read_jsonl(options.answers))
-    names = ("accuracy", "precision", "recall", "f1", "yes", "questions")
+    questions = pope.read_questions(options.questions)
+    out = pope.evaluate(questions, read_jsonl(options.answers))
+    names, named = ("accuracy", "precision", "recall", "f1", "yes", "questions"), dict(out["scores"])
+    for path in options.controls:
+        found = pope.evaluate(questions, read_jsonl(path))
+        named |= {f"{path.stem}, {c}": s for c, s in found["scores"].items() if c == "all"}
+        out.setdefault("controls", {})[path.stem] = found["scores"]
+        out["excluded"] += [f"{path.stem}, {e}" for e in found["excluded"]]
     rows = [["", *names[:-2], "said yes", "questions"]]
-    rows += [[c, *(f"{s[n]:.2f}" for n in names[:-1]), str(s["questions"])] for c, s in out["scores"].items()]
+    rows += [[c, *(f"{s[n]:.2f}" for n in names[:-1]), str(s["questions"])] for c, s in named.items()]
     _say(options, out, "\n".join([grid(rows), *left_out(out["excluded"])]))
     return int(bool(out["excluded"]))
 
@@ -142,10 +153,11 @@ class _Nobody:
         self.model = self.endpoint = model
 
 
-def _dry_run(options, cases, excluded) -> int:
+def _dry_run(options, cases, controls, excluded) -> int:
     judge = ApiJudge(_Nobody(options.judge), options.out, read_rules(options.rule) if options.rule else RULES)
-    known, more = judge.split(cases)
-    bodies = [judge.body(case, run) for run in range(options.runs) for case in known]
+    (known, more), (beside, also) = judge.split(cases), judge.split(controls)
+    bodies = [judge.body(case, run) for run in range(options.runs) for case in known] + [*map(judge.body, beside)]
+    more += also
     for message in bodies[0]["messages"] if bodies else ():
         print(f"--- {message['role']}\n{message['content']}")
     print(f"---\n{estimate(bodies, price(options.judge, options.price), reply=250)}; nothing was sent")
@@ -165,12 +177,17 @@ def judge_bench(options) -> int:
     asked = both_orders(cases) if options.both_orders else cases
     if options.runs < 1:
         raise BenchError(f"--runs {options.runs}: at least 1 is needed")
+    controls, bad = read_controls(items, options.controls)
+    excluded += bad
     if options.dry_run and options.judge != OFFLINE:
-        return _dry_run(options, asked, excluded)
+        return _dry_run(options, asked, [case for some in controls.values() for case in some], excluded)
     options.out.mkdir(parents=True, exist_ok=True)
     files = []
     with redirect_stdout(sys.stderr if options.json else sys.stdout):  # the estimate and the question whether to send
-        runs = _judge(options).review(asked, options.runs)
+        judge = _judge(options)
+        runs = judge.review(asked, options.runs)
+        beside, bad = judge_controls(judge, controls, options.out)
+    excluded += bad
     for run, judged in enumerate(runs, 1):
         excluded += judged.excluded
         stopped = judged.stopped
@@ -183,10 +200,18 @@ def judge_bench(options) -> int:
     if len(files) > 1 and not stopped:
         out["runs"] = over_runs([f.used for f in files])
         lines.append(spread(out["runs"], f"Over {len(files)} runs of the judge (Table 5, dagger)"))
+    if beside:
+        out["controls"] = beside
+        lines.append("\n".join(["Without the right picture, relative score", *by_control(out["files"], beside)]))
     lines.append(f"Words: references {out['words']['reference']}, answers {out['words']['candidate']} on average")
     lines += ["\n".join(left_out(excluded))] * bool(excluded) + [f"Not everything was asked: {stopped}"] * bool(stopped)
     _say(options, out, "\n\n".join(lines))
     return int(bool(excluded or stopped or any(f.excluded for f in files)))
+
+
+def _given_controls(one) -> None:
+    one.add_argument("--controls", type=Path, nargs="+", default=[], metavar="FILE",
+                     help="the same model's answers without the right picture (`minillava answer --look`), scored beside")  # fmt: skip
 
 
 def _api(one) -> None:
@@ -230,6 +255,7 @@ def add(verbs) -> None:
     )
     one.add_argument("--shots", type=Path, help="with --ask: problems.json whose train split gives two solved examples")
     one.add_argument("--out", type=Path, help="with --ask: a folder for what it replies")
+    _given_controls(one)
     _api(one)
     one.add_argument("--again", type=Path, help="the expert's second answers, where the two differ: also the judge")
 
@@ -239,6 +265,7 @@ def add(verbs) -> None:
         one.add_argument(f"--{name}", type=Path, help=f"the benchmark's {name}, instead of --bench")
     one.add_argument("--answers", type=Path, required=True, help="the model's answers, JSONL")
     one.add_argument("--out", type=Path, required=True, help="a folder for reviews and for what the judge replied")
+    _given_controls(one)
     one.add_argument(
         "--judge", default=OFFLINE, help="`offline`, or the name of a model behind an OpenAI-compatible API"
     )
@@ -251,6 +278,7 @@ def add(verbs) -> None:
     one.add_argument("--dry-run", action="store_true", help="print the first request and the estimate, send nothing")
 
     one = verb("pope", judge_pope, "hallucination: yes-or-no questions about what is there")
+    _given_controls(one)
     one.add_argument("answers", type=Path, help="answers, JSONL")
     one.add_argument(
         "questions", type=Path, nargs="+", help="POPE's questions, and its label files where they are apart"

@@ -55,6 +55,14 @@ def shown(summary: dict, excluded: list[Excluded]) -> str:
     return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
 
 
+def by_control(files: list[dict], controls: dict[str, dict]) -> list[str]:
+    """The relative score by category: of the judged files (their `summary`), then of each control (`scores`)."""
+    rows = [(f["file"], f["scores"]) for f in files] + list(controls.items())
+    names = list(rows[0][1]) if rows else []
+    cell = lambda found, name: f"{found[name]['relative']:.1f}" if name in found else "-"  # noqa: E731
+    return grid([["", *names], *([name, *(cell(found, c) for c in names)] for name, found in rows)]).splitlines()
+
+
 def spread(runs: dict, title: str) -> str:
     """Mean and standard deviation over runs (`over_runs`) for the terminal."""
     rows = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", str(v["questions"])] for name, v in runs.items()]
