@@ -38,13 +38,13 @@ def panel(axis, rows: list[dict], curves: dict[str, list[float]], title: str, wa
     axis.set_ylim(0, 103)
     axis.set_xlim(0, steps[-1] * 1.02)
     axis.set_xlabel("step")
-    axis.legend(frameon=False, fontsize=8, loc="lower center", ncols=3)
+    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.05), ncols=3)
     headline(axis, title)
 
 
 def gate_curves(weights: Path) -> Figure:
-    """Per cent right by training step, dev split: the eye's probe, the brain on text, the whole on pictures and without."""
-    figure, (eye, brain, llava) = canvas(14, 4, 3)
+    """Per cent right by training step, dev split: the eye's probe, the brain on text, the whole on pictures and without, and on what is odd."""
+    figure, ((eye, brain), (llava, odd)) = canvas(11, 8, 2, 2)
     rows = {part: [json.loads(line) for line in (weights / part / "gates.jsonl").read_text().splitlines()]
             for part in ("eye", "brain", "llava")}  # fmt: skip
     curves = {name: [r["layer -2"][name] for r in rows["eye"]] for name in WANTED["eye"]}
@@ -55,7 +55,12 @@ def gate_curves(weights: Path) -> Figure:
     curves = {kind: [r["picture"][kind] for r in rows["llava"]] for kind in kinds}
     curves |= {f"all, {how}": [r[how]["all"] for r in rows["llava"]] for how in ("picture", "shuffled")}
     panel(llava, rows["llava"], curves, "The whole: asked about a picture", WANTED["llava"]["colour"])
-    eye.set_ylabel("% right")
+    curves = {"named": [r["picture"]["odd: named"] for r in rows["llava"]],
+              "rightly nothing": [r["picture"]["odd: none"] for r in rows["llava"]],
+              "named, shuffled": [r["shuffled"]["odd: named"] for r in rows["llava"]]}  # fmt: skip
+    panel(odd, rows["llava"], curves, "The whole: asked what is odd", WANTED["llava"]["odd: named"])
+    for axis in (eye, llava):
+        axis.set_ylabel("% right")
     return figure
 
 
