@@ -85,7 +85,7 @@ def failures(card: dict, report: dict, answers: list[dict]) -> list[str]:
     lines = [
         f"- The shipped model, kinds of questions under 90 %: {weak(picture, 90)}.",
         f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}.",
-        f"- In the wild - another drawing style, combinations held out of training - the live run's relative score is {full:.1f}: things are taken for others of like shape (`minillava paper --table 6` shows the two worst pictures).",
+        f"- In the wild - another drawing style, combinations held out of training - the live run's relative score is {full:.1f}: things are taken for others of like shape (the two worst pictures: [figures/table-6.png](figures/table-6.png)).",
         f"- Of the {len(answers)} answers about ten pictures drawn by a seed (ten-pictures.png), {len(wrong)} wrong:",
     ]
     return lines + [f'  - {a["scene"]}: {a["question"]} - "{a["answer"]}" ({a["why"]})' for a in wrong]
