@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from minillava.chat import Chat, on
 from minillava.data.images import open_picture
@@ -24,6 +25,7 @@ from minillava.judging.files import BenchError, table
 from minillava.judging.gates import see
 from minillava.judging.pope import read_rows
 from minillava.judging.pupil import solve
+from minillava.model import SpliceError
 from minillava.training.loop import bar
 
 LOOK = {tag.removeprefix("-") or "picture": look for tag, look in LOOKS.items()}  # picture, blank, shuffled, text
@@ -114,9 +116,10 @@ def write_answers(
 ) -> int:  # fmt: skip
     """Answers to all questions as rows of `out`, which a stopped run goes on with; how many were made now.
 
-    model_id: what the rows call the model. look: one of LOOK. format: one of scienceqa.FORMATS where the questions are problems. most:
-    tokens of an answer; of the reasons, where the answer is asked for in a second step. Raises BenchError, naming the first,
-    where pictures are missing, and ImageError for one that cannot be opened.
+    model_id: what the rows call the model. look: one of LOOK. format: one of scienceqa.FORMATS where the questions are
+    problems. most: tokens of an answer; of the reasons, where the answer is asked for in a second step. Raises BenchError,
+    naming the first, where pictures are missing, a question is too long, or another run writes there, and ImageError for
+    a picture that cannot be opened.
     """
     lost = sorted({a.image for a in asked if a.image and not (images / a.image).is_file()})
     if lost and look in ("picture", "shuffled"):
@@ -125,18 +128,30 @@ def write_answers(
         )
     if look == "shuffled" and len({a.image for a in asked if a.image}) < 2:
         raise BenchError("--look shuffled shows another question's picture, so it needs questions about two or more")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
+            return _write(talk, asked, images, out, model_id, look, format, most, batch)
+    except Timeout:
+        raise BenchError(f"{out}: another run writes its answers there; wait for it, or choose another --out") from None
+
+
+def _write(talk, asked, images, out, model_id, look, format, most, batch) -> int:
     about = {"weights": digest(talk), "look": look, "format": format, "most": most}
     done = {(row.get("category"), row.get("question_id")) for row in kept(out, about)}
     turned = iter(LOOK[look]([a.image for a in asked if a.image]))
     names = [next(turned) if a.image else None for a in asked]  # the picture each question is shown
     missing = [(a, name) for a, name in zip(asked, names) if a.name not in done]
     shown = Shown(talk, images)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "a", encoding="utf-8") as file, bar(len(asked), "answer") as progress:
         progress.update(len(asked) - len(missing))
         for start in range(0, len(missing), batch):
             some = missing[start : start + batch]
-            texts = _say(talk, [a for a, _ in some], [n and shown.of(n) for _, n in some], format, most)
+            try:
+                texts = _say(talk, [a for a, _ in some], [n and shown.of(n) for _, n in some], format, most)
+            except SpliceError as error:  # which counts from the first of the batch
+                first, last = some[0][0].known["question_id"], some[-1][0].known["question_id"]
+                raise BenchError(f"questions {first} to {last}: {error}") from error
             for (a, _), text in zip(some, texts):
                 row = {**a.known, "prompt": a.text, "text": text, "answer_id": f"{about['weights']}-{look}-{a.known['question_id']}"}  # fmt: skip
                 file.write(json.dumps(row | {"model_id": model_id, "metadata": about}) + "\n")
@@ -156,6 +171,8 @@ def _say(talk: Chat, asked: list[Asked], features: list, format: str | None, mos
 
 def run(options) -> None:
     """Answers to a file of questions, in the authors' format, by a trained LLaVA. The same command goes on."""
+    if options.limit is not None and options.limit < 1:
+        raise BenchError(f"--limit {options.limit}: at least 1 is needed")
     asked = read_asked(options.questions, bool(options.format), options.split)[: options.limit]
     most = (REASONS if options.format else ANSWER) if options.max_new_tokens is None else options.max_new_tokens
     if options.batch < 1 or most < 1:

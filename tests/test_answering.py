@@ -143,6 +143,24 @@ def test_pictures_can_be_exchanged_only_where_there_are_two(answers):
         answers(look="shuffled", limit=3)
 
 
+def test_a_question_that_is_too_long_is_named_with_its_batch_and_what_came_before_it_is_kept(answers, tmp_path):
+    rows = read_jsonl(QUESTIONS)[:6]
+    rows[5]["text"] = "Why? " * 2000
+    write_jsonl(rows, tmp_path / "q.jsonl")
+    with pytest.raises(BenchError, match="questions 4 to 5: sample 1: .* tokens after splicing"):
+        answers(questions=tmp_path / "q.jsonl")
+    assert len(read_jsonl(tmp_path / "answers.jsonl")) == 4
+
+
+def test_two_runs_never_write_into_one_file(answers, tmp_path):
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".answers.jsonl.lock"):
+        with pytest.raises(BenchError, match="another run writes its answers there"):
+            answers()
+    assert len(answers(limit=2)) == 2
+
+
 def test_from_questions_to_scores_by_command(capsys, tmp_path, weights):
     out = tmp_path / "new" / "answers.jsonl"
     small = ("--weights", weights / "llava", "--max-new-tokens", 5)
@@ -155,6 +173,7 @@ def test_from_questions_to_scores_by_command(capsys, tmp_path, weights):
     status, _, complaint = command(capsys, "answer", QUESTIONS, "--images", tmp_path, "--out", out, *small)
     assert status == 2 and "bench-000000.png: no such picture" in complaint and "Traceback" not in complaint
     assert command(capsys, "answer", QUESTIONS, "--images", IMAGES, "--out", out, *small, "--batch", 0)[0] == 2
+    assert command(capsys, "answer", QUESTIONS, "--images", IMAGES, "--out", out, *small, "--limit", 0)[0] == 2
 
 
 def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, tmp_path, weights):
