@@ -423,9 +423,21 @@ def test_rubbish_in_the_middle_is_named_and_nothing_is_touched(server, tmp_path)
 
 
 def test_a_file_that_is_no_file_of_replies_is_named(tmp_path):
-    (tmp_path / "replies.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(AskingError, match="a line has no .*not a file of replies"):
-        Journal(tmp_path)
+    whole = {"key": "k", "text": "t", "finish": "stop", "model": "m", "prompt_tokens": 1, "completion_tokens": 2}
+    for name, value in [*((name, []) for name in whole), ("usd", "much"), ("usd", 10**400), ("refusal", 5)]:
+        (tmp_path / "replies.jsonl").write_text(json.dumps(whole | {name: value}) + "\n")
+        for reader in (Journal, lambda folder: read_replies(folder / "replies.jsonl")):
+            with pytest.raises(AskingError, match=f"a line has no proper '{name}'; it is not a file of replies"):
+                reader(tmp_path)
+    (tmp_path / "replies.jsonl").write_text(json.dumps(whole) + "\n")
+    for row in ({}, {"key": []}, {"key": "k"}, {"key": "k", "most": None}, {"key": "k", "most": [1, 2]},
+                {"key": "k", "free": 3}, {"key": "k", "free": [1, "2", 0.1]}):  # fmt: skip
+        (tmp_path / "asked.jsonl").write_text(json.dumps(row) + "\n")
+        with pytest.raises(AskingError, match="asked.jsonl: .* is not a line of this file; remove it"):
+            Journal(tmp_path)
+    (tmp_path / "asked.jsonl").unlink()
+    with Journal(tmp_path) as journal:  # the lock was let go each time
+        assert list(journal.replies) == ["k"]
     with pytest.raises(AskingError, match="none.jsonl: cannot be read"):
         read_replies(tmp_path / "none.jsonl")
 
@@ -683,6 +695,7 @@ def test_a_file_that_is_no_batch_output_is_named_with_its_line(tmp_path, line):
         (b'{"model": "m"}', "`messages` must be a list"),
         (b'{"model": "m", "messages": [{"role": "user"}]}', "messages.0. must have"),
         (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": true}', "streaming is not offered"),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": "9"}', "`max_tokens` must be"),
     ],
 )
 def test_the_server_says_what_is_wrong_with_a_request(server, body, message):

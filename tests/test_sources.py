@@ -214,6 +214,23 @@ def test_bad_coco_records_are_named(folder, images, tmp_path):
     assert len(said) == 5 and "inside out" in said[2]
 
 
+@pytest.mark.parametrize("value", [None, [], {}, True, "1", 10**400, float("nan"), float("inf")], ids=repr)
+def test_whatever_stands_in_a_field_of_coco_only_its_record_is_left_out(folder, images, tmp_path, value):
+    texts = json.loads((folder / "captions_train.json").read_text())
+    things = json.loads((folder / "instances_train.json").read_text())
+    second, fourth = (next(a for a in things["annotations"] if a["image_id"] == n) for n in (2, 4))
+    texts["images"][0]["height"] = second["bbox"][1] = fourth["category_id"] = value
+    things["annotations"].append(fourth | {"image_id": value})
+    things["categories"].append({"id": [value], "name": value})
+    texts["annotations"].append({"image_id": value, "caption": "a stray"})
+    texts["images"][5]["id"] = value
+    (tmp_path / "captions_x.json").write_text(json.dumps(texts))
+    (tmp_path / "instances_x.json").write_text(json.dumps(things))
+    pictures, problems = read_source(tmp_path / "captions_x.json", images)
+    assert {"train-000001", "train-000003"} <= {p.id for p in pictures}
+    assert {"image 0", "image 2"} <= {p.record for p in problems} and "train-000004" not in {p.id for p in pictures}
+
+
 # what is wrong with a source
 
 

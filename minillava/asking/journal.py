@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from minillava.asking.request import AskingError, Reply
+from minillava.asking.request import MOST_TOKENS, AskingError, Reply
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
 
@@ -117,12 +117,26 @@ def read_replies(path: Path) -> dict[str, Reply]:
     return dict(_reply(row, Path(path)) for row in rows)
 
 
+def _is_usd(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value < MOST_TOKENS)
+
+
 def _reply(row: dict, path: Path) -> tuple[str, Reply]:
-    try:
-        fields = {name: row[name] for name in ("text", "finish", "model", "prompt_tokens", "completion_tokens")}
-        return row["key"], Reply(**fields, refusal=row.get("refusal"))
-    except KeyError as error:
-        raise AskingError(f"{path}: a line has no {error}; it is not a file of replies") from None
+    form = dict.fromkeys(("key", "text", "finish", "model"), str) | dict.fromkeys(("prompt_tokens", "completion_tokens"), int)  # fmt: skip
+    wrong = [name for name, kind in form.items() if type(row.get(name)) is not kind]
+    wrong += ["refusal"] * (not isinstance(row.get("refusal"), str | None)) + ["usd"] * (not _is_usd(row.get("usd")))
+    if wrong:
+        raise AskingError(f"{path}: a line has no proper {wrong[0]!r}; it is not a file of replies")
+    return row["key"], Reply(**{name: row[name] for name in form if name != "key"}, refusal=row.get("refusal"))
+
+
+def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
+    """(key, cost) of a line of asked.jsonl; cost: [prompt tokens, completion tokens, usd], or None for nothing."""
+    cost = row.get("free", row.get("most"))
+    known = isinstance(cost, list) and [type(n) for n in cost[:2]] == [int, int] and len(cost) == 3 and _is_usd(cost[2])
+    if type(row.get("key")) is not str or not (known or (cost is None and "free" in row)):
+        raise AskingError(f"{path}: {json.dumps(row)[:80]} is not a line of this file; remove it, then run again")
+    return row["key"], cost
 
 
 class Journal:
@@ -146,28 +160,29 @@ class Journal:
         try:
             self._replies, self._asked = Lines(self.folder / REPLIES), Lines(self.folder / ASKED)
             self.replies = dict(_reply(row, self._replies.path) for row in self._replies.rows)
+            self.spent, self.unsettled = Spent(), 0
+            self._count()
         except AskingError:
             self.lock.release()
             raise
         self.torn = self._replies.torn
-        self.spent, self.unsettled = Spent(), 0
-        self._count()
 
     def _count(self) -> None:
-        attempts: dict[str, list[dict]] = {}
+        attempts: dict[str, list[list]] = {}  # what each could cost at most
         for row in self._asked.rows:
+            key, cost = _attempt(row, self._asked.path)
             if "free" in row:  # this attempt cost nothing, or its cost is known and in `free`
-                if attempts.get(row["key"]):
-                    attempts[row["key"]].pop()
-                self.spent.add(*(row["free"] or (0, 0, 0.0)))
+                if attempts.get(key):
+                    attempts[key].pop()
+                self.spent.add(*(cost or (0, 0, 0.0)))
             else:
-                attempts.setdefault(row["key"], []).append(row)
+                attempts.setdefault(key, []).append(cost)
         for row in self._replies.rows:
             self.spent.add(row["prompt_tokens"], row["completion_tokens"], row.get("usd"))
             if attempts.get(row["key"]):
                 attempts[row["key"]].pop()
-        for row in (row for rows in attempts.values() for row in rows):
-            self.spent.add(*row["most"])
+        for most in (most for costs in attempts.values() for most in costs):
+            self.spent.add(*most)
             self.unsettled += 1
         self._asked.rows = self._replies.rows = []
 

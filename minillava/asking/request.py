@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
+MOST_TOKENS = 10**9  # of one reply: what counts more counts wrong
 REASONING = re.compile(r"^(o\d|gpt-5)")  # these count hidden reasoning into the limit, and take no temperature
 
 
@@ -113,4 +114,4 @@ def read_reply(answer: object, body: dict) -> Reply:
 
 def _usage(usage: object) -> tuple[int, int] | None:
     counts = [usage.get(k) for k in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else [None]
-    return tuple(counts) if all(type(n) is int and n >= 0 for n in counts) else None
+    return tuple(counts) if all(type(n) is int and 0 <= n < MOST_TOKENS for n in counts) else None

@@ -38,6 +38,9 @@ def check_body(body: object) -> dict:
     for n, message in enumerate(messages):
         if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
             raise Rejected(f"messages[{n}] must have `role` and `content` as text")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if body.get(name) is not None and (type(body[name]) is not int or body[name] < 1):
+            raise Rejected(f"`{name}` must be a whole number of at least 1")
     if body.get("stream"):
         raise Rejected("streaming is not offered here; leave `stream` out")
     return body

@@ -120,6 +120,8 @@ def read_captions(path: Path) -> tuple[list[str], list[str], list[str]]:
         found = readers[path.suffix](path)
     except OSError as error:
         raise CaptionError(f"{path}: cannot be read ({error.strerror})") from error
+    except csv.Error as error:
+        raise CaptionError(f"{path}: not a CSV file ({error})") from error
     if not found[0]:
         raise CaptionError(f"{path}: no captions in it")
     return found

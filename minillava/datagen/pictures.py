@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CAPTIONS = 5  # of a picture are used; COCO has five, and a few pictures more
+LARGEST = 1e9  # pixels
 SLACK = 0.002  # boxes drawn by hand stick out of the picture by a pixel or so
 
 
@@ -81,6 +82,11 @@ def texts_of(captions: object) -> tuple[str, ...]:
     return tuple(" ".join(c.split()) for c in captions if c.strip())[:CAPTIONS]
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a number that pixels can have."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
 def text_of(row: dict, name: str) -> str:
     """The text in a field that must not be empty; a number (COCO's ids) as text. Raises Bad."""
     if not isinstance(row.get(name), (str, int)) or row[name] == "":
@@ -97,7 +103,7 @@ def box_of(category: object, numbers: object) -> tuple[str, tuple]:
         or len(numbers) != 4
     ):
         raise Bad(f"{category!r}: {numbers!r} is not a box; expected a category and four numbers")
-    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in numbers):
+    if not all(map(is_number, numbers)):
         raise Bad(f"the box {category}: {numbers} is not of numbers")
     return " ".join(category.split()), tuple(
         min(max(float(v), 0.0), 1.0) if -SLACK <= v <= 1 + SLACK else float(v) for v in numbers

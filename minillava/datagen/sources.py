@@ -11,7 +11,17 @@ import io
 import json
 from pathlib import Path
 
-from minillava.datagen.pictures import Bad, Picture, Problem, box_of, check_box, check_image, text_of, texts_of
+from minillava.datagen.pictures import (
+    Bad,
+    Picture,
+    Problem,
+    box_of,
+    check_box,
+    check_image,
+    is_number,
+    text_of,
+    texts_of,
+)
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import SPLITS, scenes
 
@@ -161,17 +171,23 @@ def _coco(path: Path, instances: Path | None = None):
         instances = near
     texts, found, kinds = {}, {}, {}
     for row in data["annotations"]:
-        texts.setdefault(row.get("image_id"), []).append(row.get("caption"))
+        texts.setdefault(_id(row, "image_id"), []).append(row.get("caption"))
     if instances is not None:
         boxes = _json(Path(instances), "annotations", "categories")
-        kinds = {row.get("id"): row.get("name") for row in boxes["categories"]}
+        kinds = {_id(row): row.get("name") for row in boxes["categories"]}
         for row in boxes["annotations"]:
-            found.setdefault(row.get("image_id"), []).append(row)
+            found.setdefault(_id(row, "image_id"), []).append(row)
     for n, image in enumerate(data["images"]):
         yield f"image {image.get('id', n)}", lambda image=image: _from_coco(image, texts, found, kinds)
-    known = {image.get("id") for image in data["images"]}
+    known = {_id(image) for image in data["images"]}
     for name in [i for i in texts if i not in known]:
         yield f"image {name}", _stray(path)
+
+
+def _id(row: dict, name: str = "id") -> int | float | str:
+    """An id to look things up by; what is none, such as a list, as it is written."""
+    value = row.get(name)
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else repr(value)
 
 
 def _stray(path: Path):
@@ -183,19 +199,19 @@ def _stray(path: Path):
 
 def _from_coco(image: dict, texts: dict, found: dict, kinds: dict) -> Picture:
     width, height = image.get("width"), image.get("height")
-    if not all(isinstance(v, (int, float)) and v > 0 for v in (width, height)):
+    if not all(is_number(v) and v > 0 for v in (width, height)):
         raise Bad("no `width` and `height`")
     corners = []
-    for row in found.get(image.get("id"), []):
+    for row in found.get(_id(image), []):
         box = row.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             raise Bad(f"{box!r} is not a box; expected x, y, width, height")
         x, y, w, h = box
         corners.append(
-            box_of(kinds.get(row.get("category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
+            box_of(kinds.get(_id(row, "category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
         )
     name = text_of(image, "file_name")
-    return Picture(Path(name).stem, name, texts_of(texts.get(image.get("id"), [])), tuple(corners))
+    return Picture(Path(name).stem, name, texts_of(texts.get(_id(image), [])), tuple(corners))
 
 
 def _book(split: str, images: Path, count: int) -> list[Picture]:
