@@ -13,7 +13,7 @@ from pathlib import Path
 from minillava import hardware, scales
 from minillava.datagen import command as data
 from minillava.datagen.scienceqa import FORMATS
-from minillava.judging import command
+from minillava.judging import verbs as judging
 
 # What a user can get wrong, by module: only those that are loaded can have been raised, and torch is loaded only by
 # the verbs that need it.
@@ -190,7 +190,9 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--limit", type=int, help="only so many questions, the first")
     verb.add_argument("--batch", type=int, default=32, help="questions at a time (default: 32)")
     verb.add_argument(
-        "--max-new-tokens", type=int, help="the longest answer (default: 120; ScienceQA's reasons: 1024, as the authors)"
+        "--max-new-tokens",
+        type=int,
+        help="the longest answer (default: 120; ScienceQA's reasons: 1024, as the authors)",
     )
     verb.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)"
@@ -255,7 +257,7 @@ def parser() -> argparse.ArgumentParser:
         "--missing", type=float, default=0.02, help="share of pictures that may be missing (default: 0.02)"
     )
     verb.set_defaults(do=fetch)
-    command.add(verbs)
+    judging.add(verbs)
     data.add(verbs, data_figures)
     return main
 

@@ -427,6 +427,23 @@ def test_controls_are_judged_as_the_answers_are_and_stand_beside_them(capsys, be
     assert status == 2 and "two files are called blank" in err
 
 
+def test_a_judge_s_own_quality_by_command(capsys, api, tmp_path):
+    status, out, _ = command(capsys, "quality", "--scenes", 12)
+    assert status == 0 and "better first" in out and "missed, right but terse" in out
+    status, out, _ = command(capsys, "quality", "--scenes", 12, "--json")
+    assert (
+        json.loads(out)["better first"] > 95
+        and {"way", "answers", "share", "misses"} <= json.loads(out)["ways"][0].keys()
+    )
+    live = ("quality", "--scenes", 2, "--judge", "gpt-4o", "--base-url", api.url, "--yes")
+    assert command(capsys, *live)[0] == 2  # where are the replies to go?
+    status, out, err = command(capsys, *live, "--json", "--out", tmp_path)
+    value = json.loads(out)  # it likes the first place, whatever stands there
+    asked = sum(w["answers"] for w in value["ways"])
+    assert status == 0 and len(api.asked) <= asked <= len(api.asked) + 3 and "requests" in err  # a few are alike
+    assert 20 < value["better first"] < 80
+
+
 def test_left_out_answers_are_named_by_the_command_and_set_its_status(capsys, bench, items):
     rows = answers_of(items)
     rows[0]["text"] = ""
