@@ -15,7 +15,7 @@ from pathlib import Path
 from minillava.hardware import Hardware, here
 from minillava.model import LlavaConfig
 from minillava.model.costs import memory, parameters
-from minillava.model.files import CheckpointError, read_json
+from minillava.model.files import CheckpointError, meant
 from minillava.model.published import language_config, vision_config
 from minillava.scales import Stage
 
@@ -170,11 +170,18 @@ def foresee(eye: str, brain: str, stage: Stage, folder: Path, processes: int = 1
     """
     machine = here()
     card = machine.card if machine.card.gpu else replace(machine.card, memory=machine.card.memory / processes)
-    config = LlavaConfig(vision_config(published(eye)), language_config(published(brain)))
-    preflight(config, stage, Hardware(card, processes), folder)
+    preflight(config_of(eye, brain), stage, Hardware(card, processes), folder)
 
 
-def published(source: str) -> dict:
+def config_of(eye: str, brain: str) -> LlavaConfig:
+    """What a LLaVA of these two parts, folders or hub ids, will be. Raises CheckpointError that names the file."""
+    with meant(published(eye)) as written:
+        vision = vision_config(written)
+    with meant(published(brain)) as written:
+        return LlavaConfig(vision, language_config(written))
+
+
+def published(source: str) -> Path:
     """config.json of a folder or hub id; of the latter nothing else is fetched. Raises CheckpointError."""
     path = Path(source).expanduser() / "config.json"
     if not path.is_file():
@@ -185,7 +192,7 @@ def published(source: str) -> dict:
             path = Path(hf_hub_download(str(source), "config.json"))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise CheckpointError(f"{source}: neither a folder with a config.json nor to be had from the hub ({str(error).splitlines()[0]})") from error  # fmt: skip
-    return read_json(path)
+    return path
 
 
 def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:

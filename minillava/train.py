@@ -33,9 +33,8 @@ from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.model import Llava, LlavaConfig, find, load_language, load_vision, set_trainable
-from minillava.model.files import origin, read_json
-from minillava.model.published import language_config, vision_config
-from minillava.preflight import disk_bytes, foresee
+from minillava.model.files import origin
+from minillava.preflight import config_of, disk_bytes, foresee
 from minillava.training import lora
 from minillava.training.checkpoints import TrainingError
 from minillava.training.features import Features, Live
@@ -52,11 +51,6 @@ def say(text: str) -> None:
 def result_of(options, number: int) -> Path:
     """The file that is there once a stage is done."""
     return options.out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
-
-
-def config_of(options) -> LlavaConfig:
-    eye, brain = (read_json(find(part) / "config.json") for part in (options.eye, options.brain))
-    return LlavaConfig(vision_config(eye), language_config(brain))
 
 
 def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stored:
@@ -194,7 +188,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         dtype = getattr(torch, options.dtype)
     if agree(result.exists()):
         return say(f"stage {n}: done before, {result}")
-    tokenizer, config = load_tokenizer(find(options.brain)), config_of(options)
+    tokenizer, config = load_tokenizer(find(options.brain)), config_of(options.eye, options.brain)
     samples, patches = stored(options, stage, config, tokenizer), config.vision.num_patches
     model = build(options, stage, config, device, dtype)
     images, spare = options.images or options.data / "images", disk_bytes(config, stage)["total"]
@@ -259,6 +253,6 @@ def train(options) -> None:
         with alone(options.out):
             for stage in stages:  # so that bad records of the second stage do not wait for the first one's end
                 if not agree(result_of(options, stage.number).exists()):
-                    stored(options, stage, config_of(options), load_tokenizer(find(options.brain)))
+                    stored(options, stage, config_of(options.eye, options.brain), load_tokenizer(find(options.brain)))
             for stage in stages:
                 run_stage(options, scale, stage, device)

@@ -1,6 +1,7 @@
 """Published formats in and out with equal logits; strict, and whole or not at all."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -295,7 +296,7 @@ def test_llava_json_is_checked_against_the_tensors(tmp_path):
         load_llava(tmp_path / "m")
     path.write_text(good)
     rewrite_json(path, vision={"size": 3})
-    with pytest.raises(CheckpointError, match="llava.json.*not what save_llava writes"):
+    with pytest.raises(CheckpointError, match="llava.json: .*not a config that makes sense"):
         load_llava(tmp_path / "m")
     shutil.copy(tmp_path / "m" / "model.safetensors", tmp_path)
     with pytest.raises(CheckpointError, match="llava.json"):
@@ -350,3 +351,22 @@ def test_saving_onto_a_file_or_where_one_cannot_write_says_so(tmp_path):
 def test_saved_files_can_be_read_by_others(tmp_path):
     save_language(LanguageModel(LanguageConfig(**LANGUAGE)), tmp_path / "m")
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in [tmp_path / "m", *(tmp_path / "m").iterdir()])
+
+
+@pytest.mark.parametrize("change", [{"num_attention_heads": 0}, {"hidden_size": "wide"}, {"num_hidden_layers": None},
+                                    {"intermediate_size": -1}, {"vocab_size": 1.5}, {"hidden_act": "new"}])  # fmt: skip
+def test_a_config_without_sense_is_an_error_that_names_its_file(tmp_path, change):
+    save_language(LanguageModel(LanguageConfig(20, 8, 8, 1, 2)), tmp_path)
+    rewrite_json(tmp_path / "config.json", **change)
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load_language(tmp_path)
+
+
+@pytest.mark.parametrize("part, change", [("vision", {"num_heads": 3}), ("language", {"num_kv_heads": 0}), ("towers", 5),
+                                          ("projector", {"type": "cubic"}), ("language", {"rope": {"kind": "new"}})])  # fmt: skip
+def test_a_llava_json_without_sense_is_an_error_that_names_its_folder(tmp_path, part, change):
+    save_llava(llava(), tmp_path, ABOUT)
+    before = json.loads((tmp_path / "llava.json").read_text())[part]
+    rewrite_json(tmp_path / "llava.json", **{part: before | change if isinstance(change, dict) else change})
+    with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+        load_llava(tmp_path)

@@ -21,7 +21,18 @@ from pickle import UnpicklingError
 
 import torch
 
-from minillava.model.files import CheckpointError, few, fill, find, finite, open_tensors, origin, read_json, write
+from minillava.model.files import (
+    CheckpointError,
+    few,
+    fill,
+    find,
+    finite,
+    meant,
+    open_tensors,
+    origin,
+    read_json,
+    write,
+)
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.llava import Llava, LlavaConfig
 from minillava.model.published import (
@@ -45,7 +56,9 @@ ABOUT = ("template", "trained on")  # what a whole LLaVA must say of itself
 def load_vision(source, dtype=torch.float32, device="cpu"):
     """The vision tower of a CLIPVisionModel or CLIPModel folder or hub id. dtype None keeps what is stored."""
     folder = find(source)
-    config, stored = vision_config(read_json(folder / "config.json")), open_tensors(folder, skip=NOT_VISION)
+    with meant(folder / "config.json") as published:
+        config = vision_config(published)
+    stored = open_tensors(folder, skip=NOT_VISION)
     # CLIPModel, and CLIPVisionModel until late in transformers 5, put vision_model. before every name.
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in stored) else ""
     tower = fill(VisionTower, config, stored, folder, lambda ours: vision_name(ours, prefix), dtype, device)
@@ -56,7 +69,9 @@ def load_vision(source, dtype=torch.float32, device="cpu"):
 def load_language(source, dtype=torch.float32, device="cpu"):
     """The language model of a Llama, Mistral or Qwen2 ForCausalLM folder or hub id. dtype None keeps what is stored."""
     folder = find(source)
-    config, stored = language_config(read_json(folder / "config.json")), open_tensors(folder)
+    with meant(folder / "config.json") as published:
+        config = language_config(published)
+    stored = open_tensors(folder)
     if config.tie_embeddings:
         _untwin(stored, "lm_head.weight", "model.embed_tokens.weight", folder)
     model = fill(LanguageModel, config, stored, folder, language_name, dtype, device)
@@ -73,8 +88,7 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
     if not (folder / "llava.json").exists() and (folder / "config.json").exists():
         return _load_published(folder, dtype, device)
     path = folder / "llava.json"
-    written = read_json(path)
-    try:
+    with meant(path) as written:
         config = LlavaConfig(
             vision=VisionConfig(**written["vision"]),
             language=LanguageConfig(**written["language"]),
@@ -82,22 +96,25 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
             projector=written["projector"]["type"],
         )
         sizes, about = (written["projector"]["in"], written["projector"]["out"]), written["about"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error} - not what save_llava writes") from error
+        towers = {name: written.get("towers", {}).get(name) for name in ("vision", "language")}
     if sizes != (config.vision.hidden_size, config.language.hidden_size):
         raise CheckpointError(
             f"{path}: the projector maps {sizes[0]} to {sizes[1]}, but the vision tower gives "
             f"{config.vision.hidden_size} and the language model takes {config.language.hidden_size}"
         )
     model = fill(Llava, config, open_tensors(folder), folder, str, dtype, device)
-    _name_towers(model, written.get("towers", {}))
+    _name_towers(model, towers)
     return model, about
 
 
 def _load_published(folder, dtype, device):
     """(model, about) of a LlavaForConditionalGeneration folder, in either layout of its names."""
-    published, stored = read_json(folder / "config.json"), open_tensors(folder)
-    config, name_of = llava_config(published), llava_names(stored)
+    stored = open_tensors(folder)
+    with meant(folder / "config.json") as published:
+        config, written = llava_config(published), published.get("minillava", {})
+        about, towers = written.get("about", {}), written.get("towers", {})
+        towers = {name: towers.get(name) for name in ("vision", "language")}
+    name_of = llava_names(stored)
     if config.language.tie_embeddings:
         head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
         _untwin(stored, head, table, folder)
@@ -111,9 +128,8 @@ def _load_published(folder, dtype, device):
                     "matrices without anything between; only one (the paper's W) and the two-layer GELU are written out"
                 )
     model = fill(Llava, config, stored, folder, name_of, dtype, device)
-    written = published.get("minillava", {})
-    _name_towers(model, written.get("towers", {}))
-    return model, written.get("about", {})
+    _name_towers(model, towers)
+    return model, about
 
 
 def load_projector(model, source):

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ from safetensors.torch import save_file
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
 # Tables that older versions of transformers stored although they follow from the config.
 DERIVED = (".position_ids", ".rotary_emb.inv_freq")
+
+# What a config raises on the way to a model where a size in it is none.
+SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class CheckpointError(ValueError):
@@ -83,6 +87,18 @@ def read_json(path):
         raise CheckpointError(f"{path}: {error}") from error
 
 
+@contextmanager
+def meant(path):
+    """The object in a JSON file, to be understood within; what breaks there is a CheckpointError that names the file."""
+    written = read_json(path)
+    try:
+        yield written
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except SENSELESS as error:
+        raise CheckpointError(f"{path}: {type(error).__name__}, {error}: not a config that makes sense") from error
+
+
 def open_tensors(folder, skip=()):
     """{name: Stored} over one model.safetensors or all shards of its index; reads names and shapes only."""
     folder = Path(folder)
@@ -117,8 +133,11 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
 
     stored: {published name: Stored}. name_of: our name to the published one.
     """
-    with torch.device("meta"):  # shapes without memory
-        model = build(config)
+    try:
+        with torch.device("meta"):  # shapes without memory
+            model = build(config)
+    except SENSELESS as error:
+        raise CheckpointError(f"{folder}: no {build.__name__} can be built of {config}: {error}") from error
     wanted = {name_of(ours): tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
     wrong = {
         "missing": wanted.keys() - stored.keys(),
