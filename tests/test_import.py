@@ -352,18 +352,26 @@ W = {"model.mm_projector.weight": torch.zeros(24, 16), "model.mm_projector.bias"
         (W | {"model.mm_projector.bias": torch.full((24,), torch.nan)}, "bias holds values that are not finite"),
         ({f"model.mm_projector.{n}": torch.zeros(24) for n in ("0.weight", "0.bias", "2.weight", "2.bias")},
          "a mlp2x_gelu projector, but the model was built with 'linear'"),
+        (W | {"model.mm_projector.weight": torch.zeros(24)}, "weight misshapen"),
+        (W | {"model.mm_projector.bias": torch.empty(0)}, "bias misshapen"),
+        (W | {"model.mm_projector.weight": torch.zeros(24, 16).to_sparse()}, "not a file of named tensors"),
+        (W | {"model.mm_projector.bias": torch.zeros(24, dtype=torch.int64)}, "not a file of named tensors"),
+        (W | {5: torch.zeros(1)}, "not a file of named tensors"),
         ([1, 2], "not a file of named tensors"),
-        (Evil(), "mm_projector.bin"),
-        (None, "mm_projector.bin"),
+        (Evil(), "mm_projector.bin: torn, or more than tensors, which could run code; it is not loaded"),
+        (b"not a pickle", "mm_projector.bin: torn, or more than tensors"),
+        (b"PK\x03\x04", "mm_projector.bin: cannot be read"),
+        (b"", "mm_projector.bin: cannot be read"),
     ],
-    ids=["too wide", "no bias", "unexpected", "markers", "misshapen", "nan", "mlp", "a list", "code", "garbage"],
+    ids=["too wide", "no bias", "unexpected", "markers", "misshapen", "nan", "mlp", "a row", "nothing", "sparse", "numbers",
+         "no name", "a list", "code", "garbage", "no zip", "empty"],
 )  # fmt: skip
 def test_a_projector_that_does_not_fit_says_what_it_was_made_for(tmp_path, monkeypatch, stored, message):
     monkeypatch.chdir(tmp_path)
     model = llava()
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    if stored is None:
-        (tmp_path / "mm_projector.bin").write_bytes(b"not a pickle")
+    if isinstance(stored, bytes):
+        (tmp_path / "mm_projector.bin").write_bytes(stored)
     else:
         torch.save(stored, tmp_path / "mm_projector.bin")
     with pytest.raises(CheckpointError, match=message):

@@ -30,7 +30,6 @@ from minillava.model.files import (
     meant,
     open_tensors,
     origin,
-    read_json,
     write,
 )
 from minillava.model.language import LanguageConfig, LanguageModel
@@ -143,12 +142,15 @@ def load_projector(model, source):
         path = find(source, also=["mm_projector.bin"]) / "mm_projector.bin"
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
-        raise CheckpointError(f"{path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(stored, dict) or not all(isinstance(t, torch.Tensor) for t in stored.values()):
+    except UnpicklingError as error:
+        raise CheckpointError(f"{path}: torn, or more than tensors, which could run code; it is not loaded") from error
+    except (OSError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({str(error).partition('.')[0] or 'it is empty'})") from error
+    if not isinstance(stored, dict) or not all(isinstance(n, str) and _is_weight(t) for n, t in stored.items()):
         raise CheckpointError(f"{path}: not a file of named tensors")
     if (path.parent / "config.json").exists():
-        layer = read_json(path.parent / "config.json").get("mm_vision_select_layer", model.config.select_layer)
+        with meant(path.parent / "config.json") as written:
+            layer = written.get("mm_vision_select_layer", model.config.select_layer)
         if layer != model.config.select_layer:
             raise CheckpointError(
                 f"{path}: made for features of layer {layer}, this model reads layer {model.config.select_layer}"
@@ -168,19 +170,23 @@ def load_projector(model, source):
         )
     if kind != model.config.projector:
         raise CheckpointError(f"{path}: a {kind} projector, but the model was built with {model.config.projector!r}")
-    (D, Dv), vision, language = named[min(named)[:-4] + "weight"].shape, model.config.vision, model.config.language
-    if (Dv, D) != (vision.hidden_size, language.hidden_size):
+    Dv, D, made = model.config.vision.hidden_size, model.config.language.hidden_size, named[min(named)[:-4] + "weight"]
+    if made.dim() == 2 and made.shape != (D, Dv):
         raise CheckpointError(
-            f"{path}: this projector was made for a {Dv}-wide vision tower and a {D}-wide language model; "
-            f"here they are {vision.hidden_size} and {language.hidden_size} wide"
+            f"{path}: this projector was made for a {made.shape[1]}-wide vision tower and a {made.shape[0]}-wide language "
+            f"model; here they are {Dv} and {D} wide"
         )
-    broken = [name for name, tensor in stored.items() if not finite(tensor.float())]
-    if broken:
-        raise CheckpointError(f"{path}: {few(broken)} holds values that are not finite; fetch the file again")
     wrong = [name for name, p in model.projector.named_parameters() if named[name].shape != p.shape]
     if wrong:
         raise CheckpointError(f"{path}: {few(wrong)} misshapen: {[tuple(named[name].shape) for name in wrong]}")
+    broken = [name for name, tensor in stored.items() if not finite(tensor.float())]
+    if broken:
+        raise CheckpointError(f"{path}: {few(broken)} holds values that are not finite; fetch the file again")
     model.projector.load_state_dict(named)
+
+
+def _is_weight(value):
+    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.layout == torch.strided
 
 
 def save_vision(tower, folder, dtype=None):

@@ -17,7 +17,7 @@ from minillava.data import IGNORE
 from minillava.data.samples import Sample, digest, divide, plan
 from minillava.data.stored import Stored
 from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
-from minillava.model.checkpoint import read_json
+from minillava.model.files import read_json
 from minillava.model.llava import STAGES
 from minillava.training import lora
 from minillava.training.features import Features
