@@ -22,6 +22,7 @@ USER_ERRORS = {
     "minillava.run": "RunError",
     "minillava.preflight": "DoesNotFit",
     "minillava.data.images": "ImageError",
+    "minillava.data.tokenizer": "TokenizerError",
     "minillava.data.remote": "FetchError",
     "minillava.datagen.records": "RecordError",
     "minillava.datagen.sources": "SourceError",

@@ -1,6 +1,7 @@
 """Talking: pictures of every kind that people have, a conversation whose beginning is read once, and clear refusals."""
 
 import io
+import shutil
 import sys
 import warnings
 
@@ -223,3 +224,17 @@ def test_weights_that_are_nowhere_are_named(capsys, tmp_path, scene):
     scene.save(tmp_path / "a.png")
     status, _, err = command(capsys, tmp_path / "a.png", "--ask", "Why?", "--weights", "nobody/nothing")
     assert status == 2 and "nobody/nothing: no such folder here" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [("preprocessor_config.json", t) for t in ("{}", "[]", '{"image_mean": [0, 0, 0], "image_std": [1, 0, 1]}',
+                                               '{"image_mean": [0, 0], "image_std": [1, 1, 1]}')]
+    + [("tokenizer.json", t) for t in ("", "{}", "5")] + [("tokenizer_config.json", t) for t in ("{", "[]")],
+)  # fmt: skip
+def test_weights_whose_small_files_are_broken_are_named(capsys, tmp_path, scene, weights, name, text):
+    scene.save(tmp_path / "scene.png")
+    folder = shutil.copytree(weights / "llava", tmp_path / "broken")
+    (folder / name).write_text(text)
+    status, out, err = command(capsys, tmp_path / "scene.png", "--ask", "Why?", "--weights", folder)
+    assert status == 2 and str(folder) in err and err.count("\n") == 1 and not out, err

@@ -28,12 +28,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
+class TokenizerError(ValueError):
+    """A folder's tokenizer files cannot be read; the message names the folder."""
+
+
 def load_tokenizer(folder: str | Path):
-    """The tokenizer of a checkpoint folder. Raises FileNotFoundError with what to do when the folder has none."""
+    """The tokenizer of a checkpoint folder. Raises FileNotFoundError when it has none, TokenizerError for broken files."""
     if not any(
         (Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
     ):
         raise FileNotFoundError(
             f"{folder}: no tokenizer files here; a checkpoint folder holds tokenizer.json beside its weights"
         )
-    return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:  # the library raises whatever its parsers do, bare Exception among them
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise TokenizerError(f"{folder}: its tokenizer files cannot be read ({said}); fetch them again") from error

@@ -5,6 +5,7 @@ ablations (features.py). Stage 1 reads brief questions and captions, stage 2 ins
 loss are the same (Table 2, Eq. 3).
 """
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from minillava.data import IGNORE
 from minillava.data.samples import Sample, digest, divide, plan
 from minillava.data.stored import Stored
 from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
-from minillava.model.files import read_json
+from minillava.model.files import meant
 from minillava.model.llava import STAGES
 from minillava.training import lora
 from minillava.training.features import Features
@@ -50,9 +51,12 @@ def assemble(
 
 
 def normalisation(eye: str | Path) -> tuple[tuple, tuple]:
-    """(mean, std) that the eye's own preprocessor_config.json states."""
-    stated = read_json(Path(eye) / "preprocessor_config.json")
-    return tuple(stated["image_mean"]), tuple(stated["image_std"])
+    """(mean, std) that the eye's own preprocessor_config.json states. Raises CheckpointError where it states none."""
+    with meant(Path(eye) / "preprocessor_config.json") as stated:
+        mean, std = (tuple(map(float, stated[name])) for name in ("image_mean", "image_std"))
+        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+            raise ValueError("image_mean and image_std must be three numbers each, those of image_std above 0")
+    return mean, std
 
 
 def save_trained(model: Llava, tokenizer, eye: str | Path, folder: str | Path, about: dict, dtype=None) -> None:
