@@ -34,7 +34,7 @@ def words(count: int, rng: random.Random) -> tuple[list[str], list[float]]:
     for rank in range(1, count + 1):
         total += 1 / rank
         weights.append(total)
-    return sorted(made, key=lambda _: rng.random()), weights
+    return rng.sample(sorted(made), count), weights  # sorted: the order of a set changes from run to run
 
 
 def corpus(count: int) -> list[str]:
