@@ -281,10 +281,9 @@ def main():
     options = side.arguments(__doc__, PRECISIONS, PARTS)
     if options.alone:
         return memory_alone(*options.alone.split("/"), options)
-    shapes, found = [name for name in options.shapes if name in GOALS][: 1 if options.quick else None], {}
-    if options.json and options.json.exists() and not options.quick:
-        found = json.loads(options.json.read_text())["results"]
-    for name in shapes:
+    before = options.json and options.json.exists() and not options.quick
+    found = json.loads(options.json.read_text())["results"] if before else {}
+    for name in filter(GOALS.get, options.shapes):
         if name != "tiny" and side.available() < ROOM:
             print(f"\n{name}: left out, as less than {ROOM / 1e9:.0f} GB of memory are free")
             continue
