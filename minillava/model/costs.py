@@ -65,7 +65,7 @@ def flops(config, tokens, scored, pictures=1, stage=None):
 
     tokens: T after splicing. scored: at how many of them the vocabulary is scored: the supervised ones, or 1 when reading
     a prompt. stage: None for a forward pass, 1 or 2 for forward and backward. pictures: 0 where features are kept.
-    Training computes the last MLP at the scored tokens only (`loss`); a forward pass, as in answering, at all.
+    Training computes the last MLP at the scored tokens only (`loss`), and so does answering while it reads; a plain forward pass at all.
     Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
