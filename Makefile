@@ -44,7 +44,7 @@ lab: $(READY)  ## the course, in Jupyter
 
 test: lint  ## lint, the tests, then every notebook from top to bottom
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests
-	MINILLAVA_SCALE=tiny $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks $(wildcard exercises/solutions)
+	MINILLAVA_SCALE=tiny MINILLAVA_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks $(wildcard exercises/solutions)
 
 test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
 	$(PIP) -e ".[course,browser,tests]"

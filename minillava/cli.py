@@ -38,6 +38,7 @@ USER_ERRORS = {
     "minillava.chat": "ChatError",
     "safetensors": "SafetensorError",
     "builtins": "OSError",
+    "minillava.exercises.progress": "ProgressError",
 }
 UNSEEN = 100_001  # a scene like the benchmark's that no benchmark uses
 QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
@@ -258,9 +259,17 @@ def parser() -> argparse.ArgumentParser:
         "--missing", type=float, default=0.02, help="share of pictures that may be missing (default: 0.02)"
     )
     verb.set_defaults(do=fetch)
+    verb = verbs.add_parser("progress", help="which tasks of the exercises pass on this machine; nothing is sent")
+    verb.set_defaults(do=progress)
     judging.add(verbs)
     data.add(verbs, data_figures)
     return main
+
+
+def progress(options) -> None:
+    from minillava.exercises import progress as page
+
+    print(page())
 
 
 def main(arguments: list[str] | None = None) -> int:

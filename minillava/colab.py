@@ -15,7 +15,7 @@ from pathlib import Path
 REPOSITORY = "minillava/minillava"  # owner/name on GitHub: the one place that says it
 BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name})"
+    "(https://colab.research.google.com/github/{repository}/blob/main/{folder}/{name})"
 )
 CELL = f"""import sys
 
@@ -39,9 +39,9 @@ KEPT = ("torch", "numpy")  # Colab's own fit its drivers and each other
 LOCAL = ("jupyterlab",)  # Colab is the notebook there
 
 
-def badge(name: str) -> str:
+def badge(name: str, folder: str = "notebooks") -> str:
     """The badge's Markdown for a notebook's file name."""
-    return BADGE.format(repository=REPOSITORY, name=name)
+    return BADGE.format(repository=REPOSITORY, folder=folder, name=name)
 
 
 def lacking(requirements: list[str]) -> list[str]:

@@ -20,6 +20,19 @@ settings.load_profile("minillava")
 REAL = Path(__file__).parents[2] / "shared" / "real"  # files made by others; not part of the repository
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How many of the exercises' wrong answers are caught, and by a hint that names the mistake (tests/mutants)."""
+    said = {state: [value for report in terminalreporter.getreports(state) for name, value in report.user_properties if name == "mutant"]
+            for state in ("passed", "failed")}  # fmt: skip
+    count = sum(map(len, said.values()))
+    if count:
+        print(
+            f"\nexercises: {len(said['passed'])} of {count} wrong answers caught and named",
+            *said["failed"],
+            sep="\n  not: ",
+        )
+
+
 @pytest.fixture(scope="session")
 def real():
     """`real(name)`: the path of a file made by others; skips the test where it is absent."""

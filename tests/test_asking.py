@@ -570,7 +570,7 @@ def test_in_colab_the_key_comes_from_its_secrets(monkeypatch, tmp_path):
     monkeypatch.setattr(userdata, "answer", KEY)
     assert find_key("https://api.openai.com/v1").reveal() == KEY
     for name in [m for m in sys.modules if m == "google" or m.startswith("google.")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]  # monkeypatch would put them back, and later tests would take this for Colab
 
 
 @pytest.mark.parametrize("fault", [("status", 401, {}, "Incorrect API key provided: {}"), ("status", 400, {}, "no {}"), "reset", ("raw", b"{"), SAYS_500])  # fmt: skip

@@ -1,0 +1,171 @@
+"""How a task is checked: several cases, the package as oracle, and a mistake that is recognised is called by its name.
+
+Notable: a mistake is known by what it gives. Each task carries wrong versions of its function; where an answer gives what
+one of them gives in every case, the check says which mistake that is. Cases are made from a seed: an instructor's hidden
+check takes another one, so an answer that was copied from the shown cases fails there.
+
+Try it: `check("08.1", lambda Zv, W, b: Zv @ W)`.
+"""
+
+import copy
+import importlib
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from minillava.exercises import progress
+from minillava.exercises.compare import Raised, differ, shown
+
+FOLDER = Path(__file__).parent
+STARS = {1: "★", 2: "★★", 3: "★★★"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. id: `08.2`, the second of exercise 08. stars: 1 recall, 2 re-implement, 3 vary the paper.
+
+    cases: seed -> the arguments of each call, a tuple a case. oracle: what is right; where it raises, so must the answer.
+    mistakes: (a wrong version, the sentence that names it) pairs, likeliest first. hints: level by level. draw:
+    (got, wanted) of a case -> figure, where a picture helps. tolerance: of floats, beside the largest one wanted.
+    """
+
+    id: str
+    stars: int
+    title: str
+    cases: Callable[[int], list[tuple]]
+    oracle: Callable
+    mistakes: tuple[tuple[Callable, str], ...]
+    hints: tuple[str, ...]
+    draw: Callable | None = None
+    tolerance: float = 1e-4
+
+    def __str__(self) -> str:
+        return f"{self.id} {STARS[self.stars]} {self.title}"
+
+
+class NotYet(AssertionError):
+    """An answer that is not right yet; the message says in which case, what it gave, what was wanted, and why perhaps."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]  # what a notebook shows: the message alone
+
+
+class Unsolved(NotYet):
+    """A task that nobody has begun."""
+
+
+def numbers() -> list[str]:
+    """The exercises there are, `02` first."""
+    return sorted(path.stem[2:] for path in FOLDER.glob("ex[0-9][0-9].py"))
+
+
+def tasks(number: str) -> dict[str, Task]:
+    """The tasks of one exercise by id. Raises KeyError for an exercise that is not there."""
+    if number not in numbers():
+        raise KeyError(f"there is no exercise {number!r}; there are {', '.join(numbers())}")
+    return {task.id: task for task in importlib.import_module(f"minillava.exercises.ex{number}").TASKS}
+
+
+def find(task_id: str) -> Task:
+    """A task by its id. Raises KeyError, naming those that are there."""
+    some = tasks(str(task_id)[:2])
+    if task_id not in some:
+        raise KeyError(f"there is no task {task_id!r}; exercise {task_id[:2]} has {', '.join(some)}")
+    return some[task_id]
+
+
+def outcomes(fn: Callable, cases: list[tuple]) -> list:
+    """What `fn` gives in each case, or the error it raises as a `Raised`. Each call gets its own copy, and the same luck."""
+    given = []
+    for case in cases:
+        torch.manual_seed(0)
+        random.seed(0)
+        try:
+            given.append(fn(*copy.deepcopy(case)))
+        except NotImplementedError:
+            raise
+        except Exception as error:  # whatever a learner's code does wrong is a result here
+            given.append(Raised(error))
+    return given
+
+
+def check(task_id: str, fn: Callable, seed: int = 0) -> None:
+    """Hold an answer against the package. Prints that it is right, or raises NotYet, or Unsolved where it is still a stub.
+
+    seed: of the cases. What became of it is kept for `minillava progress`, on this machine only.
+    """
+    task = find(task_id)
+    cases = task.cases(seed)
+    try:
+        got = outcomes(fn, cases)
+    except NotImplementedError:
+        progress.note(task.id, False)
+        raise Unsolved(
+            f'{task}: nothing here yet, so nothing is wrong yet. Fill in the cell above; hint("{task.id}", 1) is a first push.'
+        ) from None
+    wanted = outcomes(task.oracle, cases)
+    why = [differ(g, w, task.tolerance) for g, w in zip(got, wanted)]
+    bad = next((n for n, reason in enumerate(why) if reason), None)
+    if task.draw and not isinstance(got[bad or 0], Raised):
+        _display(task.draw, got[bad or 0], wanted[bad or 0])
+    progress.note(task.id, bad is None)
+    if bad is None:
+        print(f"{task}: right, in {len(cases)} cases of {len(cases)}.")
+        return
+    right = sum(reason is None for reason in why)
+    raise NotYet(
+        f"{task}: not yet ({right} cases of {len(cases)} are right).\n"
+        f"Case {bad + 1}, {_call(fn, cases[bad])}\n"
+        f"  got     {shown(got[bad])}\n"
+        f"  wanted  {shown(wanted[bad])}\n"
+        f"  {why[bad]}\n"
+        f"{_diagnosis(task, cases, got, wanted)}\n"
+        f'hint("{task.id}", 1) says more.'
+    ) from (got[bad].error if isinstance(got[bad], Raised) else None)
+
+
+def _call(fn: Callable, case: tuple) -> str:
+    name = getattr(fn, "__name__", "your function")
+    return f"{name}({', '.join(shown(value) for value in case)})"
+
+
+def _diagnosis(task: Task, cases: list[tuple], got: list, wanted: list) -> str:
+    """The mistake whose results these are; where it is none that is known, the two likeliest."""
+    if all(g is None for g in got):
+        return "It gives back nothing: is there a `return`?"
+    for wrong, says in task.mistakes:
+        theirs = outcomes(wrong, cases)
+        same = all(differ(g, t, task.tolerance) is None for g, t in zip(got, theirs))
+        if same and any(differ(t, w, task.tolerance) for t, w in zip(theirs, wanted)):
+            return f"This is what comes out when {says}"
+    likely = "\n".join(f"  - {says}" for _, says in task.mistakes[:2])
+    return f"Often it is one of these:\n{likely}"
+
+
+def _display(draw: Callable, got, wanted) -> None:
+    """The picture of an answer beside the target, in a notebook; elsewhere none is made."""
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is not None and (figure := draw(got, wanted)) is not None:
+        display(figure)
+
+
+def hint(task_id: str, level: int = 1) -> None:
+    """Print one hint more of a task; behind the last one stands where the solution is."""
+    task = find(task_id)
+    if level < 1:
+        raise ValueError(f"level {level}: hints begin at 1")
+    if level <= len(task.hints):
+        more = f'  (hint("{task_id}", {level + 1}) goes on)'
+        print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}\n{more}")
+        return
+    home = next(
+        (FOLDER.parents[1] / "exercises" / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None
+    )
+    where = f"exercises/solutions/{home.name}" if home else "exercises/solutions"
+    print(f"{task}: no more hints. One way to do it: {where}")

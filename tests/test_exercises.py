@@ -1,0 +1,228 @@
+"""The exercises: students' files are the stripped solutions, stubs say so kindly, solutions pass, and mistakes are named.
+
+Notable: a mutant is a solution with one piece of text replaced by what a learner might write (tests/mutants). How many are
+caught stands at the end of a test run.
+"""
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from minillava.colab import CELL, badge
+from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress
+from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build, read, strip
+from minillava.exercises.compare import Raised, differ
+from minillava.scales import WEIGHTS
+
+FOLDER = Path(__file__).parents[1] / "exercises"
+SOLUTIONS = sorted((FOLDER / "solutions").glob("ex*.ipynb"))
+NAMES = [path.stem for path in SOLUTIONS]
+MUTANTS = [
+    pytest.param(number, *mutant, id=f"{mutant[0]}-{n}")
+    for number in engine.numbers()
+    for n, mutant in enumerate(importlib.import_module(f"mutants.ex{number}").MUTANTS)
+]
+
+
+@pytest.fixture(autouse=True)
+def kept_apart(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINILLAVA_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setenv("MINILLAVA_SCALE", "tiny")
+
+
+def kind(cell):
+    marks = cell["metadata"]["nbgrader"]
+    return "answer" if marks["solution"] else "check" if marks["grade"] else cell["cell_type"]
+
+
+def cells(notebook, *kinds):
+    return ["".join(c["source"]) for c in notebook["cells"] if kind(c) in kinds]
+
+
+def solved(number, upto=None, old="", new=""):
+    """The names that the answers of a solution define, and the check cell of a task; `old` replaced by `new` in its answer."""
+    (path,) = (FOLDER / "solutions").glob(f"ex{number}_*.ipynb")
+    names, answer = {}, ""
+    for cell in read(path)["cells"]:
+        source = "".join(cell["source"])
+        if kind(cell) == "check":
+            if f'"{upto}"' in source:
+                return names, source
+        elif kind(cell) == "answer" or "import" in source:
+            answer = source
+            if kind(cell) == "answer" and _task_of(path, cell) == upto and old:
+                assert old in source, f"{upto}: {old!r} does not stand in the solution"
+                answer = source.replace(old, new)
+            try:
+                exec(compile(answer, f"ex{number}", "exec"), names)
+            except NameError:  # a cell that measures, behind another that was left out
+                assert kind(cell) != "answer"
+    raise AssertionError(f"no check of {upto}")
+
+
+def _task_of(path, cell):
+    return f"{path.name[2:4]}.{cell['metadata']['nbgrader']['grade_id'].split('-')[1]}"
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
+def test_a_students_file_is_its_solution_without_the_answers(path):
+    student = read(FOLDER / path.name)
+    assert student == strip(read(path)), "run: python -m minillava.exercises exercises"
+    text = json.dumps(student, ensure_ascii=False)
+    assert not any(mark in text for mark in SOLUTION + HIDDEN)
+    for source in cells(read(path), "answer"):
+        body = re.search(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", source, re.S)[1]
+        lines = [line.strip() for line in body.splitlines() if len(line.strip()) > 25]
+        assert not any(json.dumps(line)[1:-1] in text for line in lines)
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
+def test_every_cell_carries_what_nbgrader_needs_and_the_first_ones_set_up(path):
+    notebook, number = read(path), path.name[2:4]
+    ids = [c["metadata"]["nbgrader"]["grade_id"] for c in notebook["cells"]]
+    assert len(set(ids)) == len(ids) and all(
+        c["metadata"]["nbgrader"]["schema_version"] == 3 for c in notebook["cells"]
+    )
+    assert badge(path.name, "exercises") in "".join(notebook["cells"][0]["source"])
+    assert "".join(notebook["cells"][1]["source"]) == CELL
+    some = engine.tasks(number)
+    checked = [re.findall(rf'check\("({number}\.\d)"', source)[0] for source in cells(notebook, "check")]
+    assert checked == list(some) and len(cells(notebook, "answer")) == len(some) >= 3
+    assert [t.stars for t in some.values()][:3] == [1, 2, 3]
+    points = [c["metadata"]["nbgrader"]["points"] for c in notebook["cells"] if kind(c) == "check"]
+    assert points == [t.stars for t in some.values()]
+    assert all(len(t.hints) >= 2 and len(t.cases(0)) >= 3 and len(t.mistakes) >= 3 for t in some.values())
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
+def test_a_stub_says_kindly_that_it_is_one(path):
+    names = {"check": check, "hint": hint, "torch": torch}
+    student = read(FOLDER / path.name)
+    for cell in student["cells"]:
+        source = "".join(cell["source"])
+        if kind(cell) == "answer":
+            exec(source, names)
+        if kind(cell) == "check":
+            with pytest.raises(Unsolved, match="nothing is wrong yet"):
+                exec(source, names)
+
+
+@pytest.mark.parametrize("task_id", [t for number in engine.numbers() for t in engine.tasks(number)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_oracle_passes_and_every_known_mistake_is_recognised(task_id, seed):
+    task = engine.find(task_id)
+    check(task_id, task.oracle, seed)
+    for wrong, says in task.mistakes:
+        with pytest.raises(NotYet) as failed:
+            check(task_id, wrong, seed)
+        assert f"comes out when {says}" in str(failed.value), str(failed.value)
+
+
+@pytest.mark.parametrize(("number", "task_id", "old", "new", "says"), MUTANTS)
+def test_a_mistake_is_caught_and_named(number, task_id, old, new, says, record_property):
+    record_property("mutant", f"{task_id}: {new}")
+    names, source = solved(number, task_id, old, new)
+    with pytest.raises(NotYet) as failed:
+        exec(source, names)
+    assert says in str(failed.value), str(failed.value)
+
+
+def test_every_task_has_three_mutants():
+    found = [param.values[1] for param in MUTANTS]
+    lacking = [t for number in engine.numbers() for t in engine.tasks(number) if found.count(t) < 3]
+    assert not lacking
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="no weights")
+def test_another_seed_asks_for_something_else():
+    """What passes because it was copied from the shown cases fails on the hidden ones."""
+    for number in engine.numbers():
+        for task in engine.tasks(number).values():
+            shown = iter(engine.outcomes(task.oracle, task.cases(0)))
+
+            def parrot(*a, shown=shown):
+                given = next(shown)
+                if isinstance(given, Raised):
+                    raise given.error
+                return given
+
+            with pytest.raises(NotYet):
+                check(task.id, parrot, seed=1)
+
+
+def test_a_check_says_what_it_got_and_wanted(capsys):
+    with pytest.raises(NotYet) as failed:
+        check("08.1", lambda Zv, W, b: Zv[..., :4])
+    said = str(failed.value)
+    assert "got     tensor (4, 4)" in said and "wanted  tensor (4, 4)" in said and "Often it is one of these" in said
+    assert failed.value._render_traceback_() == [said]
+    with pytest.raises(NotYet, match="is there a `return`"):
+        check("08.1", lambda Zv, W, b: None)
+    with pytest.raises(NotYet, match="ZeroDivisionError.*\n.*\n.*an error where there should be a result"):
+        check("08.1", lambda Zv, W, b: 1 / 0)
+    with pytest.raises(NotYet, match="no error"):
+        check("08.3", lambda Zv, k: engine.find("08.3").oracle(Zv, k) if len(Zv) not in (12, 25) else Zv)
+    with pytest.raises(KeyError, match="there is no task '08.9'; exercise 08 has 08.1"):
+        check("08.9", len)
+    with pytest.raises(KeyError, match="there is no exercise '99'"):
+        hint("99.1")
+    hint("08.1", 1), hint("08.1", 9)
+    said = capsys.readouterr().out
+    assert "hint 1 of 2" in said and "exercises/solutions/ex08_the_translator.ipynb" in said
+    with pytest.raises(ValueError, match="begin at 1"):
+        hint("08.1", 0)
+
+
+def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
+    assert "0 of" in progress()
+    check("08.1", engine.find("08.1").oracle)
+    with pytest.raises(NotYet):
+        check("08.2", lambda *a: 0)
+    page = progress()
+    assert "● ★ Eq. 1   ○ ★★ The splice   · ★★★" in page and page.splitlines()[-1].startswith("1 of ")
+    with pytest.raises(NotYet):
+        check("08.1", lambda *a: 0)
+    assert "○ ★ Eq. 1" in progress()
+    (tmp_path / "progress.json").write_text("[1")
+    with pytest.raises(ValueError, match="progress.json: not a file of progress"):
+        progress()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MINILLAVA_PROGRESS", str(tmp_path / "file" / "p.json"))
+    check("08.1", engine.find("08.1").oracle)
+    assert "progress is not kept" in capsys.readouterr().out
+
+
+def test_values_are_compared_as_float32_allows():
+    third = torch.tensor([1 / 3, 2.0])
+    assert differ(third + 2e-5, third) is None and "50% of the numbers" in differ(third + torch.tensor([0, 1.0]), third)
+    assert "the shape is (2, 1)" in differ(third[:, None], third) and "float where a tensor" in differ(1.0, third)
+    assert differ([1, (2.0,)], (1, [2.0])) is None and "at [1][0]: 3 is not 2" in differ([1, [3.0]], [1, [2.0]])
+    assert (
+        differ({"a": 1}, {"a": 1}) is None
+        and "at ['a']" in differ({"a": 2}, {"a": 1})
+        and "keys" in differ({}, {"a": 1})
+    )
+    assert differ(True, 1) and differ(1, True) and differ("a", "a") is None and differ(torch.tensor(2.0), 2.0) is None
+    assert differ(float("nan"), float("nan")) is None and differ([1], [1, 2]) == "1 entries, not 2"
+    assert differ(third, third.long()) and differ(torch.tensor([float("nan"), 2.0]), third)
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    cell = {"cell_type": "code", "metadata": {"nbgrader": {"solution": True}}, "source": ["x = 1"]}
+    with pytest.raises(ExerciseError, match="exercise, cell 0: a solution cell without ### BEGIN SOLUTION"):
+        strip({"cells": [cell]})
+    with pytest.raises(ExerciseError, match="without ### END SOLUTION"):
+        strip({"cells": [cell | {"source": ["### BEGIN SOLUTION"]}]})
+    with pytest.raises(ExerciseError, match="without its other half"):
+        strip({"cells": [cell | {"source": ["### END SOLUTION"]}]})
+    with pytest.raises(ExerciseError, match="no nbgrader metadata"):
+        strip({"cells": [cell | {"metadata": {}}]})
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "ex08_x.ipynb").write_text(
+        (FOLDER / "solutions" / "ex08_the_translator.ipynb").read_text()
+    )
+    assert build(tmp_path) == [tmp_path / "ex08_x.ipynb"] and len(read(tmp_path / "ex08_x.ipynb")["cells"]) > 8
