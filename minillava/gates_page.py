@@ -16,6 +16,7 @@ from minillava.datagen.questions import EXACT
 from minillava.judging.files import read_jsonl
 from minillava.miniature import CAPTIONER, FULL, UNTUNED
 from minillava.paper import TABLE_8
+from minillava.science_page import at_the_letter
 
 NUMBER = {"eye": 1, "brain": 2, "llava": 4, "controls": 4}
 BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate 4 has all kinds
@@ -66,6 +67,10 @@ def choices(science: dict) -> list[list[str]]:
             low, high = r["gap"]["interval"]
             out.append(row(6, f"Table 8: {r['row']}, difference to the best (the paper's {TABLE_8.delta(r['row'], 'Avg'):+})",
                            "an effect, or why not", f"{r['gap']['ours']:+.1f} [{low:+.1f}, {high:+.1f}]", low > 0 or high < 0))  # fmt: skip
+    if "letters" in science:
+        wrong, lost, _ = at_the_letter(science["letters"])
+        share = 100 * lost / wrong
+        out.append(row(6, "Table 8, [why](science.md): wrong answers with right reasons", "> 50, or another reason", f"{share:.1f}", share > 50))  # fmt: skip
     return out
 
 

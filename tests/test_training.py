@@ -353,6 +353,7 @@ ROOMS = [
         "miniature",
         "science",
         "science_report",
+        "science_page",
         "report",
         "tables",
         "weights",

@@ -1,0 +1,69 @@
+"""The page of the science quiz: reasons and letters told apart, and committed files that agree with one another."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from minillava import gates_page, paper, science_page
+from minillava.datagen.quiz import quiz
+from minillava.datagen.scienceqa import LETTERS, answer_text
+from minillava.judging.files import write_jsonl
+from minillava.judging.scienceqa import predict
+from minillava.miniature import slug
+from minillava.scales import WEIGHTS
+from minillava.science import BEST
+from minillava.science_page import SHARES
+
+RESULTS = WEIGHTS.parent / "results"
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def science():
+    return json.loads((RESULTS / "science.json").read_text())
+
+
+def test_a_conclusion_is_the_last_sentence_whatever_letter_goes_with_it():
+    problem = replace(quiz("test", 1)[0], solution="East is on the right. On the right is the cup.")
+    told = "LECTURE: Look.\nSOLUTION: West is up.  On the right is\nthe cup.\n The answer is B."
+    assert science_page.concluded(problem, told)
+    assert science_page.concluded(problem, "The answer is A. BECAUSE: Look. On the right is the cup.")
+    assert not science_page.concluded(problem, told.replace("cup", "dog"))
+    assert not science_page.concluded(problem, "The answer is A.") and not science_page.concluded(problem, "")
+
+
+def test_wrong_reasons_and_wrong_letters_are_counted_apart(tmp_path):
+    test = {p.id: p for p in quiz("test", 15)}
+    said = {name: answer_text(p, "QCM-LEA") for name, p in test.items()}
+    letter, reasons = list(test)[3], list(test)[0]  # one without a picture, one with
+    p = test[letter]
+    said[letter] = said[letter].replace(f"answer is {p.letter}.", f"answer is {LETTERS[1 - p.answer]}.")
+    said[reasons] = said[reasons].replace(test[reasons].solution, "The picture shows nothing.")
+    write_jsonl([{"question_id": n, "text": t} for n, t in said.items()], tmp_path / "seed-0" / slug(BEST) / "answers.jsonl")  # fmt: skip
+    run = SimpleNamespace(folder=tmp_path, seeds=[0])
+    found = SimpleNamespace(run=run, test=test, predictions={(BEST, 0): predict(test, said)[0]})
+    counted = {r["what"]: [r[share] for share in SHARES] for r in science_page.letters_of(found)}
+    assert counted["all"] == [13, 1, 1, 0] and counted["with a picture"][1:] == [0, 1, 0]
+    assert counted["without"][1:] == [1, 0, 0] and counted[p.skill] == [0, 1, 0, 0]
+    assert science_page.reasoned(found, BEST, 0).count(False) == 1
+
+
+def test_the_committed_page_and_the_readme_are_made_of_science_json(science):
+    assert (RESULTS / "science.md").read_text(encoding="utf-8") == science_page.markdown(science)
+    assert (RESULTS / "figures" / "table-8.png").stat().st_size > 10_000
+    assert "\n".join(science_page.brief(science)) in (ROOT / "README.md").read_text(encoding="utf-8")
+    gates = (RESULTS / "gates.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in gates if line.startswith("| 6 ")] == [f"| {' | '.join(r)} |" for r in gates_page.choices(science)]  # fmt: skip
+
+
+def test_the_committed_figures_agree_with_one_another(science):
+    assert {r["row"]: r["paper"]["Avg"] for r in science["table 8"]} == {r: paper.TABLE_8.value(r, "Avg") for r in paper.TABLE_8.rows}  # fmt: skip
+    asked, (whole,) = science["questions"] * len(science["seeds"]), (r for r in science["letters"] if r["what"] == "all")  # fmt: skip
+    assert len(science["seeds"]) >= 3 and sum(whole[share] for share in SHARES) == asked
+    best = next(r for r in science["table 8"] if r["row"] == BEST)["ours"]["Avg"]["ours"]
+    assert 100 * (whole[SHARES[0]] + whole[SHARES[2]]) / asked == pytest.approx(best, abs=0.06)
+    reasons = next(r for r in science["reasons"] if r["row"] == BEST)["reasons"]["all"]["ours"]
+    assert 100 * (whole[SHARES[0]] + whole[SHARES[1]]) / asked == pytest.approx(reasons, abs=0.06)
