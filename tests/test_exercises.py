@@ -116,6 +116,8 @@ def test_a_stub_says_kindly_that_it_is_one(path):
 def test_the_oracle_passes_and_every_known_mistake_is_recognised(task_id, seed):
     task = engine.find(task_id)
     check(task_id, task.oracle, seed)
+    errors = [w.error for w in engine.outcomes(task.oracle, task.cases(seed)) if isinstance(w, Raised)]
+    assert all(isinstance(error, ValueError) for error in errors) and len(errors) < len(task.cases(seed)), errors
     for wrong, says in task.mistakes:
         with pytest.raises(NotYet) as failed:
             check(task_id, wrong, seed)

@@ -27,6 +27,8 @@ def shown(value) -> str:
         return f"tensor {tuple(value.shape)} [{numbers}{', ...' if value.numel() > 5 else ''}]"
     if isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
         return "[" + ", ".join(map(shown, value[:4])) + (", ...]" if len(value) > 4 else "]")
+    if isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values()):
+        return f"{len(value)} tensors by name"
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
     return _SHORT.repr(value)

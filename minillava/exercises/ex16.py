@@ -1,0 +1,217 @@
+"""Exercise 16, the capstone: eye, brain and LLaVA's loss from a blank file, held against the package with its own weights."""
+
+from functools import lru_cache, partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minillava.data import IGNORE, IMAGE
+from minillava.exercises.engine import Task
+from minillava.model import Batch, Llava, LlavaConfig
+from minillava.model.language import LanguageConfig, LanguageModel
+from minillava.model.vision import VisionConfig, VisionTower
+
+HEADS = 2
+
+
+@lru_cache
+def _made(seed: int, tied: bool = False) -> Llava:
+    """A small LLaVA with weights that nothing leaves as they are: norms are not 1, biases are not 0."""
+    torch.manual_seed(100 + seed)
+    vision = VisionConfig(8, 4, 12, 24, 3, HEADS)
+    model = Llava(LlavaConfig(vision, LanguageConfig(40, 16, 24, 2, HEADS, tie_embeddings=tied)))
+    for p in model.parameters():
+        p.data = torch.randn_like(p) * 0.4
+    return model.requires_grad_(False)
+
+
+def _sizes(weights: dict, prefix: str) -> int:
+    """How many blocks a state dict holds."""
+    return 1 + max(int(name.split(".")[1]) for name in weights if name.startswith(prefix))
+
+
+def _tower(weights, patch, change=lambda tower: None):
+    D = len(weights["pre_layrnorm.weight"])
+    side = int((len(weights["embeddings.position_embedding.weight"]) - 1) ** 0.5) * patch
+    wide = len(weights["layers.0.mlp.fc1.bias"])
+    tower = VisionTower(VisionConfig(side, patch, D, wide, _sizes(weights, "layers."), HEADS)).requires_grad_(False)
+    tower.load_state_dict(weights)
+    change(tower)
+    return tower
+
+
+def _eye(weights, pixels, heads, patch, change=lambda tower: None, look=lambda tower, pixels: tower(pixels)):
+    return look(_tower(weights, patch, change), pixels)
+
+
+def _looks(seed):
+    cases = []
+    for n, count in enumerate((1, 3, 2)):
+        draw = torch.Generator().manual_seed(10 * seed + n)
+        cases.append(
+            (_made(2 * seed + n % 2).vision_tower.state_dict(), torch.randn(count, 3, 8, 8, generator=draw), HEADS, 4)
+        )
+    return cases
+
+
+def _exact(tower):
+    for block in tower.layers:
+        block.mlp.forward = lambda x, mlp=block.mlp: mlp.fc2(F.gelu(mlp.fc1(x)))
+
+
+def _unplaced(tower):
+    tower.embeddings.position_embedding.weight.zero_()
+
+
+def _unnormed(tower):
+    tower.pre_layrnorm = nn.Identity()
+
+
+def _model(weights, base, change=lambda model: None):
+    V, D = weights["embed_tokens.weight"].shape
+    wide = len(weights["layers.0.mlp.gate_proj.weight"])
+    config = LanguageConfig(
+        V, D, wide, _sizes(weights, "layers."), HEADS, rope_theta=base, tie_embeddings="lm_head.weight" not in weights
+    )
+    model = LanguageModel(config).requires_grad_(False)
+    model.load_state_dict(weights)
+    change(model)
+    return model
+
+
+def _brain(weights, embeds, heads, base, change=lambda model: None, fixed=None, **more):
+    model = _model(weights, fixed or base, change)
+    if more:  # all tokens at one place
+        more = {"positions": torch.zeros(embeds.shape[:2], dtype=torch.long)}
+    return model.head(model(embeds, **more))
+
+
+def _thoughts(seed):
+    cases = []
+    for n, (count, length) in enumerate(((1, 5), (2, 9), (3, 4))):
+        draw = torch.Generator().manual_seed(20 * seed + n)
+        weights = _made(2 * seed + n % 2, tied=n == 2).language_model.state_dict()
+        cases.append((weights, torch.randn(count, length, 16, generator=draw), HEADS, (100.0, 10000.0, 1e6)[n]))
+    return cases
+
+
+def _interleaved(model):
+    """Pairs (0, 1), (2, 3), ... in place of (0, d/2), (1, d/2 + 1), ...: the same as turning rows of q and k about."""
+    for block in model.layers:
+        for matrix in (block.self_attn.q_proj, block.self_attn.k_proj):
+            rows = matrix.weight.unflatten(0, (HEADS, -1, 2))
+            matrix.weight.copy_(rows.transpose(1, 2).flatten(0, 2))
+
+
+def _seeing_all(model):
+    for block in model.layers:
+        real = block.self_attn.forward
+
+        def forward(x, cos, sin, allowed, cache, layer, real=real):
+            return real(x, cos, sin, torch.ones(1, 1, x.shape[1], x.shape[1], dtype=torch.bool), cache, layer)
+
+        block.self_attn.forward = forward
+
+
+def _bare(model):
+    model.norm = nn.Identity()
+
+
+def _exchanged(model):
+    for block in model.layers:
+        block.mlp.gate_proj, block.mlp.up_proj = block.mlp.up_proj, block.mlp.gate_proj
+
+
+def _whole(weights, base):
+    part = lambda name: {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}  # noqa: E731
+    tower, model = _tower(part("vision_tower."), 4), _model(part("language_model."), base)
+    llava = Llava(LlavaConfig(tower.config, model.config), tower, model).requires_grad_(False)
+    llava.projector.load_state_dict(part("projector."))
+    return llava
+
+
+def _loss(weights, ids, labels, pixels, heads, patch, base):
+    llava = _whole(weights, base)
+    return llava.loss(Batch([ids], [labels], [[llava.features(pixels)[0]]]))[0]
+
+
+def _lossy(loss):
+    """A wrong version: its own loss from logits (T', V), the labels of all rows and their ids."""
+
+    def wrong(weights, ids, labels, pixels, heads, patch, base):
+        llava = _whole(weights, base)
+        rows, source = llava.splice(ids, [llava.features(pixels)[0]])
+        logits = llava.language_model.head(llava.language_model(rows[None]))[0]
+        of = lambda values: torch.where(source >= 0, values[source], IGNORE)  # noqa: E731
+        return loss(logits, of(labels), of(ids))
+
+    return wrong
+
+
+def _samples(seed):
+    cases = []
+    for n, (place, length) in enumerate(((0, 7), (3, 8), (5, 6))):
+        draw = torch.Generator().manual_seed(30 * seed + n)
+        ids = torch.randint(1, 40, (length,), generator=draw)
+        labels = ids.clone()
+        labels[: 2 + n] = IGNORE
+        ids[place], labels[place] = IMAGE, IGNORE
+        cases.append(
+            (
+                _made(2 * seed + n % 2).state_dict(),
+                ids,
+                labels,
+                torch.randn(1, 3, 8, 8, generator=draw),
+                HEADS,
+                4,
+                100.0,
+            )
+        )
+    return cases
+
+
+TASKS = (
+    Task(
+        "16.1", 1, "The eye", _looks, _eye,
+        (
+            (partial(_eye, look=lambda t, x: t(x, layer=-1)), "the last layer is read. Section 4.1 and Table 8 take the one before it: the last block never runs."),
+            (partial(_eye, look=lambda t, x: t.hidden_states(x)[-2]), "the class token is still in front. LLaVA takes the patches alone."),
+            (partial(_eye, change=_exact), "the activation is the exact GELU. CLIP was trained with x * sigmoid(1.702 x)."),
+            (partial(_eye, change=_unplaced), "positions are not added: the eye could not tell left from right."),
+            (partial(_eye, change=_unnormed), "the norm before the first block (pre_layrnorm) is skipped."),
+        ),
+        ("Notebook 06 has every step. Patches first: unfold the picture, or F.conv2d with stride = patch and no bias.",
+         "Class token, patches, positions; pre_layrnorm; then blocks: x + attention(norm1(x)), x + mlp(norm2(x)).",
+         "Run all blocks but the last, and drop row 0."),
+        tolerance=1e-3,
+    ),
+    Task(
+        "16.2", 2, "The brain", _thoughts, _brain,
+        (
+            (partial(_brain, change=_seeing_all), "tokens see what comes after them: no causal mask."),
+            (partial(_brain, still=True), "nothing is turned by RoPE: a token does not know its place."),
+            (partial(_brain, change=_interleaved), "RoPE pairs neighbours (0, 1), (2, 3). Llama's published weights pair the halves: i with i + d/2."),
+            (partial(_brain, fixed=10000.0), "the base of RoPE is always 10,000. Later models, and the shipped one, take a larger base: it is an argument."),
+            (partial(_brain, change=_bare), "the last norm is left out before the head."),
+            (partial(_brain, change=_exchanged), "gate and up are exchanged: silu belongs to gate_proj."),
+        ),
+        ("Notebook 07 has every step. RMSNorm divides by the root of the mean square, in float32, with eps 1e-6; no mean is taken off.",
+         "RoPE: angles t * base ** (-2 i / d) for i below d / 2; q and k of every head are turned, v is not.",
+         "The head is lm_head.weight, and where there is none, the embedding table itself."),
+        tolerance=1e-3,
+    ),
+    Task(
+        "16.3", 3, "LLaVA's loss", _samples, _loss,
+        (
+            (_lossy(lambda logits, labels, ids: F.cross_entropy(logits, labels, ignore_index=IGNORE)), "nothing is shifted: row t says what comes at t + 1, so it is compared with the label of t + 1."),
+            (_lossy(lambda logits, labels, ids: F.cross_entropy(logits[:-1], ids[1:], ignore_index=IGNORE)), "every token carries loss. Eq. 3 takes the answers alone: labels that are IGNORE do not count."),
+            (_lossy(lambda logits, labels, ids: F.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE, reduction="sum")), "the loss is summed; Eq. 3's is the mean over supervised tokens."),
+            (_lossy(lambda logits, labels, ids: F.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE, reduction="sum") / (len(logits) - 1)), "the mean is taken over all rows, also those without a label."),
+        ),
+        ("Three parts: eye, then W with its bias, then the rows in the order of the ids with the patches in the image token's place.",
+         "Labels need a splice of their own: a patch has the label IGNORE.",
+         "Then shift by one, and F.cross_entropy with ignore_index."),
+        tolerance=1e-3,
+    ),
+)  # fmt: skip
