@@ -38,7 +38,7 @@ USER_ERRORS = {
     "minillava.chat": "ChatError",
     "safetensors": "SafetensorError",
     "builtins": "OSError",
-    "minillava.exercises.progress": "ProgressError",
+    "minillava.exercises.kept": "ProgressError",
 }
 UNSEEN = 100_001  # a scene like the benchmark's that no benchmark uses
 QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")

@@ -378,6 +378,7 @@ ROOMS = [
         "dial",
         "colab",
     },  # fmt: skip
+    {"exercises"},
     {"cli"},
     {"__main__"},
 ]

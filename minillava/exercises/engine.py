@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from minillava.exercises import progress
 from minillava.exercises.compare import Raised, differ, shown
+from minillava.exercises.kept import note
 
 FOLDER = Path(__file__).parent
 STARS = {1: "★", 2: "★★", 3: "★★★"}
@@ -104,7 +104,7 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
     try:
         got = outcomes(fn, cases)
     except NotImplementedError:
-        progress.note(task.id, False)
+        note(task.id, False)
         raise Unsolved(
             f'{task}: nothing here yet, so nothing is wrong yet. Fill in the cell above; hint("{task.id}", 1) is a first push.'
         ) from None
@@ -113,7 +113,7 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
     bad = next((n for n, reason in enumerate(why) if reason), None)
     if task.draw and not isinstance(got[bad or 0], Raised):
         _display(task.draw, got[bad or 0], wanted[bad or 0])
-    progress.note(task.id, bad is None)
+    note(task.id, bad is None)
     if bad is None:
         print(f"{task}: right, in {len(cases)} cases of {len(cases)}.")
         return
