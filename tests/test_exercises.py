@@ -179,6 +179,45 @@ def test_a_check_says_what_it_got_and_wanted(capsys):
         hint("08.1", 0)
 
 
+def test_a_verdict_does_not_hang_on_where_the_notebook_works(capsys):
+    """A default device that is not the CPU, and gradients switched off, as a GPU's reader may have them."""
+    with torch.device("meta"), torch.no_grad():
+        for number in engine.numbers():
+            for task in engine.tasks(number).values():
+                check(task.id, task.oracle)
+        with pytest.raises(NotYet, match="the bias is left out"):
+            check("08.1", lambda Zv, W, b: Zv @ W.T)
+        assert torch.zeros(1).device.type == "meta" and not torch.is_grad_enabled()
+    assert torch.zeros(1).device.type == "cpu" and "right, in 4 cases of 4" in capsys.readouterr().out
+
+
+def test_a_mistake_is_named_where_all_else_is_right_or_the_error_is_another():
+    right, no_stop = (engine.find("04.3").oracle, lambda *a: [(t, on and t != "###") for t, on in right(*a)])
+    with pytest.raises(NotYet, match="What is wrong is what comes out when the stop carries no loss"):
+        check("04.3", lambda s, p, learn: (no_stop if learn == "answers" and len(p) == 1 else right)(s, p, learn))
+    with pytest.raises(NotYet, match="What is wrong is what comes out when temperature 0"):
+        check("07.3", lambda x, t, p, u: engine.find("07.3").oracle(x, t, p, u) if t else [][0])
+
+
+@pytest.mark.parametrize("task_id", [t.id for n in engine.numbers() for t in engine.tasks(n).values() if t.draw])
+def test_a_picture_is_drawn_of_whatever_can_be_drawn(task_id, monkeypatch):
+    import IPython
+    import IPython.display
+
+    pictures, task = [], engine.find(task_id)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", pictures.append)
+    check(task_id, task.oracle)
+    check(task_id, task.oracle, seed=1)  # a hidden case is not shown
+    assert [picture.data[:4] for picture in pictures] == [b"\x89PNG"]
+    for wrong, _ in task.mistakes:
+        with pytest.raises(NotYet):
+            check(task_id, wrong)
+    for odd in (None, "seven", torch.zeros(2, 3, 4, 5), [object()]):  # of no form to draw: the words say what is wrong
+        with pytest.raises(NotYet):
+            check(task_id, lambda *a, odd=odd: odd)
+
+
 def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
     assert "0 of" in progress()
     check("08.1", engine.find("08.1").oracle)

@@ -7,11 +7,13 @@ check takes another one, so an answer that was copied from the shown cases fails
 Try it: `check("08.1", lambda Zv, W, b: Zv @ W)`.
 """
 
+import contextlib
 import copy
 import importlib
+import io
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +32,7 @@ class Task:
 
     cases: seed -> the arguments of each call, a tuple a case. oracle: what is right; where it raises, so must the answer.
     mistakes: (a wrong version, the sentence that names it) pairs, likeliest first. hints: level by level. draw:
-    (got, wanted) of a case -> figure, where a picture helps. tolerance: of floats, beside the largest one wanted.
+    (got, wanted) of a case -> figure, where a picture helps, or an error where an answer's form does not allow it. tolerance: of floats, beside the largest one wanted.
     """
 
     id: str
@@ -78,6 +80,13 @@ def find(task_id: str) -> Task:
     return some[task_id]
 
 
+@contextlib.contextmanager
+def _anywhere() -> Iterator[None]:
+    """The same verdict wherever the notebook works: tensors are made on the CPU and gradients flow, whatever it has set."""
+    with torch.device("cpu"), torch.enable_grad():
+        yield
+
+
 def outcomes(fn: Callable, cases: list[tuple]) -> list:
     """What `fn` gives in each case, or the error it raises as a `Raised`. Each call gets its own copy, and the same luck."""
     given = []
@@ -94,6 +103,7 @@ def outcomes(fn: Callable, cases: list[tuple]) -> list:
     return given
 
 
+@_anywhere()
 def check(task_id: str, fn: Callable, seed: int = 0) -> None:
     """Hold an answer against the package. Prints that it is right, or raises NotYet, or Unsolved where it is still a stub.
 
@@ -111,7 +121,7 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
     wanted = outcomes(task.oracle, cases)
     why = [differ(g, w, task.tolerance) for g, w in zip(got, wanted)]
     bad = next((n for n, reason in enumerate(why) if reason), None)
-    if task.draw and not isinstance(got[bad or 0], Raised):
+    if task.draw and seed == 0 and not isinstance(got[bad or 0], Raised):
         _display(task.draw, got[bad or 0], wanted[bad or 0])
     note(task.id, bad is None)
     if bad is None:
@@ -135,14 +145,19 @@ def _call(fn: Callable, case: tuple) -> str:
 
 
 def _diagnosis(task: Task, cases: list[tuple], got: list, wanted: list) -> str:
-    """The mistake whose results these are; where it is none that is known, the two likeliest."""
+    """The mistake whose results these are, in all cases or at least in those that are wrong; else the two likeliest."""
     if all(g is None for g in got):
         return "It gives back nothing: is there a `return`?"
-    for wrong, says in task.mistakes:
-        theirs = outcomes(wrong, cases)
-        same = all(differ(g, t, task.tolerance) is None for g, t in zip(got, theirs))
-        if same and any(differ(t, w, task.tolerance) for t, w in zip(theirs, wanted)):
+    same = lambda a, b: differ(a, b, task.tolerance) is None  # noqa: E731
+    tried = [(outcomes(wrong, cases), says) for wrong, says in task.mistakes]
+    for theirs, says in tried:
+        if all(map(same, got, theirs)) and not all(map(same, theirs, wanted)):
             return f"This is what comes out when {says}"
+    bad = [n for n, (g, w) in enumerate(zip(got, wanted)) if not same(g, w)]
+    for theirs, says in tried:  # any error for any other: which one comes depends on how the same mistake is written
+        alike = (same(got[n], theirs[n]) or isinstance(got[n], Raised) and isinstance(theirs[n], Raised) for n in bad)
+        if all(alike) and not all(isinstance(t, Raised) for t in theirs):
+            return f"What is wrong is what comes out when {says}"
     likely = "\n".join(f"  - {says}" for _, says in task.mistakes[:2])
     return f"Often it is one of these:\n{likely}"
 
@@ -150,10 +165,16 @@ def _diagnosis(task: Task, cases: list[tuple], got: list, wanted: list) -> str:
 def _display(draw: Callable, got, wanted) -> None:
     """The picture of an answer beside the target, in a notebook; elsewhere none is made."""
     from IPython import get_ipython
-    from IPython.display import display
+    from IPython.display import Image, display
 
-    if get_ipython() is not None and (figure := draw(got, wanted)) is not None:
-        display(figure)
+    if get_ipython() is None:
+        return
+    png = io.BytesIO()
+    try:
+        draw(got, wanted).savefig(png, format="png", dpi=80)
+    except Exception:  # an answer of a form that cannot be drawn: the words below say what is wrong with it
+        return
+    display(Image(png.getvalue()))
 
 
 def hint(task_id: str, level: int = 1) -> None:
