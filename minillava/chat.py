@@ -7,6 +7,7 @@ it, or a LlavaForConditionalGeneration folder or hub id; nothing in it is run as
     python -m minillava chat picture.png
 """
 
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from minillava.data.images import as_rgb, open_picture, pixels
+from minillava.data.images import as_rgb, frames, open_picture, pixels
 from minillava.data.samples import prompt
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
@@ -127,12 +128,16 @@ def on(dtype: str | None) -> tuple[str, torch.dtype]:
 
 
 def chat(options) -> None:
-    """Questions about a picture, from --ask or line by line; answers stream."""
+    """Questions about a picture, from --ask or line by line; answers stream. Raises ChatError for settings without sense."""
+    if options.max_new_tokens < 1 or not 0 <= options.temperature < math.inf or not 0 < options.top_p <= 1:
+        raise ChatError("--max-new-tokens: at least 1; --temperature: 0 or above; --top-p: above 0, 1 at the most")
+    if not 0 <= options.seed < 2**32:
+        raise ChatError(f"--seed {options.seed}: from 0 to {2**32 - 1}")
     talk = Chat(options.weights, options.template, *on(options.dtype))
     image = talk.look(options.picture)
-    with Image.open(options.picture) as file:
-        if getattr(file, "n_frames", 1) > 1:
-            print(f"{options.picture} has {file.n_frames} frames; this is about the first one.", file=sys.stderr)
+    count = frames(options.picture)
+    if count > 1:
+        print(f"{options.picture} has {count} frames; this is about the first one.", file=sys.stderr)
     if sys.stdout.isatty() and not options.ask:
         print(blocks(image), "\nAsk about the picture; an empty line ends.", sep="")
     for question in options.ask or iter(_line, ""):

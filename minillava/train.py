@@ -227,6 +227,10 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
 def train(options) -> None:
     """The stages whose records are there, one after another."""
     scale = scales.find(options.scale)
+    for name, least in (("batch", 1), ("micro", 1), ("epochs", 1), ("lora", 0), ("tokens", 0), ("lr", 0), ("seed", 0)):
+        value = getattr(options, name)
+        if value is not None and not least <= value < 2**32:  # nan is neither
+            raise TrainingError(f"--{name} {value}: at least {least} is needed")
     options.eye, options.brain = options.eye or scale.eye, options.brain or scale.brain
     there = [n for n in (1, 2) if (options.data / f"stage{n}.json").is_file()]
     if not there:

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from minillava import chat as talk
 from minillava import cli
@@ -100,6 +100,13 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:500])
 
 
+def odd(path):
+    """A PNG whose comment unpacks to 8 MB: Pillow refuses with an error of its own."""
+    comment = PngImagePlugin.PngInfo()
+    comment.add_text("comment", "x" * 8_000_000, zip=True)
+    Image.new("L", (8, 8)).save(path, pnginfo=comment)
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -107,10 +114,12 @@ def cut(path):
         (bomb, "far more than 89,000,000 pixels; make it smaller first"),
         (cut, "not a picture that can be read"),
         (lambda path: path.write_bytes(b""), "not a picture that can be read"),
+        (lambda path: path.write_bytes(b"P6 4 four 255 "), "not a picture that can be read"),
+        (odd, "not a picture that can be read"),
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "a folder, not a picture"),
     ],
-    ids=["huge", "bomb", "cut", "empty", "missing", "folder"],
+    ids=["huge", "bomb", "cut", "empty", "no number", "endless text", "missing", "folder"],
 )
 def test_a_picture_that_cannot_be_used_is_refused_with_its_name(capsys, tmp_path, weights, make, message):
     make(tmp_path / "picture.png")
@@ -188,6 +197,13 @@ def test_settings_reach_the_model(tmp_path, scene, weights, monkeypatch, capsys)
         chat.turns = []
         drawn.setdefault(seed, []).append(chat.ask("Why?", max_new_tokens=8, temperature=2.0, seed=seed))
     assert drawn[0][0] == drawn[0][1] and len({texts[0] for texts in drawn.values()}) > 1
+
+
+@pytest.mark.parametrize("wrong", [("--max-new-tokens", 0), ("--temperature", -1), ("--temperature", "inf"), ("--top-p", 0),
+                                   ("--top-p", "nan"), ("--seed", -1), ("--seed", 2**70)])  # fmt: skip
+def test_settings_without_sense_are_said_in_a_line_before_anything_is_loaded(capsys, tmp_path, wrong):
+    status, out, err = command(capsys, tmp_path / "none.png", "--ask", "Why?", *wrong)
+    assert status == 2 and wrong[0] in err and err.count("\n") == 1 and not out
 
 
 # weights

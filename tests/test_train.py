@@ -168,6 +168,14 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, dat
     assert status == 2 and "stage 2 starts from the W of stage 1" in error
 
 
+@pytest.mark.parametrize(
+    "wrong", ["--batch 0", "--micro 0", "--epochs 0", "--lora -1", "--tokens -5", "--lr -1", "--lr nan", "--seed -1"]
+)
+def test_settings_without_sense_are_said_before_anything_is_written(run, wrong):
+    status, _, error, out = run(*wrong.split())
+    assert status == 2 and f"{wrong.split()[0]} " in error and "is needed" in error and not out.exists()
+
+
 def test_bad_records_of_stage_2_are_found_before_stage_1_is_trained(run, data, tmp_path):
     broken = shutil.copytree(data, tmp_path / "broken")
     (broken / "stage2.json").write_text('[{"id": "bad"}]')

@@ -5,6 +5,8 @@ that is no picture, is cut off, or is absurdly large is refused with its name.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,9 @@ class ImageError(ValueError):
     """A picture that cannot be used; the message names the file and says why."""
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """The picture as RGB: first frame, EXIF orientation applied, transparency on white. Raises ImageError naming the file."""
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """The image in a file, at its first frame; whatever goes wrong with it, also within, is an ImageError naming the file."""
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a picture")
@@ -33,11 +36,25 @@ def open_picture(path: str | Path) -> Image.Image:
                     f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first"
                 )
             image.seek(0)
-            return as_rgb(image)
+            yield image
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: far more than {MOST_PIXELS:,} pixels; make it smaller first") from error
-    except (OSError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises whatever its parsers do
         raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """The picture as RGB: first frame, EXIF orientation applied, transparency on white. Raises ImageError naming the file."""
+    with opened(path) as image:
+        return as_rgb(image)
+
+
+def frames(path: str | Path) -> int:
+    """How many frames a file has: 1 unless it is an animation, of which `open_picture` shows the first. Raises ImageError."""
+    with opened(path) as image:
+        return getattr(image, "n_frames", 1)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
