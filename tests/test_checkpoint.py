@@ -159,6 +159,17 @@ def test_sharded_folders_load(tmp_path):
         load_language(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "{", '{"weight_map": 5}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": "../b"}}']
+)
+def test_an_index_of_shards_without_sense_is_an_error_that_names_it(tmp_path, text):
+    save_language(LanguageModel(LanguageConfig(**LANGUAGE)), tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(CheckpointError, match="model.safetensors.index.json: "):
+        load_language(tmp_path / "m")
+
+
 def test_both_published_places_of_the_rope_base_are_read():
     sizes = PUBLISHED | {"model_type": "llama"}
     assert language_config(sizes).rope_theta == 10000.0
@@ -203,6 +214,10 @@ def test_a_config_without_sizes_is_refused_and_a_sliding_window_bounds_the_conte
         (
             lambda t: t.update({"model.norm.weight": torch.zeros(17)}),
             r"1 misshapen: model.norm.weight is \(17,\), expected \(16,\)",
+        ),
+        (
+            lambda t: t.update({"model.norm.weight": torch.ones(16, dtype=torch.int8)}),
+            "1 of a type that is not computed with: model.norm.weight is I8",
         ),
     ],
 )
@@ -354,7 +369,8 @@ def test_saved_files_can_be_read_by_others(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"num_attention_heads": 0}, {"hidden_size": "wide"}, {"num_hidden_layers": None},
-                                    {"intermediate_size": -1}, {"vocab_size": 1.5}, {"hidden_act": "new"}])  # fmt: skip
+                                    {"intermediate_size": -1}, {"vocab_size": 1.5}, {"hidden_act": "new"}, {"rms_norm_eps": "small"},
+                                    {"max_position_embeddings": 0}, {"rope_parameters": {"rope_type": "default", "rope_theta": -1}}])  # fmt: skip
 def test_a_config_without_sense_is_an_error_that_names_its_file(tmp_path, change):
     save_language(LanguageModel(LanguageConfig(20, 8, 8, 1, 2)), tmp_path)
     rewrite_json(tmp_path / "config.json", **change)

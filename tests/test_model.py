@@ -119,18 +119,21 @@ def test_vision_refuses_a_layer_it_does_not_have_and_pixels_of_another_size():
 # the language model
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        transformers.LlamaConfig(**PUBLISHED, num_key_value_heads=2, tie_word_embeddings=False),
-        transformers.LlamaConfig(**PUBLISHED, num_key_value_heads=4, tie_word_embeddings=True),
-        transformers.LlamaConfig(**PUBLISHED, num_key_value_heads=1, head_dim=10, rms_norm_eps=1e-3),
-        transformers.LlamaConfig(**PUBLISHED, rope_parameters={"rope_type": "default", "rope_theta": 77.0}),
-        transformers.Qwen2Config(**PUBLISHED, num_key_value_heads=2, tie_word_embeddings=True),
-        transformers.MistralConfig(**PUBLISHED, num_key_value_heads=2),
-    ],
-    ids=["llama grouped untied", "llama tied", "llama one key head", "llama theta", "qwen2", "mistral"],
-)
+FAMILIES = {"llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig, "qwen2": transformers.Qwen2Config}
+CONFIGS = {
+    f"{name}, {heads} key heads, {'tied' if tied else 'untied'}": kind(
+        **PUBLISHED, num_key_value_heads=heads, tie_word_embeddings=tied
+    )
+    for name, kind in FAMILIES.items()
+    for heads in (4, 2)
+    for tied in (True, False)
+} | {
+    "llama, one key head": transformers.LlamaConfig(**PUBLISHED, num_key_value_heads=1, head_dim=10, rms_norm_eps=1e-3),
+    "llama, theta": transformers.LlamaConfig(**PUBLISHED, rope_parameters={"rope_type": "default", "rope_theta": 77.0}),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_language_logits_equal_transformers(config, tmp_path):
     theirs = shake(transformers.AutoModelForCausalLM.from_config(config))
     theirs.save_pretrained(tmp_path)

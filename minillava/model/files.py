@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
 # Tables that older versions of transformers stored although they follow from the config.
 DERIVED = (".position_ids", ".rotary_emb.inv_freq")
+FLOATS = ("F64", "F32", "F16", "BF16")  # quantised ones mean nothing without their scales
 
 # What a config raises on the way to a model where a size in it is none.
 SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
@@ -42,6 +43,7 @@ class Stored(NamedTuple):
     file: Path
     key: str
     shape: tuple
+    kind: str  # F32, BF16, ...: safetensors' name of its type
 
     def read(self, dtype=None, device="cpu"):
         """A copy of its own in memory; the file is closed. dtype None keeps what is stored."""
@@ -106,8 +108,11 @@ def open_tensors(folder, skip=()):
     if (folder / "model.safetensors").exists():
         shards = {"model.safetensors": None}
     elif index.exists():
-        where = read_json(index)["weight_map"]
-        shards = {shard: {k for k, s in where.items() if s == shard} for shard in sorted(set(where.values()))}
+        with meant(index) as written:
+            where = written["weight_map"]
+            shards = {shard: {k for k, s in where.items() if s == shard} for shard in sorted(set(where.values()))}
+            if any(Path(shard).name != shard for shard in shards):
+                raise ValueError("a shard lies beside its index")
     else:
         pickled = " Its .bin is pickle and could run code: convert it first." if any(folder.glob("*.bin")) else ""
         raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{pickled}")
@@ -115,14 +120,15 @@ def open_tensors(folder, skip=()):
     for shard, promised in shards.items():
         try:
             with safe_open(folder / shard, framework="pt") as file:
-                names = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                names = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{folder / shard}: {error}") from error
         if promised is not None and names.keys() != promised:
             raise CheckpointError(f"{folder / shard}: {index.name} promises {few(promised ^ names.keys())} otherwise")
         stored |= {
-            name: Stored(folder / shard, name, shape)
-            for name, shape in names.items()
+            name: Stored(folder / shard, name, shape, kind)
+            for name, (shape, kind) in names.items()
             if not name.startswith(skip) and not name.endswith(DERIVED)
         }
     return stored
@@ -146,6 +152,9 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
             f"{name} is {stored[name].shape}, expected {shape}"
             for name, shape in wanted.items()
             if name in stored and stored[name].shape != shape
+        ],
+        "of a type that is not computed with": [
+            f"{name} is {stored[name].kind}" for name in wanted if name in stored and stored[name].kind not in FLOATS
         ],
     }
     if any(wrong.values()):

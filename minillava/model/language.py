@@ -49,6 +49,8 @@ class LanguageConfig:
             object.__setattr__(self, "head_dim", self.hidden_size // self.num_heads)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"{self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly")
+        if not (self.max_position >= 1 and self.rms_norm_eps >= 0 and self.rope_theta > 0):
+            raise ValueError("max_position must be 1 or more, rms_norm_eps 0 or more and rope_theta above 0")
         if isinstance(self.rope, dict):  # read from JSON
             object.__setattr__(self, "rope", Rope(**self.rope))
 
