@@ -144,6 +144,29 @@ def _choices(report: dict) -> Figure:
     return figure
 
 
+def designs(report: dict) -> Figure:
+    """Table 8's choices on the chat data: bars with their control, and how each row learned (`designs.designs_report`)."""
+    figure, (left, right) = canvas(11, 3.6, 2)
+    rows = report["rows"]
+    for y, (row, colour) in enumerate(zip(rows[::-1], COLOURS[: len(rows)][::-1])):
+        ours = row["ours"]["all"]
+        left.barh(y, ours["ours"], xerr=ours["spread"] or 0, color=colour, height=0.6, ecolor=INK)
+        left.text(ours["ours"] + (ours["spread"] or 0) + 1, y, f"{ours['ours']:.1f}", va="center")
+        left.plot([row["shuffled"]["ours"]] * 2, [y - 0.36, y + 0.36], color=INK, lw=2)
+        for n, curve in enumerate(row["curve"]):
+            right.plot(*zip(*curve), color=colour, lw=1.2, label=row["row"].replace("7B", "Smaller brain (7B)") if n == 0 else None)  # fmt: skip
+    left.set_yticks(range(len(rows)), [r["row"].replace("7B", "Smaller brain (7B)") for r in rows[::-1]])
+    left.set_xlim(0, 108)
+    left.set_xlabel("% right · black marks: pictures shuffled")
+    worst = min((r for r in rows if r["gap"]), key=lambda r: r["gap"]["ours"], default=None)
+    headline(left, f"{worst['row']} costs the most, {worst['gap']['ours']:+.1f}" if worst else "One row only")
+    right.set_xlabel("step of stage 2")
+    right.set_ylabel("% right, a quarter of the questions")
+    right.legend(frameon=False, fontsize=8)
+    headline(right, "Every seed on the way")
+    return figure
+
+
 def quality(rows: list) -> Figure:
     """How often a judge puts answers spoilt on purpose below the unspoilt one (rows of `judging.quality.measure`)."""
     from minillava.judging.quality import overall

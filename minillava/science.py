@@ -29,7 +29,7 @@ from minillava.judging.pupil import solve
 from minillava.judging.scienceqa import predict
 from minillava.miniature import slug
 from minillava.run import Run
-from minillava.scales import WEIGHTS
+from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.training.loop import along, bar
@@ -146,12 +146,17 @@ def parts(folder: Path, weights: Path, variant: Variant, seed: int):
     )
 
 
-def run_stage1(folder: Path, weights: Path, scale: QuizScale, seed: int, variant: Variant) -> None:
-    """Stage 1 for one eye's layer and one brain: W alone learns from caption pairs. In a process of its own."""
+def run_stage1(
+    folder: Path, weights: Path, scale: QuizScale | Scale, seed: int, variant: Variant, pairs: Path | None = None
+) -> None:
+    """Stage 1 for one eye's layer and one brain: W alone learns from caption pairs. In a process of its own.
+
+    pairs: the file they are in; the quiz's own where none is named.
+    """
     torch.set_num_threads(1)
     home = folder / f"seed-{seed}" / variant.start
     model, tokenizer, features = parts(folder, weights, variant, seed)
-    samples = [encode(r, CHAT, tokenizer) for r in read_records(folder / "caption.json")]
+    samples = [encode(r, CHAT, tokenizer) for r in read_records(pairs or folder / "caption.json")]
     train_stage(model, 1, samples, features, home, batch_size=scale.stage1_batch, steps=len(samples) // scale.stage1_batch,
                 lr=scale.stage1_lr, seed=seed, progress=still_wanted)  # fmt: skip
     save_file(model.projector.state_dict(), home / "projector.safetensors")

@@ -352,6 +352,7 @@ ROOMS = [
         "workers",
         "miniature",
         "science",
+        "designs",
         "science_report",
         "science_page",
         "report",
