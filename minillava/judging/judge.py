@@ -70,6 +70,11 @@ def _coverage(scene: Scene, answer: str) -> float:
     return named / max(1, len(scene.things))
 
 
+def spelt(claim: tuple) -> str:
+    """A claim (`scenes.reading.claims`) in words: `side bird purple right`."""
+    return " ".join(str(v) for v in claim if v not in (None, False, True))
+
+
 def marks(context: str, question: str, answer: str) -> Marks:
     """The judge's marks for one answer. Raises ValueError when the context has no captions."""
     scene, known = _read(context)
@@ -104,7 +109,7 @@ def marks(context: str, question: str, answer: str) -> Marks:
         detail = 1 + 9 * min(1.0, 1.25 * len(true) / wanted)
         why = f"a description: names {coverage:.0%} of the things, {len(true)} facts right"
     if false:
-        why += f"; not so: {', '.join(' '.join(str(v) for v in c if v not in (None, False, True)) for c in false[:4])}"
+        why += f"; not so: {', '.join(map(spelt, false[:4]))}"
     return Marks(*(round(v, 2) for v in (helpfulness, relevance, accuracy, detail)), why)
 
 
