@@ -473,10 +473,19 @@ print(peak() - before, size, max(p.numel() * p.element_size() for p in model.par
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_loading_takes_little_more_memory_than_the_model(tmp_path, dtype):
+@pytest.mark.parametrize("dtype, shards", [("float32", 1), ("bfloat16", 1), ("bfloat16", 3)])
+def test_loading_takes_little_more_memory_than_the_model(tmp_path, dtype, shards):
     save_llava(llava(), tmp_path / "little", ABOUT)
     save_llava(llava(hidden_size=512, intermediate_size=1536, num_layers=14, vocab_size=4000), tmp_path / "big", ABOUT)
+    if shards > 1:
+        whole, where = tmp_path / "big" / "model.safetensors", {}
+        tensors = load_file(whole)
+        for n in range(shards):
+            names = sorted(tensors)[n::shards]
+            save_file({name: tensors[name] for name in names}, whole.with_name(f"{n}.safetensors"))
+            where |= dict.fromkeys(names, f"{n}.safetensors")
+        whole.unlink()
+        (tmp_path / "big" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     out = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path), dtype], capture_output=True, text=True, check=True
     ).stdout
