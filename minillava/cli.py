@@ -287,9 +287,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
         return 1
     except tuple(getattr(sys.modules[m], name) for m, name in USER_ERRORS.items() if m in sys.modules) as error:
-        full = os.strerror(errno.ENOSPC) in str(error)  # safetensors' own error says it in words only
+        said = str(error).encode("utf-8", "replace").decode()  # it may quote half a character of a file
+        full = os.strerror(errno.ENOSPC) in said  # safetensors' own error says it in words only
         print(
-            f"minillava: {error}" + (" - make room, then run the same command again: it goes on" if full else ""),
+            f"minillava: {said}" + (" - make room, then run the same command again: it goes on" if full else ""),
             file=sys.stderr,
         )
         return 2

@@ -556,6 +556,102 @@ def test_a_context_that_the_rule_cannot_read_is_left_out_not_scored(items, tmp_p
     assert [c.swapped for c in both_orders(cases)] == [False, False, True, True]
 
 
+# whatever stands in a field
+
+
+ODD = (None, [], [1], {}, {"a": 1}, True, 1.5, float("nan"), 10**400, "", "\ud800", "x\0")
+
+
+def changes(rows):
+    """The rows with every odd value in every field of the first, one after another: (what, rows)."""
+    for field in rows[0]:
+        for value in ODD:
+            yield f"{field} = {str(value)[:20]!r}", [rows[0] | {field: value}, *rows[1:]]
+
+
+def never_a_traceback(capsys, what, *arguments):
+    """Status 0, 1 or 2; what was left out, or cannot be used, is said. An exception would be a bug."""
+    status, out, err = command(capsys, *arguments)
+    assert (status == 2 and err.startswith("minillava: ")) or (status in (0, 1) and out and not err), (
+        what,
+        status,
+        err,
+    )
+    assert status != 1 or "eft out" in out, what
+    return status
+
+
+@pytest.mark.parametrize("file", ["answers", "bench/questions", "bench/context", "bench/reference", "out/reviews"])
+def test_whatever_stands_in_a_field_of_a_benchmark_is_named_and_never_a_traceback(capsys, bench, file):
+    judge_bench(capsys, bench)
+    kept, path, ends = {p: p.read_bytes() for p in bench.rglob("*.jsonl")}, bench / f"{file}.jsonl", set()
+    for what, rows in changes(read_jsonl(path)):
+        write_jsonl(rows, path)
+        verb = ("reviews", path) if file == "out/reviews" else (
+            "bench", "--bench", bench / "bench", "--answers", bench / "answers.jsonl", "--controls", bench / "answers.jsonl", "--out", bench / "o",
+        )  # fmt: skip
+        ends.add(never_a_traceback(capsys, what, *verb))
+        path.write_bytes(kept[path])
+    assert ends & {1, 2}
+
+
+def test_whatever_stands_in_a_field_of_a_context_of_boxes_is_named(capsys, tmp_path):
+    rows = [caps_boxes(s) for s in scenes("bench", 3)]
+    asked = [
+        {"question_id": n, "image": r["image"], "text": "What is it?", "category": "conv"} for n, r in enumerate(rows)
+    ]
+    write_jsonl(asked, tmp_path / "q.jsonl")
+    write_jsonl([{"question_id": n, "text": "A thing."} for n in range(3)], tmp_path / "a.jsonl")
+    odd = [[7], [{"category": 1}], [{"category": "a", "bbox": [1, "b", 0, 1]}], [{"category": "a", "bbox": [1, 2, 3]}]]
+    for what, some in [*changes(rows), *((f"{v}", [rows[0] | {"instances": v}, *rows[1:]]) for v in odd)]:
+        write_jsonl(some, tmp_path / "c.jsonl")
+        files = ("--questions", tmp_path / "q.jsonl", "--context", tmp_path / "c.jsonl", "--reference", tmp_path / "a.jsonl")  # fmt: skip
+        status = never_a_traceback(
+            capsys, what, "bench", *files, "--answers", tmp_path / "a.jsonl", "--out", tmp_path / "o"
+        )
+        assert status == 2 or not what.startswith(("instances = 'True", "captions = '[1]", "[")), what
+
+
+def test_whatever_stands_in_a_field_of_pope_and_scienceqa_is_named(capsys, tmp_path):
+    asked = build_pope([caps_boxes(s) for s in scenes("bench", 2)])
+    said = [{"question_id": r["question_id"], "text": "Yes.", "category": r["category"]} for r in asked]
+    problems = quiz("test", 4)
+    write_problems(problems, tmp_path / "quiz")
+    texts = [{"question_id": p.id, "text": "The answer is A."} for p in problems]
+    for name, rows in (("asked", asked), ("said", said), ("texts", texts)):
+        write_jsonl(rows, tmp_path / f"{name}.jsonl")
+        for what, some in changes(rows):
+            write_jsonl(some, tmp_path / "odd.jsonl")
+            files = {n: tmp_path / f"{'odd' if n == name else n}.jsonl" for n in ("asked", "said")}
+            verb = ("scienceqa", tmp_path / "odd.jsonl", tmp_path / "quiz") if name == "texts" else ("pope", files["said"], files["asked"])  # fmt: skip
+            never_a_traceback(capsys, what, *verb)
+    whole = {n: json.loads((tmp_path / "quiz" / f"{n}.json").read_text()) for n in ("problems", "pid_splits")}
+    first = problems[0].id
+    odd = [("problems", f"{field} = {str(v)[:20]!r}", whole["problems"] | {first: whole["problems"][first] | {field: v}}) for field in whole["problems"][first] for v in ODD]  # fmt: skip
+    odd += [("pid_splits", f"{v!r}"[:20], value) for v in ODD for value in (v, whole["pid_splits"] | {"test": v}, whole["pid_splits"] | {"test": [v]})]  # fmt: skip
+    for name, what, value in odd:
+        (tmp_path / "quiz" / f"{name}.json").write_text(json.dumps(value))
+        never_a_traceback(capsys, what, "scienceqa", tmp_path / "texts.jsonl", tmp_path / "quiz")
+        (tmp_path / "quiz" / f"{name}.json").write_text(json.dumps(whole[name]))
+    outputs = {p.id: "The answer is A." for p in problems}
+    for part in ("outputs", "results"):
+        for value in [*ODD, *({first: v} for v in ODD)]:
+            results = {"outputs": outputs, "results": dict.fromkeys(outputs, 0)} | {part: value}
+            (tmp_path / "r.json").write_text(json.dumps(results))
+            never_a_traceback(capsys, f"{part} = {str(value)[:20]}", "scienceqa", tmp_path / "r.json", tmp_path / "quiz")  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"null", b"[]", b"[[]]", b'"x"', b"[" * 100_000, b"1" * 5000], ids=lambda b: repr(b[:6]))  # fmt: skip
+def test_a_file_that_holds_something_else_is_named(capsys, bench, content):
+    for name in ("f.json", "f.jsonl"):
+        path = bench / name
+        path.write_bytes(content)
+        for verb in (("reviews", path), ("scienceqa", path, path), ("pope", path, path), ("pope", bench / "answers.jsonl", path),
+                     ("bench", "--bench", bench / "bench", "--answers", path, "--out", bench / "o"),
+                     ("bench", "--bench", bench / "bench", "--answers", bench / "answers.jsonl", "--judge", "gpt-4o", "--dry-run", "--rule", path, "--out", bench / "o")):  # fmt: skip
+            assert never_a_traceback(capsys, verb, *verb) == 2, verb
+
+
 def test_it_starts_without_torch():
     said = subprocess.run(
         [sys.executable, "-c", "import sys; from minillava import cli; cli.parser(); print('torch' in sys.modules, 'openai' in sys.modules)"],

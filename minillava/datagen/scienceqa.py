@@ -59,12 +59,16 @@ class Problem:
 
 def problem_of(name: str, row: dict) -> Problem:
     """A problem from a record of problems.json. Raises ScienceError naming it and what it lacks."""
-    try:
-        known = {k: row.get(k) or "" for k in ("hint", "subject", "topic", "category", "skill", "grade", "lecture", "solution", "split")}  # fmt: skip
-        image = f"{name}/{row['image']}" if row.get("image") else None
-        return Problem(str(name), row["question"], tuple(row["choices"]), row["answer"], image=image, **known)
-    except (KeyError, TypeError) as error:
-        raise ScienceError(f"problem {name}: not a record of problems.json ({error})") from error
+    if not isinstance(row, dict):
+        raise ScienceError(f"problem {name}: not a record of problems.json (found {type(row).__name__})")
+    known = {k: row.get(k) or "" for k in ("hint", "subject", "topic", "category", "skill", "grade", "lecture", "solution", "split")}  # fmt: skip
+    image, choices, answer = row.get("image"), row.get("choices"), row.get("answer")
+    wrong = [k for k, text in {**known, "image": image or "", "question": row.get("question")}.items() if not isinstance(text, str)]  # fmt: skip
+    wrong += ["choices"] * (not isinstance(choices, list) or not all(isinstance(c, str) for c in choices))
+    wrong += ["answer"] * (type(answer) is not int)
+    if wrong:
+        raise ScienceError(f"problem {name}: not a record of problems.json (no proper `{wrong[0]}`)")
+    return Problem(str(name), row["question"], tuple(choices), answer, image=f"{name}/{image}" if image else None, **known)  # fmt: skip
 
 
 def row_of(problem: Problem) -> dict:
@@ -76,7 +80,7 @@ def row_of(problem: Problem) -> dict:
 def _json(path: Path):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, lists in lists in lists
         raise ScienceError(f"{path}: not a JSON file ({error})") from error
 
 
@@ -91,9 +95,13 @@ def read_problems(folder: Path, split: str | None = None) -> dict[str, Problem]:
         raise ScienceError(f"{path}: expected an object of problems by id, found {type(rows).__name__}")
     if split is None:
         return {name: problem_of(name, row) for name, row in rows.items()}
-    splits = _json(path.with_name("pid_splits.json"))
-    if split not in splits:
-        raise ScienceError(f"{path.with_name('pid_splits.json')}: no split {split!r}; there are {', '.join(splits)}")
+    beside = path.with_name("pid_splits.json")
+    splits = _json(beside)
+    if not isinstance(splits, dict) or split not in splits:
+        there = ", ".join(splits) if isinstance(splits, dict) else "none"
+        raise ScienceError(f"{beside}: no split {split!r}; there are {there}")
+    if not isinstance(splits[split], list) or not all(isinstance(name, str) for name in splits[split]):
+        raise ScienceError(f"{beside}: the split {split!r} is not a list of ids")
     lost = [name for name in splits[split] if name not in rows]
     if lost:
         raise ScienceError(f"{path}: no problem {lost[0]}, which the split {split} names ({len(lost)} missing in all)")
@@ -158,7 +166,7 @@ def _labelled(name: str, row: dict) -> Problem:
             choices[-1] += "\n" + line  # a choice of several lines
     body = lines[:first]
     has_hint = bool(body) and body[0].startswith("Context: ")
-    if answer not in LETTERS[: len(choices)]:
+    if answer not in list(LETTERS[: len(choices)]):
         raise ScienceError(f"problem {name}: the right answer {answer!r} is not one of its {len(choices)} choices")
     hint = "\n".join(body[:-1]).removeprefix("Context: ") if has_hint else ""
     question = body[-1] if has_hint else "\n".join(body)

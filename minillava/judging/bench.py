@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from minillava.datagen.pictures import Bad, box_of
 from minillava.datagen.questions import EXACT, Question, balanced, is_reasoning, questions
 from minillava.datagen.teacher import DETAIL_QUESTIONS, context, describe, read_context
 from minillava.judging.files import BenchError, read_jsonl, table, write_jsonl
@@ -97,13 +98,23 @@ def write_bench(items: list[Item], folder: Path) -> None:
 
 def _told(row: dict, path: Path) -> str:
     """What one row of a context file tells: this project's own, captions and boxes (COCO), or a caption (In-the-Wild)."""
+    name, told = row.get("image", row.get("question_id")), row.get("context", row.get("captions", row.get("caption")))
+    if told is None or told == []:
+        raise BenchError(f"{path}: {name!r} has none of `context`, `captions`, `caption`")
+    lines = told if isinstance(told, list) else [told]
+    if not all(isinstance(line, str) for line in lines):
+        raise BenchError(f"{path}: what is told of {name!r} is not text: {str(told)[:60]}")
     if "context" in row:
-        return row["context"]
-    told = row.get("captions", row.get("caption"))
-    if not told:
-        raise BenchError(f"{path}: {row.get('image', row)!r} has none of `context`, `captions`, `caption`")
-    boxes = [(i["category"], i["bbox"]) for i in row.get("instances", ())]
-    return context([told] if isinstance(told, str) else told, boxes)
+        return "\n".join(lines)
+    things = row.get("instances", [])
+    if not isinstance(things, list) or not all(isinstance(thing, dict) for thing in things):
+        raise BenchError(f"{path}: the `instances` of {name!r} are not a list of category and bbox")
+    try:
+        for thing in things:
+            box_of(thing.get("category"), thing.get("bbox"))
+    except Bad as error:
+        raise BenchError(f"{path}: {name!r}: {error}") from error
+    return context(lines, [(thing["category"], thing["bbox"]) for thing in things])
 
 
 def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
@@ -125,9 +136,10 @@ def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
     items = []
     for i, row in asked.items():
         for field in ("image", "text", "category"):
-            if field not in row:
-                raise BenchError(f"{questions}: question {i} has no {field!r}")
-        if not answered[i].get("text"):
+            if not isinstance(row.get(field), str) or not row[field].strip():
+                raise BenchError(f"{questions}: question {i} has no {field!r}, which must be text")
+        text = answered[i].get("text")
+        if not isinstance(text, str) or not text.strip():
             raise BenchError(f"{references}: no reference answer to question {i}")
         if row.get(key) not in known:
             raise BenchError(f"{contexts}: no context for {row.get(key)!r}, which question {i} is about")

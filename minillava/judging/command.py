@@ -20,13 +20,13 @@ from minillava.judging.files import BenchError, read_jsonl, write_jsonl
 from minillava.judging.judges import ApiJudge, OfflineJudge, both_orders, join, lengths, rows_of
 from minillava.judging.reviews import agreement, over_runs, read_reviews
 from minillava.judging.rubric import RULES, read_rules
-from minillava.judging.shown import SHOWN, by_control, grid, left_out, shown, spread, summary
+from minillava.judging.shown import SHOWN, by_control, grid, left_out, printable, shown, spread, summary
 
 OFFLINE = "offline"
 
 
 def _say(options, value: dict, text: str) -> None:
-    print(json.dumps(value, indent=1) if options.json else text)
+    print(json.dumps(value, indent=1) if options.json else printable(text))
 
 
 def judge_reviews(options) -> int:
@@ -173,9 +173,9 @@ def _dry_run(options, cases, controls, excluded) -> int:
     bodies = [judge.body(case, run) for run in range(options.runs) for case in known] + [*map(judge.body, beside)]
     more += also
     for message in bodies[0]["messages"] if bodies else ():
-        print(f"--- {message['role']}\n{message['content']}")
+        print(printable(f"--- {message['role']}\n{message['content']}"))
     print(f"---\n{estimate(bodies, price(options.judge, options.price), reply=250)}; nothing was sent")
-    print("\n".join(left_out(excluded + more)))
+    print(printable("\n".join(left_out(excluded + more))))
     return int(bool(excluded + more))
 
 

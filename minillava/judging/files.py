@@ -48,7 +48,7 @@ def read_jsonl(path: Path) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of too many digits, or lists in lists in lists
             raise BenchError(f"{path}, line {n}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise BenchError(f"{path}, line {n}: expected a JSON object, found {type(row).__name__}")
@@ -60,16 +60,23 @@ def read_json(path: Path) -> object:
     """The value of a JSON file. Raises BenchError naming it."""
     try:
         return json.loads(_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path}: not JSON ({error})") from error
 
 
+def is_id(value: object) -> bool:
+    """Whether a question or a picture can be called so: by a number or a text. (True would be taken for 1.)"""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
 def table(rows: list[dict], path: Path, key: str) -> dict:
-    """Rows by their `key`. Raises BenchError for a row without it, and for one that stands twice."""
+    """Rows by their `key`. Raises BenchError for a row without it, for one that is no id, and for one that stands twice."""
     out = {}
     for n, row in enumerate(rows, 1):
         if key not in row:
             raise BenchError(f"{path}, row {n}: no {key!r}; it has {', '.join(sorted(row)) or 'nothing'}")
+        if not is_id(row[key]):
+            raise BenchError(f"{path}, row {n}: the {key} {str(row[key])[:60]} is neither a number nor a text")
         if row[key] in out:
             raise BenchError(f"{path}: the {key} {row[key]!r} stands twice")
         out[row[key]] = row

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from minillava.asking import NO_LIMIT, Budget, Journal, Price, Teacher, ask_all, chat, confirm, estimate, key
 from minillava.judging.bench import Item
-from minillava.judging.files import BenchError, Excluded
+from minillava.judging.files import BenchError, Excluded, is_id
 from minillava.judging.judge import RULE, review
 from minillava.judging.reviews import ScoreError, read_scores
 from minillava.judging.rubric import RULES, messages, rubric_of
@@ -51,12 +51,13 @@ def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case]
     question's here, or more of its prompts are of other questions than of these.
     """
     of = {item.question_id: item for item in items}
-    times, rows, bad = Counter(row.get("question_id") for row in answers), {}, []
+    times, rows, bad = Counter(), {}, []
     for n, row in enumerate(answers, 1):
         i = row.get("question_id")
-        if i is None or i not in of:
+        if not is_id(i) or i not in of:
             bad.append(Excluded(f"question {i}" if i is not None else f"row {n}", "not a question of this benchmark"))
         else:
+            times[i] += 1
             rows[i] = row
     cases, others = [], 0
     for i, item in of.items():

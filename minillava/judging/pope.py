@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from minillava.judging.files import BenchError, Excluded, read_json, read_jsonl, table
+from minillava.judging.files import BenchError, Excluded, is_id, read_json, read_jsonl, table
 
 NEGATIVES = ("random", "popular", "adversarial")
 DENIALS = {"no", "not", "none", "nothing", "isn't", "aren't", "cannot", "can't"}
@@ -83,8 +83,10 @@ def read_questions(paths: list[Path]) -> list[dict]:
     for path in map(Path, paths):
         for n, row in enumerate(read_rows(path), 1):
             known = "label" in row
-            if not isinstance(row.get("text"), str) or "question_id" not in row or row.get("label", "no") not in ("yes", "no"):  # fmt: skip
+            if not isinstance(row.get("text"), str) or not is_id(row.get("question_id")) or row.get("label", "no") not in ("yes", "no"):  # fmt: skip
                 raise BenchError(f"{path}, row {n}: a question needs `question_id`, `text` and a `label` of yes or no")
+            if not all(isinstance(row.get(field), str | None) for field in ("image", "category")):
+                raise BenchError(f"{path}, row {n}: `image` and `category` must be text")
             fact = row.get("image"), row["text"].partition("\n")[0].strip()
             if known:
                 labels[fact] = row["label"]
@@ -122,7 +124,9 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
     name = lambda row: (row.get("category"), row.get("question_id")) if several else row.get("question_id")  # noqa: E731
-    times, said = Counter(name(a) for a in answers), {name(a): a.get("text") for a in answers}
+    sound = lambda a: is_id(a.get("question_id")) and isinstance(a.get("category"), str | None)  # noqa: E731
+    whole = [a for a in answers if sound(a)]
+    times, said = Counter(map(name, whole)), {name(a): a.get("text") for a in whole}
     pairs, excluded = defaultdict(list), []
     for q in questions:
         text = said.get(name(q))
@@ -139,7 +143,7 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
         else:
             pairs[q["category"]].append((q["label"], read))
     known = {name(q) for q in questions}
-    excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in answers if name(a) not in known]  # fmt: skip
+    excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in answers if not sound(a) or name(a) not in known]  # fmt: skip
     if not known & said.keys():
         raise BenchError(f"none of the {len(answers)} answers is to one of the {len(questions)} questions; is it a file of another set?")  # fmt: skip
     scores = {category: measures(of) for category, of in pairs.items()}

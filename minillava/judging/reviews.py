@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.judging.bench import CATEGORIES
-from minillava.judging.files import BenchError, Excluded, read_jsonl
+from minillava.judging.files import BenchError, Excluded, is_id, read_jsonl
 from minillava.judging.judge import bootstrap, relative_score
 
 LOWEST, HIGHEST = 1, 10
@@ -126,9 +126,9 @@ def _review(row: dict) -> tuple[Review, str]:
     if not isinstance(text, str):
         raise ScoreError("no review text (`content` or `text`)")
     scores, stored, note = read_scores(text), row.get("tuple", row.get("score")), ""
-    if stored is not None and list(stored) != list(scores):
+    if stored is not None and stored != list(scores):
         note = f"the text says {scores[0]:g} {scores[1]:g}, the row {stored}; the text counts"
-    category = str(row.get("category", "")).removeprefix("llava_bench_")
+    category = str(row.get("category") or "").removeprefix("llava_bench_")
     swapped = bool(row.get("swapped", False))
     reference, candidate = scores[::-1] if swapped else scores
     judge = str(row.get("judge", row.get("reviewer_id", "")))
@@ -144,6 +144,8 @@ def read_reviews(path: Path) -> Reviews:
         try:
             if "question_id" not in row:
                 raise ScoreError("no `question_id`")
+            if not is_id(row["question_id"]):
+                raise ScoreError("its `question_id` is neither a number nor a text")
             review, note = _review(row)
             if (review.question_id, review.swapped) in seen:
                 raise ScoreError("stands twice; the first was taken")

@@ -85,7 +85,7 @@ def read_results(path: Path) -> Results:
     if not isinstance(value, dict) or not isinstance(value.get("outputs"), dict):
         raise ScienceError(f"{path}: expected results with `outputs` by question id, or a .jsonl of answers")
     stored = value.get("results") or {}
-    if not all(isinstance(t, str) for t in value["outputs"].values()) or not all(isinstance(i, int) for i in stored.values()):  # fmt: skip
+    if not isinstance(stored, dict) or not all(isinstance(t, str) for t in value["outputs"].values()) or not all(isinstance(i, int) for i in stored.values()):  # fmt: skip
         raise ScienceError(f"{path}: `outputs` must map ids to texts, and `results` ids to indices")
     return Results(value["outputs"], stored)
 

@@ -11,6 +11,11 @@ from minillava.judging.reviews import Reviews, position_bias, scores
 SHOWN = 20  # of what was left out, on the terminal; --json has all
 
 
+def printable(text: str) -> str:
+    """A text without half characters (lone surrogates, as JSON may hold them), which no terminal takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def grid(rows: list[list[str]]) -> str:
     """Rows as aligned text, the first column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows)]
