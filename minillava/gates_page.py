@@ -1,7 +1,7 @@
 """The gates on one page: what was wanted of the small model, what was measured, what it still gets wrong, what made it.
 
 Notable: every figure is read from files - gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the
-live run, three seeds), science.json (Table 8, where it is there), ten-pictures.json and the weights' cards - so the page
+live run, three seeds), science.json and designs.json (Table 8, where they are there), ten-pictures.json and the weights' cards - so the page
 can be made again after any of them, and a gate that is not passed says so.
 
     python -m minillava.gates_page data_samples/weights data_samples/results
@@ -74,6 +74,16 @@ def choices(science: dict) -> list[list[str]]:
     return out
 
 
+def on_chat(report: dict) -> list[list[str]]:
+    """Gate 6 on the chat data (`designs.py`), where the model sees: each choice's difference, and the control."""
+    out = []
+    for r in (r for r in report["rows"] if r["gap"]):
+        low, high = r["gap"]["interval"]
+        out.append(row(6, f"Table 8 [on the chat data](designs.md): {r['row']}, difference to the best", "an effect, or why not",
+                       f"{r['gap']['ours']:+.1f} [{low:+.1f}, {high:+.1f}]", low > 0 or high < 0, "", r["shuffled"]["ours"]))  # fmt: skip
+    return out
+
+
 def weak(scores: dict[str, float], least: float) -> str:
     """The kinds of questions under `least` per cent, the weakest first."""
     found = sorted((v, k) for k, v in scores.items() if k in EXACT and v < least)
@@ -103,6 +113,8 @@ def page(weights: Path, results: Path) -> str:
     rows = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report)]
     if (results / "science.json").exists():
         rows += choices(json.loads((results / "science.json").read_text()))
+    if (results / "designs.json").exists():
+        rows += on_chat(json.loads((results / "designs.json").read_text()))
     cards = {part: json.loads((weights / part / "card.json").read_text()) for part in ("eye", "brain", "brain-small", "llava")}  # fmt: skip
     lines = ["# Does the small model look?", "", "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.", ""]  # fmt: skip
     lines += [

@@ -1,7 +1,8 @@
 """`minillava paper --table N`: a table of the paper beside the miniature's, over three seeds, and the verdicts on its claims.
 
-Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5 come from the run of the whole paper (`report.py`), 7,
-8 and 10 from the science quiz (`science.py`). Every figure of ours is computed from answers on disk; the paper's rows that have
+Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5 come
+from the run of the whole paper (`report.py`), 7, 8 and 10 from the science quiz (`science.py`); behind 8 its choices are asked
+once more of the chat data (`designs.py`). Every figure of ours is computed from answers on disk; the paper's rows that have
 no counterpart here stand beside an empty place.
 
     minillava paper --table 7
@@ -10,7 +11,7 @@ no counterpart here stand beside an empty place.
 import json
 from pathlib import Path
 
-from minillava import figures_judge, miniature, paper, scales, science
+from minillava import designs, figures_judge, miniature, paper, scales, science
 from minillava.judging.bench import read_bench
 from minillava.judging.files import read_jsonl
 from minillava.judging.shown import grid
@@ -162,10 +163,18 @@ def write_table(number: int, run: Run) -> str:
     return text
 
 
+def write_designs(run: Run) -> str:
+    """Table 8's choices on the chat data as text; figure and report go into the run's folder."""
+    report = designs.designs_report(run)
+    (run.folder / "report.json").write_text(json.dumps(report, indent=1))
+    figures_judge.designs(report).savefig(run.folder / "table-8-chat.png")
+    return designs.text_of(report)
+
+
 def paper_table(number: int, scale: str, seeds: int, out: Path) -> int:
     """What `minillava paper --table N` does: run what is missing, then print the table. Goes on where it stood.
 
-    The quiz of Tables 7 and 8 goes into `out`/science.
+    The quiz of Tables 7 and 8 goes into `out`/science, Table 8's choices on the chat data into `out`/designs.
     """
     seeds = seeds if number in (3, 10) else max(seeds, SEEDS)
     if number in (7, 8, 10):
@@ -177,4 +186,6 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> int:
     print(
         f"\n{write_table(number, run)}\n\nThe table and its figure: {run.folder / f'table-{number}.txt'}, {run.folder / 'figures'}"
     )
+    if number == 8:
+        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.get(scale), seeds))}")
     return 0

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from small_science import SMALL
 
-from minillava import cli, figures_judge, miniature, paper, science, science_report, tables
+from minillava import cli, designs, figures_judge, miniature, paper, science, science_report, tables
 from minillava.data.samples import encode_segments
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -335,10 +335,13 @@ def test_a_table_is_asked_for_by_number_and_gets_at_least_three_seeds(monkeypatc
     monkeypatch.setattr(
         science, "run_science", lambda folder, scale, seeds: asked.append((folder, scale.name, seeds)) or run
     )
+    monkeypatch.setattr(designs, "run_designs", lambda folder, scale, seeds: asked.append((folder, scale.name, seeds)))
+    monkeypatch.setattr(tables, "write_designs", lambda run: "the choices on the chat data")
     assert cli.main(["paper", "--table", "8", "--scale", "smoke", "--out", str(tmp_path)]) == 0
     assert cli.main(["paper", "--table", "7", "--seeds", "5", "--out", str(tmp_path)]) == 0
-    assert asked == [(tmp_path / "science", "smoke", 3), (tmp_path / "science", "tiny", 5)]
+    assert asked == [(tmp_path / "science", "smoke", 3), (tmp_path / "designs", "smoke", 3), (tmp_path / "science", "tiny", 5)]  # fmt: skip
     said = capsys.readouterr().out
+    assert said.count("the choices on the chat data") == 1
     assert "Table 8, p.9" in said and "Table 7, p.9" in said and "The table and its figure: " in said
     assert (
         cli.main(["paper", "--table", "7", "--scale", "huge"]) == 2

@@ -1,0 +1,106 @@
+"""Table 8's choices on the chat data: what one row leaves, how rows are compared, and committed files that agree."""
+
+import json
+import random
+import shutil
+
+import pytest
+from PIL import Image
+from small_run import SMALL
+
+from minillava import designs, figures_judge, gates_page, miniature, science, tables
+from minillava.judging.files import read_jsonl, write_jsonl
+from minillava.miniature import slug
+from minillava.run import Run
+from minillava.scales import WEIGHTS
+from minillava.science import ANSWER_FIRST, BEST
+
+RESULTS = WEIGHTS.parent / "results"
+SHARES = {BEST: 0.8, "Last layer": 0.8, "No stage 1": 0.4, "7B": 0.7}
+KINDS = ("colour", "side")
+
+
+@pytest.fixture(scope="module")
+def parts(weights, tmp_path_factory):
+    """The weights with a second language model beside the first."""
+    folder = tmp_path_factory.mktemp("parts")
+    for name in ("eye", "brain"):
+        shutil.copytree(weights / name, folder / name)
+    shutil.copytree(weights / "brain", folder / "brain-small")
+    return folder
+
+
+@pytest.fixture
+def run(parts, tmp_path):
+    """A finished run of three seeds, its answers made by hand."""
+    run = Run(tmp_path / "run", SMALL, 3, parts)
+    run.lock.release()
+    (run.folder / "records").mkdir()
+    for kind in miniature.TYPES:
+        (run.folder / "records" / f"{kind}.json").write_text("[]")
+    for seed in run.seeds:
+        for row, share in SHARES.items():
+            home = run.folder / f"seed-{seed}" / slug(row)
+            for tag, part in (("", share), ("-shuffled", 0.2)):
+                rng = random.Random(
+                    f"{seed} {tag} {row if row in ('No stage 1', '7B') else ''}"
+                )  # two rows answer alike
+                rows = [{"kind": KINDS[n % 2], "right": rng.random() < part} for n in range(200)]
+                write_jsonl(rows, home / f"exact{tag}.jsonl")
+            write_jsonl([{"step": 5 * n, "accuracy": 100 * share * n / 3} for n in (1, 2, 3)], home / "gates.jsonl")
+    return run
+
+
+def test_rows_are_compared_by_questions_and_stand_beside_their_control(run):
+    report = designs.designs_report(run)
+    rows = {r["row"]: r for r in report["rows"]}
+    assert list(rows) == [BEST, "Last layer", "No stage 1", "7B"] and report["questions"] == 200
+    assert rows[BEST]["gap"] is None and rows["Last layer"]["gap"]["interval"] == [0.0, 0.0]
+    low, high = rows["No stage 1"]["gap"]["interval"]
+    assert low < rows["No stage 1"]["gap"]["ours"] < high < -25 and rows["7B"]["gap"]["interval"][1] < 0
+    for row, share in SHARES.items():
+        ours = rows[row]["ours"]
+        assert abs(ours["all"]["ours"] - 100 * share) < 8 and ours["all"]["spread"] is not None
+        assert [*ours] == [*KINDS, "all"] and abs(sum(ours[k]["ours"] for k in KINDS) / 2 - ours["all"]["ours"]) < 0.11
+        assert 10 < rows[row]["shuffled"]["ours"] < 30 and len(rows[row]["curve"]) == 3
+    passed = [r[-1] for r in gates_page.on_chat(report)]
+    assert passed == ["**no**", "yes", "yes"]
+    assert "No stage 1" in designs.text_of(report) and "(-5.11)" in designs.markdown(report)
+
+
+def test_the_table_is_written_with_its_report_and_figure(run):
+    text = tables.write_designs(run)
+    assert json.loads((run.folder / "report.json").read_text()) == designs.designs_report(run)
+    assert text.startswith("Table 8's choices") and Image.open(run.folder / "table-8-chat.png").width > 800
+
+
+def test_without_a_second_language_model_its_row_is_left_out(weights):
+    assert "7B" not in designs.choices(weights) and ANSWER_FIRST not in designs.choices(weights)
+
+
+def test_a_row_starts_where_its_choice_says_trains_and_answers_every_question(parts, tmp_path):
+    run = Run(tmp_path / "run", SMALL, 1, parts)
+    miniature.make_data(run)
+    science.make_features(run)
+    pairs = run.folder / "records" / "caption.json"
+    science.run_stage1(run.folder, parts, SMALL, 0, science.VARIANTS["Last layer"], pairs)
+    for row in ("Last layer", "No stage 1"):
+        designs.run_choice(run.folder, parts, SMALL, 0, row)
+        home = run.folder / "seed-0" / slug(row)
+        asked = read_jsonl(run.folder / "bench" / "exact.jsonl")
+        for tag in designs.SHOWN:
+            answers = read_jsonl(home / f"exact{tag}.jsonl")
+            assert [(r["image"], r["question"]) for r in answers] == [(q["image"], q["text"]) for q in asked]
+        steps = miniature.steps_of(run.folder, miniature.FULL, SMALL)
+        assert (home / "done").exists() and read_jsonl(home / "gates.jsonl")[-1]["step"] == steps
+    run.lock.release()
+
+
+@pytest.mark.skipif(not (RESULTS / "designs.json").exists(), reason="no run of the choices is committed")
+def test_the_committed_page_is_made_of_designs_json():
+    report = json.loads((RESULTS / "designs.json").read_text())
+    assert len(report["seeds"]) >= 3 and len(report["rows"]) == 4
+    assert (RESULTS / "designs.md").read_text(encoding="utf-8") == designs.markdown(report)
+    gates = (RESULTS / "gates.md").read_text(encoding="utf-8").splitlines()
+    assert all(f"| {' | '.join(r)} |" in gates for r in gates_page.on_chat(report))
+    assert figures_judge.designs(report).axes[0].get_title(loc="left")
