@@ -128,6 +128,7 @@ def build(options, stage: scales.Stage, config: LlavaConfig, device: torch.devic
             model = prepared(Llava(config))
         split(model, model.vision_tower, list(model.language_model.layers), dtype, stage.shard)
         deal(model, tensors, device)
+    model.vision_tower.origin, model.language_model.origin = origin(options.eye), origin(options.brain)
     return model
 
 

@@ -199,6 +199,16 @@ def test_records_that_changed_under_a_half_finished_run_are_refused_until_they_a
     assert run(data=mine)[0] == 0 and (out / "stage1" / "projector.safetensors").exists()
 
 
+def test_a_half_finished_run_is_not_gone_on_with_another_eye_brain_or_rank(run, weights, tmp_path):
+    other = shutil.copytree(weights / "brain", tmp_path / "other")
+    out = run("--lora", "2")[-1]
+    shutil.rmtree(out / "model")  # as if it had been stopped just before
+    for more, what in (("--lora", "4"), "trained"), (("--lora", "2", "--brain", str(other)), "brain"):
+        status, _, error, _ = run(*more)
+        assert status == 2 and f"stage2: holds a half-finished run of another recipe ({what})" in error
+    assert run("--lora", "2")[0] == 0 and (out / "model").exists()
+
+
 def test_stage_2_can_follow_the_recipe_of_scienceqa(run, monkeypatch):
     status, _, error, _ = run("--recipe", "ScienceQA")
     assert status == 2 and "the scale tiny has no 'ScienceQA'; there are: stage 1, stage 2" in error
@@ -301,6 +311,19 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
         model.vision_tower.pre_layrnorm.weight[0] += 1
     kept()
     assert looks
+    capsys.readouterr()
+    for size in (1, 300):  # of the header, of the tensor
+        os.truncate(tmp_path / "f.safetensors", size)
+        kept()
+        assert looks and "f.safetensors: torn; the pictures are looked at again" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
+def test_kept_features_are_mapped_not_read(tmp_path):
+    path = tmp_path / "f.safetensors"
+    Features({str(n): n for n in range(100)}, torch.randn(100, 4, 8).bfloat16()).save(path)
+    loaded = Features.load(path)
+    assert str(path) in Path("/proc/self/maps").read_text() and loaded["99"].shape == (4, 8)
 
 
 def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, monkeypatch):

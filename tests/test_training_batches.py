@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillava.data.samples import divide, fill_rate, plan
-from minillava.model import Batch, set_trainable
+from minillava.model import Batch, SpliceError, set_trainable
 from minillava.training import lora, stages
 from minillava.training.checkpoints import TrainingError
 from minillava.training.stages import recompute, train_stage
@@ -144,6 +144,15 @@ def test_what_goes_wrong_names_the_records_of_the_batch(tmp_path):
     samples, seen = toy.lessons(4)
     seen["0.png"] = seen["0.png"] * torch.nan
     with pytest.raises(TrainingError, match="loss of step 0 is nan; .* its records are lesson-"):
+        stage(tmp_path, samples, seen, batch_size=4)
+
+
+def test_a_sample_that_cannot_be_used_is_named_by_its_record(tmp_path):
+    samples, seen = toy.lessons(4)
+    samples[2].ids[5] = 61
+    with pytest.raises(
+        SpliceError, match="sample lesson-2: token id 61 is outside the vocabulary of 61; use the tokenizer"
+    ):
         stage(tmp_path, samples, seen, batch_size=4)
 
 

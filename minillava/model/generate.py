@@ -153,7 +153,7 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
     if not prompts:
         return
     context = model.config.language.max_position
-    lengths = [model.check(*sample, index=i) for i, sample in enumerate(zip(prompts, features, strict=True))]
+    lengths = [model.check(*sample, name=i) for i, sample in enumerate(zip(prompts, features, strict=True))]
     room = [min(limit, context - length) for limit, length in zip(limits, lengths, strict=True)]
     if 0 in room:
         raise SpliceError(

@@ -43,11 +43,15 @@ class LlavaConfig:
 
 @dataclass
 class Batch:
-    """B samples of any lengths. ids and labels: (T,) each, features: a list of (P, Dv) each, in reading order."""
+    """B samples of any lengths. ids and labels: (T,) each, features: a list of (P, Dv) each, in reading order.
+
+    names: what an error calls each, the ids of their records; None: their numbers.
+    """
 
     ids: list
     labels: list
     features: list
+    names: list | None = None
 
 
 class Llava(nn.Module):
@@ -82,14 +86,15 @@ class Llava(nn.Module):
         embeds, source, _ = self.splice_batch([ids], [features])
         return embeds[0], source[0]
 
-    def splice_batch(self, ids, features, labels=None, pad="right"):
+    def splice_batch(self, ids, features, labels=None, pad="right", names=None):
         """Splice B samples at once: one look-up for all text, one projection for all pictures, each row to its slot.
 
         Returns embeddings (B, T', D), zero at padding; position map (B, T'), -1 for a patch and at padding;
-        and mask (B, T'), True at a real row. All samples go through `check` first, with their labels where given.
+        and mask (B, T'), True at a real row. All samples go through `check` first, with their labels where given, under
+        their `names`, or else numbers.
         """
-        samples = zip(ids, features, labels or [None] * len(ids), strict=True)
-        lengths = [self.check(*sample, index=i) for i, sample in enumerate(samples)]
+        samples = zip(ids, features, labels or [None] * len(ids), names or range(len(ids)), strict=True)
+        lengths = [self.check(*sample) for sample in samples]
         B, longest = len(lengths), max(lengths)
         text_at, patch_at, source = [], [torch.empty(0, dtype=torch.long)], torch.full((B * longest,), -1)
         for row, (tokens, pictures, length) in enumerate(zip(ids, features, lengths, strict=True)):
@@ -118,42 +123,42 @@ class Llava(nn.Module):
         mask = slots >= longest - lengths if pad == "left" else slots < lengths
         return embeds.view(B, longest, -1), source.view(B, longest).to(weight.device), mask.to(weight.device)
 
-    def check(self, ids, features, labels=None, index=0):
-        """The length T' of one sample after splicing, or a SpliceError that says what is wrong with sample `index`."""
+    def check(self, ids, features, labels=None, name=0):
+        """The length T' of one sample after splicing, or a SpliceError that says what is wrong with sample `name`."""
         vision, language = self.config.vision, self.config.language
         Dv, V, context = vision.hidden_size, language.vocab_size, language.max_position
         count = int((ids == IMAGE).sum())
         if len(ids) == 0:
-            raise SpliceError(f"sample {index}: no tokens")
+            raise SpliceError(f"sample {name}: no tokens")
         if count != len(features):
             raise SpliceError(
-                f"sample {index}: {count} image tokens but {len(features)} pictures; give one picture for each <image>, and "
+                f"sample {name}: {count} image tokens but {len(features)} pictures; give one picture for each <image>, and "
                 "where a text was shortened, keep its <image>"
             )
         for picture in features:
             if picture.dim() != 2 or picture.shape[1] != Dv:
-                raise SpliceError(f"sample {index}: a picture's features are {tuple(picture.shape)}, not (P, {Dv})")
+                raise SpliceError(f"sample {name}: a picture's features are {tuple(picture.shape)}, not (P, {Dv})")
         outside = ids[((ids < 0) | (ids >= V)) & (ids != IMAGE)]
         if len(outside):
             raise SpliceError(
-                f"sample {index}: token id {int(outside[0])} is outside the vocabulary of {V}; "
+                f"sample {name}: token id {int(outside[0])} is outside the vocabulary of {V}; "
                 "use the tokenizer that belongs to these weights"
             )
         length = len(ids) - count + sum(len(picture) for picture in features)
         if length > context:
             raise SpliceError(
-                f"sample {index}: {length} tokens after splicing, the language model reads {context}; shorten its text, "
+                f"sample {name}: {length} tokens after splicing, the language model reads {context}; shorten its text, "
                 "or give fewer pictures or turns"
             )
         if labels is None:
             return length
         if labels.shape != ids.shape:
-            raise SpliceError(f"sample {index}: {len(ids)} ids but {len(labels)} labels")
+            raise SpliceError(f"sample {name}: {len(ids)} ids but {len(labels)} labels")
         kept = labels[labels != IGNORE]
         if ((kept < 0) | (kept >= V)).any() or (labels[ids == IMAGE] != IGNORE).any():
-            raise SpliceError(f"sample {index}: a label is outside the vocabulary of {V}, or stands on an image token")
+            raise SpliceError(f"sample {name}: a label is outside the vocabulary of {V}, or stands on an image token")
         if not (labels[1:] != IGNORE).any():  # nothing stands before the first token, so nothing predicts it
-            raise SpliceError(f"sample {index}: no supervised token, so it would teach nothing")
+            raise SpliceError(f"sample {name}: no supervised token, so it would teach nothing")
         return length
 
     def loss(self, batch, packed=False):
@@ -161,7 +166,7 @@ class Llava(nn.Module):
 
         packed: all samples in one row without padding, each seeing itself alone, its positions from 0: the same loss.
         """
-        embeds, source, mask = self.splice_batch(batch.ids, batch.features, batch.labels)
+        embeds, source, mask = self.splice_batch(batch.ids, batch.features, batch.labels, names=batch.names)
         T = max(len(labels) for labels in batch.labels)
         labels = torch.stack([F.pad(labels, (0, T - len(labels)), value=IGNORE) for labels in batch.labels])  # (B, T)
         labels = labels.to(source.device).gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')

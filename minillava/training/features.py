@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.data.images import open_picture, pixels
@@ -47,13 +47,17 @@ class Features:
         made_from = {"key": key(model, mean, std), "pictures": json.dumps([_mark(folder / name) for name in names])}
         made_from |= {"names": "\n".join(names)}
         if path.exists():
-            with safe_open(path, "pt") as file:
-                stated = file.metadata() or {}
-            wrong = [what for what in made_from if stated.get(what) != made_from[what]]
+            try:
+                with safe_open(path, "pt") as file:
+                    stated = file.metadata() or {}
+            except SafetensorError:
+                stated = None
+            wrong = [what for what in made_from if (stated or {}).get(what) != made_from[what]]
             if not wrong:
                 return cls.load(path)
             what = "another eye, layer or preparation" if "key" in wrong else "other pictures"
-            print(f"{path}: made from {what}; the pictures are looked at again", file=sys.stderr)
+            why = "torn" if stated is None else f"made from {what}"
+            print(f"{path}: {why}; the pictures are looked at again", file=sys.stderr)
         P, width = model.config.vision.num_patches, model.config.vision.hidden_size
         row = P * width * 2  # bytes
         about = {"dtype": "BF16", "shape": [len(names), P, width], "data_offsets": [0, len(names) * row]}

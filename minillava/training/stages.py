@@ -106,7 +106,7 @@ def train_stage(
     def loss_of(chosen, share):
         some = [samples[i] for i in chosen]
         seen = [[features[s.image]] if s.image else [] for s in some]
-        batch = Batch([s.ids for s in some], [s.labels for s in some], seen)
+        batch = Batch([s.ids for s in some], [s.labels for s in some], seen, [s.id for s in some])
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
             loss, count = model(batch, packed)
         return loss * (count * share)
@@ -121,7 +121,9 @@ def train_stage(
 
     records = samples.digest() if isinstance(samples, Stored) else digest(samples)
     recipe = {"stage": stage, "samples": len(samples), "records": records, "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
-              "seed": seed, "uneven": uneven}  # fmt: skip
+              "seed": seed, "uneven": uneven, "eye": getattr(model.vision_tower, "origin", None),
+              "brain": getattr(model.language_model, "origin", None),
+              "trained": sum(p.numel() for p in model.parameters() if p.requires_grad)}  # fmt: skip
     ids_at = lambda step: [samples[i].id for i in batches[step]]  # noqa: E731
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at)
 
