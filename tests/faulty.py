@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
+from minillava.asking.request import key
 from minillava.asking.server import Handler, completion, error, serve
 
 SAYS_429 = ("status", 429, {})
@@ -37,9 +38,10 @@ class Faulty(Handler):
                 server.busy -= 1
 
     def bill(self, name, body):
-        with self.server.mutex:
-            first = name not in self.server.billed  # it heeds the Idempotency-Key: asked again, it answers for nothing
-            self.server.billed[name] += 1 if first else 0
+        with self.server.mutex:  # it heeds the Idempotency-Key: asked again under the same, it answers for nothing
+            if name is None or name not in self.server.names:
+                self.server.billed[key(body)] += 1
+            self.server.names.add(name)
         self.say(200, self.server.reply(body))
 
     def fail(self, fault, body):
@@ -62,11 +64,13 @@ class Faulty(Handler):
 
 @contextmanager
 def faulty(reply=lambda body: completion(body, "Re: " + body["messages"][-1]["content"]), fault=lambda body, n: None, delay=0.0):  # fmt: skip
-    """A running server: .url, .attempts and .billed (by key), .asked (when, key), .headers, .busiest; set .fault, .delay."""
+    """A running server: .url, .attempts (by Idempotency-Key), .billed (by what was asked), .asked (when, key), .headers,
+    .busiest; set .fault, .delay. Who asks the same under another Idempotency-Key, or under none, is billed twice."""
     server = serve(reply, handler=Faulty)
     server.fault, server.delay, server.mutex, server.hanging = fault, delay, threading.Lock(), threading.Event()
     server.attempts, server.billed, server.asked, server.headers, server.paths = Counter(), Counter(), [], [], []
-    server.busy = server.busiest = 0
+    server.busy, server.busiest, server.names = 0, 0, set()
+    server.forget = lambda: [seen.clear() for seen in (server.attempts, server.billed, server.names)]
     server.url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

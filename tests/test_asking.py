@@ -184,7 +184,7 @@ def test_it_works_inside_a_running_event_loop_as_in_a_notebook(server, tmp_path)
 @pytest.mark.parametrize(
     "fault",
     [SAYS_429, SAYS_500, ("status", 503, {}), ("status", 408, {}), "reset", ("raw", b"{broken"), ("raw", b"<html>", "text/html"),
-     ("raw", b"\xff\xfe"), ("raw", b""), ("raw", b"[]"), ("json", {"choices": []}), ("json", {"choices": None})],
+     ("raw", b"\xff\xfe"), ("raw", b""), ("raw", b"[]"), ("raw", b"[" * 100_000), ("json", {"choices": []}), ("json", {"choices": None})],
 )  # fmt: skip
 def test_what_goes_wrong_once_is_asked_again(server, tmp_path, fault):
     server.fault = lambda body, n: fault if n == 1 and "3" in body["messages"][0]["content"] else None
@@ -398,7 +398,7 @@ def test_a_torn_last_line_is_cut_off_and_asked_again(server, tmp_path):
         whole = (tmp_path / "replies.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 40, b"\xff\xfe{", b'"text"\n', b'{"key": 1'])
+@pytest.mark.parametrize("tail", [b"\0" * 40, b"[" * 100_000, b"\xff\xfe{", b'"text"\n', b'{"key": 1'])
 def test_rubbish_at_the_end_is_cut_off(server, tmp_path, tail):
     run(server, tmp_path, bodies(2))
     with open(tmp_path / "replies.jsonl", "ab") as file:
@@ -672,7 +672,19 @@ def test_what_failed_in_a_batch_is_named_and_what_was_never_asked_is_counted(tmp
     assert len(taken.unknown) == 1 and taken.replies == 2
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": 1}', '{"custom_id": 7, "response": {}}', "\x00"])
+@pytest.mark.parametrize(
+    "response", [None, [1], True, 1.5, "x", {}, {"status_code": 200}, {"status_code": 200, "body": [1]}]
+)
+def test_whatever_stands_in_a_response_of_a_batch_is_a_failure_of_its_request_alone(tmp_path, response):
+    a, b = requests = bodies(2)
+    rows = [output(a) | {"response": response}, output(b)]
+    with Journal(tmp_path / "j") as journal:
+        taken = read_batch([write_lines(tmp_path / "o.jsonl", rows)], requests, journal)
+        assert list(taken.failures) == [key(a)] and taken.failures[key(a)].startswith("batch: ")
+        assert list(journal.replies) == [key(b)]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000, '{"id": 1}', '{"custom_id": 7, "response": {}}', "\x00"])
 def test_a_file_that_is_no_batch_output_is_named_with_its_line(tmp_path, line):
     a = bodies(1)[0]
     (tmp_path / "o.jsonl").write_text(json.dumps(output(a)) + "\n" + line + "\n")
@@ -691,6 +703,7 @@ def test_a_file_that_is_no_batch_output_is_named_with_its_line(tmp_path, line):
     "body, message",
     [
         (b"{", "Expecting"),
+        (b"[" * 100_000, "recursion"),
         (b"[]", "expected a JSON object"),
         (b'{"model": "m"}', "`messages` must be a list"),
         (b'{"model": "m", "messages": [{"role": "user"}]}', "messages.0. must have"),

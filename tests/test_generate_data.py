@@ -203,6 +203,17 @@ def test_an_image_token_in_a_caption_does_not_break_the_record(tmp_path):
     assert read_records(tmp_path / "caption.json")[0]["conversations"][1]["value"] == "a cat   in a park"
 
 
+@pytest.mark.parametrize("turn, named", [("What?\n===\nAnswer:\n<image>", "turn 1 has no answer"), ("<image>\n===\nAnswer:\nA car.", "turn 1 has no question")])  # fmt: skip
+def test_a_turn_that_is_nothing_but_an_image_token_is_an_empty_one(tmp_path, turn, named):
+    class Telling(OfflineTeacher):
+        async def complete(self, body, name):
+            return server.completion(body, f"Question:\n{turn}")
+
+    summary = run(book(1), Telling(), tmp_path, Settings(types=("complex",)))
+    assert summary.quarantined == {replies.EMPTY: 1} and named in (tmp_path / "quarantine.jsonl").read_text()
+    assert read_records(tmp_path / "complex.json") == []
+
+
 # every way gives the same records
 
 
@@ -382,8 +393,7 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
         process.join()
         whole.append(time.monotonic() - began)
         assert process.exitcode == 0 and made(tmp_path / name) == expected
-        teacher_server.attempts.clear()
-        teacher_server.billed.clear()
+        teacher_server.forget()
     kills, folder, at_kill = 0, 0, Counter()
     while kills < 100:
         out = tmp_path / str(folder)
@@ -411,13 +421,11 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
                 assert all(teacher_server.attempts[name] == n for name, n in before.items()), "asked again"
                 assert made(out) == expected and set(teacher_server.billed.values()) == {1}
                 folder += 1
-                teacher_server.attempts.clear()
-                teacher_server.billed.clear()
+                teacher_server.forget()
         else:
             assert process.exitcode == 0 and made(out) == expected and set(teacher_server.billed.values()) == {1}
             folder += 1
-            teacher_server.attempts.clear()
-            teacher_server.billed.clear()
+            teacher_server.forget()
     print(at_kill)
     assert at_kill["between"] > 30, at_kill
 

@@ -129,6 +129,7 @@ def test_the_authors_file_is_read_whole(real, tmp_path):
         (good(0, id=None), "no `id`"),
         (good(0, captions=[]), "no captions"),
         (good(0, captions=["", " "]), "no captions"),
+        (good(0, captions=["<image>", " <image> "]), "no captions"),
         (good(0, captions="a car"), "`captions` must be a list of texts"),
         (good(0, captions=[1]), "`captions` must be a list of texts"),
         (good(0, captions=["half \ud800"]), "half a character"),
@@ -177,9 +178,10 @@ def test_boxes_that_stick_out_by_a_pixel_are_cut(images, tmp_path):
 
 def test_lines_that_are_not_utf8_or_not_json_are_named(images, tmp_path):
     one = json.dumps(good(0)).encode()
-    (tmp_path / "c.jsonl").write_bytes(b"\xef\xbb\xbf" + one + b"\n\xff\xfe\n{\n\n" + json.dumps(good(1)).encode())
+    deep = b"[" * 100_000
+    (tmp_path / "c.jsonl").write_bytes(b"\xef\xbb\xbf" + one + b"\n\xff\xfe\n{\n\n" + json.dumps(good(1)).encode() + b"\n" + deep)  # fmt: skip
     pictures, problems = read_source(tmp_path / "c.jsonl", images)
-    assert len(pictures) == 2 and [str(p).split(" (")[0] for p in problems] == ["c.jsonl: line 2: not UTF-8", "c.jsonl: line 3: not JSON"]  # fmt: skip
+    assert len(pictures) == 2 and [str(p).split(" (")[0] for p in problems] == ["c.jsonl: line 2: not UTF-8", "c.jsonl: line 3: not JSON", "c.jsonl: line 6: not JSON"]  # fmt: skip
 
 
 def test_bad_rows_of_a_csv_are_named(images, tmp_path):
@@ -238,6 +240,7 @@ def test_whatever_stands_in_a_field_of_coco_only_its_record_is_left_out(folder, 
     "name, text, message",
     [
         ("c.json", b"{", "c.json: not a JSON file"),
+        ("c.json", b"[" * 100_000, "c.json: not a JSON file"),
         ("c.json", b"\xff\xfe", "c.json: not a JSON file"),
         ("c.json", b"[]", "no list `images`"),
         ("c.json", b'{"images": [1], "annotations": []}', "no list `images` of objects"),

@@ -75,7 +75,7 @@ def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: P
 def _row(line: bytes, path: Path, number: int) -> dict:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("custom_id"), str) or "response" not in row:
         raise AskingError(f"{path}: line {number} is not a line of batch output (`custom_id`, `response`, `error`)")
@@ -89,7 +89,7 @@ def _take(row: dict, asked: dict[str, dict], journal: Journal, price: Price | No
     elif name in journal.replies:
         taken.reused += 1
     elif not isinstance(response, dict) or response.get("status_code") != 200:
-        said = row.get("error") or (response or {}).get("body") or {}
+        said = row.get("error") or (response.get("body") if isinstance(response, dict) else None) or {}
         said = said.get("error", said) if isinstance(said, dict) else {}
         taken.failures[name] = f"batch: {said.get('message') or said.get('code') or 'no response'}"
     else:

@@ -130,7 +130,7 @@ class Client:
             problem: Exception = Lost(f"no answer within {self.timeout:g} s")
         except openai.APIError as error:
             problem = self._problem(error)
-        except ValueError as error:  # what the client raises for an answer that says it is JSON and is not
+        except (ValueError, RecursionError) as error:  # of an answer that says it is JSON and is not, or none that ends
             problem = BadReply(f"not a JSON answer ({self._key.clean(str(error))[:100]})")
         finally:
             if self._url.scheme == "http":

@@ -93,7 +93,7 @@ def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
             row = json.loads(line) if line.strip() else None
             if row is not None and not isinstance(row, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             if number >= len(lines) - 1:  # the last one, whole or not: a write that a kill or a power cut broke off
                 return rows, size
             raise AskingError(f"{path}: line {number} is not JSON; remove that line, then run again") from None

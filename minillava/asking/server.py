@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.say(404, error(f"no such address: {self.path}"))
         try:
             self.answer(check_body(json.loads(data)))
-        except (ValueError, Rejected) as wrong:
+        except (ValueError, RecursionError, Rejected) as wrong:
             self.say(400, error(str(wrong)))
 
     def do_GET(self):

@@ -168,7 +168,7 @@ def _by_csv(path: Path):
 def _by_record(path: Path):
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CaptionError(f"{path}: not a JSON file ({error})") from error
     captions, raw, problems = [], [], []
     for n, row in enumerate(rows if isinstance(rows, list) else [rows]):

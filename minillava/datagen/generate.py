@@ -35,7 +35,7 @@ from minillava.asking import (
 )
 from minillava.asking.request import likely_tokens
 from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
-from minillava.datagen.pictures import Picture, Problem
+from minillava.datagen.pictures import IMAGE_TOKEN, Picture, Problem
 from minillava.datagen.records import make_record, write_records
 from minillava.datagen.replies import ReplyError, pairs_of
 from minillava.datagen.teacher import TYPES, USES_BOXES, context
@@ -176,18 +176,18 @@ def record_of(item: Item, journal: Journal, seed: int) -> dict:
     """The record of an item, from its reply in the journal. Raises ReplyError when the reply is none."""
     rng = random.Random(f"record {item.kind} {item.picture.id} {seed}")
     if item.kind == CAPTION:
-        pairs = [(rng.choice(BRIEF), rng.choice(item.picture.captions))]
+        pairs = [(rng.choice(BRIEF), _plain(rng.choice(item.picture.captions)))]
     else:
         reply = journal.replies[item.key]
-        pairs = pairs_of(item.kind, reply.text, reply.finish, reply.refusal)
+        pairs = pairs_of(item.kind, _plain(reply.text), reply.finish, reply.refusal)
         if item.kind == "detail":
             pairs = [(rng.choice(DETAILED), pairs[0][1])]
-    return make_record(item.name, item.picture.image, [(_plain(q), _plain(a)) for q, a in pairs], rng)
+    return make_record(item.name, item.picture.image, pairs, rng)
 
 
 def _plain(text: str) -> str:
     """Without the image token, which a caption or a reply may hold by accident, and a record must hold once."""
-    return " ".join(text.split("<image>")).strip() if "<image>" in text else text
+    return " ".join(text.split(IMAGE_TOKEN)).strip() if IMAGE_TOKEN in text else text
 
 
 def generate(

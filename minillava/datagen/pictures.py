@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+IMAGE_TOKEN = "<image>"  # where a record's picture stands; a caption that is nothing else is empty
 CAPTIONS = 5  # of a picture are used; COCO has five, and a few pictures more
 LARGEST = 1e9  # pixels
 SLACK = 0.002  # boxes drawn by hand stick out of the picture by a pixel or so
@@ -79,7 +80,7 @@ def texts_of(captions: object) -> tuple[str, ...]:
     """Captions on one line each: a line break would end the caption in the context."""
     if not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
         raise Bad("`captions` must be a list of texts")
-    return tuple(" ".join(c.split()) for c in captions if c.strip())[:CAPTIONS]
+    return tuple(" ".join(c.split()) for c in captions if c.replace(IMAGE_TOKEN, "").strip())[:CAPTIONS]
 
 
 def is_number(value: object) -> bool:

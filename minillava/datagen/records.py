@@ -11,11 +11,10 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
+from minillava.datagen.pictures import IMAGE_TOKEN
 from minillava.datagen.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, USES_BOXES, teach
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.world import Scene
-
-IMAGE_TOKEN = "<image>"
 
 
 class RecordError(ValueError):

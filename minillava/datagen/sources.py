@@ -102,7 +102,7 @@ def _caps_boxes(path: Path):
             raise Bad("not UTF-8")
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Bad(f"not JSON ({error})") from None
         if not isinstance(row, dict) or not isinstance(row.get("instances", []), list):
             raise Bad("expected an object with `id`, `image`, `captions`, `instances`")
@@ -156,7 +156,7 @@ def _json(path: Path, *names: str) -> dict:
 
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=light)
-    except ValueError as error:  # broken JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, lists in lists in lists
         raise SourceError(f"{path}: not a JSON file ({error})") from error
     for name in names:
         rows = data.get(name) if isinstance(data, dict) else None
