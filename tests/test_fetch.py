@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import time
 import tracemalloc
 
 import huggingface_hub.constants
@@ -37,7 +38,7 @@ def places(server, tmp_path):
 
 
 def ranges(server):
-    return [path for path, wanted in server.asked if wanted and path.endswith("images.zip")]
+    return [path for path, wanted in server.asked if wanted and path.startswith("/far/")]
 
 
 def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
@@ -110,6 +111,29 @@ def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
         fetch("instruct", tmp_path / "other", places=places)
     assert not (tmp_path / "other" / "stage2.json").exists()
     assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
+
+
+def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(server, places, tmp_path, monkeypatch):
+    into = RemoteZip.into
+    monkeypatch.setattr(RemoteZip, "into", lambda *a: server.broken.update({f"/far/{SOURCES['pretrain'].repo}/images.zip": 99}) or into(*a))  # fmt: skip
+    with pytest.raises(
+        FetchError, match="images.zip: cannot be fetched .*503.*; with a network the same command goes on"
+    ):
+        fetch("pretrain", tmp_path / "out", limit=70, places=places)
+    with pytest.raises(FetchError, match="images.zip: cannot be fetched"):  # before its directory is read
+        fetch("pretrain", tmp_path / "out", limit=70, places=places)
+    server.broken.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    assert fetch("pretrain", tmp_path / "out", limit=70, places=places)["pictures"] == 70
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_network_at_all_is_said(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(FetchError, match=f"{SOURCES[source].repo}/.*: cannot be fetched"):
+        fetch(source, tmp_path / "out", places=Places("http://127.0.0.1:9", "http://127.0.0.1:9", tmp_path / "cache"))
 
 
 def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places, root, tmp_path):

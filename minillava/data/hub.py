@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from minillava.data import remote
 from minillava.data.remote import FetchError, RemoteZip, Tally, keep, one_by_one
 from minillava.data.valid import each_record, good
 from minillava.datagen.records import RecordError, write_records
@@ -71,7 +72,6 @@ class Places:
 def download(source: Source, part: str, places: Places) -> Path:
     """The file of a part's records in the hub's cache, fetched where it is not there yet. Raises FetchError."""
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if part not in source.files:
         raise FetchError(f"no part {part!r} in {source.repo}; there are: {', '.join(source.files)}")
@@ -86,8 +86,16 @@ def download(source: Source, part: str, places: Places) -> Path:
         return Path(
             hf_hub_download(source.repo, name, repo_type="dataset", endpoint=places.hub, cache_dir=places.cache)
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except network_errors() as error:
         raise unreachable(f"{source.repo}/{name}", error) from error
+
+
+def network_errors() -> tuple:
+    """What the hub's client raises where there is no network, no such file, or a server that stumbles too often."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    # Its bases are OSError and the error of its client's library, which is another from version to version.
+    return (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 
 def unreachable(what: str, error: Exception) -> FetchError:
@@ -98,7 +106,6 @@ def unreachable(what: str, error: Exception) -> FetchError:
 def remote_zip(repo: str, places: Places) -> RemoteZip:
     """images.zip of a dataset, read in ranges. Raises FetchError."""
     from huggingface_hub import HfFileSystem
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
     from huggingface_hub.utils import http_backoff
 
     files, path = HfFileSystem(endpoint=places.hub), f"datasets/{repo}/images.zip"
@@ -107,12 +114,16 @@ def remote_zip(repo: str, places: Places) -> RemoteZip:
         headers = files._api._build_hf_headers()
 
         def read(start, end):
-            answer = http_backoff("GET", url, headers=headers | {"range": f"bytes={start}-{end - 1}"}, timeout=60)
-            answer.raise_for_status()
-            return answer.content
+            wanted = headers | {"range": f"bytes={start}-{end - 1}"}
+            try:
+                answer = http_backoff("GET", url, headers=wanted, timeout=60, base_wait_time=remote.PATIENCE)
+                answer.raise_for_status()
+                return answer.content
+            except network_errors() as error:
+                raise unreachable(path, error) from error
 
         return RemoteZip(read, size, path)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except network_errors() as error:
         raise unreachable(path, error) from error
 
 
