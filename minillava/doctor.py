@@ -1,8 +1,9 @@
 """`minillava doctor`: what this machine is, what each scale costs, and which of them fits here.
 
-Notable: parameters, arithmetic and memory follow from the shapes alone (model/costs.py), so that a model is refused on
-paper before it is fetched or built. One figure is measured, the speed of a large matrix product; times follow from it
-at half of it, which good training code reaches.
+Notable: parameters, arithmetic and memory follow from the shapes and each scale's recipe alone (model/costs.py,
+preflight.py), so that a model is refused on paper before it is fetched or built, and by the same rule by which `minillava
+train` refuses it. One figure is measured, the speed of a large matrix product; times follow from it at half of it, which
+good training code reaches.
 
     minillava doctor          # --json for programs
 """
@@ -11,21 +12,23 @@ import json
 import math
 import os
 import platform
+import textwrap
 import time
 
 import torch
 
-from minillava.hardware import memory_here
-from minillava.model import LanguageConfig, LlavaConfig, VisionConfig, cache_bytes, flops, memory, parameters
+from minillava import scales
+from minillava.hardware import CARDS, Card, Hardware, memory_here
+from minillava.model import LanguageConfig, LlavaConfig, VisionConfig, cache_bytes, flops, parameters
 from minillava.model.costs import SHAPES
 from minillava.model.files import read_json
-from minillava.paper import RECIPES
+from minillava.preflight import SHARE, DoesNotFit, device_bytes, fits, preflight
 from minillava.scales import WEIGHTS
 from minillava.training.loop import compute_dtype
 
-WORDS, ANSWER = 200, 100  # a sample beside its patches: tokens of text, and how many of them are the answer
+WORDS = 200  # tokens of text beside a picture's patches, where one more is written
 UTILISATION = 0.5
-BIG_GPU = 80e9  # bytes; the paper's A100
+BIG_GPU, MOST = "a100-80gb", 64  # the paper's; more than so many of them are not thought of
 
 
 def shapes() -> dict[str, LlavaConfig]:
@@ -77,37 +80,39 @@ def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.5) 
 
 def examine(speed: float, here: dict) -> dict:
     """For each shape: parameters, FLOPs, bytes, hours, and whether it fits. here: from `machine`."""
-    device = here["gpu"] or here
-    room, count = device["memory"], (here["gpu"] or {}).get("count", 1)
-    half = bool(here["gpu"]) or here["bfloat16 in hardware"]
+    device, gpu = here["gpu"] or here, bool(here["gpu"])
+    on = Hardware(Card("this machine", device["memory"], speed, None, gpu=gpu), device.get("count", 1))
+    half = gpu or here["bfloat16 in hardware"]
     found = {}
     for name, config in shapes().items():
-        tokens = config.vision.num_patches + WORDS
-        parts, big = parameters(config), parameters(config)["total"] > 1e9
-        precision = "bfloat16" if big else "mixed" if half else "float32"
+        tokens, parts = config.vision.num_patches + WORDS, parameters(config)
         cache = cache_bytes(config, 2 if half else 4)
         row = {
             "parameters": parts,
-            "tokens a sample": tokens,
             "FLOPs a written token": flops(config, tokens, 1, 0)["total"] - flops(config, tokens - 1, 0, 0)["total"],
             "cache bytes a token": cache,
-            "precision of training": precision,
             "answering": {"bytes": parts["total"] * (2 if half else 4) + cache * config.language.max_position},
         }
-        row["answering"]["fits"] = row["answering"]["bytes"] < 0.9 * room
-        for stage in (1, 2):
-            recipe = RECIPES[f"stage {stage}"]
-            needs = memory(config, stage, recipe.per_gpu_batch, tokens, ANSWER, precision, big, bool(here["gpu"]))
-            work = flops(config, tokens, ANSWER, stage=stage)["total"]
-            row[f"stage {stage}"] = {
-                "bytes": needs,
-                "batch": recipe.per_gpu_batch,
-                "checkpointing": big,
+        row["answering"]["fits"] = row["answering"]["bytes"] < SHARE * device["memory"]
+        for number in (1, 2):
+            stage = scales.find(name).stage(f"stage {number}")
+            tokens = stage.looks * config.vision.num_patches + stage.text
+            work = flops(config, tokens, stage.answer, stage.looks, number)["total"]
+            cards = (n for n in range(1, MOST + 1) if fits(config, stage, Hardware(CARDS[BIG_GPU], n)))
+            row[stage.id] = {
+                "batch": stage.batch,
+                "at once": stage.micro,
+                "tokens a sample": tokens,
                 "FLOPs a sample": work,
-                "samples a second": UTILISATION * speed * count / work,
-                "fits": needs["total"] < 0.9 * room,
-                "80 GB GPUs": math.ceil(needs["total"] / (0.9 * BIG_GPU)),
+                "samples a second": UTILISATION * speed * on.count / work,
+                "bytes": device_bytes(config, stage, on.count, gpu),
+                "80 GB GPUs": next(cards, None),
+                "refused": None,
             }
+            try:
+                preflight(config, stage, on)
+            except DoesNotFit as error:
+                row[stage.id]["refused"] = str(error)
         found[name] = row
     return found
 
@@ -131,24 +136,27 @@ def show(here: dict, speed: float, found: dict) -> str:
     for part in next(iter(found.values()))["parameters"]:
         name = {"total": "parameters, all", "stage 1": "  trained in stage 1", "stage 2": "  trained in stage 2"}
         add(name.get(part, f"  {part.replace('_', ' ')}"), lambda row, part=part: number(row["parameters"][part]))
-    add("tokens a sample", lambda row: str(row["tokens a sample"]))
     add("FLOPs a written token", lambda row: number(row["FLOPs a written token"]))
     add("cache a token, bytes", lambda row: number(row["cache bytes a token"]))
     add("answers: memory, bytes", lambda row: number(row["answering"]["bytes"]))
     add("  fits here", lambda row: yes(row["answering"]["fits"]))
     for stage in ("stage 1", "stage 2"):
-        add(f"{stage}: batch", lambda row, s=stage: str(row[s]["batch"]))
+        add(f"{stage}: batch, at once", lambda row, s=stage: f"{row[s]['batch']}, {row[s]['at once']}")
+        add("  tokens a sample", lambda row, s=stage: f"{row[s]['tokens a sample']:.0f}")
         add("  FLOPs a sample", lambda row, s=stage: number(row[s]["FLOPs a sample"]))
         add("  samples a second", lambda row, s=stage: f"{row[s]['samples a second']:.3g}")
-        add("  memory, bytes", lambda row, s=stage: number(row[s]["bytes"]["total"]))
-        add("  fits here", lambda row, s=stage: yes(row[s]["fits"]))
-        add("  80 GB GPUs it needs", lambda row, s=stage: str(row[s]["80 GB GPUs"]))
+        add("  memory a device, bytes", lambda row, s=stage: number(row[s]["bytes"]["total"]))
+        add("  fits here", lambda row, s=stage: yes(not row[s]["refused"]))
+        add("  80 GB GPUs it needs", lambda row, s=stage: str(row[s]["80 GB GPUs"] or f"over {MOST}"))
     lines += [
         "",
-        f"A sample: the patches of one picture, {WORDS} tokens of text, {ANSWER} of them answer. Speeds: at half of the",
-        "matrix product's. Training above 1G parameters: bfloat16 throughout, activations computed again (checkpointing),",
-        "state shared between GPUs where it needs several. Answering: one conversation that fills the context.",
+        f"Speeds: at half of the matrix product's. A written token: behind a picture and {WORDS} tokens. Answering: one",
+        "conversation that fills the context. Stages: each scale's recipe, as `minillava train` would begin it here.",
     ]
+    for name, row in found.items():
+        for stage in ("stage 1", "stage 2"):
+            if row[stage]["refused"]:
+                lines += textwrap.wrap(f"{name}, {row[stage]['refused']}", 112, subsequent_indent="  ")
     return "\n".join(lines)
 
 

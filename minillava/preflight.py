@@ -23,7 +23,7 @@ SHARE = 0.9  # of a device's memory may be planned with; the rest is the allocat
 CHECKPOINTS = 3  # the last two, and the one that is being written
 RANK = 64  # of LoRA, where it is proposed
 MOST = 1024  # devices that are thought of
-PRECISIONS = {"bf16 + tf32": "mixed", "fp16": "mixed", "bf16 or float32": "float32"}
+PRECISIONS = {"bf16 + tf32": "mixed", "fp16": "mixed", "bf16 or float32": "float32", "float32": "float32"}
 
 
 class DoesNotFit(ValueError):

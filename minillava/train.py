@@ -48,6 +48,11 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def calculated_in(options, device: torch.device) -> torch.dtype:
+    """What --dtype names, or else what the device does best."""
+    return getattr(torch, options.dtype) if options.dtype else compute_dtype(device.type)
+
+
 def result_of(options, number: int) -> Path:
     """The file that is there once a stage is done."""
     return options.out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
@@ -184,9 +189,7 @@ def health(options, scale, number: int, folder: Path) -> str:
 def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None:
     """Train one stage and write what it made, or leave it be where that is there."""
     folder, n, eye = options.out / f"stage{stage.number}", stage.number, find(options.eye)
-    result, dtype = result_of(options, n), compute_dtype(device.type)
-    if options.dtype is not None:
-        dtype = getattr(torch, options.dtype)
+    result, dtype = result_of(options, n), calculated_in(options, device)
     if agree(result.exists()):
         return say(f"stage {n}: done before, {result}")
     tokenizer, config = load_tokenizer(find(options.brain)), config_of(options.eye, options.brain)
@@ -251,9 +254,11 @@ def train(options) -> None:
         }
         stages.append(replace(stage, **changed, shard=stage.shard and not options.replicate))
     with together() as device:
+        wide = {"precision": "float32"} if calculated_in(options, device) == torch.float32 else {}
         for stage in stages:  # all of them before any begins
             some = options.tokens and max(1, options.tokens // stage.reach)
-            foresee(options.eye, options.brain, replace(stage, micro=some or stage.micro), options.out, world())
+            planned = replace(stage, micro=some or stage.micro, **wide)
+            foresee(options.eye, options.brain, planned, options.out, world())
         options.out.mkdir(parents=True, exist_ok=True)
         with alone(options.out):
             for stage in stages:  # so that bad records of the second stage do not wait for the first one's end

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from minillava import cli, doctor
+from minillava import cli, doctor, scales
+from minillava.hardware import Card, Hardware
 from minillava.model import (
     IGNORE,
     IMAGE,
@@ -23,6 +24,7 @@ from minillava.model import (
     set_trainable,
 )
 from minillava.model.costs import PRECISIONS, SHAPES
+from minillava.preflight import fits
 
 torch.set_num_threads(1)
 
@@ -148,20 +150,36 @@ def test_the_doctor_prints_every_scale_and_what_fits(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "memory_here", lambda: 8 * 2**30)
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    scales = found["scales"]
+    rows = found["scales"]
     assert found["machine"]["memory"] == 8 * 2**30 and found["matmul"] > 1e8
-    assert scales["tiny"]["stage 2"]["fits"] and not scales["full-13b"]["answering"]["fits"]
-    assert scales["full-13b"]["parameters"]["projector"] == 5_248_000
-    assert scales["full-13b"]["stage 2"]["80 GB GPUs"] > 1
+    assert rows["tiny"]["stage 2"]["refused"] is None and not rows["full-13b"]["answering"]["fits"]
+    assert "no change makes it fit here" in rows["full-13b"]["stage 2"]["refused"]
+    assert rows["full-13b"]["parameters"]["projector"] == 5_248_000
+    assert 1 < rows["full-13b"]["stage 2"]["80 GB GPUs"] <= 8  # the paper's own machine
 
 
 def test_a_machine_with_a_gpu_is_judged_by_the_gpu():
     card = {"name": "a card", "count": 8, "memory": 80e9}
     here = {"gpu": card, "memory": 1e9, "bfloat16 in hardware": True, "system": "x", "processor": "y", "cores": 1, "torch": "z"}  # fmt: skip
     found = doctor.examine(5e14, here)
-    assert found["full-7b"]["stage 2"]["fits"] and found["full-13b"]["answering"]["fits"]
-    assert not found["full-13b"]["stage 2"]["fits"]
+    assert not found["full-13b"]["stage 2"]["refused"] and found["full-13b"]["answering"]["fits"]  # as the paper did
     assert "8 x a card, 80 GB" in doctor.show(here, 5e14, found)
+    here["gpu"] = card | {"count": 1, "memory": 24e9}
+    found = doctor.examine(5e13, here)
+    assert not found["colab"]["stage 2"]["refused"] and "LoRA of rank 64" in found["full-7b"]["stage 2"]["refused"]
+    assert "full-7b, stage 2 needs" in doctor.show(here, 5e13, found)
+
+
+def test_the_doctor_fits_a_page_and_judges_as_training_does(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "memory_here", lambda: 8 * 2**30)
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 48 and max(map(len, lines)) < 120
+    here = doctor.machine()
+    on = Hardware(Card("here", here["memory"], 1e12, None, gpu=False))
+    for name, row in doctor.examine(1e12, here).items():
+        for stage in ("stage 1", "stage 2"):
+            assert (row[stage]["refused"] is None) == fits(doctor.shapes()[name], scales.find(name).stage(stage), on)
 
 
 def test_the_tiny_scale_is_the_shipped_one():

@@ -232,6 +232,14 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_f
     assert status == 2 and "of memory a device" in error and "what would fit: " in error and not out.exists()
 
 
+@pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])
+def test_memory_is_foreseen_for_the_precision_that_is_calculated_in(run, monkeypatch, dtype, says):
+    seen = []
+    monkeypatch.setattr(train, "foresee", lambda eye, brain, stage, *_: seen.append(stage.precision))
+    monkeypatch.setattr(train, "run_stage", lambda *_: None)
+    assert run("--scale", "colab", "--dtype", dtype)[0] == 0 and seen == [says] * 2
+
+
 def test_features_that_do_not_fit_on_the_disk_are_looked_at_each_time(run, monkeypatch):
     assert run("--epochs", "1", "--dtype", "float32", out="kept")[0] == 0
     monkeypatch.setattr(train, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=0)))
