@@ -258,7 +258,7 @@ CLAIMS = (
           TABLE_4.cells("Conv", "Full data", "Conv + 5% Detail + 10% Complex", "Conversation")),
     Claim("tuning_is_needed", "with stage 1 alone, without instruction tuning, the model collapses", TABLE_4.source,
           TABLE_4.cells("All", "Full data", "Conversation", "No Instruction Tuning")),
-    Claim("little_goes_far", "a little detail and reasoning data gives most of the gain over conversation only",
+    Claim("little_goes_far", "a little detail and reasoning data lifts the whole well above conversation only",
           TABLE_4.source, TABLE_4.cells("All", "Full data", "Conv + 5% Detail + 10% Complex", "Conversation")),
     Claim("beats_captioners", "in the wild, an instruction-tuned model beats caption-style ones", TABLE_5.source,
           TABLE_5.cells("All", "LLaVA", "BLIP-2", "OpenFlamingo")),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from minillava import paper
 from minillava.judging.bench import CATEGORIES, pairs_of, read_jsonl
-from minillava.judging.compare import paired, together
-from minillava.judging.judge import RULE, bootstrap, relative_score
+from minillava.judging.compare import interval, paired, together
+from minillava.judging.judge import RULE, relative_score
 from minillava.judging.pope import NEGATIVES, evaluate
 from minillava.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, slug
 from minillava.run import Run
@@ -44,7 +44,7 @@ def cell(run: Run, row: str, bench: str, column: str) -> dict:
     return {
         "ours": round(statistics.mean(scores), 1),
         "spread": spread,
-        "interval": [round(v, 1) for v in bootstrap(sum(pairs, []))],
+        "interval": [round(v, 1) for v in interval(pairs, relative_score)],
     }
 
 
@@ -140,7 +140,12 @@ def markdown(report: dict) -> str:
         lines += [f"## {about[t['table']]}", "", f"![{t['table']}](figures/{slug(t['table'])}.png)", "",
                   "| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]  # fmt: skip
         lines += [f"| {r['row']} | " + " | ".join(_figure(r[c]) for c in COLUMNS) + " |" for r in t["rows"]]
-        lines += ["", "In brackets the 95 % interval over questions; ± the standard deviation over seeds.", ""]
+        several = len(report["seeds"]) > 1
+        lines += [
+            "",
+            "± the standard deviation over seeds." if several else "In brackets the 95 % interval over questions.",
+            "",
+        ]
     lines += ["## Does it look? Exact-match questions on held-out scenes, per cent right", "", "![questions](figures/questions.png)", "",
               "| | " + " | ".join(report["vqa"]) + " |", "|---" * (len(report["vqa"]) + 1) + "|"]  # fmt: skip
     for name, key in (

@@ -14,11 +14,12 @@ import small_run
 from filelock import FileLock
 from small_run import SMALL
 
-from minillava import cli, miniature, paper, scales
+from minillava import cli, miniature, paper, report, scales, science_report
 from minillava.judging.bench import read_jsonl
 from minillava.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of, slug
 from minillava.report import difference
 from minillava.run import Run, RunError
+from minillava.scales import WEIGHTS
 
 VERDICTS = {"holds", "does not hold", "cannot be told"}
 
@@ -95,6 +96,20 @@ def test_every_claim_of_the_paper_has_its_figures_ours_and_a_verdict(finished):
         verdicts = {t["verdict"] for t in claim["ours"]}
         assert claim["verdict"] != "holds" or verdicts == {"holds"}
         assert claim["ours"] or claim["verdict"] == "cannot be told"
+
+
+def test_every_claim_is_put_to_the_test_by_one_of_the_two_reports():
+    assert sorted([*report.TESTS, *science_report.TESTS]) == sorted(c.id for c in paper.CLAIMS)
+
+
+def test_the_committed_report_is_made_of_its_json_and_states_the_claims_as_paper_py_does():
+    results = WEIGHTS.parent / "results"
+    kept = json.loads((results / "report.json").read_text())
+    assert len(kept["seeds"]) >= 3 and (results / "report.md").read_text(encoding="utf-8") == report.markdown(kept)
+    told = {c["statement"]: c["verdict"] for c in kept["claims"] if c["ours"]}
+    assert [c["statement"] for c in kept["claims"]] == [c.statement for c in paper.CLAIMS]
+    readme = (WEIGHTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert all(f"{verdict:>22s}   {statement}\n" in readme for statement, verdict in told.items())
 
 
 def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim(finished):

@@ -21,9 +21,10 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.quiz import quiz
 from minillava.datagen.scienceqa import LETTERS, question_text, read_problems, write_problems
 from minillava.judging import pupil
-from minillava.judging.compare import FAILS, HOLDS, UNTOLD, paired, together
+from minillava.judging.compare import FAILS, HOLDS, UNTOLD, interval, paired, together
 from minillava.judging.expert import again, expert
 from minillava.judging.files import read_jsonl, write_jsonl
+from minillava.judging.judge import bootstrap, relative_score
 from minillava.judging.quality import Row
 from minillava.judging.scienceqa import read_answer
 from minillava.miniature import CAPTIONER, FULL, UNTUNED, slug
@@ -107,6 +108,18 @@ def test_a_verdict_follows_from_paired_questions_and_needs_every_seed(gap, verdi
         assert paired(turned, science_report.accuracy)["verdict"] == UNTOLD
     with pytest.raises(ValueError, match="the same questions"):
         paired([([True], [True, False])], science_report.accuracy)
+
+
+def test_an_interval_is_over_questions_and_seeds_that_agree_do_not_make_it_narrower():
+    rng = random.Random(0)
+    rows = [(10.0, rng.choice((2.0, 6.0, 10.0))) for _ in range(60)]
+    once, thrice = interval([rows], relative_score), interval([rows] * 3, relative_score)
+    assert once == thrice == bootstrap(rows) and once[0] < relative_score(rows) < once[1]
+    others = [[(10.0, rng.choice((2.0, 6.0, 10.0))) for _ in range(60)] for _ in range(3)]
+    low, high = interval(others, relative_score)
+    assert high - low < 0.8 * (once[1] - once[0])  # seeds that differ are averaged
+    with pytest.raises(ValueError, match="the same questions"):
+        interval([rows, rows[1:]], relative_score)
 
 
 def test_a_claim_holds_where_all_its_comparisons_do_and_fails_where_one_fails():

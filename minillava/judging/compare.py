@@ -11,21 +11,34 @@ from collections.abc import Callable, Sequence
 HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
 
 
+def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int = 1000) -> tuple[float, float]:
+    """The 95 % interval, over questions, of a value's mean over seeds: questions are drawn, each with its rows of all seeds.
+
+    The seeds answered the same questions, so their rows together are not so many questions more. seeds: the rows of each, in
+    the same order of questions. Raises ValueError unless all are of one length.
+    """
+    rng, count = random.Random(0), len(seeds[0])
+    if any(len(rows) != count for rows in seeds):
+        raise ValueError("rows are compared question by question, so all need the same questions")
+    resampled = []
+    for _ in range(draws):
+        pick = rng.choices(range(count), k=count)
+        resampled.append(statistics.mean(value([rows[i] for i in pick]) for rows in seeds))
+    resampled.sort()
+    return resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
+
+
 def paired(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
     """value(better) - value(worse), the mean over seeds, its 95 % interval over questions, and the verdict.
 
     seeds: (rows of the one, rows of the other) of each seed, in the same order of questions. value: what a list of rows is
     worth (a relative score, an accuracy). Raises ValueError unless all lists are of one length.
     """
-    rng, count = random.Random(0), len(seeds[0][0])
-    if any(len(rows) != count for pair in seeds for rows in pair):
+    if any(len(a) != len(b) for a, b in seeds):
         raise ValueError("rows are compared question by question, so all need the same questions")
-    gaps, resampled = [value(a) - value(b) for a, b in seeds], []
-    for _ in range(draws):
-        pick = rng.choices(range(count), k=count)
-        resampled.append(statistics.mean(value([a[i] for i in pick]) - value([b[i] for i in pick]) for a, b in seeds))
-    resampled.sort()
-    low, high = resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
+    gap = lambda both: value([a for a, _ in both]) - value([b for _, b in both])  # noqa: E731
+    both = [list(zip(a, b)) for a, b in seeds]
+    gaps, (low, high) = [gap(rows) for rows in both], interval(both, gap, draws)
     verdict = HOLDS if low > 0 and min(gaps) > 0 else FAILS if high < 0 and max(gaps) < 0 else UNTOLD
     return {"ours": round(statistics.mean(gaps), 1), "interval": [round(low, 1), round(high, 1)], "verdict": verdict}
 
