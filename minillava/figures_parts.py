@@ -8,6 +8,7 @@ Notable: each draws the numbers it is given and takes its title from the caller,
 import math
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from minillava.data.images import crop
@@ -22,10 +23,11 @@ def short(text: str, room: int = ROOM) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def tiles(pictures: list, names: list[str], title: str, columns: int = 8) -> Figure:
-    """Small pictures, each under its name. pictures: PIL images or (h, w, 3) arrays in [0, 1]; `columns` a row."""
+def tiles(pictures: list, names: list[str], title: str, columns: int = 8, inch: float = 1.25) -> Figure:
+    """Small pictures, each under its name. pictures: PIL images or (h, w, 3) arrays in [0, 1]; `columns` a row, each
+    `inch` wide."""
     rows = -(-len(pictures) // columns)
-    figure, axes = canvas(1.25 * columns, 1.45 * rows + 0.4, columns, rows)
+    figure, axes = canvas(inch * columns, (inch + 0.2) * rows + 0.4, columns, rows)
     flat = list(axes.flat) if hasattr(axes, "flat") else [axes]
     for axis in flat:
         axis.set_axis_off()
@@ -132,5 +134,35 @@ def clocks(angles, title: str) -> Figure:
     axis.set_yticks(range(len(angles)))
     axis.set_xlabel("pair of numbers of a head")
     axis.set_ylabel("position")
+    headline(axis, title)
+    return figure
+
+
+def checklist(rows: dict[str, list], columns: list[str], title: str, said=("equal", "differs")) -> Figure:
+    """A table of checks: True a green cell, False an orange one, each with its word; all else as text. columns: their
+    names, without the first. said: the words for True and False.
+    """
+    widths = [
+        max(len(short(str(v))) for v in (*(row[n] for row in rows.values()), name)) for n, name in enumerate(columns)
+    ]
+    widths = [max(8, w + 1) for w in widths]
+    first = max(len(short(name)) for name in rows) + 2
+    width = max(0.092 * (first + sum(widths)), 0.1 * len(title)) + 0.3
+    figure, axis = canvas(width, 0.31 * (len(rows) + 1) + 0.5)
+    left = [first + sum(widths[:n]) for n in range(len(columns))]
+    for x, name in zip(left, columns, strict=True):
+        axis.text(x + 0.5, -0.5, name, va="center", fontsize=9, color=INK, fontweight="bold")
+    for y, (name, row) in enumerate(rows.items()):
+        axis.text(0, y + 0.5, short(name), va="center", fontsize=9, color=INK)
+        for x, wide, value in zip(left, widths, row, strict=True):
+            if isinstance(value, bool):
+                colour, ink = (GREEN, "white") if value else (ORANGE, INK)
+                axis.add_patch(Rectangle((x + 0.15, y + 0.08), wide - 0.3, 0.84, fc=colour, ec="none"))
+                axis.text(x + wide / 2, y + 0.5, said[not value], va="center", ha="center", fontsize=8.5, color=ink)
+            else:
+                axis.text(x + 0.5, y + 0.5, short(str(value)), va="center", fontsize=9, color=INK)
+    axis.set_xlim(0, first + sum(widths))
+    axis.set_ylim(len(rows), -1)
+    axis.set_axis_off()
     headline(axis, title)
     return figure

@@ -1,6 +1,7 @@
-"""What training changes and what it takes: answers before and after beside their picture, and memory by what needs it.
+"""What training changes and what it takes: answers before and after beside their picture, one loss computed in two ways,
+and memory by what needs it.
 
-Notable: both figures draw what they are given; whoever calls says what is right, and how many bytes.
+Notable: the figures draw what they are given; whoever calls says what is right, and how many bytes.
 
     from minillava.preflight import device_bytes
     memory_bars({"one card": device_bytes(config, stage)}, room=80e9)
@@ -44,6 +45,22 @@ def before_after(
             wrapped = "\n".join(textwrap.wrap(mark + (text or "(nothing)"), LETTERS))
             axis.text(0, y - step, wrapped, fontsize=9, color=colour, va="top")
             y -= step * (high + 1.6)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    return figure
+
+
+def both_ways(losses: dict[str, tuple[list[float], list[float]]], title: str) -> Figure:
+    """The loss of every step computed twice, a panel a training: yours as dots on the package's line. losses: name ->
+    (yours, the package's)."""
+    figure, axes = canvas(8.5, 3.1, len(losses))
+    for axis, (name, (mine, theirs)) in zip(axes, losses.items(), strict=True):
+        axis.plot(theirs, color=GREY, lw=4, label="the package")
+        axis.plot(mine, "o", color=BLUE, ms=5, label="yours")
+        axis.set_ylim(0)
+        axis.set_xlabel("step")
+        axis.set_title(name, loc="left", fontsize=10)
+    axes[0].set_ylabel("loss, nats a token")
+    axes[-1].legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     return figure
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minillava.figures_parts import ROOM, bars, clocks, lines, maps, matrix, short, tiles
+from minillava.figures_parts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, tiles
 
 PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 
@@ -56,3 +56,14 @@ def test_a_hand_points_where_its_angle_says():
 
 def test_a_long_label_is_cut_to_its_room():
     assert short("cup") == "cup" and len(short("x" * 99)) == ROOM
+
+
+def test_a_checklist_says_each_verdict_in_words_and_colour():
+    rows = {"eye": ["4.1", True], "loss": ["Eq. 3", False], "ids": ["Table 2", ""]}
+    axis = checklist(rows, ["of the paper", "verdict"], "one of three", said=("same", "other")).axes[0]
+    words = [text.get_text() for text in axis.texts]
+    assert [w for w in words if w in ("same", "other")] == ["same", "other"] and {"4.1", "Eq. 3", "Table 2"} <= set(
+        words
+    )
+    assert len(axis.patches) == 2 and axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
+    assert axis.get_title(loc="left") == "one of three"

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from minillava.figures_training import PARTS, before_after, memory_bars
+from minillava.figures_training import PARTS, before_after, both_ways, memory_bars
 
 PICTURE = Image.new("RGB", (8, 8))
 LONG = "a long answer that needs several lines because it goes on and on about nothing at all"
@@ -35,3 +35,10 @@ def test_a_bar_is_as_long_as_its_bytes_and_the_title_counts_what_fits():
     assert axis.patches[4].get_x() + axis.patches[4].get_width() == pytest.approx(155)
     assert [t.get_text() for t in axis.get_yticklabels()] == ["two", "one"]
     assert axis.get_title(loc="left") == "1 of 2 fit" and [t.get_text() for t in axis.texts] == [" 155", " 16"]
+
+
+def test_two_ways_of_a_loss_share_a_panel_a_training():
+    figure = both_ways({"one": ([3, 2], [3, 2.5]), "two": ([1], [1])}, "the same")
+    drawn = [[list(line.get_ydata()) for line in axis.lines] for axis in figure.axes]
+    assert drawn == [[[3, 2.5], [3, 2]], [[1], [1]]]
+    assert [axis.get_title(loc="left") for axis in figure.axes] == ["one", "two"]

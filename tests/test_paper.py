@@ -6,7 +6,7 @@ import runpy
 
 import pytest
 
-from minillava import paper
+from minillava import later, paper
 
 TABLE_4 = """
 | Training data | Conv | Detail | Complex | All |
@@ -175,6 +175,7 @@ def test_data_counts():
         "wild_types": {"conv": 17, "detail": 15, "complex": 28},
         "science_splits": {"train": 12_726, "val": 4_241, "test": 4_241},
         "science_tree": {"subjects": 3, "topics": 26, "categories": 127, "skills": 379},
+        "checkpoint": 25,
     }
 
 
@@ -330,3 +331,20 @@ def test_printed_as_text(capsys):
     for name in (*paper.STRUCTURE, *paper.DATA, *paper.RECIPES, *paper.EQUATIONS, *(c.id for c in paper.CLAIMS)):
         assert any(line.strip().startswith(f"{name}:") for line in lines), name
     assert sum(": printed -" in line for line in lines) == 4
+
+
+def test_what_came_after_is_told_against_the_paper_s_own_figures():
+    changes = later.LLAVA_15
+    assert changes["patch_tokens"][:2] == (256, 576) and (changes["image_size"].later // 14) ** 2 == 576
+    assert changes["projector"][:2] == ("linear", "mlp2x_gelu")
+    one, two = paper.RECIPES["stage 1"], paper.RECIPES["stage 2"]
+    assert changes["stage1_batch"][:2] == (one.global_batch, 256) and changes["stage2_batch"][:2] == (
+        two.global_batch,
+        128,
+    )
+    assert changes["stage1_lr"][:2] == (one.learning_rate, 0.001) and changes["stage2_lr"][:2] == (
+        two.learning_rate,
+        2e-5,
+    )
+    assert changes["stage1_pairs"][:2] == (595_000, 558_000) and changes["stage2_records"][:2] == (158_000, 665_000)
+    assert all(change.meaning and change.source for change in changes.values())
