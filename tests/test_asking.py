@@ -178,6 +178,18 @@ def test_it_works_inside_a_running_event_loop_as_in_a_notebook(server, tmp_path)
     assert len(asyncio.run(cell()).replies) == 3
 
 
+def test_progress_rate_and_cost_are_shown_while_it_asks(server, tmp_path, capfd):
+    server.fault = lambda body, n: SAYS_500 if n == 1 and body["messages"][0]["content"] == "question 3" else (
+        ("status", 400, {}) if body["messages"][0]["content"] == "question 5" else None
+    )  # fmt: skip
+    outcome = run(server, tmp_path, bodies(12), price=CHEAP, progress=True)
+    said = capfd.readouterr().err
+    assert "11/12" in said and "reply/s" in said and f"${outcome.spent.usd:.4f}" in said, said
+    assert "1 retried" in said and "1 failed" in said
+    run(server, tmp_path / "more", bodies(2), progress=True)
+    assert " tokens" in capfd.readouterr().err  # without a price
+
+
 # what goes wrong at the other end
 
 

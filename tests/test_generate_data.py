@@ -558,6 +558,22 @@ def test_an_output_that_is_a_file_is_named(capsys, tmp_path):
     assert status == 2 and "is a file; name a folder with --out" in err
 
 
+def test_what_cannot_be_written_beside_the_records_is_named_and_they_are_kept(capsys, tmp_path, monkeypatch):
+    arguments = write_book(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": full}))
+    status, _, err = command(capsys, *arguments)
+    assert status == 2 and "out: the statistics cannot be written (No space left on device); the records are there - make room" in err  # fmt: skip
+    assert len(read_records(tmp_path / "out" / "instruct.json")) == 9
+    monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": lambda *_: None}))
+    (tmp_path / "file").touch()
+    status, _, err = command(capsys, *arguments, "--dataset", tmp_path / "file" / "d")
+    assert status == 2 and "d: the dataset cannot be written (" in err and "Traceback" not in err
+
+
 def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "minillava", "serve-teacher", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     try:

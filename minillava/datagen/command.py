@@ -102,12 +102,18 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options, 
     found = statistics(records)
     print(table(found))
     words = {k: {**one.row(), "nouns": one.nouns, "verbs": one.verbs} for k, one in found.items()}
-    (out / "statistics.json").write_text(json.dumps(words, indent=1) + "\n")
-    figures().statistics_figure(found).savefig(out / "statistics.png")
+    try:
+        (out / "statistics.json").write_text(json.dumps(words, indent=1) + "\n")
+        figures().statistics_figure(found).savefig(out / "statistics.png")
+    except OSError as error:
+        raise AskingError(f"{out}: the statistics cannot be written ({error.strerror}); the records are there") from error  # fmt: skip
     if options.dataset:
         from minillava.datagen.export import to_dataset
 
-        to_dataset(records, images).save_to_disk(str(options.dataset))
+        try:
+            to_dataset(records, images).save_to_disk(str(options.dataset))
+        except OSError as error:
+            raise AskingError(f"{options.dataset}: the dataset cannot be written ({error.strerror or error}); the records are there") from error  # fmt: skip
         print(f"dataset: {options.dataset}")
 
 
