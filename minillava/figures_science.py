@@ -34,7 +34,7 @@ def _lines(axis, lines: list[tuple[str, str, str]], width: int, size: float = 8.
 
 def question_cards(problems: list[Problem], pictures: list[Image.Image | None]) -> Figure:
     """Problems side by side: the picture, question, context, options (the right one ticked), lecture and solution."""
-    figure, axes = canvas(3.3 * len(problems), 4.5, len(problems), 2, height_ratios=[1, 1])
+    figure, axes = canvas(3.2 * len(problems), 4.3, len(problems), 2, height_ratios=[1, 1])
     columns = zip(axes[0], axes[1]) if len(problems) > 1 else [axes]
     for (top, below), problem, picture in zip(columns, problems, pictures, strict=True):
         for axis in (top, below):
@@ -183,7 +183,7 @@ def meeting_bars(counts: dict[str, dict[str, int]], title: str) -> Figure:
 
 def solved(problem: Problem, picture: Image.Image | None, said: dict[str, tuple[str, int | None]]) -> Figure:
     """A question with its picture, and below it what each answers: (words, index or None), ticked where it is right."""
-    figure, (left, right) = canvas(9, 3.2, 2)
+    figure, (left, right) = canvas(8.6, 3.0, 2)
     for axis in (left, right):
         axis.set_axis_off()
     if picture is None:
