@@ -46,21 +46,18 @@ def cells(notebook, *kinds):
 def solved(number, upto=None, old="", new=""):
     """The names that the answers of a solution define, and the check cell of a task; `old` replaced by `new` in its answer."""
     (path,) = (FOLDER / "solutions").glob(f"ex{number}_*.ipynb")
-    names, answer = {}, ""
+    names, begun = {}, False
     for cell in read(path)["cells"]:
         source = "".join(cell["source"])
-        if kind(cell) == "check":
-            if f'"{upto}"' in source:
-                return names, source
-        elif kind(cell) == "answer" or "import" in source:
-            answer = source
-            if kind(cell) == "answer" and _task_of(path, cell) == upto and old:
+        if kind(cell) == "check" and f'"{upto}"' in source:
+            return names, source
+        if kind(cell) == "answer":
+            begun = True
+            if _task_of(path, cell) == upto and old:
                 assert old in source, f"{upto}: {old!r} does not stand in the solution"
-                answer = source.replace(old, new)
-            try:
-                exec(compile(answer, f"ex{number}", "exec"), names)
-            except NameError:  # a cell that measures, behind another that was left out
-                assert kind(cell) != "answer"
+                source = source.replace(old, new)
+        if kind(cell) == "answer" or (kind(cell) == "code" and not begun):  # what measures, below, is not needed
+            exec(compile(source, f"ex{number}", "exec"), names)
     raise AssertionError(f"no check of {upto}")
 
 

@@ -37,6 +37,15 @@ PAIRS = 64  # scenes a batch; as many twins
 STICKERS = 0.25  # the share of pictures in the other style
 
 
+def contrast(scores: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """CLIP's loss: each picture is to find its caption (rows), each caption its picture (columns); the mean of the two.
+
+    scores: (B, B), pictures by captions. same: (B, B), 1 where a caption is right for a picture, else 0; symmetric.
+    """
+    target = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+
+
 class Clip(nn.Module):
     """CLIP: both towers, their projections into one space, and the temperature; named as the published checkpoints are."""
 
@@ -69,9 +78,7 @@ class Clip(nn.Module):
             scores = scale * seen[:, 0] @ said.T  # (B, B)
             patches = scale * seen[:, 1:].flatten(0, 1)[at] @ named.T  # (M, N)
         same = (ids[:, None] == ids).all(dim=-1).float()  # two identical captions are both right
-        target = same / same.sum(dim=1, keepdim=True)
-        whole = (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-        return whole + F.cross_entropy(patches, which)
+        return contrast(scores, same) + F.cross_entropy(patches, which)
 
 
 def name(thing: Thing) -> str:
