@@ -19,8 +19,9 @@ from IPython.lib.pretty import pretty
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 CHECKED = "nbval-check-output"
-# Where a notebook runs only to see that it does, on other parts: constants of 11, 12 and 15, and what stands in their place.
+# Where a notebook runs only to see that it does, on other parts: constants of 11, 12, 14 and 15, and what stands in their place.
 FEWER = {"PAIRS = 6000": "PAIRS = 256", "PROBLEMS, TEST = 2400, 210": "PROBLEMS, TEST = 64, 28", "PICTURES = 3000": "PICTURES = 400", '"bench", 30': '"bench", 2', '"bench", 20': '"bench", 2',
+         "SCENES = 30": "SCENES = 4", "PICTURES = 600": "PICTURES = 64", "STEPS = 50": "STEPS = 2", "BATCH = 12": "BATCH = 4",
          '"steps": 20': '"steps": 2', '"steps": 30': '"steps": 2', '"steps": 40': '"steps": 2'}  # fmt: skip
 
 

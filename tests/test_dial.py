@@ -154,7 +154,8 @@ def hub(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "scale, numbers", [("colab", ("02", "03", "04", "06", "07", "08", "15")), ("full-7b", ("01", "04", "11", "12"))]
+    "scale, numbers",
+    [("colab", ("02", "03", "04", "06", "07", "08", "15")), ("full-7b", ("01", "04", "11", "12", "14"))],
 )
 def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
     hub.asked.clear()
@@ -171,7 +172,9 @@ def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale
 
 
 def test_every_notebook_of_the_test_above_is_there():
-    assert all(notebook(number).is_file() for number in ("01", "02", "03", "04", "06", "07", "08", "11", "12", "15"))
+    assert all(
+        notebook(number).is_file() for number in ("01", "02", "03", "04", "06", "07", "08", "11", "12", "14", "15")
+    )
 
 
 def test_on_a_gpu_the_weights_are_in_half_precision_at_full_scale_only(monkeypatch):
