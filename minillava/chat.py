@@ -88,13 +88,15 @@ class Chat:
     ) -> Iterator[str]:
         """The answer in pieces as they are made.
 
-        Raises ChatError before a picture was shown or for an empty question, SpliceError for one that does not fit in
+        Raises ChatError before a picture was shown, for an empty question or for no text, SpliceError for one that does not fit in
         what the model reads; the conversation stays as it was.
         """
         if self.features is None:
             raise ChatError("show a picture first: look(picture)")
         if not question.strip():
             raise ChatError("an empty question")
+        if any("\ud800" <= letter <= "\udfff" for letter in question):
+            raise ChatError("a question that is no text in UTF-8")
         asked = question if self.turns else f"<image>\n{question}"
         ids, said = prompt(asked, self.template, self.tokenizer, self.turns), ""
         for piece in stream(
@@ -156,4 +158,7 @@ def chat(options) -> None:
 
 
 def _line() -> str:
-    return input("Human: ").strip() if sys.stdin.isatty() else sys.stdin.readline().strip()
+    try:
+        return input("Human: ").strip() if sys.stdin.isatty() else sys.stdin.readline().strip()
+    except UnicodeDecodeError as error:
+        raise ChatError(f"questions must be text in UTF-8 ({error})") from error

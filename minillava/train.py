@@ -228,6 +228,14 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         say(f"stage {n}: {result.parent if n == 2 else result}; loss: {health(options, scale, n, folder)}")
 
 
+def share_cores() -> None:
+    """As many threads as this process has cores; of several on a machine each takes its part. OMP_NUM_THREADS goes first,
+    but not under torchrun, which sets 1 where nobody said otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ or "LOCAL_RANK" in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
 def train(options) -> None:
     """The stages whose records are there, one after another."""
     scale = scales.find(options.scale)
@@ -241,9 +249,7 @@ def train(options) -> None:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
     if there == [2] and not result_of(options, 1).exists():
         raise TrainingError(f"{result_of(options, 1)}: stage 2 starts from the W of stage 1; give stage1.json as well")
-    if "OMP_NUM_THREADS" not in os.environ or "LOCAL_RANK" in os.environ:  # torchrun sets 1 where nobody said otherwise
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    share_cores()
     torch.backends.cuda.matmul.allow_tf32 = True
     given = {name: getattr(options, name) for name in ("batch", "lr", "epochs", "lora", "micro", "checkpointing")}
     stages = []

@@ -182,6 +182,14 @@ def test_a_question_that_does_not_fit_is_said_and_the_conversation_goes_on(
     assert chat.turns == [] and chat.ask("Why?", max_new_tokens=5)
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_question_that_is_no_text_is_said_in_a_line(tmp_path, scene, weights, monkeypatch, capsys, errors):
+    scene.save(tmp_path / "a.png")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9?\n\n"), "utf-8", errors))
+    _, out, err = command(capsys, tmp_path / "a.png", "--weights", weights / "llava", "--max-new-tokens", 5)
+    assert "UTF-8" in err and err.count("\n") == 1 and not out
+
+
 def test_settings_reach_the_model(tmp_path, scene, weights, monkeypatch, capsys):
     scene.save(tmp_path / "a.png")
     seen = {}

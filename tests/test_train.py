@@ -23,7 +23,7 @@ from minillava.datagen.records import caption_record, instruct, write_records
 from minillava.model import load_llava
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.training import stages
+from minillava.training import loop, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
 from minillava.training.stages import normalisation, tokens_at_once
@@ -230,6 +230,39 @@ def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_f
     monkeypatch.setattr(hardware, "memory_here", lambda: 20e6)
     status, _, error, out = run("--micro", "5")
     assert status == 2 and "of memory a device" in error and "what would fit: " in error and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "said, threads",
+    [({}, 8), ({"OMP_NUM_THREADS": "3"}, None), ({"OMP_NUM_THREADS": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, 4),
+     ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "20"}, 1)],
+)  # fmt: skip
+def test_processes_share_the_cores(monkeypatch, said, threads):
+    seen = []
+    for name in ("OMP_NUM_THREADS", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    train.share_cores()
+    assert seen == ([threads] if threads else [])
+
+
+@pytest.mark.parametrize(
+    "kind, capability, flags, bf16, dtype",
+    [("cpu", "AVX512", "avx512f avx512_bf16 amx_bf16", None, torch.bfloat16), ("cpu", "AVX512", "avx512f", None, torch.float32),
+     ("cpu", "AVX2", "avx2 avx512_bf16", None, torch.float32), ("cpu", "DEFAULT", "", None, torch.float32),
+     ("cuda", "", "", True, torch.bfloat16), ("cuda", "", "", False, torch.float16)],
+    ids=["in hardware", "emulated", "not compiled for", "another", "a100", "t4"],
+)  # fmt: skip
+def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, flags, bf16, dtype):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(
+        loop, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=lambda: f"flags: {flags}")
+    )
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
+    assert loop.compute_dtype(kind) == dtype
 
 
 @pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])

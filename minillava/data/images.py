@@ -25,7 +25,14 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     """The image in a file, at its first frame; whatever goes wrong with it, also within, is an ImageError naming the file."""
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"{path}: no such file" if not path.exists() else f"{path}: a folder, not a picture")
+        what = (
+            "a folder, not a picture"
+            if path.is_dir()
+            else "a pipe or a device, not a file"
+            if path.exists()
+            else "no such file"
+        )
+        raise ImageError(f"{path}: {what}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is an error below
