@@ -13,10 +13,7 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = "minillava/minillava"  # owner/name on GitHub: the one place that says it
-BADGE = (
-    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{repository}/blob/main/{folder}/{name})"
-)
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 CELL = f"""import sys
 
 if "google.colab" in sys.modules:  # on Colab only: fetch the project and what it lacks; safe to run again
@@ -39,9 +36,14 @@ KEPT = ("torch", "numpy")  # Colab's own fit its drivers and each other
 LOCAL = ("jupyterlab",)  # Colab is the notebook there
 
 
+def address(name: str, folder: str = "notebooks") -> str:
+    """Where Colab opens a notebook of this repository, by its file name."""
+    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{folder}/{name}"
+
+
 def badge(name: str, folder: str = "notebooks") -> str:
     """The badge's Markdown for a notebook's file name."""
-    return BADGE.format(repository=REPOSITORY, folder=folder, name=name)
+    return BADGE.format(address=address(name, folder))
 
 
 def lacking(requirements: list[str]) -> list[str]:

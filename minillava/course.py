@@ -18,12 +18,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.colab import CELL, badge
+from minillava.colab import CELL, address, badge
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = (*STRUCTURE, *EQUATIONS)
 SET_UP = "set-up"  # the id of the cell that `furnish` writes
+WAY_ON = "## The way on\n\n"
 PLANNED = 17  # notebooks 00 to 16 together cover every item
 
 
@@ -134,8 +135,21 @@ def readme(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_exercise(text: str, path: Path) -> str:
+    """The text of a notebook's way on with a link to its exercise: where it is named, else in a sentence in front."""
+    number, file = path.name[:2], f"ex{path.name}"
+    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({address(file, 'exercises')}))"
+    if link in text or not (path.parents[1] / "exercises" / file).is_file():
+        return text
+    named = f"Exercise {number}"
+    if named in text:
+        return text.replace(named, link, 1)
+    return text.replace(WAY_ON, f"{WAY_ON}{link} goes with this notebook. ", 1)
+
+
 def furnish(path: Path) -> None:
-    """Give a notebook its badge under the title, and after the opening card the set-up cell with the dial (colab.CELL).
+    """Give a notebook its badge under the title, after the opening card the set-up cell with the dial (colab.CELL), and
+    under "The way on" a link to its exercise, where there is one.
 
     What stands there already stays. A new cell is shown as executed here, for that is what it does here: it prints the
     scale. The counts of the cells below it move by one.
@@ -159,6 +173,9 @@ def furnish(path: Path) -> None:
         shown = {"name": "stdout", "output_type": "stream", "text": [said[0] + "\n"]}
         cells.insert(0, {"cell_type": "code", "execution_count": 1, "id": SET_UP, "metadata": {}, "outputs": [shown],
                          "source": CELL.splitlines(keepends=True)})  # fmt: skip
+    for cell in cells:
+        if cell["cell_type"] == "markdown" and WAY_ON in "".join(cell["source"]):
+            cell["source"] = to_exercise("".join(cell["source"]), path).splitlines(keepends=True)
     notebook["cells"] = [opening, *cells]
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -147,3 +147,29 @@ def test_furnishing_adds_badge_and_cell_once_and_keeps_the_rest(tmp_path):
     path.write_text(made.replace("git", "tig"))
     course.furnish(path)
     assert path.read_text() == made
+
+
+def test_furnishing_links_a_notebook_to_its_exercise(tmp_path):
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    path = tmp_path / "notebooks" / "08_a.ipynb"
+    link = f"[Exercise 08](../exercises/ex08_a.ipynb) ([on Colab]({colab.address('ex08_a.ipynb', 'exercises')}))"
+    assert link.endswith("/blob/main/exercises/ex08_a.ipynb))")
+    assert course.to_exercise(f"{course.WAY_ON}On.", path) == f"{course.WAY_ON}On."  # there is none
+    (tmp_path / "exercises" / "ex08_a.ipynb").touch()
+    text = course.to_exercise(f"Card\n\n{course.WAY_ON}On. **09**", path)
+    assert text == f"Card\n\n{course.WAY_ON}{link} goes with this notebook. On. **09**"
+    assert course.to_exercise(text, path) == text
+    assert course.to_exercise(f"{course.WAY_ON}- **Exercise 08** is", path) == f"{course.WAY_ON}- **{link}** is"
+    last = {"cell_type": "markdown", "id": "a", "source": f"{course.WAY_ON}On.", "metadata": {}}
+    path.write_text(json.dumps({"cells": [last | {"source": "# 08 · A"}, last], "metadata": {}}))
+    course.furnish(path)
+    assert link in "".join(json.loads(path.read_text())["cells"][-1]["source"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_notebook_links_to_its_exercise(path):
+    text = "".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    there = (path.parents[1] / "exercises" / f"ex{path.name}").is_file()
+    assert there == (path.name[:2] not in ("00", "01", "05"))
+    assert there == (f"](../exercises/ex{path.name})" in text), "run: python -m minillava.course notebooks"

@@ -11,6 +11,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "notebooks"
 CHECKED = "nbval-check-output"
 PATHS = re.compile(r"""\.\./|["'(](?:/[A-Za-z~]|~/|[A-Za-z]:\\)|\bfile://""")  # `../`, "/home", "~/", "C:\\"
+EXERCISE = re.compile(r"(?<=\]\()\.\./exercises/ex\d\d_\w+\.ipynb(?=\))")  # a link that GitHub and JupyterLab follow
 INSTALL = re.compile(r"^\s*[!%]\s*(?:\S*python\S* -m )?(?:pip|uv|conda)\b", re.MULTILINE)
 
 
@@ -26,8 +27,8 @@ def problems(notebook, size):
         found.append(f"{len(checked)} cells are tagged {CHECKED}, fewer than 3")
     for n, cell in enumerate(notebook["cells"]):
         source = "".join(cell["source"])
-        if PATHS.search(source):
-            found.append(f"cell {n}: a path that is absolute or begins with ../: {PATHS.search(source)[0]!r}")
+        if path := PATHS.search(EXERCISE.sub("", source)):
+            found.append(f"cell {n}: a path that is absolute or begins with ../: {path[0]!r}")
         if cell not in code:
             continue
         if cell["execution_count"] is None:
@@ -90,7 +91,11 @@ GOOD = {
     "metadata": {"kernelspec": {"name": "python3"}},
     "cells": [
         cell("%pip install -q minillava"),
-        {"cell_type": "markdown", "source": "# 3 / 4 of [it](https://a.b/c)", "metadata": {}},
+        {
+            "cell_type": "markdown",
+            "source": "# 3 / 4 of [it](https://a.b), [b](../exercises/ex08_a.ipynb)",
+            "metadata": {},
+        },
         cell("print(6 / 2, 'a/b')"),
         cell("print(1 + 2)"),
         cell("", execution_count=None, outputs=[]),  # an empty cell at the end, as editors leave it
@@ -121,6 +126,8 @@ def change(n, **changes):
         (change(3, source="open('../data_samples/a.png')"), "cell 3: a path"),
         (change(3, source=r"open('C:\a.png')"), "cell 3: a path"),
         (change(1, source="![a](/work/a.png)"), "cell 1: a path"),
+        (change(1, source="[a](../exercises/solutions/ex08_a.ipynb)"), "cell 1: a path"),
+        (change(1, source="open('../exercises/ex08_a.ipynb')"), "cell 1: a path"),
         (lambda notebook: notebook["metadata"].update(kernelspec={"name": "venv"}), "the kernelspec is not python3"),
     ],
 )
