@@ -155,7 +155,7 @@ def hub(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "scale, numbers",
-    [("colab", ("02", "03", "04", "06", "07", "08", "15")), ("full-7b", ("01", "04", "11", "12", "14"))],
+    [("colab", ("02", "03", "04", "06", "07", "08", "15", "16")), ("full-7b", ("01", "04", "11", "12", "14"))],
 )
 def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
     hub.asked.clear()
@@ -173,7 +173,8 @@ def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale
 
 def test_every_notebook_of_the_test_above_is_there():
     assert all(
-        notebook(number).is_file() for number in ("01", "02", "03", "04", "06", "07", "08", "11", "12", "14", "15")
+        notebook(number).is_file()
+        for number in ("01", "02", "03", "04", "06", "07", "08", "11", "12", "14", "15", "16")
     )
 
 
