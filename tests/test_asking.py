@@ -406,6 +406,8 @@ def test_a_torn_last_line_is_cut_off_and_asked_again(server, tmp_path):
             assert journal.torn and len(journal.replies) == 5
         outcome = run(server, tmp_path, requests)
         assert texts(outcome, requests) == expected(requests) and outcome.reused == 5
+        with Journal(tmp_path) as journal:  # what was torn is gone, not stuck to the line after it
+            assert not journal.torn and len(journal.replies) == 6
         assert len((tmp_path / "replies.jsonl").read_bytes().splitlines()) == 6
         whole = (tmp_path / "replies.jsonl").read_bytes()
 
@@ -417,6 +419,9 @@ def test_rubbish_at_the_end_is_cut_off(server, tmp_path, tail):
         file.write(tail)
     with Journal(tmp_path) as journal:
         assert journal.torn and len(journal.replies) == 2
+    assert len(run(server, tmp_path, bodies(3)).replies) == 3
+    with Journal(tmp_path) as journal:
+        assert not journal.torn and len(journal.replies) == 3
 
 
 def test_rubbish_in_the_middle_is_named_and_nothing_is_touched(server, tmp_path):
@@ -509,8 +514,11 @@ def test_every_reply_is_synced_to_disk_before_ask_all_returns(server, tmp_path, 
     monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), fsync(file)))
     monkeypatch.setattr(journal_module.Lines, "append", lambda self, *rows: (append(self, *rows), order.append("text" in rows[0]))[0])  # fmt: skip
     with Journal(tmp_path) as journal:
-        ask_all(bodies(20), Client("small", server.url), journal, progress=False)
-        assert True in order and "sync" in order[len(order) - order[::-1].index(True) :]
+        server.delay = 0.02
+        ask_all(bodies(20), Client("small", server.url), journal, progress=False, concurrency=2)
+    kept = [n for n, what in enumerate(order) if what is True]
+    assert len(kept) == 20 and "sync" in order[kept[-1] :]
+    assert order[kept[0] : kept[-1]].count("sync") >= 3  # and on the way, not only in the end
 
 
 # stopping
