@@ -24,7 +24,7 @@ from minillava.judging.answers import BLANK, LOOKS, answer, blank
 from minillava.judging.files import BenchError, table
 from minillava.judging.gates import see
 from minillava.judging.pope import read_rows
-from minillava.judging.pupil import solve
+from minillava.judging.pupil import OURS, THEIRS, solve
 from minillava.model import SpliceError
 from minillava.training.loop import bar
 
@@ -112,13 +112,13 @@ class Shown:
 
 def write_answers(
     talk: Chat, asked: Sequence[Asked], images: Path, out: Path, model_id: str, look: str = "picture",
-    format: str | None = None, most: int = ANSWER, batch: int = BATCH,
+    format: str | None = None, most: int = ANSWER, batch: int = BATCH, joint: str = OURS,
 ) -> int:  # fmt: skip
     """Answers to all questions as rows of `out`, which a stopped run goes on with; how many were made now.
 
     model_id: what the rows call the model. look: one of LOOK. format: one of scienceqa.FORMATS where the questions are
-    problems. most: tokens of an answer; of the reasons, where the answer is asked for in a second step. Raises BenchError,
-    naming the first, where pictures are missing, a question is too long, or another run writes there, and ImageError for
+    problems. most: tokens of an answer; of the reasons, where the answer is asked for in a second step. joint: what stands
+    between the two steps (pupil.OURS as in training, THEIRS as the authors' script had it). Raises BenchError, naming the first, where pictures are missing, a question is too long, or another run writes there, and ImageError for
     a picture that cannot be opened.
     """
     lost = sorted({a.image for a in asked if a.image and not (images / a.image).is_file()})
@@ -131,13 +131,14 @@ def write_answers(
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
-            return _write(talk, asked, images, out, model_id, look, format, most, batch)
+            return _write(talk, asked, images, out, model_id, look, format, most, batch, joint)
     except Timeout:
         raise BenchError(f"{out}: another run writes its answers there; wait for it, or choose another --out") from None
 
 
-def _write(talk, asked, images, out, model_id, look, format, most, batch) -> int:
+def _write(talk, asked, images, out, model_id, look, format, most, batch, joint) -> int:
     about = {"weights": digest(talk), "look": look, "format": format, "most": most}
+    about |= {} if joint == OURS else {"joint": joint}
     done = {(row.get("category"), row.get("question_id")) for row in kept(out, about)}
     turned = iter(LOOK[look]([a.image for a in asked if a.image]))
     names = [next(turned) if a.image else None for a in asked]  # the picture each question is shown
@@ -148,7 +149,7 @@ def _write(talk, asked, images, out, model_id, look, format, most, batch) -> int
         for start in range(0, len(missing), batch):
             some = missing[start : start + batch]
             try:
-                texts = _say(talk, [a for a, _ in some], [n and shown.of(n) for _, n in some], format, most)
+                texts = _say(talk, [a for a, _ in some], [n and shown.of(n) for _, n in some], format, most, joint)
             except SpliceError as error:  # which counts from the first of the batch
                 first, last = some[0][0].known["question_id"], some[-1][0].known["question_id"]
                 raise BenchError(f"questions {first} to {last}: {error}") from error
@@ -161,10 +162,10 @@ def _write(talk, asked, images, out, model_id, look, format, most, batch) -> int
 
 
 @torch.inference_mode()
-def _say(talk: Chat, asked: list[Asked], features: list, format: str | None, most: int) -> list[str]:
+def _say(talk: Chat, asked: list[Asked], features: list, format: str | None, most: int, joint: str) -> list[str]:
     if format:
         problems = [a.problem for a in asked]
-        return solve(talk.model, talk.tokenizer, talk.template, problems, features, format, reasons=most)
+        return solve(talk.model, talk.tokenizer, talk.template, problems, features, format, joint, reasons=most)
     texts = [a.text.replace("<image>", "").strip() for a in asked]
     return answer(talk.model, talk.tokenizer, talk.template, list(zip(texts, features)), most)
 
@@ -177,9 +178,12 @@ def run(options) -> None:
     most = (REASONS if options.format else ANSWER) if options.max_new_tokens is None else options.max_new_tokens
     if options.batch < 1 or most < 1:
         raise BenchError("--batch and --max-new-tokens must be at least 1")
+    if options.authors_joint and options.format != "QCM-LEPA":
+        raise BenchError("--authors-joint stands between the two steps of --format QCM-LEPA; the others have one")
     talk = Chat(options.weights, options.template, *on(options.dtype))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(
-        talk, asked, options.images, options.out, name, options.look, options.format, most, options.batch
-    )
+        talk, asked, options.images, options.out, name, options.look, options.format, most, options.batch,
+        THEIRS if options.authors_joint else OURS,
+    )  # fmt: skip
     print(f"{options.out}: {len(asked):,} answers, {made:,} of them made now, shown: {options.look}")

@@ -188,6 +188,7 @@ def parser() -> argparse.ArgumentParser:
         help="the controls: what is shown",
     )
     verb.add_argument("--format", choices=FORMATS, help="ScienceQA: the form that the weights were trained under")
+    verb.add_argument("--authors-joint", action="store_true", help="QCM-LEPA: between the two steps what the authors' script put there, not what stands in training")  # fmt: skip
     verb.add_argument("--split", default="test", help="ScienceQA: train, val or test (default: test)")
     verb.add_argument("--limit", type=int, help="only so many questions, the first")
     verb.add_argument("--batch", type=int, default=32, help="questions at a time (default: 32)")

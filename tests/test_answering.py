@@ -176,7 +176,7 @@ def test_from_questions_to_scores_by_command(capsys, tmp_path, weights):
     assert command(capsys, "answer", QUESTIONS, "--images", IMAGES, "--out", out, *small, "--limit", 0)[0] == 2
 
 
-def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, tmp_path, weights):
+def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, tmp_path, weights, monkeypatch):
     quiz, out = tmp_path / "quiz", tmp_path / "answers.jsonl"
     problems = draw_quiz("test", 6, quiz / "images", 96)
     write_problems(problems, quiz)
@@ -187,5 +187,14 @@ def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, 
     rows = read_jsonl(out)
     assert [r["question_id"] for r in rows] == [p.id for p in problems]
     assert all("\n The answer is " in r["text"] for r in rows)  # the second step
+    joints = []
+    solve = answering.solve
+    monkeypatch.setattr(answering, "solve", lambda *a, **k: joints.append(a[6]) or solve(*a, **k))
+    status, _, complaint = command(capsys, *asked, "--authors-joint")
+    assert status == 2 and "choose another --out" in complaint  # never mixed with the others
+    theirs = [tmp_path / "theirs.jsonl" if a is out else a for a in asked]
+    assert command(capsys, *theirs, "--authors-joint")[0] == 0 and set(joints) == {" ###\nANSWER:"}
+    assert {r["metadata"]["joint"] for r in read_jsonl(tmp_path / "theirs.jsonl")} == {" ###\nANSWER:"}
+    assert "--authors-joint" in command(capsys, *["QCM-LEA" if a == "QCM-LEPA" else a for a in theirs], "--authors-joint")[2]  # fmt: skip
     status, said, _ = command(capsys, "judge", "scienceqa", out, quiz, "--json")
     assert json.loads(said)["questions"] == 6 and json.loads(said)["strict"]["Avg"]["questions"] == 6
