@@ -109,6 +109,10 @@ def test_files_that_are_no_problems_are_named(tmp_path):
     )
     with pytest.raises(ScienceError, match="problem 4: the right answer 'C' is not one of its 2 choices"):
         read_labels(tmp_path / "f.json")
+    for answer in ("", "AB"):  # both stand in the text "AB"
+        (tmp_path / "g.json").write_text(json.dumps([{**twice[0], "conversations": [twice[0]["conversations"][0], {"value": answer}]}]))  # fmt: skip
+        with pytest.raises(ScienceError, match=f"problem 4: the right answer '{answer}' is not one of its 2 choices"):
+            read_labels(tmp_path / "g.json")
 
 
 def test_the_hub_s_parquet_is_read_and_its_pictures_are_written_once(tmp_path):
