@@ -18,6 +18,7 @@ from minillava.judging.judge import Marks
 
 MARKS = ("helpfulness", "relevance", "accuracy", "detail")
 LETTERS = 44  # of a line of an answer
+LONGEST = 300  # letters of an answer that stands beside others
 
 
 class Said(NamedTuple):
@@ -57,18 +58,19 @@ def tuned_on(
     these, in colour. Raises KeyError for another.
     """
     ours, _ = scores[chosen]
-    figure, (left, middle, right) = canvas(12, 3.5, 3)
+    texts = [(textwrap.wrap(question, LETTERS), GREY)]
+    for n, (name, (text, points)) in enumerate(answers.items()):
+        said = textwrap.shorten(f"{name} ({points:g}): {text or '(nothing)'}", LONGEST, placeholder=" …")
+        texts.append((textwrap.wrap(said, LETTERS), BLUE if n == 0 else INK))
+    rows = sum(len(lines) + 0.7 for lines, _ in texts)
+    figure, (left, middle, right) = canvas(12, max(3.5, 0.165 * rows + 0.4), 3)
     left.imshow(picture)
+    y = 0.0
+    for lines, colour in texts:
+        middle.text(0, 1 - y / max(rows, 19), "\n".join(lines), fontsize=9, color=colour, va="top", linespacing=1.15)
+        y += len(lines) + 0.7
     for axis in (left, middle):
         axis.set_axis_off()
-    y = 0.98
-    for text, colour in [(question, GREY)] + [
-        (f"{name} ({points:g}): {text or '(nothing)'}", BLUE if n == 0 else INK)
-        for n, (name, (text, points)) in enumerate(answers.items())
-    ]:
-        lines = textwrap.wrap(text, LETTERS)
-        middle.text(0, y, "\n".join(lines), fontsize=9, color=colour, va="top")
-        y -= 0.075 * len(lines) + 0.05
     for y, (name, (value, theirs)) in enumerate(reversed(scores.items())):
         right.barh(y, value, color=BLUE if name == chosen else GREY, height=0.6, alpha=1 if name == chosen else 0.6)
         right.text(value + 1, y, f"{value:.0f}", va="center", fontsize=9)

@@ -42,3 +42,13 @@ def test_the_chosen_data_is_in_colour_and_the_papers_figure_beside_ours():
     assert right.get_title(loc="left") == "Conversation: 50" and left.images
     with pytest.raises(KeyError):
         tuned_on(PICTURE, "What?", answers, scores, "Nothing")
+
+
+def test_an_answer_without_end_is_cut_and_leaves_room_for_the_others(tmp_path, recwarn):
+    answers = {"Conversation": ("a dog on the left " * 40, 1.0), "the reference": ("A red dog. " * 40, 10)}
+    figure = tuned_on(PICTURE, "What?", answers, {"Conversation": (50.0, 73.8)}, "Conversation")
+    figure.savefig(tmp_path / "f.png")
+    texts = figure.axes[1].texts
+    assert texts[1].get_text().endswith("…") and len(texts[1].get_text()) <= 300
+    below = [t.get_window_extent().y0 for t in texts]
+    assert below == sorted(below, reverse=True) and below[-1] > 0 and not recwarn.list
