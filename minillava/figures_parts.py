@@ -166,3 +166,42 @@ def checklist(rows: dict[str, list], columns: list[str], title: str, said=("equa
     axis.set_axis_off()
     headline(axis, title)
     return figure
+
+
+def splice_step(pieces: list[str], patches: int, step: int) -> Figure:
+    """The splice after `step` ids (Fig. 1): above the ids, the picture's coloured; below the rows that they have brought.
+
+    pieces: each id as text, "<image>" where a picture stands; it brings `patches` rows, every other id one.
+    """
+    counts = [patches if piece == "<image>" else 1 for piece in pieces]
+    figure, axis = canvas(11, 2.6)
+    width, rows = 1.0 / len(pieces), 1.0 / sum(counts)
+    done = 0
+    for n, (piece, count) in enumerate(zip(pieces, counts)):
+        colour = ORANGE if piece == "<image>" else BLUE
+        taken = n < step
+        axis.add_patch(
+            Rectangle((n * width, 1.9), 0.94 * width, 0.6, fc=colour if taken else "white", ec=colour, lw=1.2)
+        )
+        axis.text((n + 0.47) * width, 2.62, short(piece, 12), rotation=60, fontsize=7.5, color=INK, va="bottom")
+        for row in range(done, done + count if taken else 0):
+            axis.add_patch(Rectangle((row * rows, 0.3), 0.9 * rows, 0.7, fc=colour, ec="none"))
+        if n == step - 1:
+            middle = (done + count / 2) * rows
+            axis.annotate(
+                "", (middle, 1.04), ((n + 0.47) * width, 1.86), arrowprops={"arrowstyle": "-|>", "color": INK}
+            )
+        done += count
+    axis.add_patch(Rectangle((0, 0.3), 1, 0.7, fc="none", ec=GREY, lw=1))
+    axis.text(0, 0.2, f"T' = {done} rows of width D", va="top", fontsize=9, color=INK)
+    axis.set_xlim(-0.005, 1.03)
+    axis.set_ylim(-0.15, 4.1)
+    axis.set_axis_off()
+    if step:
+        brought = "one row of the embedding" if counts[step - 1] == 1 else f"{counts[step - 1]} rows of W Zv"
+        headline(
+            axis, f"Id {step} of {len(pieces)}, {short(pieces[step - 1], 12)}: {brought}, {sum(counts[:step])} so far"
+        )
+    else:
+        headline(axis, f"{len(pieces)} ids, no row yet")
+    return figure

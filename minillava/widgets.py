@@ -2,13 +2,14 @@
 
 Notable: built-in controls only, no `Output` and no display update, so a cell with a widget also runs where no browser is
 (nbval), and it can be tested by setting `.value`. What is shown comes from a pure function, and a static figure of the same
-function stands before every widget.
+function stands before every widget. A function that yields shows each thing it yields in the place of the one before, so an
+answer can be watched while it is made.
 
     explore(lambda n: gallery(n), n=Slider(min=2, max=8, value=4))
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import ipywidgets
 from ipywidgets import Dropdown, ToggleButtons
@@ -39,8 +40,14 @@ class Explorer(ipywidgets.VBox):
 
     def update(self, change=None) -> None:
         """Draw again from the controls' present values."""
-        self.view = _view(self.show(**{name: control.value for name, control in self.controls.items()}))
-        self.children = (*self.controls.values(), self.view)
+        made = self.show(**{name: control.value for name, control in self.controls.items()})
+        for n, stage in enumerate(made if isinstance(made, Iterator) else (made,)):
+            view = _view(stage)
+            if n and type(view) is type(self.view):
+                self.view.value = view.value  # the same place, so that nothing flickers
+                continue
+            self.view = view
+            self.children = (*self.controls.values(), self.view)
 
     def __repr__(self) -> str:
         return f"(run this cell in Jupyter to move: {', '.join(self.controls)})"
@@ -66,5 +73,7 @@ def _escaped(text: str) -> str:
 
 
 def explore(show: Callable[..., object], **controls: ipywidgets.Widget) -> Explorer:
-    """Controls over a pure function: `show(**values)` returns a figure, a picture or text, drawn again at each change."""
+    """Controls over a pure function: `show(**values)` returns a figure, a picture or text, or yields them one after another;
+    drawn again at each change.
+    """
     return Explorer(show, controls)

@@ -128,3 +128,22 @@ def test_a_widget_draws_again_when_a_control_moves():
         assert isinstance(explore(lambda n, made=made: made, n=Slider()).view, ipywidgets.Image)
     with pytest.raises(TypeError, match="returned int"):
         explore(lambda n: n, n=Slider())
+
+
+def test_a_widget_shows_what_a_function_yields_one_after_another():
+    seen = []
+
+    def count(n):
+        for k in range(n):
+            seen.append(made.view.value if seen else None)
+            yield f"{k} <"
+
+    made = type("", (), {})()
+    made = explore(count, n=Slider(value=1, max=5))
+    place = made.view
+    assert "0 &lt;" in place.value
+    made.controls["n"].value = 3
+    assert "2 &lt;" in made.view.value and made.children[-1] is made.view and isinstance(made.view, ipywidgets.HTML)
+    assert ["0" in seen[2], "1" in seen[3]] == [True, True] and len(
+        seen
+    ) == 4  # each stood there while the next was made

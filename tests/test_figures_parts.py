@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minillava.figures_parts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, tiles
+from minillava.figures_parts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, splice_step, tiles
 
 PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 
@@ -67,3 +67,12 @@ def test_a_checklist_says_each_verdict_in_words_and_colour():
     )
     assert len(axis.patches) == 2 and axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
     assert axis.get_title(loc="left") == "one of three"
+
+
+@pytest.mark.parametrize("step, rows", [(0, 0), (1, 1), (2, 5), (3, 6)])
+def test_a_step_of_the_splice_shows_the_rows_that_the_ids_so_far_have_brought(step, rows):
+    (axis,) = splice_step(["Human:", "<image>", "odd?"], 4, step).axes
+    drawn = [p for p in axis.patches if p.get_y() == 0.3 and p.get_width() < 0.5]
+    said = axis.get_title(loc="left")
+    assert len(drawn) == rows and (f"{rows} so far" in said or (step, said) == (0, "3 ids, no row yet"))
+    assert ("4 rows of W Zv" in said) == (step == 2)
