@@ -95,6 +95,19 @@ def test_every_cell_carries_what_nbgrader_needs_and_the_first_ones_set_up(path):
     assert all(len(t.hints) >= 2 and len(t.cases(0)) >= 3 and len(t.mistakes) >= 3 for t in some.values())
 
 
+@pytest.mark.parametrize(("path", "following"), list(zip(SOLUTIONS, SOLUTIONS[1:])), ids=NAMES[:-1])
+def test_an_exercise_leads_to_the_next(path, following):
+    title = cells(read(following), "markdown")[0].splitlines()[0].removeprefix("# ")
+    assert f"[{title}]({following.name})" in cells(read(path), "markdown")[-1]
+
+
+def test_the_page_of_the_exercises_names_every_task():
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for path in SOLUTIONS:
+        titles = " · ".join(task.title for task in engine.tasks(path.name[2:4]).values())
+        assert f"| [{path.stem[5:].replace('_', ' ')}]({path.name}) | {titles} |" in page
+
+
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
 def test_a_stub_says_kindly_that_it_is_one(path):
     names = {"check": check, "hint": hint, "torch": torch}

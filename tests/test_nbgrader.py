@@ -1,5 +1,6 @@
 """The instructor's way of exercises/INSTRUCTORS.md from beginning to end, where nbgrader is installed: five students, their marks."""
 
+import csv
 import json
 import os
 import shutil
@@ -54,6 +55,10 @@ def test_each_student_gets_what_is_deserved(tmp_path):
     released, student = read(tmp_path / "release" / "ex08" / NAME), read(FOLDER / NAME)
     sources = lambda notebook: ["".join(c["source"]).rstrip("\n") for c in notebook["cells"]]  # noqa: E731
     assert sources(released) == sources(student) and any(STUB[0] in source for source in sources(released))
+    shutil.copytree(FOLDER / "solutions", tmp_path / "source" / "all", ignore=shutil.ignore_patterns(".*"))
+    nbgrader("generate_assignment", "all", "--create")
+    for one in sorted((tmp_path / "release" / "all").glob("*.ipynb")):
+        assert sources(read(one)) == sources(read(FOLDER / one.name)), one.name
 
     answers = {c["metadata"]["nbgrader"]["grade_id"]: "".join(c["source"]) for c in read(FOLDER / "solutions" / NAME)["cells"]}  # fmt: skip
     solved = {name: source for name, source in answers.items() if name.endswith("-answer")}
@@ -75,3 +80,8 @@ def test_each_student_gets_what_is_deserved(tmp_path):
         assert book.find_assignment("ex08").max_score == 6
     # whoever hard-codes task 1 has a task 2 that calls it
     assert marks == {"right": 6, "unsolved": 0, "wrong": 4, "hard-coded": 3, "tampered": 0}
+    nbgrader("generate_feedback", "ex08")
+    assert len(list((tmp_path / "feedback").glob("*/ex08/*.html"))) == len(submitted)
+    nbgrader("export")
+    rows = list(csv.DictReader((tmp_path / "grades.csv").open()))
+    assert {row["student_id"]: float(row["score"]) for row in rows if row["assignment"] == "ex08"} == marks

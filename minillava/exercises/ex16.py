@@ -1,4 +1,4 @@
-"""Exercise 16, the capstone: eye, brain and LLaVA's loss from a blank file, held against the package with its own weights."""
+"""Exercise 16, the capstone: eye, brain, LLaVA's loss and its answers from a blank file, equal to the package's with its weights."""
 
 from functools import lru_cache, partial
 
@@ -8,7 +8,8 @@ from torch import nn
 
 from minillava.data import IGNORE, IMAGE
 from minillava.exercises.engine import Task
-from minillava.model import Batch, Llava, LlavaConfig
+from minillava.exercises.pictures import maps
+from minillava.model import Batch, Llava, LlavaConfig, generate
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
 
@@ -171,6 +172,53 @@ def _samples(seed):
     return cases
 
 
+def _spoken(weights, x, heads, base, most, stop):
+    """By the package's `generate`: an eye as wide as the language model, behind a W that changes nothing, has seen x."""
+    model = _model(weights, base)
+    D = x.shape[1]
+    llava = Llava(LlavaConfig(VisionConfig(8, 4, D, D, 1, 1), model.config), language_model=model).requires_grad_(False)
+    llava.projector.weight.copy_(torch.eye(D))
+    llava.projector.bias.zero_()
+    return generate(llava, [torch.tensor([IMAGE])], [[x]], most, stop=[[stop]])[0]
+
+
+def _loop(ends=True, told=False, last=-1, forgets=False):
+    """An answer of one's own, with a weakness."""
+
+    def speak(weights, x, heads, base, most, stop):
+        said, model = [], _model(weights, base)
+        while len(said) < most:
+            rows = x if forgets else torch.cat([x, model.embed(torch.tensor(said, dtype=torch.long))])
+            token = int(model.head(model(rows[None]))[0, last].argmax())
+            if ends and token == stop:
+                return said + [token] * told
+            said.append(token)
+        return said
+
+    return speak
+
+
+def _read(seed):
+    """(weights, rows, heads, base, most, stop): an answer cut at `most`, two that stop on the way, one that is empty.
+
+    Taken where the best token leads clearly at every step, and six different ones come.
+    """
+    cases, number, weights = [], 1000 * seed, _made(2 * seed).language_model.state_dict()
+    model = _model(weights, 100.0)
+    while len(cases) < 4:
+        number += 1
+        x = torch.randn(4 + len(cases), 16, generator=torch.Generator().manual_seed(number))
+        said, leads, rows = [], [], x
+        for _ in range(6):
+            best = model.head(model(rows[None]))[0, -1].topk(2)
+            said, leads = [*said, int(best.indices[0])], [*leads, float(best.values[0] - best.values[1])]
+            rows = torch.cat([rows, model.embed(best.indices[:1])])
+        if len(set(said)) == 6 and min(leads) > 0.05:
+            stop = (next(n for n in range(40) if n not in said), said[3], said[5], said[0])[len(cases)]
+            cases.append((weights, x, HEADS, 100.0, 6 - len(cases) % 2, stop))
+    return cases
+
+
 TASKS = (
     Task(
         "16.1", 1, "The eye", _looks, _eye,
@@ -184,6 +232,7 @@ TASKS = (
         ("Notebook 06 has every step. Patches first: unfold the picture, or F.conv2d with stride = patch and no bias.",
          "Class token, patches, positions; pre_layrnorm; then blocks: x + attention(norm1(x)), x + mlp(norm2(x)).",
          "Run all blocks but the last, and drop row 0."),
+        draw=lambda got, wanted: maps(got[0], wanted[0]),
         tolerance=1e-3,
     ),
     Task(
@@ -199,6 +248,7 @@ TASKS = (
         ("Notebook 07 has every step. RMSNorm divides by the root of the mean square, in float32, with eps 1e-6; no mean is taken off.",
          "RoPE: angles t * base ** (-2 i / d) for i below d / 2; q and k of every head are turned, v is not.",
          "The head is lm_head.weight, and where there is none, the embedding table itself."),
+        draw=lambda got, wanted: maps(got[0], wanted[0]),
         tolerance=1e-3,
     ),
     Task(
@@ -213,5 +263,17 @@ TASKS = (
          "Labels need a splice of their own: a patch has the label IGNORE.",
          "Then shift by one, and F.cross_entropy with ignore_index."),
         tolerance=1e-3,
+    ),
+    Task(
+        "16.4", 3, "It answers", _read, _spoken,
+        (
+            (_loop(told=True), "the stop is given back with the answer. It ends the answer and is no part of it."),
+            (_loop(ends=False), "the stop is not looked for: the answer goes on behind it."),
+            (_loop(forgets=True), "every token is asked for behind the prompt alone. What has been said is read too: its embedding is one more row."),
+            (_loop(last=0), "the first row is asked. What comes next is said by the last one."),
+        ),
+        ("brain(w, x[None], heads, base)[0, -1] scores the token behind all rows: argmax takes the likeliest.",
+         "A token that was chosen is one more row of x: w['embed_tokens.weight'][token].",
+         "Look whether it is the stop before you keep it; and no more than `most`."),
     ),
 )  # fmt: skip

@@ -16,4 +16,8 @@ MUTANTS = [
     ("16.3", "spliced = torch.cat([labels[:at], labels.new_full((P,), IGNORE), labels[at + 1 :]])", "spliced = torch.cat([ids[:at], labels.new_full((P,), IGNORE), ids[at + 1 :]])", "every token carries loss"),
     ("16.3", "ignore_index=IGNORE)", 'ignore_index=IGNORE, reduction="sum")', "is summed"),
     ("16.3", "ignore_index=IGNORE)", 'ignore_index=IGNORE, reduction="sum") / (len(logits) - 1)', "over all rows"),
+    ("16.4", "return said\n        said", "return [*said, token]\n        said", "given back with the answer"),
+    ("16.4", "if token == stop:", "if False:", "not looked for"),
+    ("16.4", "x = torch.cat([x, E[token][None]])", "pass", "behind the prompt alone"),
+    ("16.4", "[0, -1].argmax()", "[0, 0].argmax()", "first row is asked"),
 ]  # fmt: skip
