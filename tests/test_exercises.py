@@ -238,6 +238,9 @@ def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
     with pytest.raises(NotYet):
         check("08.1", lambda *a: 0)
     assert "○ ★ Eq. 1" in progress()
+    (tmp_path / "progress.json").unlink()
+    shown = [o["text"] for c in read(FOLDER.parent / "notebooks" / "00_start_here.ipynb")["cells"] for o in c.get("outputs", []) if "not begun" in str(o)]  # fmt: skip
+    assert ["".join(text) for text in shown] == [progress() + "\n"], "run notebook 00 again"
     (tmp_path / "progress.json").write_text("[1")
     with pytest.raises(ValueError, match="progress.json: not a file of progress"):
         progress()
@@ -259,6 +262,8 @@ def test_values_are_compared_as_float32_allows():
     )
     assert differ(True, 1) and differ(1, True) and differ("a", "a") is None and differ(torch.tensor(2.0), 2.0) is None
     assert differ(float("nan"), float("nan")) is None and differ([1], [1, 2]) == "1 entries, not 2"
+    assert differ(35073024, 35073025) == "35073024 is not 35073025" and differ(35073024.0, 35073025) is None
+    assert differ(torch.tensor(5), 5) is None and differ(5.1, 5) and differ(1.00001, 1.0) is None
     assert differ(third, third.long()) and differ(torch.tensor([float("nan"), 2.0]), third)
 
 
