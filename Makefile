@@ -5,7 +5,7 @@
 #   TORCH_INDEX=URL           where to take torch from. On Linux the usual index gives the CUDA build, several gigabytes;
 #                             `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu` gives the small CPU build
 #   ARGS="..."                passed on by `make paper` and `make weights`
-#   JOBS=2                    how many test files run side by side
+#   JOBS=2                    how many test files or notebooks run side by side, each on one core
 
 PYTHON ?=
 TORCH_INDEX ?=
@@ -44,7 +44,8 @@ lab: $(READY)  ## the course, in Jupyter
 
 test: lint  ## lint, the tests, then every notebook from top to bottom
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests
-	MINILLAVA_SCALE=tiny MINILLAVA_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks $(wildcard exercises/solutions)
+	OMP_NUM_THREADS=1 MINILLAVA_SCALE=tiny MINILLAVA_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(PY) -m pytest -q -n $(JOBS) --dist loadfile \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions)
 
 test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
 	$(PIP) -e ".[course,browser,tests]"
