@@ -27,13 +27,12 @@ from minillava.judging.shown import grid
 from minillava.miniature import FULL, records_of, slug, steps_of
 from minillava.run import Run
 from minillava.scales import WEIGHTS, Scale
-from minillava.science import ANSWER_FIRST, BEST, VARIANTS, looks_of
+from minillava.science import ANSWER_FIRST, BEST, VARIANTS
 from minillava.science_report import accuracy, cell, over
-from minillava.training.loop import along, machine
+from minillava.training.loop import machine
 from minillava.training.stages import train_stage
 from minillava.workers import side_by_side, still_wanted
 
-CURVE, EVERY = 8, 4  # the learning curve: so many looks, at every fourth question
 SHOWN = ("", "-shuffled")  # the pictures, and the control
 
 
@@ -54,22 +53,18 @@ def run_choice(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -
     model, tokenizer, features = science.parts(folder, weights, variant, seed)
     if variant.stage1:
         model.projector.load_state_dict(load_file(home.parent / variant.start / "projector.safetensors"))
-    questions = asked_of(folder)
-
-    def rows(questions, tag=""):
-        names = LOOKS[tag]([image for image, _ in questions])
-        texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
-        return [{"image": i, "question": q.text, "kind": q.kind, "answer": t, "right": right(q, t)} for (i, q), t in zip(questions, texts)]  # fmt: skip
-
-    measure = lambda: {"accuracy": round(accuracy([r["right"] for r in rows(questions[::EVERY])]), 1)}  # noqa: E731
     home.mkdir(parents=True, exist_ok=True)
     samples = [encode(record, CHAT, tokenizer) for record in records_of(folder, FULL, scale)]
     train_stage(model, 2, samples, features, home, batch_size=scale.stage2_batch, steps=steps_of(folder, FULL, scale),
-                lr=scale.stage2_lr, lr_muon=scale.stage2_lr_muon, seed=seed, progress=along(still_wanted, model, measure, home, CURVE))  # fmt: skip
+                lr=scale.stage2_lr, lr_muon=scale.stage2_lr_muon, seed=seed, progress=still_wanted)  # fmt: skip
     model.eval()
+    questions = asked_of(folder)
     for tag in SHOWN:
         still_wanted()
-        write_jsonl(rows(questions, tag), home / f"exact{tag}.jsonl")
+        names = LOOKS[tag]([image for image, _ in questions])
+        texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
+        rows = [{"image": i, "question": q.text, "kind": q.kind, "answer": t, "right": right(q, t)} for (i, q), t in zip(questions, texts)]  # fmt: skip
+        write_jsonl(rows, home / f"exact{tag}.jsonl")
     (home / "done").touch()
 
 
@@ -101,7 +96,7 @@ def run_designs(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS)
 
 
 def designs_report(run: Run) -> dict:
-    """Each row's accuracy by kind of question with its control, the difference to the best, and the curve, as one JSON value."""
+    """Each row's accuracy by kind of question with its control, the difference to the best, as one JSON value."""
     read = lambda row, seed, tag="": read_jsonl(run.folder / f"seed-{seed}" / slug(row) / f"exact{tag}.jsonl")  # noqa: E731
     share = lambda rows, kind=None: accuracy([r["right"] for r in rows if kind in (None, r["kind"])])  # noqa: E731
     kinds = [k for k in EXACT if any(r["kind"] == k for r in read(BEST, 0))]
@@ -114,7 +109,6 @@ def designs_report(run: Run) -> dict:
             "row": row, "ours": ours | {"all": over([share(rows) for rows in answers])},
             "shuffled": over([share(read(row, seed, "-shuffled")) for seed in run.seeds]),
             "gap": paired(pairs, accuracy) if row != BEST else None,
-            "curve": [[[look["step"], look["accuracy"]] for look in looks_of(run, row, seed)] for seed in run.seeds],
         })  # fmt: skip
     return {
         "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(),

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from minillava.figures import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
+from minillava.paper import TABLE_8
 
 HATCHES = ("///", "...", "xxx", "---")
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY, INK)
@@ -145,25 +146,30 @@ def _choices(report: dict) -> Figure:
 
 
 def designs(report: dict) -> Figure:
-    """Table 8's choices on the chat data: bars with their control, and how each row learned (`designs.designs_report`)."""
-    figure, (left, right) = canvas(11, 3.6, 2)
-    rows = report["rows"]
-    for y, (row, colour) in enumerate(zip(rows[::-1], COLOURS[: len(rows)][::-1])):
+    """Table 8's choices on the chat data: each row with its control, and its difference to the best beside the paper's on
+    ScienceQA (`designs.designs_report`).
+    """
+    figure, (left, right) = canvas(11, 3.2, 2)
+    rows = report["rows"][::-1]
+    names = [r["row"].replace("7B", "Smaller brain (7B)") for r in rows]
+    for y, row in enumerate(rows):
         ours = row["ours"]["all"]
-        left.barh(y, ours["ours"], xerr=ours["spread"] or 0, color=colour, height=0.6, ecolor=INK)
+        left.barh(y, ours["ours"], xerr=ours["spread"] or 0, color=BLUE, height=0.6, ecolor=INK)
         left.text(ours["ours"] + (ours["spread"] or 0) + 1, y, f"{ours['ours']:.1f}", va="center")
-        left.plot([row["shuffled"]["ours"]] * 2, [y - 0.36, y + 0.36], color=INK, lw=2)
-        for n, curve in enumerate(row["curve"]):
-            right.plot(*zip(*curve), color=colour, lw=1.2, label=row["row"].replace("7B", "Smaller brain (7B)") if n == 0 else None)  # fmt: skip
-    left.set_yticks(range(len(rows)), [r["row"].replace("7B", "Smaller brain (7B)") for r in rows[::-1]])
+        left.plot([row["shuffled"]["ours"]] * 2, [y - 0.36, y + 0.36], color=ORANGE, lw=3)
+        if row["gap"]:
+            right.plot(row["gap"]["interval"], [y, y], color=BLUE, lw=2)
+            right.plot(row["gap"]["ours"], y, "o", color=BLUE)
+            right.plot([TABLE_8.delta(row["row"], "Avg")] * 2, [y - 0.3, y + 0.3], color=GREY, lw=4)
+    left.set_yticks(range(len(rows)), names)
     left.set_xlim(0, 108)
-    left.set_xlabel("% right · black marks: pictures shuffled")
-    worst = min((r for r in rows if r["gap"]), key=lambda r: r["gap"]["ours"], default=None)
-    headline(left, f"{worst['row']} costs the most, {worst['gap']['ours']:+.1f}" if worst else "One row only")
-    right.set_xlabel("step of stage 2")
-    right.set_ylabel("% right, a quarter of the questions")
-    right.legend(frameon=False, fontsize=8)
-    headline(right, "Every seed on the way")
+    left.set_xlabel("% right · orange: pictures shuffled")
+    headline(left, "Table 8's choices, asked of the chat data")
+    right.axvline(0, color=INK, lw=1)
+    right.set_yticks(range(len(rows)), [""] * len(rows))
+    right.set_xlabel("points beside the best variant, 95 % interval · grey: the paper, on ScienceQA")
+    gaps = [r["gap"]["interval"] for r in rows if r["gap"]]
+    headline(right, f"{sum(low <= 0 <= high for low, high in gaps)} of {len(gaps)} choices cannot be told from none")
     return figure
 
 
