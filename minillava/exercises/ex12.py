@@ -19,7 +19,7 @@ def _llava(projector: str) -> Llava:
 
 
 def _names(seed):
-    order = (1, -1)[seed]
+    order = (1, -1)[seed % 2]
     return [
         ([n for n, _ in _llava(kind).named_parameters()][::order], stage)
         for kind in ("linear", "mlp2x_gelu")
