@@ -1,6 +1,7 @@
 """Every test runs offline, without a screen, on one thread, and with the same random examples each time."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -79,4 +80,14 @@ def weights(tmp_path_factory):
     load_tokenizer(folder / "brain").save_pretrained(folder / "llava")
     settings = (folder / "eye" / "preprocessor_config.json").read_text()
     (folder / "llava" / "preprocessor_config.json").write_text(settings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parts(weights, tmp_path_factory):
+    """The weights with a second, smaller language model beside the first."""
+    folder = tmp_path_factory.mktemp("parts")
+    for name in ("eye", "brain"):
+        shutil.copytree(weights / name, folder / name)
+    shutil.copytree(weights / "brain", folder / "brain-small")
     return folder

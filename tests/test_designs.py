@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 
 import pytest
 from PIL import Image
@@ -18,16 +17,6 @@ from minillava.science import ANSWER_FIRST, BEST
 RESULTS = WEIGHTS.parent / "results"
 SHARES = {BEST: 0.8, "Last layer": 0.8, "No stage 1": 0.4, "7B": 0.7}
 KINDS = ("colour", "side")
-
-
-@pytest.fixture(scope="module")
-def parts(weights, tmp_path_factory):
-    """The weights with a second language model beside the first."""
-    folder = tmp_path_factory.mktemp("parts")
-    for name in ("eye", "brain"):
-        shutil.copytree(weights / name, folder / name)
-    shutil.copytree(weights / "brain", folder / "brain-small")
-    return folder
 
 
 @pytest.fixture

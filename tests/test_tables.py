@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -35,16 +34,6 @@ from minillava.scenes.world import COLOURS
 from minillava.science import ANSWER_FIRST, BEST, VARIANTS
 
 SHARES = {BEST: 0.8, "Last layer": 0.6, ANSWER_FIRST: 0.78, "No stage 1": 0.4, "7B": 0.5}  # right answers, made by hand
-
-
-@pytest.fixture(scope="module")
-def parts(weights, tmp_path_factory):
-    """The weights with a second, smaller language model beside the first."""
-    folder = tmp_path_factory.mktemp("parts")
-    for name in ("eye", "brain"):
-        shutil.copytree(weights / name, folder / name)
-    shutil.copytree(weights / "brain", folder / "brain-small")
-    return folder
 
 
 def answer_of(problem, right):
