@@ -56,7 +56,8 @@ def test_the_committed_page_and_the_readme_are_made_of_science_json(science):
     assert (RESULTS / "figures" / "table-8.png").stat().st_size > 10_000
     assert "\n".join(science_page.brief(science)) in (ROOT / "README.md").read_text(encoding="utf-8")
     gates = (RESULTS / "gates.md").read_text(encoding="utf-8").splitlines()
-    assert [line for line in gates if line.startswith("| 6 ")] == [f"| {' | '.join(r)} |" for r in gates_page.choices(science)]  # fmt: skip
+    quiz_lines = [line for line in gates if line.startswith("| 6 ") and "on the chat data" not in line]
+    assert quiz_lines == [f"| {' | '.join(r)} |" for r in gates_page.choices(science)]
 
 
 def test_the_committed_figures_agree_with_one_another(science):
