@@ -167,7 +167,7 @@ def designs(report: dict) -> Figure:
     headline(left, "Table 8's choices, asked of the chat data")
     right.axvline(0, color=INK, lw=1)
     right.set_yticks(range(len(rows)), [""] * len(rows))
-    right.set_xlabel("points beside the best variant, 95 % interval · grey: the paper, on ScienceQA")
+    right.set_xlabel("points beside the best, 95 % interval · grey: the paper")
     gaps = [r["gap"]["interval"] for r in rows if r["gap"]]
     headline(right, f"{sum(low <= 0 <= high for low, high in gaps)} of {len(gaps)} choices cannot be told from none")
     return figure
