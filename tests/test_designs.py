@@ -71,9 +71,13 @@ def test_a_row_starts_where_its_choice_says_trains_and_answers_every_question(pa
     miniature.make_data(run)
     science.make_features(run)
     pairs = run.folder / "records" / "caption.json"
+    designs.run_choice(run.folder, parts, SMALL, 0, "No stage 1")  # there is none yet
+    (run.folder / "features-2.safetensors").unlink()  # so that the other row can read the last layer alone
+    with pytest.raises(FileNotFoundError):
+        designs.run_choice(run.folder, parts, SMALL, 0, "Last layer")
     science.run_stage1(run.folder, parts, SMALL, 0, science.VARIANTS["Last layer"], pairs)
+    designs.run_choice(run.folder, parts, SMALL, 0, "Last layer")
     for row in ("Last layer", "No stage 1"):
-        designs.run_choice(run.folder, parts, SMALL, 0, row)
         home = run.folder / "seed-0" / slug(row)
         asked = read_jsonl(run.folder / "bench" / "exact.jsonl")
         for tag in designs.SHOWN:
