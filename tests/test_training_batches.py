@@ -1,6 +1,9 @@
 """A batch in parts, packed, computed again or with LoRA: each way gives the same loss and the same gradients."""
 
 import copy
+import threading
+import time
+from functools import partial
 
 import pytest
 import torch
@@ -8,9 +11,11 @@ import toy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import divide, fill_rate, plan
-from minillava.model import Batch, SpliceError, set_trainable
-from minillava.training import lora, stages
+from minillava.model import Batch, SpliceError, llava, set_trainable
+from minillava.model.vision import rounded
+from minillava.training import loop, lora, parallel, stages
 from minillava.training.checkpoints import TrainingError
 from minillava.training.stages import recompute, train_stage
 
@@ -50,6 +55,11 @@ def test_every_sample_is_in_one_part_none_exceeds_the_budget_and_all_processes_h
     for part in parts:
         size = sum(lengths[i] for i in part) if packed else max((lengths[i] for i in part), default=0) * len(part)
         assert tokens == 0 or size <= tokens or len(part) == 1
+
+
+def test_several_get_parts_of_like_size():
+    sizes = [list(map(len, divide([10] * 7, list(range(7)), tokens, ranks=ranks))) for tokens, ranks in ((30, 1), (30, 2), (0, 3), (0, 8))]  # fmt: skip
+    assert sizes == [[3, 3, 1], [2, 2, 2, 1], [3, 3, 1], [1] * 7 + [0]]
 
 
 def test_packing_fills_what_padding_leaves_empty():
@@ -106,6 +116,96 @@ def test_one_batch_of_32_equals_its_parts_one_after_another(tmp_path, monkeypatc
     assert whole[0] == pytest.approx(parts[0], abs=2e-5)
     for name, p in whole[1].items():
         torch.testing.assert_close(parts[1][name], p, atol=1e-5, rtol=1e-5)
+
+
+def test_parts_on_cores_of_their_own_are_the_same_step_whoever_is_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "adam", toy.sgd)
+    samples, seen = toy.lessons(64, text_only=(3, 40))
+    whole, *apart = (
+        stage(tmp_path / str(n), samples, seen, lr=1.0, tokens=100, cores=cores) for n, cores in enumerate((1, 3, 3))
+    )
+    assert apart[0][0] == apart[1][0] == pytest.approx(whole[0], abs=2e-5)
+    for name, p in whole[1].items():
+        assert torch.equal(apart[0][1][name], apart[1][1][name]), name
+        torch.testing.assert_close(apart[0][1][name], p, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_are_added_in_the_order_of_the_parts(monkeypatch):
+    model, (samples, seen) = toy.pupil(), toy.lessons(6)
+    set_trainable(model, 2)
+    parts = [lambda s=s: model(batch_of([s], seen))[0] for s in samples]
+    found = {}
+    for cores in (1, 4):
+        model.zero_grad()
+        late = [lambda part=part, n=n: (time.sleep(0.02 * (6 - n)), part())[1] for n, part in enumerate(parts)]
+        found[cores] = (
+            loop.gradients(model, toy.sgd([model], 1.0), late, cores),
+            [p.grad.clone() for p in model.parameters() if p.requires_grad],
+        )
+    assert found[1][0] == found[4][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[1][1], found[4][1], strict=True))
+
+
+def test_as_many_parts_are_at_work_as_there_are_cores_on_one_each_and_what_fails_in_one_is_raised():
+    together, threads = threading.Barrier(3, timeout=20), []
+    before = torch.get_num_threads(), threading.active_count()
+
+    def work():
+        together.wait()  # breaks unless three are here at the same time
+        threads.append(torch.get_num_threads())
+
+    assert list(parallel.on_cores([work] * 6, 3)) == [None] * 6 and threads == [1] * 6
+    model = toy.pupil()
+    with pytest.raises(SpliceError, match="sample 0: 1 image tokens but 0 pictures"):
+        bad = partial(model, Batch([torch.tensor([IMAGE, 1])], [torch.tensor([IGNORE, 1])], [[]]))
+        loop.gradients(model, toy.sgd([model], 1.0), [lambda: bad()[0]] * 3, 2)
+    assert (torch.get_num_threads(), threading.active_count()) == before
+
+
+def test_only_a_small_model_on_a_cpu_takes_parts_on_cores_of_their_own(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    model = toy.pupil()
+    assert stages.cores_apart(model) == 6
+    assert stages.cores_apart(model.to("meta")) == 1
+    monkeypatch.setattr(stages, "SMALL", 100)
+    assert stages.cores_apart(toy.pupil()) == 1
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_interrupted_and_gone_on_with_on_several_cores_it_ends_the_same(tmp_path, cores):
+    samples, seen = toy.lessons(64)
+    settings = dict(steps=6, tokens=100, batch_size=16, cores=cores)
+    straight = stage(tmp_path / "a", samples, seen, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        stage(tmp_path / "b", samples, seen, progress=toy.stop_at(3), **settings)
+    again = stage(tmp_path / "b", samples, seen, **settings)
+    assert straight[0] == again[0]
+    assert all(torch.equal(again[1][name], p) for name, p in straight[1].items())
+
+
+# few sizes
+
+
+@given(st.integers(1, 100_000))
+def test_rounded_is_at_most_an_eighth_more(n):
+    assert n <= rounded(n) <= n * 1.125 and rounded(rounded(n)) == rounded(n)
+
+
+def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_same(monkeypatch):
+    assert len({rounded(n) for n in range(129, 257)}) == 8
+    model, (samples, seen) = toy.pupil(), toy.lessons(40)
+    sizes, losses = {True: set(), False: set()}, {True: [], False: []}
+    for few in (True, False):
+        monkeypatch.setattr(llava, "rounded", rounded if few else lambda n: n)
+        hook = model.language_model.norm.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(len(x[0])))
+        for n in range(0, 40, 4):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss, count = model(batch_of(samples[n : n + 4], seen))
+            assert count == sum(int((s.labels[1:] != IGNORE).sum()) for s in samples[n : n + 4])
+            losses[few].append(loss.item())
+        hook.remove()
+    assert len(sizes[True]) < len(sizes[False])
+    assert losses[True] == pytest.approx(losses[False], abs=0.02)
 
 
 def test_parts_are_weighted_by_their_labels_not_alike(tmp_path):

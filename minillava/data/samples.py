@@ -89,18 +89,26 @@ def divide(lengths: list[int], chosen: list[int], tokens: int, packed: bool = Fa
     """A step's samples in parts of at most `tokens` tokens each, the longest samples first; a longer sample stands alone.
 
     A part is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no bound. ranks: for
-    so many processes, part i for process i % ranks; there are as many for each, some of them empty.
+    so many processes, part i for process i % ranks; there are as many for each and of like size, some of them empty
+    where there is too little.
     """
-    most, parts = -(-len(chosen) // ranks), []
     tokens = tokens or sum(lengths[i] for i in chosen) * len(chosen)
-    for i in sorted(chosen, key=lambda i: (-lengths[i], i)):
-        for part in parts if packed else parts[-1:]:
-            filled = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
-            if len(part) < most and filled <= tokens:
-                part.append(i)
-                break
-        else:
-            parts.append([i])
+
+    def filled(most):  # so many samples in each at the most
+        parts = []
+        for i in sorted(chosen, key=lambda i: (-lengths[i], i)):
+            for part in parts if packed else parts[-1:]:
+                size = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
+                if len(part) < most and size <= tokens:
+                    part.append(i)
+                    break
+            else:
+                parts.append([i])
+        return parts
+
+    parts = filled(len(chosen))
+    if over := -len(parts) % ranks:  # spread them evenly, so that nobody waits
+        parts = filled(-(-len(chosen) // (len(parts) + over)))
     return parts + [[]] * (-len(parts) % ranks)
 
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from minillava.data import IGNORE, IMAGE
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.model.vision import VisionConfig, VisionTower
+from minillava.model.vision import VisionConfig, VisionTower, few_sizes, rounded
 
 STAGES = {1: ("projector",), 2: ("projector", "language_model")}  # section 4.2: theta = W, then theta = {W, phi}
 
@@ -171,18 +171,30 @@ class Llava(nn.Module):
         labels = torch.stack([F.pad(labels, (0, T - len(labels)), value=IGNORE) for labels in batch.labels])  # (B, T)
         labels = labels.to(source.device).gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
         target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # a row predicts the token after it
-        supervised = target != IGNORE
+        wanted, count = target != IGNORE, int((target != IGNORE).sum())
         if packed:
             row = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # whose each token is
             positions, alone = (mask.cumsum(1) - 1)[mask], row[:, None] == row
             rows = embeds[mask][None], positions[None], alone[None]
-            hidden = self.language_model(*rows, wanted=supervised[mask][None])
+            hidden = self.language_model(*rows, wanted=wanted[mask][None])
         else:
-            hidden = self.language_model(embeds, wanted=supervised)  # causal, so padding on the right needs no mask
+            if few_sizes(embeds):
+                embeds, target, wanted = _widened(embeds, target, wanted, self.config.language.max_position)
+            hidden = self.language_model(embeds, wanted=wanted)  # causal, so padding on the right needs no mask
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
-        return F.cross_entropy(logits.float(), target[supervised]), int(supervised.sum())
+        return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
 
     forward = loss  # what DDP and FSDP wrap
+
+
+def _widened(embeds, target, wanted, context):
+    """The batch with some more padding, T' and N `rounded`: what is wanted without a label counts for nothing."""
+    more = min(rounded(embeds.shape[1]), context) - embeds.shape[1]
+    embeds = F.pad(embeds, (0, 0, 0, more))
+    target, wanted = F.pad(target, (0, more), value=IGNORE), F.pad(wanted, (0, more))
+    count = int(wanted.sum())
+    spare = (~wanted).flatten().nonzero().flatten()[: rounded(count) - count]
+    return embeds, target, wanted.flatten().index_fill(0, spare, True).view_as(wanted)
 
 
 def set_trainable(model, stage):

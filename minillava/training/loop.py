@@ -2,7 +2,8 @@
 
 Notable: the batch of step t is a function of (seed, t) alone, so an interrupted run continues bit for bit from its
 checkpoint (checkpoints.py). The same lines train in one process or in many (parallel.py), a whole batch at once or in
-parts (gradient accumulation), in float32, bfloat16 or, with a scaler, in float16.
+parts (gradient accumulation), these one after another or, of a small model, each on a core of its own; in float32,
+bfloat16 or, with a scaler, in float16.
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,31 +131,55 @@ def exploded(losses: list[float]) -> bool:
     return len(before) >= 10 and min(last) > 3 + 3 * statistics.median(before)
 
 
-def gradients(model: nn.Module, optimizer: Optimizer, parts: torch.Tensor | Iterable[torch.Tensor]) -> float:
-    """Add up the gradients of the parts of one step's loss, ours of all ranks'. Returns the sum of our parts."""
+Parts = (
+    torch.Tensor | Iterable[Callable[[], torch.Tensor]]
+)  # a step's loss, or calls that give parts of it, to be summed
+
+
+def gradients(model: nn.Module, optimizer: Optimizer, parts: Parts, cores: int = 1) -> float:
+    """Add up the gradients of the parts of one step's loss, ours of all ranks'. Returns the sum of our parts.
+
+    cores: so many parts are taken at the same time. Their gradients are added in the order of the parts, so that a step
+    is the same whoever was first.
+    """
     value, ranks = 0.0, parallel.world()
-    for part in [parts] if isinstance(parts, torch.Tensor) else parts:
-        optimizer.scaler.scale(part * ranks).backward()  # gradients are averaged over ranks; the loss is a sum
-        value += part.item()
+    if cores == 1 or isinstance(parts, torch.Tensor):
+        for part in [lambda: parts] if isinstance(parts, torch.Tensor) else parts:
+            loss = part()
+            optimizer.scaler.scale(loss * ranks).backward()  # gradients are averaged over ranks; the loss is a sum
+            value += loss.item()
+        return value
+    params = list(checkpoints.trainable(model).values())
+
+    def of(part):
+        loss = part()
+        return loss.item(), torch.autograd.grad(optimizer.scaler.scale(loss), params, allow_unused=True)
+
+    for loss, found in parallel.on_cores([partial(of, part) for part in parts], cores):
+        value += loss
+        for p, gradient in zip(params, found, strict=True):
+            if gradient is not None:
+                p.grad = gradient.clone() if p.grad is None else p.grad.add_(gradient)
     return value
 
 
 def fit(
     model: nn.Module,
     optimizer: Optimizer,
-    loss_at: Callable[[int], torch.Tensor | Iterable[torch.Tensor]],
+    loss_at: Callable[[int], Parts],
     steps: int,
     folder: Path,
     recipe: dict,
     progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     clip: float = 1.0,
     ids_at: Callable[[int], list[str]] = lambda step: [],
+    cores: int = 1,
 ) -> list[float]:
     """Train for `steps` steps, or go on where the folder's newest checkpoint stands. Returns the loss of every step.
 
-    loss_at(t): the loss of step t's batch, or its parts one by one (gradient accumulation), which sum to it over all
+    loss_at(t): the loss of step t's batch, or calls that give its parts (gradient accumulation), which sum to it over all
     parts and ranks; must depend on nothing but the weights and t. recipe: what this run is, as JSON. ids_at(t): the
-    records of step t's batch. Writes metrics.jsonl (one line a step) and checkpoints (every 20 seconds, on Ctrl-C, and
+    records of step t's batch. cores: as in `gradients`, for one process. Writes metrics.jsonl (one line a step) and checkpoints (every 20 seconds, on Ctrl-C, and
     at the end). Raises TrainingError for a folder that is at work or of another recipe, and for a loss that is not
     finite or explodes, with its step and records.
     """
@@ -184,7 +210,7 @@ def fit(
             try:
                 while step < steps:
                     factor = cosine(step, steps)
-                    ours = gradients(model, optimizer, loss_at(step))
+                    ours = gradients(model, optimizer, loss_at(step), cores)
                     due = time.monotonic() - saved > SAVE_SECONDS * max(1, cost)
                     value, dues, stops = parallel.total([ours, due, stopped.is_set()])
                     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""One process or many: who this one is, what all of them agree on, and a model split over them with FSDP2.
+"""One process or many: who this one is, what all of them agree on, and a model split over them with FSDP2; cores in one.
 
 Notable: everything here also works in a single process, where it does nothing; so the loop has no second form. `torchrun
 --nproc-per-node N -m minillava train ...` starts N of these. With `shard` each holds 1/N of the weights, gradients and
@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
@@ -121,6 +122,17 @@ def split(model: nn.Module, frozen: nn.Module, blocks: list[nn.Module], dtype: t
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=low if dtype != torch.float32 else MixedPrecisionPolicy())
     fully_shard(model, mesh=mesh, ignored_params=set(frozen.parameters()))
+
+
+def on_cores(works: list[Callable], cores: int) -> Iterator:
+    """The results of these calls, in their order; `cores` of them are at work at the same time, each on one core.
+
+    For matrices too small to feed several cores: shared, each operation would wait for its slower half.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as crew:
+        yield from crew.map(lambda work: work(), works)
+    torch.set_num_threads(threads)  # what a thread sets for itself would hold for later ones, too
 
 
 def deal(model: nn.Module, tensors: dict[str, torch.Tensor], device: torch.device) -> None:

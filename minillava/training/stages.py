@@ -26,16 +26,29 @@ from minillava.training.loop import compute_dtype, fit
 from minillava.training.optim import adam, muon
 from minillava.training.parallel import rank, world
 
+SMALL = 16_000_000  # parameters of a language model whose matrices do not feed several cores
+
 
 def tokens_at_once(dtype: torch.dtype) -> int:
-    """Tokens that a CPU takes through a small model at once.
+    """Tokens that one core takes through a small model at once.
 
-    An epoch of the tiny scale, seconds, for parts of 1024 / 2048 / 4096 tokens / the whole batch of 32, about 5500 tokens
-    (benchmarks/train.py, AMD EPYC): float32 on one thread 3.40 / 3.32 / 3.40 / 3.68, as what a part leaves behind stays in
-    the core's caches; on two threads 3.44 / 2.71 / 2.48 / 2.41, as small parts do not feed both; bfloat16 on one thread
-    2.53 / 2.10 / 1.93 / 1.85, on two 3.38 / 2.48 / 1.96 / 1.59. So only the first is divided finely.
+    An epoch of the tiny scale on one core of an AMD EPYC, seconds, for parts of 1024 / 2048 / 4096 tokens / the whole batch
+    of 32, about 5500 tokens (benchmarks/train.py): float32 3.40 / 3.32 / 3.40 / 3.68, as what a part leaves behind stays in
+    the core's caches; bfloat16 2.53 / 2.10 / 1.93 / 1.85.
     """
-    return 2048 if dtype == torch.float32 and torch.get_num_threads() == 1 else 8192
+    return 2048 if dtype == torch.float32 else 4096
+
+
+def cores_apart(model: Llava) -> int:
+    """How many parts of a batch are worth taking at the same time, each on a core of its own.
+
+    Of a small model in one process on a CPU as many as it has cores. Else 1: large matrices feed all cores, and each part
+    holds gradients of its own. The same epoch on two cores of an Intel Xeon, parts of 2048 (float32) and 4096 (bfloat16)
+    tokens: one after another on both cores 3.3 and 3.2 s, each on its own 2.8 and 2.7 s.
+    """
+    size = sum(p.numel() for p in model.language_model.parameters())
+    on_cpu = next(model.projector.parameters()).device.type == "cpu"
+    return torch.get_num_threads() if on_cpu and size < SMALL and world() == 1 else 1
 
 
 def assemble(
@@ -83,6 +96,7 @@ def train_stage(
     packed: bool = False,
     uneven: bool = False,
     dtype: torch.dtype | None = None,
+    cores: int = 1,
 ) -> list[float]:
     """Stage 1 or 2 on these samples; goes on where `folder` stands. Returns the loss of every step.
 
@@ -90,7 +104,8 @@ def train_stage(
 
     lr_muon 0 is the paper's Adam; above 0 the matrices inside the blocks are trained by Muon with that rate. tokens:
     how many go through the model at once, the rest of a batch after them (gradient accumulation); 0: the whole batch.
-    packed, uneven: as in `data.samples`. dtype: None asks the machine. In many processes each takes its parts of every
+    packed, uneven: as in `data.samples`. dtype: None asks the machine. cores: so many parts at the same time (`cores_apart`
+    says how many are worth it), where one process trains. In many processes each takes its parts of every
     batch; the loss is the same mean over all supervised tokens of the batch, however it is divided.
     """
     if not lora.adapters(model):  # where there are, `lora.add` has said what trains
@@ -115,9 +130,11 @@ def train_stage(
         some = {i: samples[i] for i in batches[step]}
         lengths = {i: len(s.ids) + (P - 1 if s.image else 0) for i, s in some.items()}
         total = sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
-        for part in divide(lengths, batches[step], tokens, packed, world())[rank() :: world()]:
-            # a rank without a sample takes another's for nothing, as all must take part in every exchange
-            yield loss_of(part or batches[step][:1], 1 / total if part else 0.0)
+        for part in divide(lengths, batches[step], tokens, packed, world() * cores)[rank() :: world()]:
+            if part:
+                yield partial(loss_of, part, 1 / total)
+            elif world() > 1:  # takes another's sample for nothing, as all must take part in every exchange
+                yield partial(loss_of, batches[step][:1], 0.0)
 
     records = samples.digest() if isinstance(samples, Stored) else digest(samples)
     recipe = {"stage": stage, "samples": len(samples), "records": records, "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
@@ -125,7 +142,7 @@ def train_stage(
               "brain": getattr(model.language_model, "origin", None),
               "trained": sum(p.numel() for p in model.parameters() if p.requires_grad)}  # fmt: skip
     ids_at = lambda step: [samples[i].id for i in batches[step]]  # noqa: E731
-    return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at)
+    return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at, cores=cores)
 
 
 def recompute(model: Llava) -> None:
