@@ -2,7 +2,8 @@
 
 Both sides get the same token ids, labels and features of the eye: `transformers` as LlavaForConditionalGeneration does
 it, each patch a placeholder, its features through the projector into the embeddings, then its Llama with labels, in its
-default attention. Ours scores the vocabulary only where there is a label and keeps no others' scores.
+default attention. Ours scores the vocabulary only where there is a label and keeps no others' scores. It takes the batch
+as `minillava train` does: on a CPU a small model's in parts, each on a core of its own; beside it, in one piece.
 
 Notable: at tiny the samples are the project's own records, batched by length as training does; at the other shapes ids
 are random, lengths as in instruction data. Losses must agree. Peak memory is measured in a process of its own for each
@@ -12,12 +13,13 @@ side, beside what `costs.memory` says on paper; speed beside the machine's own l
 """
 
 import statistics
+from functools import partial
 
 import side_by_side as side
 import torch
 
 from minillava import doctor
-from minillava.data.samples import encode, plan
+from minillava.data.samples import divide, encode, plan
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.records import instruct
@@ -25,6 +27,9 @@ from minillava.datagen.teacher import TYPES
 from minillava.model import IGNORE, IMAGE, Batch, flops, memory, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
+from minillava.training import stages
+from minillava.training.loop import gradients
+from minillava.training.optim import adam
 
 GOALS = {"transformers": 1.5}
 PRECISIONS = ("float32", "mixed") if side.DEVICE == "cpu" else ("float32", "mixed", "bfloat16")
@@ -77,21 +82,40 @@ def setting(name, precision, stage=2, count=4):
     return ours, theirs, batch, (*padded, torch.cat(features))
 
 
+def divided(ours, batch, precision):
+    """The batch as `minillava train` takes it: a small model's in parts on cores of their own, others in one piece."""
+    cores = stages.cores_apart(ours)
+    tokens = stages.tokens_at_once(torch.float32 if precision == "float32" else torch.bfloat16) if cores > 1 else 0
+    lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
+    parts = divide(lengths, list(range(len(lengths))), tokens, ranks=cores)
+    return cores, [Batch(*([of[i] for i in part] for of in (batch.ids, batch.labels, batch.features))) for part in parts if part]  # fmt: skip
+
+
 def steps(ours, theirs, batch, padded, precision):
     """{side: a forward and backward pass that returns the loss}."""
-    low = torch.autocast(side.DEVICE, torch.bfloat16, enabled=precision == "mixed")
     ids, labels, mask, features = padded
+    nothing, total = adam([ours], 0.0), sum(int((t[1:] != IGNORE).sum()) for t in batch.labels)
+    cores, parts = divided(ours, batch, precision)
+
+    def low():
+        return torch.autocast(side.DEVICE, torch.bfloat16, enabled=precision == "mixed")
+
+    def loss_of(part):
+        with low():
+            loss, count = ours.loss(part)
+        return loss * count / total
 
     def our_step():
         ours.zero_grad(set_to_none=True)
-        with low:
-            loss, _ = ours.loss(batch)
-        loss.backward()
-        return loss.item()
+        return gradients(ours, nothing, [partial(loss_of, part) for part in parts], cores)
+
+    def in_one_piece():
+        ours.zero_grad(set_to_none=True)
+        return gradients(ours, nothing, loss_of(batch))
 
     def their_step():
         theirs.zero_grad(set_to_none=True)
-        with low:
+        with low():
             embeds = theirs.get_input_embeddings()(ids)
             patches = theirs.model.multi_modal_projector(features).to(embeds.dtype)
             embeds = embeds.masked_scatter((ids == theirs.config.image_token_id)[..., None], patches)
@@ -99,7 +123,7 @@ def steps(ours, theirs, batch, padded, precision):
         loss.backward()
         return loss.item()
 
-    return {"ours": our_step, "transformers": their_step}
+    return {"ours": our_step, "transformers": their_step} | ({"ours in one piece": in_one_piece} if cores > 1 else {})
 
 
 def measure(name, precision, options):
@@ -109,7 +133,11 @@ def measure(name, precision, options):
     if abs(losses["ours"] - losses["transformers"]) > (1e-3 if precision == "float32" else 0.05):
         raise SystemExit(f"{name}, {precision}: the losses differ: {losses}")
     small = name == "tiny"
-    times = side.in_turn(sides, rounds=(5 if options.quick else 20) if small else 1 if options.quick else 5)
+    trained, rounds = (
+        ("ours", "ours in one piece"),
+        (5 if options.quick else 20) if small else 1 if options.quick else 3,
+    )
+    times = side.in_turn(sides, rounds, warm=False, trained=trained, again=True)
     ratios, P = side.compare(times), ours.config.vision.num_patches
     lengths = [len(ids) - 1 + P for ids in batch.ids]
     longest, count = max(lengths), sum(int((t[1:] != IGNORE).sum()) for t in batch.labels)

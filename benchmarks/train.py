@@ -36,7 +36,7 @@ from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.records import instruct
 from minillava.datagen.teacher import TYPES
-from minillava.model import IGNORE, IMAGE, Batch, set_trainable
+from minillava.model import IGNORE, IMAGE, Batch, llava, set_trainable
 from minillava.model.costs import flops
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
@@ -106,7 +106,7 @@ def at_once(name, precision):
 
 
 def our_epoch(model, samples, features, batch, precision, **more):
-    dtype = DTYPES[precision]
+    dtype, more = DTYPES[precision], {"cores": stages.cores_apart(model)} | more
     with tempfile.TemporaryDirectory() as folder:
         steps = len(samples) // batch
         with patch.object(checkpoints, "save"):  # as with theirs, nothing is written
@@ -130,8 +130,8 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
     """One epoch of ours with one trick left out."""
     language, head, block = ours.language_model, ours.language_model.head, ours.language_model.layers[-1]
 
-    def epoch(features=seen, precision=precision, tokens=tokens):
-        our_epoch(ours, samples, features, batch, precision, tokens=tokens)
+    def epoch(features=seen, precision=precision, tokens=tokens, **more):
+        our_epoch(ours, samples, features, batch, precision, tokens=tokens, **more)
 
     def at_random():
         real = stages.plan
@@ -146,6 +146,10 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
         epoch()
         del language.head
 
+    def every_size():
+        with patch.object(llava, "few_sizes", lambda x: False):
+            epoch()
+
     def whole_block():
         whole = block.forward
         block.forward = lambda x, *where, wanted=None: whole(x, *where)[wanted]
@@ -155,7 +159,10 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
     return {
         "features kept": lambda: epoch(features=Watched(ours, views)),
         "batches of like lengths": at_random,
+        "parts on cores of their own": lambda: epoch(cores=1),
         "parts that fit the caches": lambda: epoch(tokens=0),
+        "matrices in few sizes": every_size,
+        "freed memory kept": epoch,  # `in_turn` leaves it out
         "the last MLP at labels only": whole_block,
         "the vocabulary at labels only": scored_everywhere,
         "bfloat16": lambda: epoch(precision="float32"),
@@ -217,7 +224,7 @@ def measure(name, precision, options):
             sides["Trainer as it comes"] = lambda: their_epoch(theirs, rows, batch, "float32")
             goals["Trainer as it comes"] = BEST
     rounds = 1 if options.quick or name != "tiny" else 3
-    times = side.in_turn(sides, rounds, warm=False)
+    times = side.in_turn(sides, rounds, warm=False, trained=("ours",))
     ratios = side.compare(times)
     side.table(f"{name}, {precision}: {count} samples, batches of {batch}", times, ratios, {}, goals)
     for when, (mine, other) in losses.items():
@@ -227,13 +234,15 @@ def measure(name, precision, options):
     print(
         f"  looking at the pictures once takes {look:.2f} s; with that in its first epoch ours is {first:.2f} x as fast"
     )
-    tricks = ["features kept", "batches of like lengths", "the vocabulary at labels only"]
+    tricks = ["features kept", "batches of like lengths", "the vocabulary at labels only", "freed memory kept"]
     if name == "tiny":  # of the larger shape each takes minutes
-        tricks += ["parts that fit the caches", "the last MLP at labels only"] + ["bfloat16"] * (precision == "mixed")
+        tricks += ["parts on cores of their own", "parts that fit the caches", "the last MLP at labels only"]
+        tricks += ["matrices in few sizes", "bfloat16"] if precision == "mixed" else []
     left_out = {}
     for trick in tricks[: 2 if options.quick else None]:
         work = without(trick, ours, samples, seen, views, batch, precision, tokens)
-        again = side.in_turn({"ours": sides["ours"], "without": work}, rounds, warm=False)
+        kept = ("ours",) if trick == "freed memory kept" else ("ours", "without")
+        again = side.in_turn({"ours": sides["ours"], "without": work}, rounds, warm=False, trained=kept)
         left_out[trick] = side.compare(again)["without"]
         print(
             f"  without {trick}: {left_out[trick][0]:.2f} x as long ({left_out[trick][1]:.2f} in CPU time)", flush=True
@@ -270,6 +279,7 @@ def memory_alone(name, way, options):
     _, batch = size(name, options)
     ours, theirs, samples, views, seen, _ = setting(name, 2 * batch)
     rows, weights = Rows(samples, views, ours.config), sum(p.nbytes for p in ours.parameters())
+    side.keeps(way == "ours")
     sides = {
         "ours": lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=at_once(name, "float32")),
         "transformers": lambda: their_epoch(theirs, rows, batch, "float32"),

