@@ -3,6 +3,7 @@
 Notable: the ideal is ceil(requests / concurrency) x latency, what a client without any cost of its own would take. The
 goal is 1.25 times that, journal and fsync included. Beside it, what one would otherwise write: the client's own
 `chat.completions.create` under a semaphore, which keeps nothing, with the same requests at the same server, in turn.
+And what no caller of that client can go below: its `post` one after another with nothing sent, the answer already there.
 
     python benchmarks/asking.py [--quick] [--json FILE]
 """
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import here
+import httpx2  # which comes with openai
 import openai
 
 from minillava.asking import Journal, ask_all, chat
@@ -87,6 +89,19 @@ def plain(bodies: list[dict], url: str, concurrency: int) -> None:
     asyncio.run(main())
 
 
+def client_alone(bodies: list[dict], url: str, concurrency: int) -> None:
+    answer = json.dumps({"choices": [{"message": {"content": "A red car is on the left."}, "finish_reason": "stop"}]})
+
+    async def main():
+        there = httpx2.MockTransport(lambda request: httpx2.Response(200, text=answer, headers={"content-type": "application/json"}))  # fmt: skip
+        client = openai.AsyncOpenAI(api_key="none", base_url=url, http_client=openai.DefaultAsyncHttpxClient(transport=there))  # fmt: skip
+        for body in bodies:
+            assert await client.post("/chat/completions", body=body, cast_to=object)
+        await client.close()
+
+    asyncio.run(main())
+
+
 def seconds(what, *arguments) -> tuple[float, float]:
     """(wall, CPU) seconds of a call."""
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -113,11 +128,11 @@ def main() -> None:
         time.sleep(0.01)
     url, bodies = f"http://127.0.0.1:{ready.value}/v1", requests(options.requests)
     ideal = math.ceil(options.requests / options.concurrency) * options.latency
-    for what in (ours, plain):
+    for what in (ours, plain, client_alone):
         what(bodies[:64], url, options.concurrency)  # imports and the first connection are not what is measured
-    rounds = {"ours": [], "plain": []}
+    rounds = {"ours": [], "plain": [], "client_alone": []}
     for _ in range(options.rounds):
-        for what in (ours, plain):
+        for what in (ours, plain, client_alone):
             rounds[what.__name__].append(seconds(what, bodies, url, options.concurrency))
     server.terminate()
     result = {"machine": here.machine() | {"openai": openai.__version__}, "quick": options.quick, "requests": options.requests, "latency_s": options.latency,
@@ -129,7 +144,8 @@ def main() -> None:
         walls = [wall for wall, _ in taken]
         result[name] = {"wall_s": [round(w, 3) for w in walls], "cpu_s": [round(c, 3) for _, c in taken],
                         "best_ratio": round(min(walls) / ideal, 3), "median_ratio": round(statistics.median(walls) / ideal, 3)}  # fmt: skip
-        said = "minillava, journal and fsync included" if name == "ours" else "openai's own create, nothing kept"
+        said = {"ours": "minillava, journal and fsync included", "plain": "openai's own create, nothing kept",
+                "client_alone": "openai's post, nothing sent"}[name]  # fmt: skip
         print(f"{said:40} median {statistics.median(walls):.2f} s = {result[name]['median_ratio']:.2f} x ideal,"
               f" best {min(walls):.2f} s = {result[name]['best_ratio']:.2f} x, CPU {statistics.median(c for _, c in taken):.2f} s")  # fmt: skip
     print(f"goal: {GOAL} x ideal")

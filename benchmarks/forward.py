@@ -133,11 +133,7 @@ def measure(name, precision, options):
     if abs(losses["ours"] - losses["transformers"]) > (1e-3 if precision == "float32" else 0.05):
         raise SystemExit(f"{name}, {precision}: the losses differ: {losses}")
     small = name == "tiny"
-    trained, rounds = (
-        ("ours", "ours in one piece"),
-        (5 if options.quick else 20) if small else 1 if options.quick else 3,
-    )
-    times = side.in_turn(sides, rounds, warm=False, trained=trained, again=True)
+    times = side.in_turn(sides, rounds=(5 if options.quick else 20) if small else 1 if options.quick else 5)
     ratios, P = side.compare(times), ours.config.vision.num_patches
     lengths = [len(ids) - 1 + P for ids in batch.ids]
     longest, count = max(lengths), sum(int((t[1:] != IGNORE).sum()) for t in batch.labels)

@@ -6,7 +6,6 @@ are taken in turn, a round each, and ratios are medians over rounds: what else r
 """
 
 import argparse
-import ctypes
 import json
 import math
 import os
@@ -23,7 +22,7 @@ import here
 import torch
 import transformers
 
-from minillava import doctor, train
+from minillava import doctor
 from minillava.model import Llava
 from minillava.model.published import llava_names, llava_published
 
@@ -88,31 +87,15 @@ def twins(name, dtype):
     return ours, theirs
 
 
-def keeps(freed):
-    """Whether freed memory is kept: as `minillava train` has it, or as glibc by itself, whose limits grow up to these."""
-    if freed:
-        train.keep_memory()
-    elif sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD: so much at the end of the heap
-        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: larger blocks come and go by themselves
-
-
-def in_turn(sides, rounds, warm=True, trained=(), again=False):
+def in_turn(sides, rounds, warm=True):
     """{side: [(seconds, CPU seconds) of each round]}: every side once a round, after one round that is not counted.
 
     CPU seconds are of all threads together; where other work takes the cores, they say more than the clock.
-    trained: the sides that `minillava train` runs, which keep freed memory. again: each side goes once more before it is
-    counted, so that memory it had before is there again, as where steps follow one another.
     """
     wait = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
     times = {name: [] for name in sides}
     for counted in range(0 if warm else 1, rounds + 1):
         for name, work in sides.items():
-            if trained:
-                keeps(name in trained)
-            if again:
-                work()
             wait()
             begun = time.perf_counter(), time.process_time()
             work()

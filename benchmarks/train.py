@@ -101,8 +101,8 @@ class Watched:
 
 
 def at_once(name, precision):
-    """Tokens that ours takes at once: what fits a CPU's caches; of the larger shape a sample or two, for memory."""
-    return stages.tokens_at_once(DTYPES[precision]) if name == "tiny" else 512
+    """Tokens that ours takes at once: what fits a CPU's caches; of the larger shape two samples, for memory."""
+    return stages.tokens_at_once(DTYPES[precision]) if name == "tiny" else 768
 
 
 def our_epoch(model, samples, features, batch, precision, **more):
@@ -162,7 +162,6 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
         "parts on cores of their own": lambda: epoch(cores=1),
         "parts that fit the caches": lambda: epoch(tokens=0),
         "matrices in few sizes": every_size,
-        "freed memory kept": epoch,  # `in_turn` leaves it out
         "the last MLP at labels only": whole_block,
         "the vocabulary at labels only": scored_everywhere,
         "bfloat16": lambda: epoch(precision="float32"),
@@ -182,9 +181,9 @@ def setting(name, count):
     return ours, theirs, samples, views, seen, time.perf_counter() - begun
 
 
-def size(name, options):
-    """Samples and batch of a shape: for the larger one as many as `transformers` can take at once in ROOM."""
-    return ((96 if options.quick else 256), 32) if name == "tiny" else (20, 10)
+def size(name, options, most=False):
+    """Samples and batch of a shape. most: for the larger one as many as `transformers` can take at once in ROOM."""
+    return ((96 if options.quick else 256), 32) if name == "tiny" else (20, 10) if most else (10, 5)
 
 
 @torch.no_grad()
@@ -224,7 +223,7 @@ def measure(name, precision, options):
             sides["Trainer as it comes"] = lambda: their_epoch(theirs, rows, batch, "float32")
             goals["Trainer as it comes"] = BEST
     rounds = 1 if options.quick or name != "tiny" else 3
-    times = side.in_turn(sides, rounds, warm=False, trained=("ours",))
+    times = side.in_turn(sides, rounds, warm=False)
     ratios = side.compare(times)
     side.table(f"{name}, {precision}: {count} samples, batches of {batch}", times, ratios, {}, goals)
     for when, (mine, other) in losses.items():
@@ -234,15 +233,19 @@ def measure(name, precision, options):
     print(
         f"  looking at the pictures once takes {look:.2f} s; with that in its first epoch ours is {first:.2f} x as fast"
     )
-    tricks = ["features kept", "batches of like lengths", "the vocabulary at labels only", "freed memory kept"]
+    tricks = ["features kept", "the vocabulary at labels only"]
     if name == "tiny":  # of the larger shape each takes minutes
-        tricks += ["parts on cores of their own", "parts that fit the caches", "the last MLP at labels only"]
+        tricks += [
+            "batches of like lengths",
+            "parts on cores of their own",
+            "parts that fit the caches",
+            "the last MLP at labels only",
+        ]
         tricks += ["matrices in few sizes", "bfloat16"] if precision == "mixed" else []
     left_out = {}
     for trick in tricks[: 2 if options.quick else None]:
         work = without(trick, ours, samples, seen, views, batch, precision, tokens)
-        kept = ("ours",) if trick == "freed memory kept" else ("ours", "without")
-        again = side.in_turn({"ours": sides["ours"], "without": work}, rounds, warm=False, trained=kept)
+        again = side.in_turn({"ours": sides["ours"], "without": work}, rounds, warm=False)
         left_out[trick] = side.compare(again)["without"]
         print(
             f"  without {trick}: {left_out[trick][0]:.2f} x as long ({left_out[trick][1]:.2f} in CPU time)", flush=True
@@ -276,10 +279,9 @@ def memory(name, options):
 
 def memory_alone(name, way, options):
     """Bytes, printed."""
-    _, batch = size(name, options)
+    _, batch = size(name, options, most=True)
     ours, theirs, samples, views, seen, _ = setting(name, 2 * batch)
     rows, weights = Rows(samples, views, ours.config), sum(p.nbytes for p in ours.parameters())
-    side.keeps(way == "ours")
     sides = {
         "ours": lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=at_once(name, "float32")),
         "transformers": lambda: their_epoch(theirs, rows, batch, "float32"),

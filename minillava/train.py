@@ -17,11 +17,9 @@ must then be folders that all machines share. Records and pictures' features lie
 needed. The result is OUT/model, which `minillava chat --weights OUT/model` talks with, and OUT/stage1/projector.safetensors.
 """
 
-import ctypes
 import importlib.util
 import os
 import shutil
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -211,7 +209,8 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         progress.disable = rank() > 0
         train_stage(
             model, n, samples, features, folder, batch_size=stage.batch, steps=steps, lr=stage.lr, lr_muon=muon,
-            seed=options.seed, progress=show, tokens=tokens, packed=options.packed, uneven=True, dtype=dtype, cores=cores_apart(model),
+            seed=options.seed, progress=show, tokens=tokens, packed=options.packed, uneven=True, dtype=dtype,
+            cores=cores_apart(model),
         )  # fmt: skip
     plain = whole(model, options, stage.lora if n == 2 else 0, dtype)
     if plain is not None and n == 1:
@@ -238,14 +237,6 @@ def share_cores() -> None:
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
-def keep_memory() -> None:
-    """Tell glibc not to give freed memory back after each step: to get it again, cleared, is an eighth of a step of the
-    colab scale on a CPU (17.8 s instead of 15.9 in float32, two cores of an Intel Xeon)."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for what in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            libc.mallopt(what, 2**31 - 1)
-
-
 def train(options) -> None:
     """The stages whose records are there, one after another."""
     scale = scales.find(options.scale)
@@ -260,7 +251,6 @@ def train(options) -> None:
     if there == [2] and not result_of(options, 1).exists():
         raise TrainingError(f"{result_of(options, 1)}: stage 2 starts from the W of stage 1; give stage1.json as well")
     share_cores()
-    keep_memory()
     torch.backends.cuda.matmul.allow_tf32 = True
     given = {name: getattr(options, name) for name in ("batch", "lr", "epochs", "lora", "micro", "checkpointing")}
     stages = []

@@ -130,6 +130,22 @@ def test_a_batch_gives_the_same_tokens_as_one_by_one(model, sizes, temperature):
     assert batched == alone and len({len(answer) for answer in batched}) > 1
 
 
+def test_in_few_sizes_a_quarter_of_the_rows_leaves_at_a_time_and_nobody_says_more(model, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("minillava.model.cache"), "few_sizes", lambda x: True)
+    batches, forward = [], model.language_model.forward
+    monkeypatch.setattr(model.language_model, "forward", lambda e, **k: batches.append(len(e)) or forward(e, **k))
+    prompts = [torch.tensor([n + 1, 2, 3]) for n in range(8)]
+    for temperature in (0.0, 0.9):
+        batches.clear()
+        answers = generate(model, prompts, [[]] * 8, list(range(1, 9)), temperature=temperature, seed=5)
+        assert [len(answer) for answer in answers] == list(range(1, 9))
+        assert batches == [8, 8, 6, 6, 4, 3, 2, 1]
+        alone = [
+            generate(model, [p], [[]], n + 1, temperature=temperature, seed=5 + n)[0] for n, p in enumerate(prompts)
+        ]
+        assert answers == alone
+
+
 def test_a_batch_in_bfloat16_and_under_autocast_runs(model):
     prompts, features = prompts_and_features()
     low = copy.deepcopy(model).bfloat16()

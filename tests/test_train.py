@@ -249,25 +249,6 @@ def test_processes_share_the_cores(monkeypatch, said, threads):
     assert seen == ([threads] if threads else [])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own")
-def test_memory_that_is_freed_is_kept():
-    """In a process of its own, as it cannot be taken back: the pages of a large tensor come once, not at every use."""
-    code = """
-import resource, torch
-from minillava.train import keep_memory
-def fetched():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(25_000_000)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-before = [fetched(), fetched()]
-keep_memory()
-print(*before, fetched(), fetched())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    first, second, third, fourth = map(int, done.stdout.split())
-    assert 5 * fourth < min(first, second, third)
-
-
 @pytest.mark.parametrize(
     "kind, capability, flags, bf16, dtype",
     [("cpu", "AVX512", "avx512f avx512_bf16 amx_bf16", None, torch.bfloat16), ("cpu", "AVX512", "avx512f", None, torch.float32),

@@ -10,7 +10,7 @@ here, not an empty string later.
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
@@ -63,7 +63,7 @@ class Reply:
     refusal: str | None = None
 
     def row(self) -> dict:
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        return {k: v for k, v in vars(self).items() if v is not None}
 
 
 def chat(model: str, messages: list[dict], max_tokens: int = 1024, temperature: float | None = None, **more) -> dict:

@@ -131,9 +131,8 @@ def exploded(losses: list[float]) -> bool:
     return len(before) >= 10 and min(last) > 3 + 3 * statistics.median(before)
 
 
-Parts = (
-    torch.Tensor | Iterable[Callable[[], torch.Tensor]]
-)  # a step's loss, or calls that give parts of it, to be summed
+# A step's loss, or calls that give the parts that sum to it.
+Parts = torch.Tensor | Iterable[Callable[[], torch.Tensor]]
 
 
 def gradients(model: nn.Module, optimizer: Optimizer, parts: Parts, cores: int = 1) -> float:
@@ -179,9 +178,9 @@ def fit(
 
     loss_at(t): the loss of step t's batch, or calls that give its parts (gradient accumulation), which sum to it over all
     parts and ranks; must depend on nothing but the weights and t. recipe: what this run is, as JSON. ids_at(t): the
-    records of step t's batch. cores: as in `gradients`, for one process. Writes metrics.jsonl (one line a step) and checkpoints (every 20 seconds, on Ctrl-C, and
-    at the end). Raises TrainingError for a folder that is at work or of another recipe, and for a loss that is not
-    finite or explodes, with its step and records.
+    records of step t's batch. cores: as in `gradients`, for one process. Writes metrics.jsonl (one line a step) and
+    checkpoints (every 20 seconds, on Ctrl-C, and at the end). Raises TrainingError for a folder that is at work or of
+    another recipe, and for a loss that is not finite or explodes, with its step and records.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -130,9 +130,11 @@ def on_cores(works: list[Callable], cores: int) -> Iterator:
     For matrices too small to feed several cores: shared, each operation would wait for its slower half.
     """
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as crew:
-        yield from crew.map(lambda work: work(), works)
-    torch.set_num_threads(threads)  # what a thread sets for itself would hold for later ones, too
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as crew:
+            yield from crew.map(lambda work: work(), works)
+    finally:
+        torch.set_num_threads(threads)  # what a thread sets for itself would hold for later ones, too
 
 
 def deal(model: nn.Module, tensors: dict[str, torch.Tensor], device: torch.device) -> None:
