@@ -142,9 +142,9 @@ def _kept_by_block(language, tokens, stage, precision, fused):
     """Bytes a token that one block keeps for its backward pass. Weights' gradients need each matrix's input as well."""
     D, F, H = language.hidden_size, language.intermediate_size, language.num_heads
     wide, value = H * language.head_dim, PRECISIONS[precision][1]
-    norms = 2 * (4 * D + 8)  # what goes in, in float32, its norm and its scale
-    if stage == 2:  # normalised, for the gain's gradient, and times the gain, for the matrices'
-        norms += 2 * {"float32": 4 + 4, "mixed": 4 + 2, "bfloat16": 2 + 2}[precision] * D
+    norms = 2 * (4 * D + 4)  # normalised, in float32, and its scale
+    if stage == 2:  # the same in half precision, for the gain's gradient, and times the gain, for the matrices'
+        norms += 2 * {"float32": 4, "mixed": 2, "bfloat16": 2 + 2}[precision] * D
     attention = 4 * wide * value + 4 * H  # queries, keys, values, what comes out, and its scale
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)
