@@ -37,15 +37,15 @@ def tokens_at_once(dtype: torch.dtype) -> int:
     of 32, about 5500 tokens (benchmarks/train.py): float32 3.40 / 3.32 / 3.40 / 3.68, as what a part leaves behind stays in
     the core's caches; bfloat16 2.53 / 2.10 / 1.93 / 1.85.
     """
-    return 2048 if dtype == torch.float32 else 8192
+    return 2048 if dtype == torch.float32 else 4096
 
 
 def cores_apart(model: Llava) -> int:
     """How many parts of a batch are worth taking at the same time, each on a core of its own.
 
     Of a small model in one process on a CPU as many as it has cores, up to MOST_APART. Else 1: large matrices feed all cores, and each part
-    holds gradients of its own. The same epoch on two cores of an Intel Xeon, parts of 2048 (float32) and 8192 (bfloat16)
-    tokens: one after another on both cores 3.3 and 3.2 s, each on its own 2.8 and 2.2 s.
+    holds gradients of its own. The same epoch on two cores of an Intel Xeon, parts of 2048 (float32) and 4096 (bfloat16)
+    tokens: one after another on both cores 3.3 and 3.2 s, each on its own 2.8 and 2.7 s.
     """
     size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
