@@ -3,7 +3,7 @@
 Notable: the ideal is ceil(requests / concurrency) x latency, what a client without any cost of its own would take. The
 goal is 1.25 times that, journal and fsync included. Beside it, what one would otherwise write: the client's own
 `chat.completions.create` under a semaphore, which keeps nothing, with the same requests at the same server, in turn.
-And what no caller of that client can go below: its `post` one after another with nothing sent, the answer already there.
+And what that client's `post` takes without its transport: one after another with nothing sent, the answer already there.
 
     python benchmarks/asking.py [--quick] [--json FILE]
 """

@@ -38,14 +38,6 @@ def model():
     return model
 
 
-@pytest.fixture(params=[False, True], ids=["as it is", "few sizes"])
-def sizes(request, monkeypatch):
-    """Everything must be the same where a cache comes in few sizes, as it does in bfloat16 on a CPU."""
-    if request.param:
-        monkeypatch.setattr(importlib.import_module("minillava.model.cache"), "few_sizes", lambda x: True)
-    return request.param
-
-
 @pytest.fixture
 def script(monkeypatch):
     """Makes the model say the given tokens, one list a row; the rest of the machine runs as it is."""
@@ -88,7 +80,7 @@ def uncached(model, ids, features, count):
     return answer
 
 
-def test_cached_logits_equal_uncached_ones_step_by_step(model, sizes):
+def test_cached_logits_equal_uncached_ones_step_by_step(model):
     prompts, features = prompts_and_features()
     lm = model.language_model
     embeds, _ = model.splice(prompts[2], features[2])
@@ -102,15 +94,7 @@ def test_cached_logits_equal_uncached_ones_step_by_step(model, sizes):
         lm(embeds[:, :1], cache=cache)
 
 
-def test_in_few_sizes_a_cache_grows_by_steps_and_ends_with_its_slots(model, sizes):
-    cache, reached = Cache(model.config.language, 1, 45), []
-    for _ in range(45):
-        reached.append(cache.reach(1))
-        model.language_model(model.language_model.embed(torch.tensor([[3]])), cache=cache)
-    assert reached[-1] == 45 and len(set(reached)) == (28 if sizes else 45) and reached == sorted(reached)
-
-
-def test_greedy_decoding_equals_decoding_without_a_cache(model, sizes):
+def test_greedy_decoding_equals_decoding_without_a_cache(model):
     prompts, features = prompts_and_features()
     answers = generate(model, prompts, features, 12, stop=[])
     assert answers == [uncached(model, *sample, 12) for sample in zip(prompts, features, strict=True)]
@@ -118,7 +102,7 @@ def test_greedy_decoding_equals_decoding_without_a_cache(model, sizes):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
-def test_a_batch_gives_the_same_tokens_as_one_by_one(model, sizes, temperature):
+def test_a_batch_gives_the_same_tokens_as_one_by_one(model, temperature):
     prompts, features = prompts_and_features()
     free = generate(model, prompts, features, 16, stop=[], temperature=temperature, top_p=0.9, seed=3)
     stop = [free[0][4:6], free[3][9:10]]  # rows end at different times
@@ -128,22 +112,6 @@ def test_a_batch_gives_the_same_tokens_as_one_by_one(model, sizes, temperature):
         for i, (ids, pictures) in enumerate(zip(prompts, features, strict=True))
     ]
     assert batched == alone and len({len(answer) for answer in batched}) > 1
-
-
-def test_in_few_sizes_a_quarter_of_the_rows_leaves_at_a_time_and_nobody_says_more(model, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("minillava.model.cache"), "few_sizes", lambda x: True)
-    batches, forward = [], model.language_model.forward
-    monkeypatch.setattr(model.language_model, "forward", lambda e, **k: batches.append(len(e)) or forward(e, **k))
-    prompts = [torch.tensor([n + 1, 2, 3]) for n in range(8)]
-    for temperature in (0.0, 0.9):
-        batches.clear()
-        answers = generate(model, prompts, [[]] * 8, list(range(1, 9)), temperature=temperature, seed=5)
-        assert [len(answer) for answer in answers] == list(range(1, 9))
-        assert batches == [8, 8, 6, 6, 4, 3, 2, 1]
-        alone = [
-            generate(model, [p], [[]], n + 1, temperature=temperature, seed=5 + n)[0] for n, p in enumerate(prompts)
-        ]
-        assert answers == alone
 
 
 def test_a_batch_in_bfloat16_and_under_autocast_runs(model):
@@ -165,7 +133,7 @@ def test_a_row_ends_before_its_stop_and_leaves_the_batch(model, script, monkeypa
 
 
 @pytest.mark.parametrize("order", [[0, 2], [1, 2, 4], [4], [3, 4], [0, 1, 2, 3, 4]])
-def test_a_cache_goes_on_with_the_rows_that_are_kept(model, sizes, order):
+def test_a_cache_goes_on_with_the_rows_that_are_kept(model, order):
     ids = torch.arange(50).view(5, 10)
     whole, cache = model.language_model.embed(ids), Cache(model.config.language, 5, 12)
     mask = torch.arange(10) >= torch.arange(5)[:, None]  # row i has i tokens of padding
@@ -198,7 +166,7 @@ def questions_about_two_pictures():
     return [torch.tensor(t) for t in texts], pictures  # fmt: skip
 
 
-def test_questions_about_one_picture_read_it_once_and_are_answered_as_one_by_one(model, sizes, monkeypatch):
+def test_questions_about_one_picture_read_it_once_and_are_answered_as_one_by_one(model, monkeypatch):
     prompts, features = questions_about_two_pictures()
     alone = [generate(model, [ids], [shown], 10)[0] for ids, shown in zip(prompts, features, strict=True)]
     read, forward = [], model.projector.forward
@@ -363,7 +331,7 @@ class Wide:
         return "".join(chr(1000 + i) for i in ids)
 
 
-def test_a_conversation_in_a_session_equals_one_read_anew_and_reads_only_what_is_new(model, sizes, monkeypatch):
+def test_a_conversation_in_a_session_equals_one_read_anew_and_reads_only_what_is_new(model, monkeypatch):
     torch.manual_seed(3)
     one, two = torch.randn(P, 16), torch.randn(P, 16)
     session, ids, sizes = Session(), [5, IMAGE, 6], []
@@ -389,7 +357,7 @@ def test_a_conversation_in_a_session_equals_one_read_anew_and_reads_only_what_is
     both([5, IMAGE, IMAGE, 3], [two, one], P + 1)
 
 
-def test_a_conversation_ends_when_its_context_is_full_and_can_be_taken_up_before(model, sizes):
+def test_a_conversation_ends_when_its_context_is_full_and_can_be_taken_up_before(model):
     session, ids = Session(), list(range(CONTEXT - 10))
     assert len(talk(model, session, ids, [], 20)) == 10
     with pytest.raises(SpliceError, match="fills the context of 48, no room to answer; ask a shorter question"):

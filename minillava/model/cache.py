@@ -15,7 +15,7 @@ import math
 
 import torch
 
-from minillava.model.vision import attend, few_sizes, rounded
+from minillava.model.vision import attend
 
 
 class Cache:
@@ -23,11 +23,9 @@ class Cache:
 
     def __init__(self, config, batch, slots, device="cpu", dtype=torch.float32, begin=None, groups=None):
         shape = (batch, config.num_kv_heads, slots, config.head_dim)
-        self.few = few_sizes(torch.empty(0, device=device, dtype=dtype))
-        # Not set to 0 where a slot is written, with padding too, before it is read.
-        new = torch.zeros if self.few else torch.empty
-        self.keys = [new(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
-        self.values = [new(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        # Not set to 0: a slot is written, with padding too, before it is read.
+        self.keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
+        self.values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.num_layers)]
         self.seen = torch.zeros(batch, slots, dtype=torch.bool, device=device)  # True at a real token
         self.length = 0  # slots in use
         self.before = torch.zeros(batch, 1, dtype=torch.long, device=device)  # real tokens in a row's beginning
@@ -38,17 +36,12 @@ class Cache:
             self.group, self.place = torch.tensor([groups, place], device=device)  # the row's G, and place in G x n
             self.before = begin.seen[groups].sum(1, keepdim=True)
 
-    def reach(self, T):
-        """S, how many slots T new tokens look at: all in use and their own; in few sizes, so some that are not `seen`."""
-        end = self.length + T
-        return min(rounded(end), self.seen.shape[1]) if self.few else end
-
     def add(self, layer, k, v):
-        """Store (B, H_kv, T, d) behind what is there; returns the keys and values of this layer that are in reach."""
-        end, S = self.length + k.shape[2], self.reach(k.shape[2])
+        """Store (B, H_kv, T, d) behind what is there; returns all keys and values of this layer so far."""
+        end = self.length + k.shape[2]
         self.keys[layer][:, :, self.length : end] = k
         self.values[layer][:, :, self.length : end] = v
-        return self.keys[layer][:, :, :S], self.values[layer][:, :, :S]
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def attend(self, layer, q, k, v, allowed):
         """What new tokens see: themselves, the slots that are `allowed` (B, 1, T, S), and their row's beginning.

@@ -65,9 +65,6 @@ def stream(model, ids, features, tokenizer, max_new_tokens, stop=(), temperature
         yield rest
 
 
-ENDED = -1
-
-
 class Stop:
     """Where answers end: at token id sequences, or at strings, wherever in the text these begin and end."""
 
@@ -164,23 +161,17 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
             "ask a shorter question, or begin a new conversation"
         )
     hidden, cache = (session.read if session else _read)(model, prompts, features, room)  # (B, D)
-    draws = [
-        torch.Generator().manual_seed(seed + row) for row in (*range(len(prompts)), 0)
-    ]  # the last: for who has ended
-    alive, answers = list(range(len(prompts))), [[] for _ in prompts]  # the prompt of each row, ENDED once it has
+    draws = [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))]
+    alive, answers = list(range(len(prompts))), [[] for _ in prompts]
     while True:
         tokens = _choose(model.language_model.head(hidden), temperature, top_p, [draws[row] for row in alive])  # (B,)
-        for i, (row, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
-            if row != ENDED:
-                answers[row].append(token)
-                yield row, token
-                if len(answers[row]) == room[row] or ends.reached(answers[row]):
-                    alive[i] = ENDED
-        going = [i for i, row in enumerate(alive) if row != ENDED]
+        for row, token in zip(alive, tokens.tolist(), strict=True):
+            answers[row].append(token)
+            yield row, token
+        going = [i for i, row in enumerate(alive) if len(answers[row]) < room[row] and not ends.reached(answers[row])]
         if not going:
             return
-        # Each further size of batch has its price where sizes should be few: there a quarter leaves at a time.
-        if len(going) <= len(alive) * 0.75 if cache.few else len(going) < len(alive):
+        if len(going) < len(alive):
             going = cache.keep(going)
             tokens, alive = tokens[going], [alive[i] for i in going]
         hidden = model.language_model(model.language_model.embed(tokens[:, None]), cache=cache)[:, -1]  # (B, D)

@@ -179,8 +179,7 @@ class LanguageModel(nn.Module):
         if cache is not None or mask is not None:
             allowed, real = self._who_sees_whom(B, T, mask, cache, embeds.device)
             if positions is None:
-                start = 0 if cache is None else cache.length
-                positions = (real.cumsum(1) - 1).clamp(min=0)[:, start : start + T]
+                positions = (real.cumsum(1) - 1).clamp(min=0)[:, -T:]
                 if cache is not None:
                     positions = positions + cache.before
         elif positions is None:
@@ -201,11 +200,10 @@ class LanguageModel(nn.Module):
             if start + T > cache.seen.shape[1]:
                 raise ValueError(f"the cache has {cache.seen.shape[1]} slots, {start} in use: no room for {T} tokens")
             cache.seen[:, start : start + T] = real
-            real = cache.seen[:, : cache.reach(T)]
-        slots = torch.arange(real.shape[1], device=device)
-        new = slots[start : start + T, None]
-        allowed = (slots <= new) & real[:, None, :]  # (B, T, S)
+            real = cache.seen[:, : start + T]
+        slots = torch.arange(start + T, device=device)
+        allowed = (slots <= slots[start:, None]) & real[:, None, :]  # (B, T, S)
         if mask is not None and mask.dim() == 3:
             allowed = allowed & mask
         # Padding sees itself: a row that sees nothing would be 0/0, and NaN spreads.
-        return (allowed | (slots == new))[:, None], real
+        return (allowed | (slots == slots[start:, None]))[:, None], real

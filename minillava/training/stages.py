@@ -43,9 +43,9 @@ def tokens_at_once(dtype: torch.dtype) -> int:
 def cores_apart(model: Llava) -> int:
     """How many parts of a batch are worth taking at the same time, each on a core of its own.
 
-    Of a small model in one process on a CPU as many as it has cores, up to MOST_APART. Else 1: large matrices feed all cores, and each part
-    holds gradients of its own. The same epoch on two cores of an Intel Xeon, parts of 2048 (float32) and 4096 (bfloat16)
-    tokens: one after another on both cores 3.3 and 3.2 s, each on its own 2.8 and 2.7 s.
+    Of a small model in one process on a CPU as many as it has cores, up to MOST_APART. Else 1: large matrices feed all
+    cores, and each part holds gradients of its own. The same epoch on two cores of an Intel Xeon, parts of 2048 (float32)
+    and 4096 (bfloat16) tokens: one after another on both cores 3.3 and 3.2 s, each on its own 2.8 and 2.7 s.
     """
     size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
