@@ -26,6 +26,7 @@ from minillava.model import (
     load_vision,
     set_trainable,
 )
+from minillava.model.language import RMSNorm
 from minillava.model.vision import Attention as VisionAttention
 
 torch.set_num_threads(1)
@@ -257,6 +258,21 @@ def test_splicing_a_batch_equals_splicing_one_by_one(model, pad):
         assert torch.equal(source[i][mask[i]], where)
         edge = 0 if pad == "right" else -1
         assert mask[i][edge] and embeds[i][~mask[i]].eq(0).all() and source[i][~mask[i]].eq(-1).all()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_the_norm_and_its_gradients_are_those_of_the_formula(dtype, tolerance):
+    torch.manual_seed(0)
+    norm, x, g = RMSNorm(24, eps=0.1).to(dtype), torch.randn(2, 5, 24, dtype=dtype), torch.randn(2, 5, 24, dtype=dtype)
+    torch.nn.init.normal_(norm.weight)
+    plain, w = x.float().requires_grad_(), norm.weight.detach().float().requires_grad_()
+    expected = w * plain * (plain.pow(2).mean(-1, keepdim=True) + 0.1).rsqrt()
+    out = norm(x.requires_grad_())
+    assert out.dtype == dtype
+    out.backward(g)
+    expected.backward(g.float())
+    for ours, theirs in ((out, expected), (x.grad, plain.grad), (norm.weight.grad, w.grad)):
+        torch.testing.assert_close(ours.float(), theirs, atol=tolerance, rtol=tolerance)
 
 
 def test_features_are_the_penultimate_patches_and_need_no_gradient(model):
