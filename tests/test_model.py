@@ -265,7 +265,7 @@ def test_the_norm_and_its_gradients_are_those_of_the_formula(dtype, tolerance):
     torch.manual_seed(0)
     norm, x, g = RMSNorm(24, eps=0.1).to(dtype), torch.randn(2, 5, 24, dtype=dtype), torch.randn(2, 5, 24, dtype=dtype)
     torch.nn.init.normal_(norm.weight)
-    plain, w = x.float().requires_grad_(), norm.weight.detach().float().requires_grad_()
+    plain, w = x.clone().float().requires_grad_(), norm.weight.detach().float().requires_grad_()
     expected = w * plain * (plain.pow(2).mean(-1, keepdim=True) + 0.1).rsqrt()
     out = norm(x.requires_grad_())
     assert out.dtype == dtype
