@@ -626,7 +626,15 @@ def test_an_azure_style_address_sends_its_version_and_its_header(server, tmp_pat
     assert server.headers[0]["api-key"] == KEY and "secret" not in repr(Client("m", "https://u:secret@host/v1"))
 
 
-@pytest.mark.parametrize("url", ["api.openai.com", "ftp://host/v1", "http://", "file:///etc"])
+def test_a_name_and_a_password_in_the_address_open_a_gate_and_are_not_seen(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
+    server.url, server.fault = server.url.replace("http://", "http://me:p%40ss@"), lambda body, n: "reset"
+    outcome = run(server, tmp_path, bodies(1))
+    assert server.headers[0]["authorization"] == "Basic bWU6cEBzcw=="
+    assert not any(said in str(outcome) + "".join(capfd.readouterr()) for said in ("p%40ss", "p@ss", "bWU6cEBzcw"))
+
+
+@pytest.mark.parametrize("url", ["api.openai.com", "ftp://host/v1", "http://", "file:///etc", "http://a..b/v1", "http://host:abc/v1", "http://host:99999/v1", "http://[::1/v1"])  # fmt: skip
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(AskingError, match="--base-url: expected something like"):
         Client("m", url)

@@ -1,26 +1,31 @@
 """The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the key.
 
-Notable: the only module that imports `openai` (and `anyio`, which comes with it). Its own retries are off: a request
-that timed out may have been billed, so each attempt has to pass the budget first, and after a 429 all workers wait, not
-one (`ask.py`). `post` rather than `chat.completions.create`, which takes twice the time of all the rest to check what is
-a plain dict. The key lives in a `Secret`, and errors are made anew from their text, so that no traceback, log or file
-holds it.
+Notable: the only module that imports `openai`. Its own retries are off: a request that timed out may have been billed,
+so each attempt has to pass the budget first, and after a 429 all workers wait, not one (`loop.py`). `post` with the JSON
+rather than `chat.completions.create`, which takes twice the time of all the rest to check what is a plain dict, and
+without the headers that tell of this machine. The key lives in a `Secret`, and errors are made anew from their text, so
+that no traceback, log or file holds it.
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
 
+import base64
 import email.utils
 import importlib.util
+import json
 import os
 import time
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-import anyio
+import httpx2  # which comes with openai
 import openai
 
 from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Rejected, Unbilled
+from minillava.asking.transport import Http, proxy_of
 
 OPENAI = "https://api.openai.com/v1"
+ABOUT_US = "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout".split()
+UNSAID = {f"X-Stainless-{name}": openai.Omit() for name in ABOUT_US}  # each costs time
 
 
 class Secret:
@@ -71,80 +76,73 @@ class Client:
     """One model at one endpoint. What a teacher or judge is to `ask_all`: `open`, `complete`, `close`, `model`, `endpoint`.
 
     base_url: where; without it OPENAI_BASE_URL, else OpenAI. A query (`?api-version=...`, as Azure has it) goes with every
-    request, and the key also as Azure's `api-key` header. Raises AskingError for a base_url that is none, or without a key.
+    request, and the key also as Azure's `api-key` header; a name and password in it go instead of the key. Raises AskingError for a base_url that is none, or without a key.
     """
 
     def __init__(self, model: str, base_url: str | None = None, timeout: float = 120.0):
-        url = urlsplit(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
-        if url.scheme not in ("http", "https") or not url.hostname:
+        text = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
+        try:
+            url = urlsplit(text)
+            known = url.scheme in ("http", "https") and url.hostname.encode("idna") and url.port != 0
+        except (ValueError, AttributeError):  # no host, one that no name server knows, a port that is no number
+            known = False
+        if not known:
             raise AskingError(
                 "--base-url: expected something like https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
             )
         self.model, self.timeout, self._url = model, timeout, url
         self.endpoint = f"{model} at {url.hostname}"  # never the whole address: it may hold a password
         self._key = find_key(urlunsplit(url))
-        self._free: list[openai.AsyncOpenAI] = []
+        self._openai: openai.AsyncOpenAI | None = None
 
     def __repr__(self) -> str:
         return f"Client({self.endpoint})"
 
     async def open(self) -> None:
-        self._free = [self._new()]
-
-    def _new(self) -> openai.AsyncOpenAI:
-        query, local = dict(parse_qsl(self._url.query)), self._url.hostname in LOOPBACK
-        return openai.AsyncOpenAI(
+        url, query = self._url, dict(parse_qsl(self._url.query))
+        connect = min(10.0, self.timeout / 2)  # less than all, so that it shows what was too slow
+        proxy = None if url.hostname in LOOPBACK else proxy_of(url.scheme, url.hostname)
+        headers = {"api-key": self._key.reveal()} if "api-version" in query else {}
+        if url.username is not None:  # http://name:password@host, as servers behind a gate have it
+            name = f"{unquote(url.username)}:{unquote(url.password or '')}"
+            headers["Authorization"] = f"Basic {base64.b64encode(name.encode()).decode()}"
+        self._openai = openai.AsyncOpenAI(
             api_key=self._key.reveal(),
-            base_url=urlunsplit(self._url._replace(query="", fragment="")),
+            base_url=urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", "")),
             default_query=query or None,
-            default_headers={"api-key": self._key.reveal()} if "api-version" in query else None,
+            default_headers=headers,
             max_retries=0,
-            timeout=openai.Timeout(self.timeout, connect=min(10.0, self.timeout)),
-            # no proxy on the way to this machine, and the key does not follow a redirect to another one
-            http_client=openai.DefaultAsyncHttpxClient(
-                trust_env=not local, follow_redirects=False, verify=self._url.scheme == "https"
-            ),
+            timeout=openai.Timeout(self.timeout, connect=connect),
+            http_client=Http(self.timeout, connect, tls=url.scheme == "https", proxy=proxy),
         )
 
     async def close(self) -> None:
-        for client in self._free:
-            await client.close()
-
-    def _take(self) -> openai.AsyncOpenAI:
-        """A client to ask with. Over plain HTTP each request in flight has one with a single connection, because a shared
-        pool polls all its idle connections for every request; over TLS all share one, as each would load certificates."""
-        if self._url.scheme == "https":
-            return self._free[0]
-        return self._free.pop() if self._free else self._new()
+        await self._openai.close()
 
     async def complete(self, body: dict, name: str) -> object:
         """The JSON answer to one request, asked once. `name` goes along as Idempotency-Key, for endpoints that heed it.
 
         Raises Unbilled, Lost, Rejected, BadReply, or AskingError where no request can succeed (a wrong key, no such model).
         """
-        client, headers = self._take(), {"Idempotency-Key": name}
         try:
-            with anyio.fail_after(self.timeout):  # for all of it: the client's own time-out is for each read
-                return await client.post("/chat/completions", body=body, cast_to=object, options={"headers": headers})
-        except TimeoutError:
-            problem: Exception = Lost(f"no answer within {self.timeout:g} s")
+            answer = await self._openai.post(
+                "/chat/completions",
+                content=json.dumps(body).encode(),
+                cast_to=httpx2.Response,
+                options={"headers": {"Idempotency-Key": name, **UNSAID}},
+            )
+            return json.loads(answer.content)
         except openai.APIError as error:
-            problem = self._problem(error)
-        except (ValueError, RecursionError) as error:  # of an answer that says it is JSON and is not, or none that ends
+            problem: Exception = self._problem(error)
+        except (ValueError, RecursionError) as error:  # no JSON, or JSON that never ends
             problem = BadReply(f"not a JSON answer ({self._key.clean(str(error))[:100]})")
-        finally:
-            if self._url.scheme == "http":
-                self._free.append(client)
         raise problem  # outside the handler: the client's error, which holds the request and its headers, is not its context
 
     def _problem(self, error: openai.APIError) -> Exception:
         said = error.body.get("message") if isinstance(error.body, dict) else None
         said = self._key.clean(" ".join(str(said or error.message).split()))[:300]
-        if isinstance(error, openai.APIResponseValidationError):
-            return BadReply(f"not a JSON answer ({said})")
         if isinstance(error, openai.APIConnectionError):
-            cause = type(error.__cause__).__name__
-            if cause in ("ConnectError", "ConnectTimeout", "PoolTimeout"):
+            if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
                 return Unbilled(f"no connection to {self._url.hostname}", everyone=True)
             late = isinstance(error, openai.APITimeoutError)
             return Lost(f"no answer within {self.timeout:g} s" if late else "the connection broke off")

@@ -1,0 +1,86 @@
+"""What carries `openai`'s requests: its HTTP client over one session of aiohttp, at about half the cost a request.
+
+Notable: httpx, which the client comes with, merges and checks every address and header several times and looks through
+all its idle connections for each request; at 64 in flight that is what one waits for (`benchmarks/asking.py`). The
+errors are httpx's, and they say whether anything can have been billed: `ConnectError` and `ConnectTimeout` mean that the
+request never left; everything later is a `ReadError` or `ReadTimeout`. (`openai.DefaultAioHttpClient` calls a connection
+that broke off after sending a `ConnectTimeout`, so it cannot be told what may have been paid.)
+
+    python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
+"""
+
+import asyncio
+from functools import lru_cache
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import httpx2  # which comes with openai
+import yarl  # which comes with aiohttp
+
+
+@lru_cache(maxsize=8)  # a run has one address, and to take it apart is a tenth of a request's cost
+def _address(url: str, query: str | None) -> httpx2.URL:
+    return httpx2.URL(url).copy_merge_params(query) if query else httpx2.URL(url)
+
+
+@lru_cache(maxsize=8)
+def _as_it_is(address: str) -> yarl.URL:
+    return yarl.URL(address, encoded=True)
+
+
+class Http(httpx2.AsyncClient):
+    """For `openai.AsyncOpenAI(http_client=...)`. To be made and closed inside an event loop.
+
+    timeout: seconds for all of a request, from connecting to the last byte of the answer. connect: seconds to connect.
+    tls: the certificates that httpx trusts are read, which takes 50 ms. proxy: where requests go through (`proxy_of`).
+    Redirects are not followed, so that a key stays where it was sent.
+    """
+
+    def __init__(self, timeout: float, connect: float, tls: bool = True, proxy: str | None = None):
+        super().__init__(transport=httpx2.AsyncBaseTransport())  # which sends nothing: all goes through `send`
+        trusted = httpx2.create_ssl_context() if tls else True
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusted),  # no limit: `ask_all` bounds what is in flight
+            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
+            headers={"Accept-Encoding": "gzip, deflate"},
+            auto_decompress=False,  # httpx2.Response does
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self._proxy = proxy
+
+    def build_request(self, method, url, *, headers, content=None, params=None, **nothing) -> httpx2.Request:
+        """The request as `openai` made it: its address and headers are whole, so there is nothing to merge."""
+        return httpx2.Request(method, _address(url, params), headers=headers, content=content)
+
+    async def send(self, request: httpx2.Request, **nothing) -> httpx2.Response:
+        """Send one request and read its whole answer. Raises httpx2's ConnectError or ConnectTimeout where nothing was sent,
+        ReadError or ReadTimeout where it may have been, DecodingError for an answer that is not the gzip it says it is."""
+        try:
+            async with self._session.request(
+                request.method,
+                _as_it_is(str(request.url)),
+                headers=request.headers.multi_items(),
+                data=request.content,
+                allow_redirects=False,
+                proxy=self._proxy,
+            ) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL) as error:
+            raise httpx2.ConnectError(str(error)) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise httpx2.ConnectTimeout(str(error)) from error
+        except asyncio.TimeoutError as error:
+            raise httpx2.ReadTimeout(str(error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.ReadError(str(error)) from error
+        return httpx2.Response(answer.status, headers=answer.raw_headers, content=content, request=request)
+
+    async def aclose(self) -> None:
+        await self._session.close()
+        await super().aclose()
+
+
+def proxy_of(scheme: str, host: str) -> str | None:
+    """The proxy that the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system names for a host, if any."""
+    proxies = getproxies()
+    return None if proxy_bypass(host) else proxies.get(scheme) or proxies.get("all")

@@ -1,0 +1,192 @@
+"""What carries the requests: whether anything can have been billed shows in the error, and a key goes where it was sent."""
+
+import asyncio
+import gzip
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import contextmanager
+
+import httpx2
+import pytest
+
+from minillava.asking import Journal, ask_all, chat, loop
+from minillava.asking.client import Client
+from minillava.asking.transport import Http, proxy_of
+
+BODY = b'{"choices": []}'
+pytestmark = pytest.mark.usefixtures("no_key")
+
+
+def answer(body=BODY, *more):
+    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *more, b"", body])
+
+
+@contextmanager
+def serving(*answers, context=None):
+    """A server that reads a request a connection and says what it is told to: bytes, None to hang, b"" to close.
+    Gives its port and the requests it got."""
+    got, still, listener = [], threading.Event(), socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.05)
+
+    def talk():
+        for said in answers:
+            while not still.is_set():
+                try:
+                    connection = listener.accept()[0]
+                    break
+                except TimeoutError:
+                    pass
+            else:
+                return
+            connection.settimeout(5)
+            try:
+                with context.wrap_socket(connection, server_side=True) if context else connection as wire:
+                    data = b""
+                    while b"\r\n\r\n" not in data or not data.endswith(b"}"):
+                        data += wire.recv(65536)
+                    got.append(data)
+                    if said is None:
+                        still.wait(5)
+                    wire.sendall(said or b"")
+            except OSError:
+                pass  # the other side hung up, which is what some tests are about
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], got
+    finally:
+        still.set()
+        thread.join()
+        listener.close()
+
+
+def send(url, timeout=5.0, tls=False):
+    async def one():
+        client, headers = Http(timeout, timeout / 2, tls), {"Content-Type": "application/json", "X-It": "is"}
+        try:
+            return await client.send(client.build_request("POST", url, headers=headers, content=b"{}"))
+        finally:
+            await client.aclose()
+
+    return asyncio.run(one())
+
+
+def test_an_answer_comes_back_whole_and_nothing_is_asked_for_that_was_not_said():
+    with serving(answer(b'{"a": 1}', b"Content-Type: application/json", b"X-Request-Id: 7")) as (port, got):
+        back = send(f"http://127.0.0.1:{port}/v1/chat?api-version=1%2F2")
+    assert back.status_code == 200 and back.json() == {"a": 1} and back.headers["x-request-id"] == "7"
+    head, body = got[0].split(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/chat?api-version=1%2F2 HTTP/1.1") and body == b"{}"
+    names = sorted(line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:])
+    assert names == [b"accept", b"accept-encoding", b"content-length", b"content-type", b"host", b"user-agent", b"x-it"]
+
+
+def test_an_answer_that_was_compressed_is_unpacked():
+    with serving(answer(gzip.compress(BODY), b"Content-Encoding: gzip")) as (port, _):
+        assert send(f"http://127.0.0.1:{port}/").content == BODY
+
+
+@pytest.mark.parametrize(
+    "said, error",
+    [
+        (b"", httpx2.ReadError),  # closed after the request had arrived
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", httpx2.ReadError),  # closed in the middle of the answer
+        (b"SSH-2.0-OpenSSH_9.6\r\n", httpx2.ReadError),
+        (answer(b"not gzip", b"Content-Encoding: gzip"), httpx2.DecodingError),
+        (None, httpx2.ReadTimeout),
+    ],
+)  # fmt: skip
+def test_what_breaks_after_sending_may_have_been_billed(said, error):
+    with serving(said) as (port, got), pytest.raises(error) as raised:
+        send(f"http://127.0.0.1:{port}/", timeout=0.5)
+    assert len(got) == 1 and not isinstance(raised.value, httpx2.ConnectError | httpx2.ConnectTimeout)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://nowhere.invalid/"])
+def test_what_never_left_was_not_billed(url):
+    with pytest.raises(httpx2.ConnectError):
+        send(url)
+
+
+def test_a_connection_that_does_not_come_about_in_time_was_not_billed():
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        full = [socket.socket() for _ in range(4)]  # the queue of those who wait to be let in
+        for waiting in full:
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        with pytest.raises(httpx2.ConnectTimeout):
+            send(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.3)
+        for waiting in full:
+            waiting.close()
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed():
+    with serving(b"HTTP/1.1 307 Go\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n") as (port, got):
+        assert send(f"http://127.0.0.1:{port}/").status_code == 307
+    assert len(got) == 1
+
+
+def test_the_proxy_of_the_environment_carries_what_is_not_on_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(loop, "ATTEMPTS", 1)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-proxys-test")
+    monkeypatch.setenv("no_proxy", "elsewhere.test")
+    (tmp_path / ".netrc").write_text("machine api.test login me password secret\n")  # not ours to send
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with serving(answer(), answer()) as (port, got), Journal(tmp_path) as journal:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        assert proxy_of("http", "api.test") == f"http://127.0.0.1:{port}" and proxy_of("http", "elsewhere.test") is None
+        body = chat("m", [{"role": "user", "content": "hello"}], 5)
+        ask_all([body], Client("m", "http://api.test/v1", 5.0), journal, backoff=0.01, progress=False)
+        assert got[0].startswith(b"POST http://api.test/v1/chat/completions HTTP/1.1")
+        assert b"\r\nauthorization: bearer sk-of-the-proxys-test\r\n" in got[0].lower()
+        before = len(got)
+        ask_all([body], Client("m", "http://localhost:9/v1", 5.0), journal, backoff=0.01, progress=False)
+    assert len(got) == before, "what is on this machine went to the proxy"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+def test_over_tls_the_other_end_must_be_who_it_says(tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(answer(), context=context) as (port, got), pytest.raises(httpx2.ConnectError):
+        send(f"https://localhost:{port}/", tls=True)
+    assert not got
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(answer(), context=context) as (port, got):
+        assert send(f"https://localhost:{port}/", tls=True).content == BODY
+
+
+def test_a_client_over_tls_reads_certificates_and_one_without_does_not(monkeypatch):
+    read = []
+    monkeypatch.setattr(httpx2, "create_ssl_context", lambda: read.append(1) or ssl.create_default_context())
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+
+    async def opened(url):
+        client = Client("m", url)
+        await client.open()
+        await client.close()
+
+    asyncio.run(opened("http://127.0.0.1:9/v1"))
+    assert not read
+    asyncio.run(opened("https://api.test/v1"))
+    assert read
+
+
+def test_an_answer_that_breaks_off_counts_as_spent_and_a_refused_connection_does_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "ATTEMPTS", 1)
+    monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
+    body = chat("m", [{"role": "user", "content": "hello"}], 5)
+    with serving(b"") as (port, _), Journal(tmp_path / "broke") as journal:
+        outcome = ask_all([body], Client("m", f"http://127.0.0.1:{port}/v1", 5.0), journal, progress=False)
+        assert "the connection broke off" in outcome.failures.popitem()[1] and journal.spent.tokens > 0
+    with Journal(tmp_path / "refused") as journal:
+        outcome = ask_all([body], Client("m", f"http://127.0.0.1:{port}/v1", 5.0), journal, progress=False)
+        assert "no connection" in outcome.failures.popitem()[1] and journal.spent.tokens == 0
