@@ -82,10 +82,10 @@ def setting(name, precision, stage=2, count=4):
     return ours, theirs, batch, (*padded, torch.cat(features))
 
 
-def divided(ours, batch, precision):
+def divided(ours, batch):
     """The batch as `minillava train` takes it: a small model's in parts on cores of their own, others in one piece."""
     cores = stages.cores_apart(ours)
-    tokens = stages.tokens_at_once(torch.float32 if precision == "float32" else torch.bfloat16) if cores > 1 else 0
+    tokens = stages.AT_ONCE if cores > 1 else 0
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
     parts = divide(lengths, list(range(len(lengths))), tokens, ranks=cores)
     return cores, [Batch(*([of[i] for i in part] for of in (batch.ids, batch.labels, batch.features))) for part in parts if part]  # fmt: skip
@@ -95,7 +95,7 @@ def steps(ours, theirs, batch, padded, precision):
     """{side: a forward and backward pass that returns the loss}."""
     ids, labels, mask, features = padded
     nothing, total = adam([ours], 0.0), sum(int((t[1:] != IGNORE).sum()) for t in batch.labels)
-    cores, parts = divided(ours, batch, precision)
+    cores, parts = divided(ours, batch)
 
     def low():
         return torch.autocast(side.DEVICE, torch.bfloat16, enabled=precision == "mixed")

@@ -50,6 +50,7 @@ BEST = 4.0  # the small model: ours in the machine's best precision, beside Trai
 MOST_MEMORY = 0.6  # of theirs, the Colab-like shape
 ROOM = 23.5e9  # bytes that `transformers` takes for the larger shape
 DTYPES = {"float32": torch.float32, "mixed": torch.bfloat16}
+AT_ONCE = {"tiny": stages.AT_ONCE, "colab": 768}  # tokens that ours takes; of the larger shape two samples, for memory
 MEAN, LR = (0.5, 0.5, 0.5), 1e-3
 
 
@@ -100,11 +101,6 @@ class Watched:
         return self.model.features(self.views[name][None].to(side.DEVICE))[0]
 
 
-def at_once(name, precision):
-    """Tokens that ours takes at once: what fits a CPU's caches; of the larger shape two samples, for memory."""
-    return stages.tokens_at_once(DTYPES[precision]) if name == "tiny" else 768
-
-
 def our_epoch(model, samples, features, batch, precision, **more):
     dtype, more = DTYPES[precision], {"cores": stages.cores_apart(model)} | more
     with tempfile.TemporaryDirectory() as folder:
@@ -150,6 +146,14 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
         with patch.object(llava, "few_sizes", lambda x: False):
             epoch()
 
+    def of_any_size():  # full ones and what is left
+        def alone(lengths, chosen, tokens, packed, ranks):
+            parts = divide(lengths, chosen, tokens, packed)
+            return parts + [[]] * (-len(parts) % ranks)
+
+        with patch.object(stages, "divide", alone):
+            epoch()
+
     def whole_block():
         whole = block.forward
         block.forward = lambda x, *where, wanted=None: whole(x, *where)[wanted]
@@ -160,7 +164,7 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
         "features kept": lambda: epoch(features=Watched(ours, views)),
         "batches of like lengths": at_random,
         "parts on cores of their own": lambda: epoch(cores=1),
-        "parts that fit the caches": lambda: epoch(tokens=0),
+        "parts of like size": of_any_size,
         "matrices in few sizes": every_size,
         "the last MLP at labels only": whole_block,
         "the vocabulary at labels only": scored_everywhere,
@@ -203,7 +207,7 @@ def measure(name, precision, options):
     count, batch = size(name, options)
     ours, theirs, samples, views, exact, look = setting(name, count)
     seen, rows = Features(exact.table, exact.values.bfloat16()), Rows(samples, views, ours.config)
-    tokens = at_once(name, precision)
+    tokens = AT_ONCE[name]
     sides = {
         "ours": lambda: our_epoch(ours, samples, seen, batch, precision, tokens=tokens),
         "transformers": lambda: their_epoch(theirs, rows, batch, precision),
@@ -238,7 +242,7 @@ def measure(name, precision, options):
         tricks += [
             "batches of like lengths",
             "parts on cores of their own",
-            "parts that fit the caches",
+            "parts of like size",
             "the last MLP at labels only",
         ]
         tricks += ["matrices in few sizes", "bfloat16"] if precision == "mixed" else []
@@ -283,7 +287,7 @@ def memory_alone(name, way, options):
     ours, theirs, samples, views, seen, _ = setting(name, 2 * batch)
     rows, weights = Rows(samples, views, ours.config), sum(p.nbytes for p in ours.parameters())
     sides = {
-        "ours": lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=at_once(name, "float32")),
+        "ours": lambda: our_epoch(ours, samples, seen, batch, "float32", tokens=AT_ONCE[name]),
         "transformers": lambda: their_epoch(theirs, rows, batch, "float32"),
     }
     print(weights + side.growth(sides[way]))

@@ -40,7 +40,7 @@ from minillava.training.checkpoints import TrainingError
 from minillava.training.features import Features, Live
 from minillava.training.loop import alone, bar, compute_dtype, follow
 from minillava.training.parallel import agree, deal, first, gathered, rank, split, together, world
-from minillava.training.stages import cores_apart, normalisation, recompute, save_trained, tokens_at_once, train_stage
+from minillava.training.stages import AT_ONCE, cores_apart, normalisation, recompute, save_trained, train_stage
 
 
 def say(text: str) -> None:
@@ -198,7 +198,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
     images, spare = options.images or options.data / "images", disk_bytes(config, stage)["total"]
     features = see(model, images, samples.pictures(), normalisation(eye), folder, spare)
     steps, lengths = -(-len(samples) // stage.batch) * stage.epochs, samples.lengths(patches)
-    most = tokens_at_once(dtype) if device.type == "cpu" else stage.micro * stage.reach
+    most = AT_ONCE if device.type == "cpu" else stage.micro * stage.reach
     tokens = options.tokens or min(most, stage.micro * stage.reach)
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * stage.batch]
     filled = fill_rate(lengths, divide(lengths, order, tokens, options.packed), options.packed)

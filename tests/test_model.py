@@ -275,6 +275,19 @@ def test_the_norm_and_its_gradients_are_those_of_the_formula(dtype, tolerance):
         torch.testing.assert_close(ours.float(), theirs, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("rows", [1, 2], ids=["places of all rows", "places of each row"])
+def test_what_comes_back_through_a_rotation_is_turned_back(rows):
+    torch.manual_seed(0)
+    config = language.LanguageConfig(10, 24, 24, 1, 3, rope_theta=50.0)
+    x, g = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True), torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    cos, sin = language.rotations(torch.randint(0, 40, (rows, 5)), config)
+    turn = lambda x: torch.cat([x[..., :4] * cos[..., :4] - x[..., 4:] * sin[..., 4:], x[..., 4:] * cos[..., :4] + x[..., :4] * sin[..., 4:]], -1)  # noqa: E731  # fmt: skip
+    out, (ours,) = language.rotate(x, cos, sin), torch.autograd.grad(language.rotate(x, cos, sin), x, g)
+    torch.testing.assert_close(out, turn(x))
+    torch.testing.assert_close(ours, torch.autograd.grad(turn(x), x, g)[0])
+    assert not torch.allclose(ours, turn(g)) and (ours.norm() - g.norm()).abs() < 1e-5
+
+
 def test_features_are_the_penultimate_patches_and_need_no_gradient(model):
     pixels = torch.randn(2, 3, 32, 32)
     features = model.features(pixels)

@@ -26,7 +26,7 @@ from minillava.scenes.draw import draw
 from minillava.training import loop, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
-from minillava.training.stages import normalisation, tokens_at_once
+from minillava.training.stages import AT_ONCE, normalisation
 
 LEARN = Path(__file__).parent / "learn.py"
 
@@ -123,7 +123,7 @@ def run(weights, data, tmp_path, capsys):
 def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypatch):
     status, said, _, out = run("--packed", "--dtype", "float32", "--epochs", "1")
     assert status == 0 and "12 samples, 3 steps of 5, 1 process(es)" in said and "100 % of them filled" in said
-    assert f"up to {tokens_at_once(torch.float32)} tokens at once" in said
+    assert f"up to {AT_ONCE} tokens at once" in said
     model, about = load_llava(out / "model")
     assert about["scale"] == "tiny" and (out / "model" / "tokenizer.json").exists()
     W = load_file(out / "stage1" / "projector.safetensors")["weight"]

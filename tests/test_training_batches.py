@@ -62,6 +62,22 @@ def test_several_get_parts_of_like_size():
     assert sizes == [[3, 3, 1], [2, 2, 2, 1], [3, 3, 1], [1] * 7 + [0]]
 
 
+@given(st.lists(st.integers(20, 400), min_size=4, max_size=40), st.integers(800, 6000), st.integers(2, 4))
+def test_no_part_is_larger_than_it_need_be_for_so_many_parts(lengths, tokens, ranks):
+    everything = list(range(len(lengths)))
+    full, parts = (divide(lengths, everything, tokens, ranks=n) for n in (1, ranks))
+    assert len(parts) == len(full) + -len(full) % ranks  # no step more than full parts need
+    sizes = [max((lengths[i] for i in part), default=0) * len(part) for part in parts]
+    if max(sizes) > max(lengths):
+        assert len(divide(lengths, everything, max(sizes) - 1)) > len(parts)
+
+
+def test_two_processes_share_a_batch_of_two_full_parts_and_not_one_of_28_and_one_of_4():
+    lengths = [140 + n for n in range(32)]
+    assert list(map(len, divide(lengths, list(range(32)), 4096))) == [23, 9]
+    assert list(map(len, divide(lengths, list(range(32)), 4096, ranks=2))) == [15, 17]
+
+
 def test_packing_fills_what_padding_leaves_empty():
     lengths = [60, 50, 40, 30, 20, 10] * 4
     everything = list(range(24))

@@ -7,6 +7,7 @@ its seed, of similar lengths, so that padding is small and a run can go on from 
 
 import hashlib
 import random
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -89,26 +90,27 @@ def divide(lengths: list[int], chosen: list[int], tokens: int, packed: bool = Fa
     """A step's samples in parts of at most `tokens` tokens each, the longest samples first; a longer sample stands alone.
 
     A part is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no bound. ranks: for
-    so many processes, part i for process i % ranks; there are as many for each and of like size, some of them empty
-    where there is too little.
+    so many processes, part i for process i % ranks; there are as many for each and of like size, so that nobody waits,
+    some of them empty where there is too little.
     """
     tokens = tokens or sum(lengths[i] for i in chosen) * len(chosen)
 
-    def filled(most):  # so many samples in each at the most
+    def filled(most):  # with so many tokens at the most
         parts = []
         for i in sorted(chosen, key=lambda i: (-lengths[i], i)):
             for part in parts if packed else parts[-1:]:
                 size = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
-                if len(part) < most and size <= tokens:
+                if size <= most:
                     part.append(i)
                     break
             else:
                 parts.append([i])
         return parts
 
-    parts = filled(len(chosen))
-    if over := -len(parts) % ranks:  # spread them evenly, so that nobody waits
-        parts = filled(-(-len(chosen) // (len(parts) + over)))
+    parts = filled(tokens)
+    if ranks > 1:  # the lowest bound that needs no more parts than that, made up to as many for each
+        few = len(parts) + -len(parts) % ranks
+        parts = filled(bisect_left(range(tokens), True, key=lambda most: len(filled(most)) <= few))
     return parts + [[]] * (-len(parts) % ranks)
 
 

@@ -154,11 +154,15 @@ def gradients(model: nn.Module, optimizer: Optimizer, parts: Parts, cores: int =
         loss = part()
         return loss.item(), torch.autograd.grad(optimizer.scaler.scale(loss), params, allow_unused=True)
 
-    for loss, found in parallel.on_cores([partial(of, part) for part in parts], cores):
+    sums = [None] * len(params)
+    for n, (loss, found) in enumerate(parallel.on_cores([partial(of, part) for part in parts], cores)):
         value += loss
-        for p, gradient in zip(params, found, strict=True):
-            if gradient is not None:
-                p.grad = gradient.clone() if p.grad is None else p.grad.add_(gradient)
+        sums = [
+            b if a is None else a if b is None else torch.add(a, b, out=a if n > 1 else None)  # the first is not ours
+            for a, b in zip(sums, found, strict=True)
+        ]
+    for p, gradient in zip(params, sums, strict=True):
+        p.grad = gradient
     return value
 
 

@@ -27,25 +27,18 @@ from minillava.training.optim import adam, muon
 from minillava.training.parallel import rank, world
 
 SMALL = 16_000_000  # parameters of a language model whose matrices do not feed several cores
+AT_ONCE = 4096  # tokens that one core takes through a small model (see `cores_apart`)
 MOST_APART = 8  # cores; beyond, parts of a batch of 32 would be small and Python, one thread at a time, the limit
-
-
-def tokens_at_once(dtype: torch.dtype) -> int:
-    """Tokens that one core takes through a small model at once.
-
-    An epoch of the tiny scale on one core of an AMD EPYC, seconds, for parts of 1024 / 2048 / 4096 tokens / the whole batch
-    of 32, about 5500 tokens (benchmarks/train.py): float32 3.40 / 3.32 / 3.40 / 3.68, as what a part leaves behind stays in
-    the core's caches; bfloat16 2.53 / 2.10 / 1.93 / 1.85.
-    """
-    return 2048 if dtype == torch.float32 else 4096
 
 
 def cores_apart(model: Llava) -> int:
     """How many parts of a batch are worth taking at the same time, each on a core of its own.
 
     Of a small model in one process on a CPU as many as it has cores, up to MOST_APART. Else 1: large matrices feed all
-    cores, and each part holds gradients of its own. The same epoch on two cores of an Intel Xeon, parts of 2048 (float32)
-    and 4096 (bfloat16) tokens: one after another on both cores 3.3 and 3.2 s, each on its own 2.8 and 2.7 s.
+    cores, and each part holds gradients of its own. An epoch of the tiny scale on two cores of an Intel Xeon, batches of
+    32, about 5500 tokens (benchmarks/train.py): one part after another on both cores takes 1.2 to 1.3 times as long. In
+    parts of at most 1024 / 2048 / 4096 / 8192 tokens, each on its core: float32 3.8 / 3.2 / 3.0 / 3.1 s, bfloat16 - / 2.8 /
+    2.5 / 2.5 s.
     """
     size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
