@@ -279,7 +279,10 @@ def test_the_norm_and_its_gradients_are_those_of_the_formula(dtype, tolerance):
 def test_what_comes_back_through_a_rotation_is_turned_back(rows):
     torch.manual_seed(0)
     config = language.LanguageConfig(10, 24, 24, 1, 3, rope_theta=50.0)
-    x, g = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True), torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    x, g = (
+        torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True),
+        torch.randn(2, 3, 5, 8, dtype=torch.float64),
+    )
     cos, sin = language.rotations(torch.randint(0, 40, (rows, 5)), config)
     turn = lambda x: torch.cat([x[..., :4] * cos[..., :4] - x[..., 4:] * sin[..., 4:], x[..., 4:] * cos[..., :4] + x[..., :4] * sin[..., 4:]], -1)  # noqa: E731  # fmt: skip
     out, (ours,) = language.rotate(x, cos, sin), torch.autograd.grad(language.rotate(x, cos, sin), x, g)
