@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from minillava.asking import Journal, ask_all, chat, loop
+from minillava.asking import AskingError, Journal, ask_all, chat, loop
 from minillava.asking.client import Client
 from minillava.asking.transport import Http, proxy_of
 
@@ -148,20 +148,72 @@ def test_the_proxy_of_the_environment_carries_what_is_not_on_this_machine(monkey
     assert len(got) == before, "what is on this machine went to the proxy"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-def test_over_tls_the_other_end_must_be_who_it_says(tmp_path, monkeypatch):
+def test_a_proxy_without_its_scheme_is_an_http_one_and_socks_is_refused_in_words(monkeypatch, tmp_path):
+    monkeypatch.setenv("https_proxy", "10.0.0.1:3128")
+    assert proxy_of("https", "api.test") == "http://10.0.0.1:3128"
+    monkeypatch.setenv("https_proxy", "socks5://me:secret@10.0.0.1:1080")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    with Journal(tmp_path) as journal, pytest.raises(AskingError, match="is a socks5 proxy; .*NO_PROXY=api.test") as raised:  # fmt: skip
+        ask_all([chat("m", [], 5)], Client("m", "https://api.test/v1", 5.0), journal, progress=False)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.fixture
+def certified(tmp_path):
+    """The context of a server that says it is localhost, and the file of its certificate, which nobody else has signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
     subprocess.run(make, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return context, str(certificate)
+
+
+def test_over_tls_the_other_end_must_be_who_it_says(certified, monkeypatch):
+    context, certificate = certified
     with serving(answer(), context=context) as (port, got), pytest.raises(httpx2.ConnectError):
         send(f"https://localhost:{port}/", tls=True)
     assert not got
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
     with serving(answer(), context=context) as (port, got):
         assert send(f"https://localhost:{port}/", tls=True).content == BODY
+
+
+def test_over_tls_a_proxy_carries_what_it_cannot_read(certified, monkeypatch):
+    context, certificate = certified
+    monkeypatch.setenv("SSL_CERT_FILE", certificate)
+    asked, through = [], []
+
+    async def tunnel(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", end)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def carry(from_, to):
+            while data := await from_.read(65536):
+                through.append(data)
+                to.write(data)
+            to.close()
+
+        await asyncio.gather(carry(reader, to_writer), carry(to_reader, writer))
+
+    async def one():
+        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        client = Http(5.0, 2.0, tls=True, proxy=f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        headers = {"Authorization": "Bearer sk-0123456789"}
+        request = client.build_request("POST", f"https://localhost:{end}/v1", headers=headers, content=b"{}")
+        back = await client.send(request)
+        await client.aclose()
+        proxy.close()
+        return back
+
+    with serving(answer(), context=context) as (end, got):
+        assert asyncio.run(one()).content == BODY
+    assert asked[0].startswith(b"CONNECT localhost:%d " % end) and b"sk-0123456789" in got[0]
+    assert not any(b"sk-0123456789" in data for data in asked + through)
 
 
 def test_a_client_over_tls_reads_certificates_and_one_without_does_not(monkeypatch):

@@ -17,6 +17,8 @@ import aiohttp
 import httpx2  # which comes with openai
 import yarl  # which comes with aiohttp
 
+from minillava.asking.request import AskingError
+
 
 @lru_cache(maxsize=8)  # a run has one address, and to take it apart is a tenth of a request's cost
 def _address(url: str, query: str | None) -> httpx2.URL:
@@ -81,6 +83,15 @@ class Http(httpx2.AsyncClient):
 
 
 def proxy_of(scheme: str, host: str) -> str | None:
-    """The proxy that the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system names for a host, if any."""
+    """The proxy that the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system names for a host, if any.
+
+    Raises AskingError for one that does not speak HTTP (socks).
+    """
     proxies = getproxies()
-    return None if proxy_bypass(host) else proxies.get(scheme) or proxies.get("all")
+    proxy = None if proxy_bypass(host) else proxies.get(scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    speaks, found, _ = proxy.partition("://")
+    if found and speaks not in ("http", "https"):  # its address may hold a password, and is not said
+        raise AskingError(f"the proxy that the environment names for {host} is a {speaks} proxy; only HTTP ones can be used (or set NO_PROXY={host})")  # fmt: skip
+    return proxy if found else f"http://{proxy}"
