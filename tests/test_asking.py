@@ -564,7 +564,7 @@ def test_a_second_ctrl_c_drops_what_hangs(server, tmp_path):
 def test_the_key_comes_from_the_environment_and_is_asked_for(monkeypatch):
     with pytest.raises(AskingError, match="set the environment variable OPENAI_API_KEY"):
         Client("gpt-4o")
-    assert find_key("http://127.0.0.1:1/v1").reveal() == "none"
+    assert find_key("http://127.0.0.1:1/v1").reveal() == find_key("https://me:pass@host/v1").reveal() == "none"
     monkeypatch.setenv("OPENAI_API_KEY", f"  {KEY}\n")
     assert Client("gpt-4o")._key.reveal() == KEY
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a b")

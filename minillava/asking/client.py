@@ -45,12 +45,14 @@ class Secret:
 
 
 def find_key(base_url: str) -> Secret:
-    """The key: OPENAI_API_KEY of the environment, else of Colab's secrets; a server on this machine needs none.
+    """The key: OPENAI_API_KEY of the environment, else of Colab's secrets; a server on this machine needs none, nor does
+    an address with a name and password in it.
 
     Raises AskingError that says where to put one.
     """
     text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab()
-    if not text and urlsplit(base_url).hostname in LOOPBACK:
+    url = urlsplit(base_url)
+    if not text and (url.hostname in LOOPBACK or url.username is not None):
         return Secret("none")
     if not text:
         raise AskingError(
@@ -76,7 +78,8 @@ class Client:
     """One model at one endpoint. What a teacher or judge is to `ask_all`: `open`, `complete`, `close`, `model`, `endpoint`.
 
     base_url: where; without it OPENAI_BASE_URL, else OpenAI. A query (`?api-version=...`, as Azure has it) goes with every
-    request, and the key also as Azure's `api-key` header; a name and password in it go instead of the key. Raises AskingError for a base_url that is none, or without a key.
+    request, and the key also as Azure's `api-key` header; a name and password in it go instead of the key. Raises
+    AskingError for a base_url that is none, or without a key.
     """
 
     def __init__(self, model: str, base_url: str | None = None, timeout: float = 120.0):

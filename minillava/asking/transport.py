@@ -1,4 +1,4 @@
-"""What carries `openai`'s requests: its HTTP client over one session of aiohttp, at about half the cost a request.
+"""What carries `openai`'s requests: its HTTP client over one session of aiohttp, at three fifths of the cost a request.
 
 Notable: httpx, which the client comes with, merges and checks every address and header several times and looks through
 all its idle connections for each request; at 64 in flight that is what one waits for (`benchmarks/asking.py`). The

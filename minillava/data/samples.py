@@ -94,10 +94,11 @@ def divide(lengths: list[int], chosen: list[int], tokens: int, packed: bool = Fa
     some of them empty where there is too little.
     """
     tokens = tokens or sum(lengths[i] for i in chosen) * len(chosen)
+    order = sorted(chosen, key=lambda i: (-lengths[i], i))
 
     def filled(most):  # with so many tokens at the most
         parts = []
-        for i in sorted(chosen, key=lambda i: (-lengths[i], i)):
+        for i in order:
             for part in parts if packed else parts[-1:]:
                 size = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
                 if size <= most:

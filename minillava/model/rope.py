@@ -71,7 +71,7 @@ def rotate(x, cos, sin):
 
 class Turned(torch.autograd.Function):
     """x turned, with its gradient written out: what comes back is turned back, by the same angles the other way. Autograd
-    would string it together from the four products and sums; an epoch of the small scale takes 3 to 5 % longer so."""
+    would string it together from the four products and sums; an epoch of the small scale takes 2 to 5 % longer so."""
 
     @staticmethod
     def forward(ctx, x, cos, sin):

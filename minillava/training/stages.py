@@ -36,7 +36,7 @@ def cores_apart(model: Llava) -> int:
 
     Of a small model in one process on a CPU as many as it has cores, up to MOST_APART. Else 1: large matrices feed all
     cores, and each part holds gradients of its own. An epoch of the tiny scale on two cores of an Intel Xeon, batches of
-    32, about 5500 tokens (benchmarks/train.py): one part after another on both cores takes 1.2 to 1.3 times as long. In
+    32, about 5500 tokens (benchmarks/train.py): one part after another on both cores takes 1.1 to 1.3 times as long. In
     parts of at most 1024 / 2048 / 4096 / 8192 tokens, each on its core: float32 3.8 / 3.2 / 3.0 / 3.1 s, bfloat16 - / 2.8 /
     2.5 / 2.5 s.
     """
