@@ -107,6 +107,31 @@ def test_what_breaks_after_sending_may_have_been_billed(said, error):
     assert len(got) == 1 and not isinstance(raised.value, httpx2.ConnectError | httpx2.ConnectTimeout)
 
 
+def test_a_request_on_a_kept_connection_that_breaks_off_is_not_sent_again_by_itself():
+    got = []
+
+    async def talk(reader, writer):
+        while not reader.at_eof():
+            got.append(await reader.readuntil(b"{}"))
+            if len(got) > 1:
+                break
+            writer.write(answer())
+        writer.close()
+
+    async def two():
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        client, url = Http(5.0, 2.0, tls=False), f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        request = client.build_request("POST", url, headers={}, content=b"{}")
+        assert (await client.send(request)).content == BODY
+        with pytest.raises(httpx2.ReadError):
+            await client.send(request)
+        await client.aclose()
+        server.close()
+
+    asyncio.run(two())
+    assert len(got) == 2
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://nowhere.invalid/"])
 def test_what_never_left_was_not_billed(url):
     with pytest.raises(httpx2.ConnectError):
