@@ -56,7 +56,7 @@ lint: $(READY)  ## ruff: style and format, notebooks too
 	$(PY) -m ruff format --check
 
 weights: $(READY)  ## train the shipped eye and brain again from nothing (hours)
-	$(PY) -m minillava.weights $(ARGS)
+	$(PY) -m minillava.standins.weights $(ARGS)
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
 # While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.

@@ -18,15 +18,17 @@ from functools import partial
 import side_by_side as side
 import torch
 
-from minillava import doctor
+from minillava.commands import doctor
+from minillava.costs.model import flops, memory
+from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import divide, encode, plan
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.records import instruct
-from minillava.datagen.teacher import TYPES
-from minillava.model import IGNORE, IMAGE, Batch, flops, memory, set_trainable
+from minillava.datagen.messages import TYPES
+from minillava.model import Batch, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
+from minillava.standins.records import instruct
 from minillava.training import stages
 from minillava.training.loop import gradients
 from minillava.training.optim import adam

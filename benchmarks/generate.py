@@ -20,8 +20,10 @@ import side_by_side as side
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from minillava import doctor
-from minillava.model import IMAGE, flops, generate
+from minillava.commands import doctor
+from minillava.costs.model import flops
+from minillava.data import IMAGE
+from minillava.model import generate
 
 PICTURES = 30
 HEAD = 30  # tokens of the system message and "Human: ", the same in all prompts

@@ -18,8 +18,8 @@ import forward
 import side_by_side as side
 import torch
 
-from minillava import doctor
-from minillava.model import flops
+from minillava.commands import doctor
+from minillava.costs.model import flops
 from minillava.training.stages import recompute
 
 PRECISIONS = ("bfloat16",)

@@ -22,9 +22,9 @@ import here
 import torch
 import transformers
 
-from minillava import doctor
+from minillava.commands import doctor
 from minillava.model import Llava
-from minillava.model.published import llava_names, llava_published
+from minillava.model.formats.published import llava_names, llava_published
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SMALL = ("tiny", "colab")

@@ -29,18 +29,19 @@ import torch
 from train_growth import growth
 from transformers import Trainer, TrainingArguments
 
-from minillava import doctor
+from minillava.commands import doctor
+from minillava.costs.model import flops
+from minillava.data import IGNORE, IMAGE
 from minillava.data.images import pixels
 from minillava.data.samples import Sample, divide, encode, fill_rate, plan
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.records import instruct
-from minillava.datagen.teacher import TYPES
-from minillava.model import IGNORE, IMAGE, Batch, llava, set_trainable
-from minillava.model.costs import flops
+from minillava.datagen.messages import TYPES
+from minillava.model import Batch, llava, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
+from minillava.standins.records import instruct
 from minillava.training import checkpoints, stages
 from minillava.training.features import Features
 

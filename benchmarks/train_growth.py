@@ -18,10 +18,10 @@ import torch
 from minillava.data.stored import keep
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.records import instruct
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
+from minillava.standins.records import instruct
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 

@@ -7,23 +7,22 @@ it, or a LlavaForConditionalGeneration folder or hub id; nothing in it is run as
     python -m minillava chat picture.png
 """
 
-import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from minillava.data.images import as_rgb, frames, open_picture, pixels
+from minillava.data.images import as_rgb, open_picture, pixels
 from minillava.data.samples import prompt
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
-from minillava.model import Session, SpliceError, find, load_llava, load_projector, stream
-from minillava.training.stages import assemble, normalisation
+from minillava.errors import UserError
+from minillava.model import Session, find, load_llava, load_projector, stream
+from minillava.model.formats.assemble import assemble, normalisation
 
 
-class ChatError(ValueError):
+class ChatError(UserError):
     """A question that cannot be asked, or weights that one cannot talk with."""
 
 
@@ -127,38 +126,3 @@ def on(dtype: str | None) -> tuple[str, torch.dtype]:
     """Where to answer, and in what: the GPU where there is one, there in bfloat16 unless another dtype is named."""
     gpu = torch.cuda.is_available()
     return "cuda" if gpu else "cpu", getattr(torch, dtype or ("bfloat16" if gpu else "float32"))
-
-
-def chat(options) -> None:
-    """Questions about a picture, from --ask or line by line; answers stream. Raises ChatError for settings without sense."""
-    if options.max_new_tokens < 1 or not 0 <= options.temperature < math.inf or not 0 < options.top_p <= 1:
-        raise ChatError("--max-new-tokens: at least 1; --temperature: 0 or above; --top-p: above 0, 1 at the most")
-    if not 0 <= options.seed < 2**32:
-        raise ChatError(f"--seed {options.seed}: from 0 to {2**32 - 1}")
-    talk = Chat(options.weights, options.template, *on(options.dtype))
-    image = talk.look(options.picture)
-    count = frames(options.picture)
-    if count > 1:
-        print(f"{options.picture} has {count} frames; this is about the first one.", file=sys.stderr)
-    if sys.stdout.isatty() and not options.ask:
-        print(blocks(image), "\nAsk about the picture; an empty line ends.", sep="")
-    for question in options.ask or iter(_line, ""):
-        pieces = talk.stream(question, options.max_new_tokens, options.temperature, options.top_p, options.seed)
-        try:
-            first = next(pieces, "")
-        except (ChatError, SpliceError) as error:
-            if options.ask:
-                raise
-            print(f"({error})", file=sys.stderr)  # and the conversation goes on
-            continue
-        print("Assistant: ", first, sep="", end="", flush=True)
-        for piece in pieces:
-            print(piece, end="", flush=True)
-        print()
-
-
-def _line() -> str:
-    try:
-        return input("Human: ").strip() if sys.stdin.isatty() else sys.stdin.readline().strip()
-    except UnicodeDecodeError as error:
-        raise ChatError(f"questions must be text in UTF-8 ({error})") from error

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from minillava import paper
+from minillava.errors import UserError
 
 WEIGHTS = (
     Path(__file__).parent.parent / "data_samples" / "weights"
@@ -19,7 +20,7 @@ WEIGHTS = (
 EVERYTHING = ("W", "LLM")  # what stage 2 trains; the eye is frozen in both stages
 
 
-class ScaleError(ValueError):
+class ScaleError(UserError):
     """An unknown scale, stage or piece of hardware."""
 
 

@@ -81,7 +81,7 @@ def run(path, compare=True, only=(), instead=()):
 
 
 if __name__ == "__main__":
-    from minillava.data import hub
+    from minillava.fetch import hub
 
     torch.set_num_threads(1)
     Real, url = hub.Places, os.environ["HF_ENDPOINT"]

@@ -60,9 +60,10 @@ def weights(tmp_path_factory):
 
     from minillava.data.tokenizer import load_tokenizer
     from minillava.model import VisionConfig, save_language, save_llava
-    from minillava.training import brain, eye
-    from minillava.training.stages import assemble
-    from minillava.weights import export_eye
+    from minillava.model.formats.assemble import assemble
+    from minillava.standins import language_model as brain
+    from minillava.standins import vision_tower as eye
+    from minillava.standins.weights import export_eye
 
     folder = tmp_path_factory.mktemp("weights")
     model, tokenizer = brain.make(0, width=32, layers=2)

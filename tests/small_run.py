@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from minillava import miniature, scales
-from minillava.report import write_report
+from minillava import scales
+from minillava.experiments import miniature
+from minillava.experiments.report import write_report
 from minillava.training import loop
 
 SMALL = replace(scales.SMOKE, name="test", pictures=40, pairs=32, conversation=24, detail=20, complex=20, stage1_batch=4,

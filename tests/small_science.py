@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from minillava import science
-from minillava.judging import pupil
+from minillava.experiments import science
+from minillava.judging import answer_scienceqa as pupil
 from minillava.training import loop
 
 SMALL = replace(science.SMOKE, name="test", pairs=12, train=30, val=15, test=15, stage1_batch=4, batch=10)

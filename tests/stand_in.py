@@ -14,8 +14,8 @@ from urllib.parse import urlparse
 
 from PIL import Image
 
-from minillava.data.hub import SOURCES
-from minillava.datagen.records import make_record
+from minillava.data.records import make_record
+from minillava.fetch.hub import SOURCES
 
 PAIRS = 400
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -130,8 +130,8 @@ def models(root):
     import torch
     from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+    from minillava.course.dial import PROJECTORS
     from minillava.data.tokenizer import load_tokenizer
-    from minillava.dial import PROJECTORS
     from minillava.scales import COLAB, FULL_7B, WEIGHTS
 
     torch.manual_seed(0)

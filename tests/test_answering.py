@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
-from minillava import answering, cli
-from minillava.answering import kept, read_asked, write_answers
+from minillava import cli
 from minillava.chat import Chat
-from minillava.datagen.quiz import draw_quiz
-from minillava.datagen.scienceqa import write_problems
-from minillava.judging.files import BenchError, read_jsonl, write_jsonl
+from minillava.commands import answer as answering
+from minillava.commands.answer import kept, read_asked, write_answers
+from minillava.data.scienceqa import write_problems
+from minillava.files import BenchError, read_jsonl, write_jsonl
 from minillava.scales import WEIGHTS
+from minillava.standins.quiz import draw_quiz
 
 BENCH = WEIGHTS.parent / "bench" / "coco"
 QUESTIONS, IMAGES = BENCH / "questions.jsonl", BENCH / "images"

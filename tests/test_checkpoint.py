@@ -10,8 +10,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from minillava.data import IMAGE
 from minillava.model import (
-    IMAGE,
     CheckpointError,
     LanguageConfig,
     LanguageModel,
@@ -27,7 +27,7 @@ from minillava.model import (
     save_llava,
     save_vision,
 )
-from minillava.model.checkpoint import language_config, vision_config
+from minillava.model.formats.published import language_config, vision_config
 
 torch.set_num_threads(1)
 
@@ -346,7 +346,7 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint_whole(tmp_path, monkeyp
         Path(path).write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("minillava.model.files.save_file", full)
+    monkeypatch.setattr("minillava.model.formats.files.save_file", full)
     with pytest.raises(CheckpointError, match="cannot write .*m: No space left on device"):
         save_llava(llava(), tmp_path / "m", ABOUT)
     assert same(load_llava(tmp_path / "m")[0], one) and [p.name for p in tmp_path.iterdir()] == ["m"]

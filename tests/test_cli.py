@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from minillava import chat as talk
-from minillava import cli, miniature, scales
+from minillava import cli, scales
 from minillava.chat import Chat, ChatError, blocks
 from minillava.data.template import CHAT
+from minillava.experiments import miniature
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
@@ -240,9 +241,9 @@ def test_a_picture_for_the_terminal_has_two_pixels_a_cell():
 
 
 def test_the_default_scale_and_folders_are_those_of_the_readme():
-    options = cli.parser().parse_args(["paper"])
+    options = cli.parser("paper").parse_args(["paper"])
     assert (options.scale, options.seeds, str(options.out)) == ("tiny", 1, os.path.join("runs", "paper"))
-    assert cli.parser().parse_args(["chat", "a.png"]).weights == scales.WEIGHTS / "llava"
+    assert cli.parser("chat").parse_args(["chat", "a.png"]).weights == scales.WEIGHTS / "llava"
 
 
 @pytest.mark.parametrize("pictures", [1, 4], ids=["less than is buffered", "more"])

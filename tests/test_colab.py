@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from minillava import colab, course
 from minillava.asking.client import find_key
+from minillava.course import colab
+from minillava.course import index as course
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -127,7 +128,7 @@ def test_every_notebook_has_its_badge_and_the_same_set_up_cell(path):
     opening, first, *rest = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert colab.badge(path.name) in "".join(opening["source"]).splitlines()
     assert "".join(first["source"]) == colab.CELL and first["cell_type"] == "code", (
-        "run: python -m minillava.course notebooks"
+        "run: python -m minillava.course.index notebooks"
     )
     assert "scale tiny" in "".join(first["outputs"][0]["text"])
 
@@ -172,4 +173,4 @@ def test_every_notebook_links_to_its_exercise(path):
     text = "".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
     there = (path.parents[1] / "exercises" / f"ex{path.name}").is_file()
     assert there == (path.name[:2] not in ("00", "01", "05"))
-    assert there == (f"](../exercises/ex{path.name})" in text), "run: python -m minillava.course notebooks"
+    assert there == (f"](../exercises/ex{path.name})" in text), "run: python -m minillava.course.index notebooks"

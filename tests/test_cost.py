@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from minillava import cli, cost, paper, scales
-from minillava.hardware import CARDS, Hardware, parse
-from minillava.model.costs import SHAPES
+from minillava import cli, paper, scales
+from minillava.commands import cost
+from minillava.costs.hardware import CARDS, Hardware, parse
+from minillava.costs.model import SHAPES
 
 EIGHT = parse("8xa100-80gb")
 

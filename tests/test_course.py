@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from minillava import course
+from minillava.course import index as course
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 CARD = "# 00 · Title\n\n| pass | read | run | needs |\n|---|---|---|---|\n| first | 1 minute | 2 minutes | nothing |"
@@ -38,7 +38,7 @@ def find(symbol):
 
 def test_the_readme_is_what_the_notebooks_say():
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == course.readme(FOLDER), (
-        "run: python -m minillava.course notebooks"
+        "run: python -m minillava.course.index notebooks"
     )
 
 

@@ -8,8 +8,9 @@ import types
 
 import pytest
 
-from minillava import curves, figures_curves
-from minillava.curves import CurveError, healthy, main, make
+from minillava.figures import curves as figures_curves
+from minillava.training import curves
+from minillava.training.curves import CurveError, healthy, main, make
 
 ABOUT = {"scale": {"name": "test"}, "weights": ["a"]}
 

@@ -13,12 +13,13 @@ from PIL import Image
 
 from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, crop, open_picture, pixels
+from minillava.data.records import RecordError
 from minillava.data.samples import encode, plan, prompt
 from minillava.data.template import CHAT, PLAIN, TEMPLATES
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
-from minillava.datagen.records import RecordError, caption_record, instruct
-from minillava.datagen.teacher import TYPES
+from minillava.datagen.messages import TYPES
 from minillava.scenes.compose import scenes
+from minillava.standins.records import caption_record, instruct
 
 
 @pytest.fixture(scope="module")

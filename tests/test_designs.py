@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 from small_run import SMALL
 
-from minillava import designs, figures_judge, gates_page, miniature, science, tables
-from minillava.judging.files import read_jsonl, write_jsonl
-from minillava.miniature import slug
-from minillava.run import Run
+from minillava.experiments import designs, gates_page, miniature, science, tables
+from minillava.experiments.miniature import slug
+from minillava.experiments.run import Run
+from minillava.experiments.science import ANSWER_FIRST, BEST
+from minillava.figures import tables as figures_judge
+from minillava.files import read_jsonl, write_jsonl
 from minillava.scales import WEIGHTS
-from minillava.science import ANSWER_FIRST, BEST
 
 RESULTS = WEIGHTS.parent / "results"
 SHARES = {BEST: 0.8, "Last layer": 0.8, "No stage 1": 0.4, "7B": 0.7}

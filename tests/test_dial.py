@@ -11,19 +11,18 @@ import torch
 from cells import notebook
 from stand_in import datasets, models, stand_in
 
-from minillava import dial as module
 from minillava.asking.server import completion, serve
-from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
-from minillava.datagen.teacher import context
-from minillava.datagen.teachers import offline_reply
-from minillava.dial import NAMES, PROJECTORS, Dial, dial
-from minillava.judging.bench import build
-from minillava.judging.judge import RULE
+from minillava.course import dial as module
+from minillava.course.dial import NAMES, PROJECTORS, Dial, dial
+from minillava.datagen.messages import FOLDERS, PROMPTS, context, messages, read_prompt
 from minillava.judging.judges import Case, rows_of
 from minillava.judging.reviews import read_scores
 from minillava.scales import REAL, WEIGHTS, ScaleError
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose
+from minillava.standins.bench import build
+from minillava.standins.judge import RULE
+from minillava.standins.teacher import offline_reply
 
 ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(captions(compose("train", 2))))
 

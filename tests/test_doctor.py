@@ -6,25 +6,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from minillava import cli, doctor, scales
-from minillava.hardware import Card, Hardware
-from minillava.model import (
-    IGNORE,
-    IMAGE,
-    Batch,
-    Cache,
-    LanguageConfig,
-    Llava,
-    LlavaConfig,
-    VisionConfig,
-    cache_bytes,
-    flops,
-    memory,
-    parameters,
-    set_trainable,
-)
-from minillava.model.costs import PRECISIONS, SHAPES
-from minillava.preflight import fits
+from minillava import cli, scales
+from minillava.commands import doctor
+from minillava.costs.hardware import Card, Hardware
+from minillava.costs.model import PRECISIONS, SHAPES, cache_bytes, flops, memory, parameters
+from minillava.costs.preflight import fits
+from minillava.data import IGNORE, IMAGE
+from minillava.model import Batch, Cache, LanguageConfig, Llava, LlavaConfig, VisionConfig, set_trainable
 
 torch.set_num_threads(1)
 

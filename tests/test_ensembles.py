@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from minillava.datagen.quiz import BUCKETS, SKILLS, draw_quiz, problem, quiz
-from minillava.datagen.scienceqa import LETTERS, Problem, ScienceError, read_problems, write_problems
+from minillava.data.scienceqa import LETTERS, Problem, ScienceError, read_problems, write_problems
 from minillava.judging.ensembles import again_messages, disagreements, ensembles, expert_messages
-from minillava.judging.expert import UNSEEN, again, expert, settled
 from minillava.judging.scienceqa import predict, score
+from minillava.standins.expert import UNSEEN, again, expert, settled
+from minillava.standins.quiz import BUCKETS, SKILLS, draw_quiz, problem, quiz
 
 SAY = "The answer is {}."
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minillava.colab import CELL, badge
+from minillava.course.colab import CELL, badge
 from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress
 from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build, read, strip
 from minillava.exercises.compare import Raised, differ

@@ -11,12 +11,12 @@ import pytest
 from stand_in import PAIRS, datasets, jpeg, record, stand_in
 
 from minillava import cli
-from minillava.data import hub, remote
-from minillava.data.hub import SOURCES, Places, fetch
-from minillava.data.remote import FetchError, RemoteZip, Tally, Window
+from minillava.data.records import read_records
+from minillava.data.scienceqa import read_problems
 from minillava.data.valid import good, listed
-from minillava.datagen.records import read_records
-from minillava.datagen.scienceqa import read_problems
+from minillava.fetch import hub, remote
+from minillava.fetch.hub import SOURCES, Places, fetch
+from minillava.fetch.remote import FetchError, RemoteZip, Tally, Window
 
 
 @pytest.fixture(scope="module")

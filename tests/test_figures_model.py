@@ -7,11 +7,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from minillava.chat import Chat
+from minillava.course.widgets import Slider, ToggleButtons, explore
 from minillava.data.samples import encode, prompt
 from minillava.data.template import CHAT
-from minillava.datagen.records import instruct
-from minillava.figures import canvas, paper_bars
-from minillava.figures_model import (
+from minillava.figures.model import (
     architecture,
     attention_figure,
     attention_of,
@@ -23,11 +22,13 @@ from minillava.figures_model import (
     sequence,
     token_kinds,
 )
+from minillava.figures.style import canvas
+from minillava.figures.tables import paper_bars
 from minillava.model.rope import rotations
 from minillava.paper import TABLES
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.widgets import Slider, ToggleButtons, explore
+from minillava.standins.records import instruct
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minillava.figures_parts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, splice_step, tiles
+from minillava.figures.charts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, splice_step, tiles
 
 PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 

@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from minillava.figures import BLUE
-from minillava.figures_reviews import Said, claims_card, tuned_on
-from minillava.judging.judge import Marks
+from minillava.figures.answers import Said, claims_card, tuned_on
+from minillava.figures.style import BLUE
+from minillava.standins.judge import Marks
 
 PICTURE = Image.new("RGB", (8, 8))
 GOOD, BAD = Marks(10, 9, 8, 7, "why"), Marks(1, 2, 3, 4.5, "why")

@@ -3,10 +3,9 @@
 import pytest
 from PIL import Image
 
+from minillava.data.scienceqa import FORMATS, Problem, answer_text, question_text
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.scienceqa import FORMATS, Problem, answer_text, question_text
-from minillava.figures import GREEN
-from minillava.figures_science import (
+from minillava.figures.science import (
     MEETINGS,
     PARTS,
     formats,
@@ -17,7 +16,8 @@ from minillava.figures_science import (
     question_cards,
     solved,
 )
-from minillava.figures_training import WRONG
+from minillava.figures.style import GREEN
+from minillava.figures.training import WRONG
 from minillava.scales import WEIGHTS
 
 FISH = Problem(

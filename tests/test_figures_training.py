@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from minillava.figures_training import PARTS, before_after, both_ways, memory_bars
+from minillava.figures.training import PARTS, before_after, both_ways, memory_bars
 
 PICTURE = Image.new("RGB", (8, 8))
 LONG = "a long answer that needs several lines because it goes on and on about nothing at all"

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillava import cli, figures_data
+from minillava import cli
 from minillava.datagen import chunks, concepts
 from minillava.datagen.chunks import ChunkerError, chunker, normal, nouns_and_verbs, phrases, word_class
 from minillava.datagen.concepts import LEAST, MOST, CaptionError, concept_filter, read_captions, write_captions
+from minillava.figures import data as figures_data
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import scenes
 

@@ -7,15 +7,16 @@ import shutil
 import pytest
 import torch
 
-from minillava import figures_gates, gates_page
 from minillava.data.tokenizer import load_tokenizer
-from minillava.judging import gates
+from minillava.experiments import gates_figures as figures_gates
+from minillava.experiments import gates_page
 from minillava.model import load_language, load_llava, load_vision
+from minillava.model.formats.assemble import normalisation
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.world import COLOURS
-from minillava.training import eye
-from minillava.training.stages import normalisation
+from minillava.standins import gates
+from minillava.standins import vision_tower as eye
 
 
 class Telling(torch.nn.Module):

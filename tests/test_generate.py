@@ -6,8 +6,8 @@ import importlib
 import pytest
 import torch
 
+from minillava.data import IMAGE
 from minillava.model import (
-    IMAGE,
     Cache,
     LanguageConfig,
     Llava,

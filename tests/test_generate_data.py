@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from minillava import cli, figures_data
+from minillava import cli
 from minillava.asking import AskingError, Budget, Journal, Price, key, server
+from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
 from minillava.datagen.export import to_dataset, to_records
 from minillava.datagen.generate import (
@@ -27,17 +28,27 @@ from minillava.datagen.generate import (
     show,
     write_requests,
 )
-from minillava.datagen.messages import FOLDERS, PROMPTS, PromptError, messages, read_prompt
+from minillava.datagen.messages import (
+    BRIEF,
+    DETAILED,
+    FOLDERS,
+    PROMPTS,
+    TYPES,
+    PromptError,
+    context,
+    messages,
+    read_prompt,
+)
 from minillava.datagen.pictures import Picture, Problem
-from minillava.datagen.records import RecordError, check_record, read_records
-from minillava.datagen.sources import BOOK, read_source
+from minillava.datagen.sources import read_source
 from minillava.datagen.statistics import statistics
-from minillava.datagen.teacher import TYPES, context
-from minillava.datagen.teachers import NO_IDEA, OFFLINE, OfflineTeacher, Recorded, form, offline_reply, openai_teacher
-from minillava.datagen.wordings import BRIEF, DETAILED
+from minillava.datagen.teachers import OFFLINE, Recorded, openai_teacher
+from minillava.figures import data as figures_data
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
+from minillava.standins.pictures import BOOK
+from minillava.standins.teacher import NO_IDEA, OfflineTeacher, form, offline_reply
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
 pytestmark = pytest.mark.usefixtures("no_key")
@@ -614,7 +625,7 @@ def test_the_key_is_in_none_of_the_files_and_nothing_that_is_printed(capsys, tmp
 
 
 def test_generating_needs_neither_torch_nor_transformers():
-    code = "import sys, minillava.datagen.generate, minillava.datagen.command, minillava.cli; print({'torch', 'transformers', 'openai', 'datasets', 'matplotlib'} & set(sys.modules))"  # fmt: skip
+    code = "import sys, minillava.datagen.generate, minillava.commands.generate, minillava.cli; print({'torch', 'transformers', 'openai', 'datasets', 'matplotlib'} & set(sys.modules))"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

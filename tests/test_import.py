@@ -11,13 +11,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from minillava.data import IGNORE
+from minillava.data import IGNORE, IMAGE
 from minillava.data.images import open_picture, pixels
 from minillava.data.samples import prompt
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.model import (
-    IMAGE,
     Batch,
     CheckpointError,
     LanguageConfig,
@@ -34,10 +33,10 @@ from minillava.model import (
     save_llava,
     save_pretrained,
 )
-from minillava.model.published import llava_config
+from minillava.model.formats.assemble import normalisation
+from minillava.model.formats.published import llava_config
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.training.stages import normalisation
 
 torch.set_num_threads(1)
 

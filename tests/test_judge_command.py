@@ -11,18 +11,19 @@ import pytest
 
 from minillava import cli
 from minillava.asking.server import completion, serve
-from minillava.datagen.quiz import quiz
-from minillava.datagen.scienceqa import LETTERS, question_text, read_problems, write_problems
+from minillava.data.scienceqa import LETTERS, question_text, read_problems, write_problems
+from minillava.files import BenchError, read_jsonl, write_jsonl
 from minillava.judging import rubric
-from minillava.judging.bench import build, load_bench, write_bench
-from minillava.judging.files import BenchError, read_jsonl, write_jsonl
-from minillava.judging.judge import RULE
-from minillava.judging.judges import ApiJudge, OfflineJudge, both_orders, join, rows_of
+from minillava.judging.bench import load_bench, write_bench
+from minillava.judging.judges import ApiJudge, both_orders, join, rows_of
 from minillava.judging.pope import build_pope
 from minillava.judging.reviews import read_reviews
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
+from minillava.standins.bench import build
+from minillava.standins.judge import RULE, OfflineJudge
+from minillava.standins.quiz import quiz
 
 pytestmark = pytest.mark.usefixtures("no_key")
 
@@ -654,7 +655,7 @@ def test_a_file_that_holds_something_else_is_named(capsys, bench, content):
 
 def test_it_starts_without_torch():
     said = subprocess.run(
-        [sys.executable, "-c", "import sys; from minillava import cli; cli.parser(); print('torch' in sys.modules, 'openai' in sys.modules)"],
+        [sys.executable, "-c", "import sys; from minillava import cli; cli.parser('judge'); print('torch' in sys.modules, 'openai' in sys.modules)"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert said.stdout.split() == ["False", "False"], said.stderr

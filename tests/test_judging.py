@@ -12,27 +12,20 @@ import torch
 from minillava.data.samples import prompt
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.questions import EXACT, Question, balanced, group, questions, right
-from minillava.datagen.teacher import context, read_context
-from minillava.judging.answers import answer, exact_match, shuffled
-from minillava.judging.bench import (
-    CATEGORIES,
-    BenchError,
-    build,
-    exact,
-    judge_answers,
-    pairs_of,
-    read_bench,
-    read_jsonl,
-    write_bench,
-    write_jsonl,
-)
-from minillava.judging.judge import RULE, bootstrap, marks, relative_score, review
-from minillava.judging.judges import Judged, OfflineJudge
-from minillava.judging.quality import WAYS, measure, overall
-from minillava.judging.quality import text as table_of
+from minillava.datagen.messages import context
+from minillava.files import BenchError, read_jsonl, write_jsonl
+from minillava.judging.answers import answer, shuffled
+from minillava.judging.bench import CATEGORIES, pairs_of, read_bench, write_bench
+from minillava.judging.judges import Judged
+from minillava.judging.scores import bootstrap, relative_score
 from minillava.model import generate, load_llava
 from minillava.scenes.compose import scenes
+from minillava.scenes.questions import EXACT, Question, balanced, exact_match, group, questions, right
+from minillava.standins.bench import build, exact, judge_answers
+from minillava.standins.judge import RULE, OfflineJudge, marks, review
+from minillava.standins.quality import WAYS, measure, overall
+from minillava.standins.quality import text as table_of
+from minillava.standins.teacher import read_context
 
 # the relative score
 

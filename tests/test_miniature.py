@@ -14,11 +14,12 @@ import small_run
 from filelock import FileLock
 from small_run import SMALL
 
-from minillava import cli, miniature, paper, report, scales, science_report
-from minillava.judging.bench import read_jsonl
-from minillava.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of, slug
-from minillava.report import difference
-from minillava.run import Run, RunError
+from minillava import cli, paper, scales
+from minillava.experiments import miniature, report, science_report
+from minillava.experiments.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of, slug
+from minillava.experiments.report import difference
+from minillava.experiments.run import Run, RunError
+from minillava.files import read_jsonl
 from minillava.scales import WEIGHTS
 
 VERDICTS = {"holds", "does not hold", "cannot be told"}

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 
+from minillava.costs.model import account
+from minillava.data import IGNORE, IMAGE
 from minillava.model import (
-    IGNORE,
-    IMAGE,
     Batch,
     Cache,
     LanguageConfig,
@@ -19,7 +19,6 @@ from minillava.model import (
     SpliceError,
     VisionConfig,
     VisionTower,
-    account,
     attend,
     language,
     load_language,

@@ -4,11 +4,12 @@ import statistics
 
 import pytest
 
-from minillava.judging.bench import build
-from minillava.judging.files import write_jsonl
-from minillava.judging.judges import Case, OfflineJudge, both_orders, rows_of
-from minillava.judging.moody import GRAIN, LEVEL, UNTIDY, MoodyJudge
+from minillava.files import write_jsonl
+from minillava.judging.judges import Case, both_orders, rows_of
 from minillava.judging.reviews import ScoreError, over_runs, position_bias, read_reviews, read_scores, scores
+from minillava.standins.bench import build
+from minillava.standins.judge import OfflineJudge
+from minillava.standins.noisy_judge import GRAIN, LEVEL, UNTIDY, MoodyJudge
 
 # A candidate that gives the first sentence of each reference.
 CASES = [Case(item, item.reference.split(". ")[0] + ".", "short") for item in build("coco", 30)]

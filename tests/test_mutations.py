@@ -12,10 +12,11 @@ import torch
 from cells import FOLDER, Failed, notebook, run
 
 from minillava import chat, model, paper
+from minillava.costs import model as costs
 from minillava.data import template
 from minillava.datagen import concepts
 from minillava.datagen import messages as sent
-from minillava.judging import answers, judge, reviews, scienceqa
+from minillava.judging import answers, reviews, scienceqa, scores
 from minillava.model import language, llava, vision
 from minillava.training import stages
 
@@ -154,14 +155,14 @@ MUTANTS = {
     "02": (sent, "messages", without_examples),
     "03": (llava.Llava, "splice", patches_last),
     "04": (template.Template, "segments", no_stop),
-    "05": (judge, "relative_score", mean_of_ratios),
+    "05": (scores, "relative_score", mean_of_ratios),
     "06": (vision.MLP, "forward", exact_gelu),
     "07": (language, "rotate", forgets_places),
     "08": (llava.Llava, "splice", upside_down),
     "09": (llava.Llava, "loss", mean_of_means),
     "10": (concepts, "concept_filter", keeps_the_rare),
     "11": (model, "set_trainable", always_both),
-    "12": (model, "memory", one_moment),
+    "12": (costs, "memory", one_moment),
     "13": (answers, "shuffled", stays),
     "14": (reviews, "read_scores", first_two_numbers),
     "15": (scienceqa, "read_answer", last_letter),

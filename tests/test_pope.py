@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from minillava.judging.files import BenchError, write_jsonl
+from minillava.files import BenchError, write_jsonl
 from minillava.judging.pope import NEGATIVES, build_pope, evaluate, measures, read_questions, read_yes_no
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from minillava import cli, hardware, preflight, scales
-from minillava.hardware import Card, Hardware, parse
+from minillava import cli, scales
+from minillava.costs import hardware, preflight
+from minillava.costs.hardware import Card, Hardware, parse
+from minillava.costs.model import SHAPES
+from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
 from minillava.model import Llava, LlavaConfig, set_trainable
-from minillava.model.costs import SHAPES
-from minillava.model.files import CheckpointError, read_json
+from minillava.model.formats.files import CheckpointError, read_json
+from minillava.model.formats.published import language_config, vision_config
 from minillava.model.language import LanguageConfig
-from minillava.model.published import language_config, vision_config
 from minillava.model.vision import VisionConfig
-from minillava.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
 from minillava.training import lora
 
 STAGE_2 = scales.FULL_7B.stage("stage 2")

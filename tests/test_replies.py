@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillava.datagen.records import parse_reply
+from minillava.datagen.messages import TYPES
 from minillava.datagen.replies import (
     DUPLICATE,
     EMPTY,
@@ -20,9 +20,10 @@ from minillava.datagen.replies import (
     pairs_of,
     read_pairs,
 )
-from minillava.datagen.teacher import TYPES, teach
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import scenes
+from minillava.standins.records import parse_reply
+from minillava.standins.teacher import teach
 
 TWO = [("What is red?", "The car is red."), ("Where is it?", "On the left.")]
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillava.judging.files import BenchError, write_jsonl
-from minillava.judging.judge import relative_score
+from minillava.files import BenchError, write_jsonl
 from minillava.judging.reviews import (
     Review,
     ScoreError,
@@ -21,6 +20,7 @@ from minillava.judging.reviews import (
     read_scores,
     scores,
 )
+from minillava.judging.scores import relative_score
 
 FILES = ("review_gpt35_vicuna-13b.jsonl", "review_alpaca-13b_vicuna-13b.jsonl", "llava-v1.5-13b-eval1.jsonl")
 

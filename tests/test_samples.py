@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minillava import samples
+from minillava.experiments import samples
 from minillava.scales import WEIGHTS
 
 SHIPPED = WEIGHTS.parent

@@ -105,9 +105,9 @@ def test_an_unknown_split_is_refused():
 
 DIGEST = """
 import hashlib
-from minillava.datagen.questions import questions
-from minillava.datagen.records import caption_record, instruct
-from minillava.datagen.teacher import TYPES
+from minillava.scenes.questions import questions
+from minillava.standins.records import caption_record, instruct
+from minillava.datagen.messages import TYPES
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import SPLITS, scenes
 out = hashlib.sha256()

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from minillava import gates_page, paper, science_page
-from minillava.datagen.quiz import quiz
-from minillava.datagen.scienceqa import LETTERS, answer_text
-from minillava.judging.files import write_jsonl
+from minillava import paper
+from minillava.data.scienceqa import LETTERS, answer_text
+from minillava.experiments import gates_page, science_page
+from minillava.experiments.miniature import slug
+from minillava.experiments.science import BEST
+from minillava.experiments.science_page import SHARES
+from minillava.files import write_jsonl
 from minillava.judging.scienceqa import predict
-from minillava.miniature import slug
 from minillava.scales import WEIGHTS
-from minillava.science import BEST
-from minillava.science_page import SHARES
+from minillava.standins.quiz import quiz
 
 RESULTS = WEIGHTS.parent / "results"
 ROOT = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from minillava.datagen.records import check_record
-from minillava.datagen.scienceqa import (
+from minillava.data.records import check_record
+from minillava.data.scienceqa import (
     Problem,
     ScienceError,
     answer_text,
@@ -19,7 +19,7 @@ from minillava.datagen.scienceqa import (
     science_record,
     write_problems,
 )
-from minillava.judging.files import write_jsonl
+from minillava.files import write_jsonl
 from minillava.judging.scienceqa import COLUMNS, AnswerError, evaluate, guess, predict, read_answer, read_results, score
 
 PLANT = Problem(

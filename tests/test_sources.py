@@ -10,6 +10,7 @@ from minillava.datagen.sources import SourceError, read_source
 from minillava.scenes.captions import boxes, caps_boxes, captions, coco
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
+from minillava.standins.pictures import picture_book
 
 SIZE = 64
 
@@ -79,12 +80,12 @@ def test_a_csv_has_a_row_a_caption(folder, images, tmp_path):
 
 
 def test_the_picture_book_is_drawn_and_is_the_same_pictures(folder, images, tmp_path):
-    pictures, problems = read_source("picture-book", tmp_path / "drawn", limit=6)
-    assert pictures == read_source(folder / "caps.jsonl", images)[0] and not problems
+    pictures = picture_book("picture-book", tmp_path / "drawn", limit=6)
+    assert pictures == read_source(folder / "caps.jsonl", images)[0]
     assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == sorted(p.image for p in pictures)
-    assert read_source("picture-book:wild", tmp_path / "drawn", limit=1)[0][0].id == "wild-000000"
+    assert picture_book("picture-book:wild", tmp_path / "drawn", limit=1)[0].id == "wild-000000"
     with pytest.raises(SourceError, match="picture-book:none: no such split; there are train, dev, bench, wild"):
-        read_source("picture-book:none", tmp_path)
+        picture_book("picture-book:none", tmp_path)
 
 
 def test_a_limit_takes_the_first_good_ones(folder, images, tmp_path):

@@ -8,13 +8,14 @@ import tracemalloc
 import pytest
 import torch
 
+from minillava.data.records import RecordError, write_records
 from minillava.data.samples import encode
 from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import each_record
-from minillava.datagen.records import RecordError, caption_record, instruct, write_records
 from minillava.scenes.compose import scenes
+from minillava.standins.records import caption_record, instruct
 
 
 @pytest.fixture

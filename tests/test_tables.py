@@ -13,25 +13,26 @@ import torch
 from PIL import Image
 from small_science import SMALL
 
-from minillava import cli, designs, figures_judge, miniature, paper, science, science_report, tables
+from minillava import cli, paper
 from minillava.data.samples import encode_segments
+from minillava.data.scienceqa import LETTERS, question_text, read_problems, write_problems
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.quiz import quiz
-from minillava.datagen.scienceqa import LETTERS, question_text, read_problems, write_problems
-from minillava.judging import pupil
-from minillava.judging.compare import FAILS, HOLDS, UNTOLD, interval, paired, together
-from minillava.judging.expert import again, expert
-from minillava.judging.files import read_jsonl, write_jsonl
-from minillava.judging.judge import bootstrap, relative_score
-from minillava.judging.quality import Row
+from minillava.experiments import designs, miniature, science, science_report, tables
+from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED, slug
+from minillava.experiments.run import Run
+from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS
+from minillava.figures import tables as figures_judge
+from minillava.files import read_jsonl, write_jsonl
+from minillava.judging import answer_scienceqa as pupil
 from minillava.judging.scienceqa import read_answer
-from minillava.miniature import CAPTIONER, FULL, UNTUNED, slug
+from minillava.judging.scores import FAILS, HOLDS, UNTOLD, bootstrap, interval, paired, relative_score, together
 from minillava.model import generate, load_llava
-from minillava.run import Run
 from minillava.scenes.compose import compose
 from minillava.scenes.world import COLOURS
-from minillava.science import ANSWER_FIRST, BEST, VARIANTS
+from minillava.standins.expert import again, expert
+from minillava.standins.quality import Row
+from minillava.standins.quiz import quiz
 
 SHARES = {BEST: 0.8, "Last layer": 0.6, ANSWER_FIRST: 0.78, "No stage 1": 0.4, "7B": 0.5}  # right answers, made by hand
 
@@ -241,11 +242,12 @@ def test_a_table_that_is_not_rebuilt_is_refused(run, capsys):
 def whole(weights, tmp_path):
     from small_run import SMALL as PAPER
 
-    from minillava.judging.bench import build, judge_answers, write_bench
+    from minillava.judging.bench import write_bench
     from minillava.judging.pope import build_pope
     from minillava.scenes.captions import caps_boxes
     from minillava.scenes.compose import scenes
     from minillava.scenes.draw import draw
+    from minillava.standins.bench import build, judge_answers
 
     run = Run(tmp_path / "paper", PAPER, 3, weights)
     run.lock.release()

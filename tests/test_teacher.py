@@ -6,31 +6,15 @@ from collections import Counter
 
 import pytest
 
-from minillava.datagen import records
-from minillava.datagen.questions import questions
-from minillava.datagen.records import (
-    RecordError,
-    caption_record,
-    check_record,
-    instruct,
-    make_record,
-    parse_reply,
-    read_records,
-    write_records,
-)
-from minillava.datagen.teacher import (
-    BRIEF_QUESTIONS,
-    DETAIL_QUESTIONS,
-    TURNS,
-    TYPES,
-    context,
-    describe,
-    read_context,
-    teach,
-)
+from minillava.data.records import RecordError, check_record, make_record, read_records, write_records
+from minillava.datagen.messages import TYPES, context
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import scenes
+from minillava.scenes.questions import questions
 from minillava.scenes.reading import claims, holds
+from minillava.standins import records
+from minillava.standins.records import caption_record, instruct, parse_reply
+from minillava.standins.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, TURNS, describe, read_context, teach
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,20 @@ from filelock import FileLock
 from learn import learn
 from safetensors.torch import load_file
 
-from minillava import cli, curves, hardware, scales, train
+from minillava import cli, machine, scales
+from minillava.commands import train
+from minillava.costs import hardware
+from minillava.data.records import write_records
 from minillava.data.samples import plan
-from minillava.datagen.records import caption_record, instruct, write_records
 from minillava.model import load_llava
+from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.training import loop, stages
+from minillava.standins.records import caption_record, instruct
+from minillava.training import curves, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
-from minillava.training.stages import AT_ONCE, normalisation
+from minillava.training.stages import AT_ONCE
 
 LEARN = Path(__file__).parent / "learn.py"
 
@@ -259,10 +263,10 @@ def test_processes_share_the_cores(monkeypatch, said, threads):
 def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, flags, bf16, dtype):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(
-        loop, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=lambda: f"flags: {flags}")
+        machine, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=lambda: f"flags: {flags}")
     )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
-    assert loop.compute_dtype(kind) == dtype
+    assert machine.compute_dtype(kind) == dtype
 
 
 @pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])
@@ -329,7 +333,7 @@ def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
 
 def test_kept_features_are_used_again_and_made_again_where_anything_changed(weights, data, tmp_path, capsys):
     looks, normal = [], normalisation(weights / "eye")
-    model = stages.assemble(weights / "eye", weights / "brain", 0)
+    model = assemble(weights / "eye", weights / "brain", 0)
     names = sorted(p.name for p in (data / "images").iterdir())
     images = shutil.copytree(data / "images", tmp_path / "images")
 
@@ -343,7 +347,7 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
     draw(scenes("train", 13)[12], 96).save(images / names[0])  # another picture under the same name
     assert not torch.equal(kept()[names[0]], fresh[names[0]]) and looks
     assert "made from other pictures" in capsys.readouterr().err
-    other = stages.assemble(weights / "eye", weights / "brain", 0, select_layer=-1)
+    other = assemble(weights / "eye", weights / "brain", 0, select_layer=-1)
     kept(other)
     assert looks and "another eye, layer or preparation" in capsys.readouterr().err
     kept(normal=((0.1, 0.2, 0.3), normal[1]))
@@ -371,7 +375,7 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
     from minillava.training import features
 
     monkeypatch.setattr(features, "CHUNK", 4)
-    model, normal = stages.assemble(weights / "eye", weights / "brain", 0), normalisation(weights / "eye")
+    model, normal = assemble(weights / "eye", weights / "brain", 0), normalisation(weights / "eye")
     names, path, seen = sorted(p.name for p in (data / "images").iterdir()), tmp_path / "f.safetensors", []
 
     def interrupt(done, _):

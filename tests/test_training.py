@@ -1,6 +1,5 @@
 """Training: the schedule, what moves in which stage, and that a run stopped anywhere goes on bit for bit."""
 
-import ast
 import json
 import random
 import signal
@@ -9,8 +8,6 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,24 +15,26 @@ import toy
 from PIL import Image
 from torch import nn
 
-import minillava
 from minillava.data import IGNORE
 from minillava.data.images import pixels
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.questions import EXACT, questions
-from minillava.datagen.records import caption_record, instruct
 from minillava.model import LanguageConfig, LanguageModel
+from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scenes.captions import ALIASES
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import cover, draw
+from minillava.scenes.questions import EXACT, questions
 from minillava.scenes.world import KINDS
-from minillava.training import brain, loop
+from minillava.standins import language_model as brain
+from minillava.standins.records import caption_record, instruct
+from minillava.training import loop
 from minillava.training.checkpoints import TrainingError, latest
+from minillava.training.features import Features
 from minillava.training.loop import fit
 from minillava.training.optim import adam, cosine, muon
-from minillava.training.stages import Features, assemble, normalisation, train_stage
+from minillava.training.stages import train_stage
 
 # the schedule
 
@@ -333,85 +332,3 @@ def test_batches_made_ahead_are_the_batches_from_any_step():
     assert [ahead(t).tolist() for t in range(4, 9)] == [[t, t * t] for t in range(4, 9)]
     with pytest.raises(StopIteration):  # and no more than were asked for
         ahead(9)
-
-
-# the house
-
-ROOMS = [
-    {"paper", "scales"},
-    {"scenes"},
-    {"asking"},
-    {"datagen"},
-    {"data"},
-    {"model"},
-    {"hardware", "preflight", "curves"},
-    {"training"},
-    {"judging"},
-    {
-        "run",
-        "workers",
-        "miniature",
-        "science",
-        "designs",
-        "science_report",
-        "science_page",
-        "report",
-        "tables",
-        "weights",
-        "figures",
-        "figures_data",
-        "figures_gates",
-        "gates_page",
-        "figures_judge",
-        "figures_training",
-        "figures_parts",
-        "figures_reviews",
-        "figures_science",
-        "later",
-        "figures_model",
-        "course",
-        "widgets",
-        "samples",
-        "chat",
-        "answering",
-        "doctor",
-        "train",
-        "cost",
-        "fetch",
-        "figures_curves",
-        "dial",
-        "colab",
-    },  # fmt: skip
-    {"exercises"},
-    {"cli"},
-    {"__main__"},
-]
-
-
-def imports():
-    """{module: the minillava modules it imports}, read from the source without running it."""
-    root, found = Path(minillava.__file__).parent, {}
-    for path in root.rglob("*.py"):
-        names = [*path.relative_to(root).with_suffix("").parts]
-        module = ".".join(names[:-1] if names[-1] == "__init__" else names)
-        found[module] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                full = [a.name for a in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path}: a relative import"
-                full = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-            else:
-                continue
-            found[module] |= {n.removeprefix("minillava.") for n in full if n.startswith("minillava.")}
-    return {module: {n for n in names if n in found} - {module} for module, names in found.items()}
-
-
-def test_imports_go_one_way_through_the_rooms_and_in_no_circle():
-    rank, graph = {room: n for n, rooms in enumerate(ROOMS) for room in rooms}, imports()
-    assert len(graph) > 30 and graph["cli"]
-    for module, used in graph.items():
-        for other in used:
-            assert rank[other.split(".")[0]] <= rank[module.split(".")[0]], f"{module} imports {other}"
-    # model's own __init__ offers what its modules make, so only there may a module and its package meet
-    assert list(TopologicalSorter({m: used for m, used in graph.items() if m != "model"}).static_order())

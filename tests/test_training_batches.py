@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import divide, fill_rate, plan
-from minillava.model import Batch, SpliceError, llava, set_trainable
-from minillava.model.vision import rounded
+from minillava.model import Batch, SpliceError, kernels, set_trainable
+from minillava.model.kernels import rounded
 from minillava.training import loop, lora, parallel, stages
 from minillava.training.checkpoints import TrainingError
 from minillava.training.stages import recompute, train_stage
@@ -212,7 +212,7 @@ def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_sam
     model, (samples, seen) = toy.pupil(), toy.lessons(40)
     sizes, losses = {True: set(), False: set()}, {True: [], False: []}
     for few in (True, False):
-        monkeypatch.setattr(llava, "rounded", rounded if few else lambda n: n)
+        monkeypatch.setattr(kernels, "rounded", rounded if few else lambda n: n)
         hook = model.language_model.norm.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(len(x[0])))
         for n in range(0, 40, 4):
             with torch.autocast("cpu", torch.bfloat16):

@@ -13,16 +13,16 @@ from minillava.chat import Chat
 from minillava.data.images import pixels
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.datagen.questions import EXACT, balanced
-from minillava.judging.answers import answer, exact_match, shuffled
-from minillava.judging.gates import text_accuracy
+from minillava.judging.answers import answer, shuffled
 from minillava.model import load_language, load_llava, load_vision
+from minillava.model.formats.assemble import normalisation
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.draw import draw
-from minillava.training.eye import MEAN, STD
-from minillava.training.stages import normalisation
+from minillava.scenes.questions import EXACT, balanced, exact_match
+from minillava.standins.gates import text_accuracy
+from minillava.standins.vision_tower import MEAN, STD
 
 PARTS = ("eye", "brain", "brain-small", "llava")
 

@@ -12,13 +12,15 @@ import json
 import re
 from dataclasses import dataclass
 
+from minillava.errors import UserError
+
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
 MOST_TOKENS = 10**9  # of one reply: what counts more counts wrong
 REASONING = re.compile(r"^(o\d|gpt-5)")  # these count hidden reasoning into the limit, and take no temperature
 
 
-class AskingError(RuntimeError):
+class AskingError(UserError):
     """Asking cannot start or go on; the message says what to do. What was answered before is kept."""
 
 

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from minillava.errors import UserError
+
 MOST_PIXELS = 89_000_000  # just under where Pillow begins to warn
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A picture that cannot be used; the message names the file and says why."""
 
 

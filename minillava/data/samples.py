@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from minillava.data import IGNORE, IMAGE
+from minillava.data.records import IMAGE_TOKEN, RecordError, check_record
 from minillava.data.template import Template
-from minillava.datagen.records import IMAGE_TOKEN, RecordError, check_record
 
 
 @dataclass(frozen=True)

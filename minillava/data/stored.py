@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from minillava.data import IGNORE
+from minillava.data.records import RecordError
 from minillava.data.samples import Sample, encode
 from minillava.data.template import Template
 from minillava.data.valid import CHUNK, check, each_record, listed
-from minillava.datagen.records import RecordError
 
 MISSING = 0.01  # the share of records whose picture may be missing
 KINDS = {"ids": np.int32, "carries": np.uint8, "text": np.uint8, "ends": np.int64}

@@ -10,6 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from minillava.errors import UserError
+
 SPECIAL = ("<pad>", "<s>", "</s>")
 
 
@@ -28,7 +30,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
-class TokenizerError(ValueError):
+class TokenizerError(UserError):
     """A folder's tokenizer files cannot be read; the message names the folder."""
 
 

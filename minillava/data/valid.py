@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minillava.datagen.pictures import leaves
-from minillava.datagen.records import RecordError, check_record
+from minillava.data.records import RecordError, check_record, leaves
 
 NAMED = 10  # problems that are named
 CHUNK = 1 << 20  # characters of the file that are read at once

@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
+from minillava.errors import UserError
+
 SPACY_MODEL = "en_core_web_sm"
 DETERMINERS = frozenset(
     "a an the this that these those my your his her its our their some any no each every another both all either "
@@ -176,7 +178,7 @@ def normal(phrase: str, lower: bool = True, determiners: bool = False) -> str:
         phrase = rest
 
 
-class ChunkerError(RuntimeError):
+class ChunkerError(UserError):
     """A chunker that is not here; the message says how to get it."""
 
 

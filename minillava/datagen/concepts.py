@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from minillava.datagen.chunks import chunker as find_chunker
 from minillava.datagen.chunks import normal
+from minillava.errors import UserError
 from minillava.paper import DATA
 
 LEAST, MOST = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
 
 
-class CaptionError(ValueError):
+class CaptionError(UserError):
     """Captions that cannot be read or filtered; the message names the file or the setting, and says what is expected."""
 
 

@@ -9,8 +9,8 @@ that it can be moved. And back: the same records.
 
 from pathlib import Path
 
-from minillava.datagen.pictures import Bad, check_image, leaves
-from minillava.datagen.records import RecordError, read_records
+from minillava.data.records import RecordError, leaves, read_records
+from minillava.datagen.pictures import Bad, check_image
 
 __all__ = ["read_records", "to_dataset", "to_records"]
 

@@ -34,12 +34,20 @@ from minillava.asking import (
     write_batch,
 )
 from minillava.asking.request import likely_tokens
-from minillava.datagen.messages import FOLDERS, PROMPTS, messages, read_prompt
-from minillava.datagen.pictures import IMAGE_TOKEN, Picture, Problem
-from minillava.datagen.records import make_record, write_records
+from minillava.data.records import IMAGE_TOKEN, make_record, write_records
+from minillava.datagen.messages import (
+    BRIEF,
+    DETAILED,
+    FOLDERS,
+    PROMPTS,
+    TYPES,
+    USES_BOXES,
+    context,
+    messages,
+    read_prompt,
+)
+from minillava.datagen.pictures import Picture, Problem
 from minillava.datagen.replies import ReplyError, pairs_of
-from minillava.datagen.teacher import TYPES, USES_BOXES, context
-from minillava.datagen.wordings import BRIEF, DETAILED
 
 CAPTION = "caption"  # stage-1 pairs: a brief question and a caption; nobody is asked
 KINDS = (*TYPES, CAPTION)

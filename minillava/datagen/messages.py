@@ -11,11 +11,48 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from minillava.errors import UserError
+
+TYPES = ("conversation", "detail", "complex")
+USES_BOXES = {"conversation": False, "detail": True, "complex": True}  # as the authors had it (facts B1)
+BRIEF = (
+    "What is this, in a few words?",
+    "Put this picture into one sentence.",
+    "What would a short caption of this say?",
+    "Tell me in brief what is to be seen.",
+    "Name the main things here, nothing more.",
+    "How would you sum this up?",
+    "Say what the picture is about, shortly.",
+    "One line about this picture, please.",
+    "What does a quick glance at this show?",
+    "Give the gist of the picture.",
+    "Write a caption that fits on a postcard.",
+)
+DETAILED = (
+    "Tell me everything that can be seen here.",
+    "I cannot see the picture. What is in it, from one side to the other?",
+    "Go through the picture bit by bit.",
+    "What is there, and where is each of the things?",
+    "Give me a full account of this scene.",
+    "Please describe it so that somebody could draw it.",
+    "Look closely: what do you notice, down to the small things?",
+    "Take your time and write down all that the picture holds.",
+    "How does this place look, and what is in it?",
+    "Describe what is in front, what is behind, and how things stand to each other.",
+    "Write a long description, leaving nothing out.",
+    "What would I see if I stood there and looked around?",
+    "Paint this picture for me in words.",
+    "List what there is, then say how it all belongs together.",
+    "Report on this picture as thoroughly as you can.",
+    "Can you explain in depth what is shown?",
+)
+
+
 PROMPTS = Path(__file__).parent / "prompts"
 FOLDERS = {"conversation": "conversation", "detail": "detail_description", "complex": "complex_reasoning"}
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """A prompt folder that cannot be used; the message names the file."""
 
 
@@ -68,3 +105,25 @@ def _shared(prompt: Prompt) -> tuple[dict, ...]:
 def messages(prompt: Prompt, context: str) -> list[dict]:
     """The messages for one picture, as Table 13 puts them together. All but the last are shared: do not change them."""
     return [*_shared(prompt), {"role": "user", "content": context}]
+
+
+def context(captions: list[str], boxes: list[tuple] = ()) -> str:
+    """What a text-only teacher or judge is given: caption lines, and `category: [x1, y1, x2, y2]` lines after a blank one."""
+    lines = [f"{kind}: [{', '.join(f'{v:.3f}' for v in box)}]" for kind, box in boxes]
+    return "\n".join(captions) + ("\n\n" + "\n".join(lines) if lines else "")
+
+
+def read_lines(text: str, name: str = "context") -> tuple[list[str], list[tuple]]:
+    """The captions and the (category, box) pairs of a context. Raises ValueError naming a box line that cannot be read."""
+    captions, _, rest = text.partition("\n\n")
+    boxes = []
+    for line in filter(None, rest.split("\n")):
+        kind, _, numbers = line.rpartition(": ")
+        try:
+            box = tuple(float(v) for v in numbers.strip("[]").split(","))
+            if len(box) != 4 or not kind:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"{name}: {line!r} is not a box line; expected `category: [x1, y1, x2, y2]`") from None
+        boxes.append((kind, box))
+    return [c for c in captions.split("\n") if c.strip()], boxes

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-IMAGE_TOKEN = "<image>"  # where a record's picture stands; a caption that is nothing else is empty
+from minillava.data.records import IMAGE_TOKEN, leaves
+
 CAPTIONS = 5  # of a picture are used; COCO has five, and a few pictures more
 LARGEST = 1e9  # pixels
 SLACK = 0.002  # boxes drawn by hand stick out of the picture by a pixel or so
@@ -40,11 +41,6 @@ class Problem:
 
 class Bad(ValueError):
     """What is wrong with one record."""
-
-
-def leaves(image: str) -> bool:
-    """Whether a relative path could lead out of its folder, by its words alone."""
-    return not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image
 
 
 def check_image(image: str, root: Path) -> None:

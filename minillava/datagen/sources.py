@@ -1,4 +1,4 @@
-"""Pictures with captions and boxes, from COCO's files, the authors' caps_boxes JSONL, a CSV, or the picture book.
+"""Pictures with captions and boxes, from COCO's files, the authors' caps_boxes JSONL, or a CSV.
 
 Notable: what is wrong with a record is a `Problem` that names file and record; that record is left out, the good rest
 goes on, and the caller counts. Boxes become x1, y1, x2, y2 in [0, 1] (COCO has x, y, width, height in pixels).
@@ -22,14 +22,10 @@ from minillava.datagen.pictures import (
     text_of,
     texts_of,
 )
-from minillava.scenes.captions import boxes, captions
-from minillava.scenes.compose import SPLITS, scenes
-
-BOOK = "picture-book"
-BOOK_SIZE = 256  # pixels of a side
+from minillava.errors import UserError
 
 
-class SourceError(ValueError):
+class SourceError(UserError):
     """A source of which nothing can be read; the message names the file and says what is expected."""
 
 
@@ -39,20 +35,16 @@ def read_source(
     """The pictures of a source, at most `limit`, in its own order, and what had to be left out.
 
     source: COCO's captions_*.json (boxes from `instances`, or from instances_*.json beside it where there is one), a
-    caps_boxes *.jsonl, a *.csv with the columns `image` and `caption` (a row a caption), or `picture-book` /
-    `picture-book:SPLIT`, which is drawn into `images`. Raises SourceError when nothing can be read.
+    caps_boxes *.jsonl, or a *.csv with the columns `image` and `caption`, one row per caption. Raises SourceError when nothing
+    can be read.
     """
     if limit is not None and limit < 1:
         raise SourceError(f"--limit {limit}: at least 1 is needed")
-    if str(source).partition(":")[0] == BOOK:
-        return _book(str(source).partition(":")[2] or "train", Path(images), limit or 100), []
     source, images = Path(source), Path(images)
     if not images.is_dir():
         raise SourceError(f"{images}: no such folder; name the folder with the pictures with --images")
     if source.suffix not in (".json", ".jsonl", ".csv"):
-        raise SourceError(
-            f"{source}: not a source; expected COCO's captions_*.json, a caps_boxes .jsonl, a .csv, or {BOOK}"
-        )
+        raise SourceError(f"{source}: not a source; expected COCO's captions_*.json, a caps_boxes .jsonl, or a .csv")
     readers = {".json": lambda path: _coco(path, instances), ".jsonl": _caps_boxes, ".csv": _csv}
     try:
         return _check(readers[source.suffix](source), source, images.resolve(), limit)
@@ -212,22 +204,3 @@ def _from_coco(image: dict, texts: dict, found: dict, kinds: dict) -> Picture:
         )
     name = text_of(image, "file_name")
     return Picture(Path(name).stem, name, texts_of(texts.get(_id(image), [])), tuple(corners))
-
-
-def _book(split: str, images: Path, count: int) -> list[Picture]:
-    from minillava.scenes.draw import draw
-
-    if split not in SPLITS:
-        raise SourceError(f"{BOOK}:{split}: no such split; there are {', '.join(SPLITS)}")
-    some = scenes(split, count)
-    try:
-        images.mkdir(parents=True, exist_ok=True)
-        for scene in some:
-            path = images / f"{scene.id}.png"
-            if not path.exists():
-                part = path.with_suffix(".part")
-                draw(scene, BOOK_SIZE).save(part, format="PNG")
-                part.replace(path)
-    except OSError as error:
-        raise SourceError(f"{images}: cannot be written to ({error})") from error
-    return [Picture(s.id, f"{s.id}.png", tuple(captions(s)), tuple(boxes(s))) for s in some]

@@ -2,7 +2,7 @@
 
 Notable: words are counted in the questions and answers alike, without the image token; `figures_data.py` draws it.
 
-    python -c "from minillava.datagen.statistics import *; from minillava.datagen.records import read_records; print(statistics({'detail': read_records('data_samples/detail.json')}))"
+    python -c "from minillava.datagen.statistics import *; from minillava.data.records import read_records; print(statistics({'detail': read_records('data_samples/detail.json')}))"
 """
 
 from collections import Counter

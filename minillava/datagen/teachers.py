@@ -11,71 +11,11 @@ from pathlib import Path
 
 from minillava.asking import AskingError, Rejected, Teacher, key, read_replies
 from minillava.asking.server import completion
-from minillava.datagen.teacher import read_lines, teach
+
+MODEL = "gpt-4o"  # of the openai teacher, unless --model names another; the paper's GPT-4 is gone
+
 
 OFFLINE = "offline-teacher"  # the name of its model
-NO_IDEA = "I am sorry, but I do not know any of the things in this picture."
-
-
-def form(messages: list[dict]) -> str:
-    """Which response type the messages ask for: the few-shot replies show it, else the system message names it.
-
-    Raises Rejected when neither does.
-    """
-    shown = [m["content"] for m in messages if m["role"] == "assistant"]
-    if shown:
-        asked = max(text.count("Question:") for text in shown)
-        return ("detail", "complex", "conversation")[min(asked, 2)]
-    told = " ".join(m["content"].lower() for m in messages if m["role"] == "system")
-    for words, kind in (
-        ("conversation", "conversation"),
-        ("reason", "complex"),
-        ("detail", "detail"),
-        ("descri", "detail"),
-    ):
-        if words in told:
-            return kind
-    raise Rejected(
-        "no few-shot example and no system message says what to write: conversation, description or reasoning"
-    )
-
-
-def offline_reply(body: dict) -> dict:
-    """The rule-based teacher's chat completion for a request. The same request gets the same reply.
-
-    It declines, as an API does, where the captions name nothing of the picture book's world, and is cut off at the
-    request's limit. Raises Rejected for messages that ask for nothing, or whose boxes cannot be read.
-    """
-    turns = [m for m in body["messages"] if m["role"] == "user"]
-    kind = form(body["messages"])
-    if not turns or not turns[-1]["content"].strip():
-        raise Rejected("no user message with captions")
-    context = turns[-1]["content"]
-    try:
-        captions, boxes = read_lines(context, "the last message")
-    except ValueError as error:
-        raise Rejected(str(error)) from None
-    try:
-        text = teach(kind, captions, boxes, f"{body.get('seed', 0)} {context}")
-    except ValueError:
-        return completion(body, "", refusal=NO_IDEA)
-    most = 4 * (body.get("max_completion_tokens") or body.get("max_tokens") or len(text))
-    return completion(body, text[:most], "stop" if len(text) <= most else "length")
-
-
-class OfflineTeacher:
-    """The rule-based teacher in this process: no key, no cost."""
-
-    model, endpoint = OFFLINE, "the offline teacher"
-
-    async def open(self) -> None:
-        pass
-
-    async def complete(self, body: dict, name: str) -> dict:
-        return offline_reply(body)
-
-    async def close(self) -> None:
-        pass
 
 
 class Recorded:

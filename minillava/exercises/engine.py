@@ -9,20 +9,22 @@ Try it: `check("08.1", lambda Zv, W, b: Zv @ W)`.
 
 import contextlib
 import copy
-import importlib
+import importlib.util
 import io
 import random
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from minillava.exercises.compare import Raised, differ, shown
-from minillava.exercises.kept import note
+from minillava.exercises.progress_file import note
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[2] / "exercises"
 STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 
@@ -62,14 +64,25 @@ class Unsolved(NotYet):
 
 def numbers() -> list[str]:
     """The exercises there are, `02` first."""
-    return sorted(path.stem[2:] for path in FOLDER.glob("ex[0-9][0-9].py"))
+    return sorted(path.stem[2:] for path in (FOLDER / "tasks").glob("ex[0-9][0-9].py"))
 
 
 def tasks(number: str) -> dict[str, Task]:
     """The tasks of one exercise by id. Raises KeyError for an exercise that is not there."""
     if number not in numbers():
         raise KeyError(f"there is no exercise {number!r}; there are {', '.join(numbers())}")
-    return {task.id: task for task in importlib.import_module(f"minillava.exercises.ex{number}").TASKS}
+    return {task.id: task for task in _module(number).TASKS}
+
+
+@lru_cache
+def _module(number: str):
+    """exercises/tasks/exNN.py, loaded by its path: it stands beside the notebooks it checks, outside the package."""
+    path = FOLDER / "tasks" / f"ex{number}.py"
+    spec = importlib.util.spec_from_file_location(f"minillava_exercise_{number}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def find(task_id: str) -> Task:
@@ -186,8 +199,6 @@ def hint(task_id: str, level: int = 1) -> None:
         more = f'  (hint("{task_id}", {level + 1}) goes on)'
         print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}\n{more}")
         return
-    home = next(
-        (FOLDER.parents[1] / "exercises" / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None
-    )
+    home = next((FOLDER / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None)
     where = f"exercises/solutions/{home.name}" if home else "exercises/solutions"
     print(f"{task}: no more hints. One way to do it: {where}")

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from minillava.figures import BLUE, GREEN, GREY, INK, ORANGE, PINK
+from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK
 
 LOOK = {"read": ("#E6E6EA", INK), "picture": (ORANGE, INK), "loss": (GREEN, "white")}
 LEGEND = "green carries loss, orange is the picture, a pink rim differs"

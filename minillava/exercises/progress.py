@@ -1,7 +1,7 @@
 """The page of `minillava progress`: which tasks pass on this machine (kept.py holds what is known)."""
 
 from minillava.exercises.engine import STARS, numbers, tasks
-from minillava.exercises.kept import read
+from minillava.exercises.progress_file import read
 
 
 def progress() -> str:

@@ -4,15 +4,14 @@ Notable: every score is taken four times - with the picture, with a blank one, w
 alone - because a model that answers as well without looking has not looked (`LOOKS`).
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 
 import torch
 from PIL import Image
 
+from minillava.data.images import pixels
 from minillava.data.samples import prompt
 from minillava.data.template import Template
-from minillava.datagen.questions import EXACT, Question, right
 from minillava.model import Llava, generate
 
 BATCH = 64
@@ -36,15 +35,6 @@ def answer(
     return texts
 
 
-def exact_match(items: list[tuple[str, Question]], answers: list[str]) -> dict[str, float]:
-    """Accuracy in per cent of each kind of question, and `all`: the mean over kinds. items: (picture, question)."""
-    hits = defaultdict(list)
-    for (_, question), text in zip(items, answers, strict=True):
-        hits[question.kind].append(right(question, text))
-    scores = {kind: round(100 * sum(hits[kind]) / len(hits[kind]), 1) for kind in EXACT if hits[kind]}
-    return scores | {"all": round(sum(scores.values()) / len(scores), 1)}
-
-
 def blank(size: int) -> Image.Image:
     """The blank picture of the controls: one grey of the picture book's own, size x size."""
     return Image.new("RGB", (size, size), (178, 188, 190))
@@ -63,3 +53,11 @@ LOOKS: dict[str, Callable[[list[str]], list[str | None]]] = {
     "-shuffled": shuffled,
     "-text": lambda names: [None] * len(names),
 }
+
+
+@torch.no_grad()
+def see(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
+    """Zv of pictures, (N, P, Dv), 64 at a time."""
+    size, weight = model.config.vision.image_size, model.vision_tower.pre_layrnorm.weight
+    parts = [pixels(pictures[i : i + 64], size, *normal) for i in range(0, len(pictures), 64)]
+    return torch.cat([model.features(part.to(weight.device, weight.dtype)) for part in parts])

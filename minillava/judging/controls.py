@@ -8,8 +8,8 @@ question's or at none has not looked. `minillava answer --look` makes such answe
 
 from pathlib import Path
 
+from minillava.files import BenchError, Excluded, read_jsonl, write_jsonl
 from minillava.judging.bench import Item
-from minillava.judging.files import BenchError, Excluded, read_jsonl, write_jsonl
 from minillava.judging.judges import Case, Judge, join, rows_of
 from minillava.judging.reviews import read_reviews, scores
 

@@ -8,7 +8,7 @@ were released; the wording here is this project's own.
     minillava judge scienceqa RESULTS LABELS --expert EXPERT --again AGAIN
 """
 
-from minillava.datagen.scienceqa import LETTERS, Problem, ScienceError, answer_text, question_text
+from minillava.data.scienceqa import LETTERS, Problem, ScienceError, answer_text, question_text
 from minillava.judging.scienceqa import predict, score
 
 SYSTEM = "You answer school questions on science. Some are about a picture that you cannot see; then use what the text tells."  # fmt: skip

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from minillava.asking import NO_LIMIT, Budget, Journal, Price, Teacher, ask_all, chat, confirm, estimate, key
+from minillava.files import BenchError, Excluded, is_id
 from minillava.judging.bench import Item
-from minillava.judging.files import BenchError, Excluded, is_id
-from minillava.judging.judge import RULE, review
 from minillava.judging.reviews import ScoreError, read_scores
 from minillava.judging.rubric import RULES, messages, rubric_of
 
@@ -100,23 +99,6 @@ class Judge(Protocol):
 
     def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
         """What the judge says of all cases, so many times over."""
-
-
-class OfflineJudge:
-    """The picture book's rule (`judge.py`). It always says the same, so a second run tells nothing."""
-
-    id = RULE
-
-    def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
-        if runs > 1:
-            raise BenchError(f"the judge {RULE!r} says the same each time; several runs need a judge behind an API")
-        out = Judged([])
-        for case in cases:
-            try:
-                out.texts.append((case, review(case.item.context, case.item.text, case.both), RULE))
-            except ValueError as error:  # a context that it cannot read
-                out.excluded.append(Excluded(case.name, str(error)))
-        return [out]
 
 
 class ApiJudge:

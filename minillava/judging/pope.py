@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from minillava.judging.files import BenchError, Excluded, is_id, read_json, read_jsonl, table
+from minillava.files import BenchError, Excluded, is_id, read_json, read_jsonl, table
 
 NEGATIVES = ("random", "popular", "adversarial")
 DENIALS = {"no", "not", "none", "nothing", "isn't", "aren't", "cannot", "can't"}

@@ -14,9 +14,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from minillava.files import BenchError, Excluded, is_id, read_jsonl
 from minillava.judging.bench import CATEGORIES
-from minillava.judging.files import BenchError, Excluded, is_id, read_jsonl
-from minillava.judging.judge import bootstrap, relative_score
+from minillava.judging.scores import bootstrap, relative_score
 
 LOWEST, HIGHEST = 1, 10
 SCORE = r"(-?\d+(?:\.\d+)?)(?!\.?\d)(?:\s*/\s*10(?![\d.]*\d)|\s+out\s+of\s+10)?"

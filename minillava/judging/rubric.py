@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from minillava.files import BenchError, read_json
 from minillava.judging.bench import CATEGORIES, Item
-from minillava.judging.files import BenchError, read_json
 
 SYSTEM = "You check the quality of answers, carefully and exactly."
 BARE = "llava_bench_"  # what the rubric of a context without boxes begins with

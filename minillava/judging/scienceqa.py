@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minillava.datagen.scienceqa import LETTERS, Problem, ScienceError
-from minillava.judging.files import Excluded, read_json, read_jsonl
+from minillava.data.scienceqa import LETTERS, Problem, ScienceError
+from minillava.files import Excluded, read_json, read_jsonl
 
 PATTERN = re.compile(r"The answer is ([A-Z])\.")
 BARE = re.compile(r"([A-Z])(?:\. .*)?$", re.S)  # `B`, or `B. because ...`, as later models answer

@@ -1,11 +1,11 @@
 """The model, written out in plain PyTorch: the forward path is vision.py, rope.py, language.py, llava.py, in this order.
 
-generate.py answers; costs.py says what a model costs; published.py, files.py and checkpoint.py read and write the
-published formats.
+generate.py answers; kernels.py has quick forms of what these write out; formats/ reads and writes published checkpoints.
 """
 
+from minillava.data import IGNORE, IMAGE
 from minillava.model.cache import Cache
-from minillava.model.checkpoint import (
+from minillava.model.formats.checkpoint import (
     load_language,
     load_llava,
     load_projector,
@@ -15,19 +15,10 @@ from minillava.model.checkpoint import (
     save_pretrained,
     save_vision,
 )
-from minillava.model.costs import account, cache_bytes, flops, memory, parameters
-from minillava.model.files import CheckpointError, find
+from minillava.model.formats.files import CheckpointError, find
 from minillava.model.generate import Session, generate, generate_text, stream
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.model.llava import (
-    IGNORE,
-    IMAGE,
-    Batch,
-    Llava,
-    LlavaConfig,
-    SpliceError,
-    set_trainable,
-)
+from minillava.model.llava import Batch, Llava, LlavaConfig, SpliceError, set_trainable
 from minillava.model.rope import Rope
 from minillava.model.vision import VisionConfig, VisionTower, attend
 
@@ -46,19 +37,14 @@ __all__ = [
     "SpliceError",
     "VisionConfig",
     "VisionTower",
-    "account",
     "attend",
-    "cache_bytes",
     "find",
-    "flops",
     "generate",
     "generate_text",
     "load_language",
     "load_llava",
     "load_projector",
     "load_vision",
-    "memory",
-    "parameters",
     "save_language",
     "save_llava",
     "save_pretrained",

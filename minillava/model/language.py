@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minillava.model.kernels import Normed, lowered
 from minillava.model.rope import Rope, rotate, rotations
 from minillava.model.vision import attend, init_weights
 
@@ -63,34 +64,6 @@ class RMSNorm(nn.Module):
 
     def forward(self, x):
         return self.weight * Normed.apply(x, self.eps)
-
-
-class Normed(torch.autograd.Function):
-    """x over the root of its mean square, with its gradient written out: half the time of what autograd strings together.
-
-    With n = x / r, r the root, and g the gradient of n, that of x is (g - n mean(g n)) / r.
-    """
-
-    @staticmethod
-    def forward(ctx, x, eps):
-        wide = x.float()  # the sum of squares overflows in half precision
-        over = torch.rsqrt(torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1] + eps)
-        normed = wide * over
-        ctx.save_for_backward(normed, over)
-        return normed.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, g):
-        normed, over = ctx.saved_tensors
-        wide = g.float()
-        along = (wide * normed).mean(-1, keepdim=True)
-        return torch.addcmul(wide, normed, along, value=-1).mul_(over).to(g.dtype), None
-
-
-def lowered(x):
-    """Under autocast, x in the precision to which every projection would else cast it again; otherwise x."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class Attention(nn.Module):

@@ -23,13 +23,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from minillava.data import IGNORE, IMAGE
+from minillava.errors import UserError
+from minillava.model.kernels import _widened, few_sizes
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.model.vision import VisionConfig, VisionTower, few_sizes, rounded
+from minillava.model.vision import VisionConfig, VisionTower
 
 STAGES = {1: ("projector",), 2: ("projector", "language_model")}  # section 4.2: theta = W, then theta = {W, phi}
 
 
-class SpliceError(ValueError):
+class SpliceError(UserError):
     """A sample cannot become one sequence; the message names the sample."""
 
 
@@ -185,16 +187,6 @@ class Llava(nn.Module):
         return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
 
     forward = loss  # what DDP and FSDP wrap
-
-
-def _widened(embeds, target, wanted, context):
-    """The batch with some more padding, T' and N `rounded`: what is wanted without a label counts for nothing."""
-    more = min(rounded(embeds.shape[1]), context) - embeds.shape[1]
-    embeds = F.pad(embeds, (0, 0, 0, more))
-    target, wanted = F.pad(target, (0, more), value=IGNORE), F.pad(wanted, (0, more))
-    count = int(wanted.sum())
-    spare = (~wanted).flatten().nonzero().flatten()[: rounded(count) - count]
-    return embeds, target, wanted.flatten().index_fill(0, spare, True).view_as(wanted)
 
 
 def set_trainable(model, stage):

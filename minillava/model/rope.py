@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import torch
 
+from minillava.model.kernels import Turned
+
 KINDS = ("linear", "dynamic", "llama3", "yarn")
 
 
@@ -67,21 +69,6 @@ def rotate(x, cos, sin):
     A pair (a, b) becomes (a cos - b sin, b cos + a sin): x times cos, and x with its halves exchanged times -sin, sin.
     """
     return Turned.apply(x, cos.to(x.dtype), sin.to(x.dtype))
-
-
-class Turned(torch.autograd.Function):
-    """x turned, with its gradient written out: what comes back is turned back, by the same angles the other way. Autograd
-    would string it together from the four products and sums; an epoch of the small scale takes 2 to 5 % longer so."""
-
-    @staticmethod
-    def forward(ctx, x, cos, sin):
-        ctx.save_for_backward(cos, sin)
-        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
-
-    @staticmethod
-    def backward(ctx, g):
-        cos, sin = ctx.saved_tensors
-        return torch.addcmul(g * cos, g.roll(g.shape[-1] // 2, dims=-1), sin, value=-1), None, None
 
 
 def _stretched(rates, config):

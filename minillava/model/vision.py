@@ -72,18 +72,6 @@ def attend(q, k, v, mask=None, causal=False):
     return scores.view(B, H, T, S).softmax(dim=-1) @ v
 
 
-def few_sizes(x):
-    """Whether matrices should come in few sizes: in bfloat16 on a CPU. For each size that it has not met oneDNN makes a
-    kernel anew, 3 to 8 ms on a processor with AMX, where a product of the small model takes 0.2 to 1 ms."""
-    return x.device.type == "cpu" and (torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16)
-
-
-def rounded(n):
-    """n or somewhat more: one of eight sizes between a power of two and the next."""
-    step = 1 << max(0, n.bit_length() - 4)
-    return -(-n // step) * step
-
-
 class Attention(nn.Module):
     """Every patch looks at every patch: no mask, biases in all four projections."""
 

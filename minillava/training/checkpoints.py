@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from minillava.errors import UserError
 from minillava.training.optim import Optimizer
 from minillava.training.parallel import agree, rank, world
 
@@ -33,7 +34,7 @@ KEPT = 2
 FILE = 512 << 20  # bytes of a file: the library holds two copies of each that it writes
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """A run that cannot go on: another recipe in the folder, a loss that is not a number."""
 
 

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.data.images import open_picture, pixels
+from minillava.machine import compute_dtype
 from minillava.model import Llava
-from minillava.training.loop import compute_dtype
 
 CHUNK = 64  # pictures at a time
 

@@ -9,9 +9,7 @@ bfloat16 or, with a scaler, in float16.
 import json
 import math
 import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -22,7 +20,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from minillava.training import checkpoints, parallel
 from minillava.training.checkpoints import TrainingError
@@ -32,41 +29,6 @@ SAVE_SECONDS = 20.0  # between checkpoints, or 20 times what writing one took
 ADVICE = "start again in another folder with a lower learning rate, or look at the batches before it"
 SPIKES = 5  # so many losses in a row far above those before are an explosion, fewer a hard batch
 LOOKS = 12  # how often a gate is measured on the way
-
-
-def compute_dtype(kind: str | None = None) -> torch.dtype:
-    """bfloat16 where the "cpu" or "cuda" (None: the GPU where there is one) multiplies it in hardware; else float16 on a
-    GPU, which needs a scaler, and float32 on a CPU.
-    """
-    if kind == "cuda" or (kind is None and torch.cuda.is_available()):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capable = torch.backends.cpu.get_cpu_capability()
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return torch.bfloat16 if "AVX512" in capable and "avx512_bf16" in flags else torch.float32
-
-
-def machine() -> dict:
-    """What this ran on, without its name."""
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    return {
-        "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
-        "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
-    } | gpu  # fmt: skip
-
-
-def bar(total: int, unit: str, name: str = " ") -> tqdm:
-    """A progress bar with the time left; a line now and then where the output is not a terminal."""
-    return tqdm(total=total, unit=unit, desc=name, leave=False, mininterval=0.3 if sys.stderr.isatty() else 20)
-
-
-def follow(progress: tqdm) -> Callable[[int, int, float], None]:
-    """What `fit` calls after each step to move a bar and show the loss."""
-
-    def show(step, steps, loss):
-        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        progress.update(step - progress.n)
-
-    return show
 
 
 def along(

@@ -5,8 +5,6 @@ ablations (features.py). Stage 1 reads brief questions and captions, stage 2 ins
 loss are the same (Table 2, Eq. 3).
 """
 
-import math
-import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,12 +15,12 @@ from torch.utils.checkpoint import checkpoint
 from minillava.data import IGNORE
 from minillava.data.samples import Sample, digest, divide, plan
 from minillava.data.stored import Stored
-from minillava.model import Batch, Llava, LlavaConfig, load_language, load_vision, save_llava, set_trainable
-from minillava.model.files import meant
+from minillava.machine import compute_dtype
+from minillava.model import Batch, Llava, set_trainable
 from minillava.model.llava import STAGES
 from minillava.training import lora
 from minillava.training.features import Features
-from minillava.training.loop import compute_dtype, fit
+from minillava.training.loop import fit
 from minillava.training.optim import adam, muon
 from minillava.training.parallel import rank, world
 
@@ -43,34 +41,6 @@ def cores_apart(model: Llava) -> int:
     size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
     return min(torch.get_num_threads(), MOST_APART) if on_cpu and size < SMALL and world() == 1 else 1
-
-
-def assemble(
-    eye: str | Path, brain: str | Path, seed: int, select_layer: int = -2, dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-) -> Llava:  # fmt: skip
-    """LLaVA before any training: a frozen eye, a language model, and a W that is random by `seed`."""
-    vision, language = load_vision(eye, dtype, device), load_language(brain, dtype, device)
-    torch.manual_seed(seed)
-    model = Llava(LlavaConfig(vision.config, language.config, select_layer), vision, language)
-    model.projector.to(device, dtype)
-    return model
-
-
-def normalisation(eye: str | Path) -> tuple[tuple, tuple]:
-    """(mean, std) that the eye's own preprocessor_config.json states. Raises CheckpointError where it states none."""
-    with meant(Path(eye) / "preprocessor_config.json") as stated:
-        mean, std = (tuple(map(float, stated[name])) for name in ("image_mean", "image_std"))
-        if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
-            raise ValueError("image_mean and image_std must be three numbers each, those of image_std above 0")
-    return mean, std
-
-
-def save_trained(model: Llava, tokenizer, eye: str | Path, folder: str | Path, about: dict, dtype=None) -> None:
-    """A trained LLaVA with all that talking with it needs: weights, tokenizer, and how the eye wants its pictures."""
-    save_llava(model, folder, about, dtype)
-    tokenizer.save_pretrained(folder)
-    shutil.copy(Path(eye) / "preprocessor_config.json", Path(folder) / "preprocessor_config.json")
 
 
 def train_stage(

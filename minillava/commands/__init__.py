@@ -1,0 +1,1 @@
+"""One module per verb of the command line; its arguments are declared where it works."""

@@ -1,0 +1,65 @@
+"""What one stage of a scale takes on hardware with a name: arithmetic, memory, disk, hours, dollars.
+
+python -c "from minillava.costs.estimate import config_of; print(config_of('full-7b'))"
+"""
+
+from dataclasses import dataclass
+
+from minillava import paper, scales
+from minillava.costs import hardware
+from minillava.costs.model import flops, parameters, shapes
+from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, preflight
+from minillava.scales import Stage
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one stage takes. FLOPs of the model alone: what checkpointing computes again is not counted, as is usual.
+    memory: bytes a device; dollars: None where nobody rents the hardware; refused: why it does not fit, or None."""
+
+    stage: str
+    trained: int
+    tokens: float
+    sample_flops: float
+    flops: float
+    memory: float
+    disk: float
+    hours: float
+    dollars: float | None
+    refused: str | None
+
+
+def estimate(
+    config, stage: Stage, on: hardware.Hardware, utilisation: float = hardware.UTILISATION, price=None
+) -> Estimate:
+    """A stage of a scale on hardware. price: dollars an hour and card, instead of the one in hardware.py."""
+    tokens = stage.looks * config.vision.num_patches + stage.text
+    each = flops(config, tokens, stage.answer, stage.looks, 1 if stage.lora else stage.number)["total"]
+    work = each * stage.samples * stage.epochs
+    hours = work / (on.card.flops * on.count * utilisation) / 3600
+    price = on.card.price if price is None else price
+    refused = None
+    try:
+        preflight(config, stage, on)
+    except DoesNotFit as error:
+        refused = str(error)
+    return Estimate(
+        stage.id, parameters(config)[f"stage {stage.number}"], tokens, each, work,
+        device_bytes(config, stage, on.count, on.card.gpu)["total"], disk_bytes(config, stage)["total"],
+        hours, None if price is None else price * on.count * hours, refused,
+    )  # fmt: skip
+
+
+def reached(config, stage: Stage) -> tuple[float, float]:
+    """(hours, utilisation): what the paper's own run of this stage took at most, and so reached at least, on 8 A100."""
+    theirs, cards = paper.RECIPES[stage.id], hardware.parse("8xa100-80gb")
+    return theirs.wall_hours, estimate(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
+
+
+def duration(hours: float) -> str:
+    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:.1f} h"
+
+
+def config_of(name: str):
+    """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
+    return shapes()["tiny" if name in scales.SCALES else name]

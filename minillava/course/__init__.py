@@ -1,0 +1,1 @@
+"""What the notebooks need: the dial, Colab, widgets, the index."""

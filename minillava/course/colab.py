@@ -1,0 +1,106 @@
+"""Notebooks on Colab: the badge, and what the first cell of every notebook does there. Elsewhere it does nothing.
+
+Notable: the cell itself can only fetch the project; all the rest is `set_up`. What Colab has is kept: torch and numpy are
+never installed or replaced, and of the other packages only those that are missing or too old come new. No version is
+pinned. Safe to run again. `python -m minillava.course.index notebooks` writes badge and cell into every notebook.
+"""
+
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = "minillava/minillava"  # owner/name on GitHub: the one place that says it
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
+CELL = f"""import sys
+
+if "google.colab" in sys.modules:  # on Colab only: fetch the project and what it lacks; safe to run again
+    import os
+    import subprocess
+
+    home = os.path.abspath("minillava-course")
+    if not os.path.isdir(home):
+        subprocess.run(["git", "clone", "-q", "--depth=1", "https://github.com/{REPOSITORY}", home], check=True)
+    sys.path[:0] = [] if home in sys.path else [home]
+    from minillava.course import colab
+
+    colab.set_up(home)
+
+from minillava.course.dial import dial
+
+scale = dial()  # or dial("tiny"), dial("colab"), dial("full"): the same cells on other parts
+""".strip()
+KEPT = ("torch", "numpy")  # Colab's own fit its drivers and each other
+LOCAL = ("jupyterlab",)  # Colab is the notebook there
+
+
+def address(name: str, folder: str = "notebooks") -> str:
+    """Where Colab opens a notebook of this repository, by its file name."""
+    return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{folder}/{name}"
+
+
+def badge(name: str, folder: str = "notebooks") -> str:
+    """The badge's Markdown for a notebook's file name."""
+    return BADGE.format(address=address(name, folder))
+
+
+def lacking(requirements: list[str]) -> list[str]:
+    """Those of the requirements, written as in pyproject.toml, that are not met here; extras "course" and "api" count."""
+    from packaging.requirements import Requirement
+
+    found = []
+    for requirement in map(Requirement, requirements):
+        wanted = not requirement.marker or any(requirement.marker.evaluate({"extra": e}) for e in ("course", "api"))
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        met = version is not None and requirement.specifier.contains(version, prereleases=True)
+        if wanted and not met and requirement.name not in LOCAL:
+            found.append(f"{requirement.name}{requirement.specifier}")
+    return found
+
+
+def set_up(home: str | Path) -> None:
+    """Install the project in `home` and what it lacks, without touching torch and numpy; says when to restart.
+
+    Raises RuntimeError where pip fails, or where torch or numpy are missing or too old.
+    """
+    try:
+        importlib.metadata.version("minillava")
+    except importlib.metadata.PackageNotFoundError:
+        _pip("--no-deps", "--editable", str(home))
+        importlib.invalidate_caches()
+    missing = lacking(importlib.metadata.requires("minillava") or [])
+    if old := [r for r in missing if _name(r) in KEPT]:
+        raise RuntimeError(
+            f"this runtime has no {' and no '.join(old)}; choose a newer one (Runtime > Change runtime type)"
+        )
+    if not missing:
+        return
+    held = [f"{name}=={importlib.metadata.version(name)}" for name in KEPT]  # what is here, so that pip leaves it alone
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "kept.txt").write_text("\n".join(held))
+        _pip("--constraint", f"{folder}/kept.txt", *missing)
+    importlib.invalidate_caches()
+    names = {"pillow": "PIL"}
+    loaded = [r for r in missing if names.get(_name(r), _name(r)) in sys.modules]
+    print("Installed:", ", ".join(missing))
+    if loaded:
+        print(
+            "An older", ", ".join(map(_name, loaded)), "is in use: Runtime > Restart session, then run this cell again."
+        )
+
+
+def _name(requirement: str) -> str:
+    from packaging.requirements import Requirement
+
+    return Requirement(requirement).name
+
+
+def _pip(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", *arguments])
+    if done.returncode:
+        raise RuntimeError("pip could not install " + " ".join(arguments) + " (it says why above); run this cell again")

@@ -1,0 +1,9 @@
+"""What a user can get wrong: one base class, so that the command line prints one line instead of a traceback.
+
+try: ...
+except UserError as error: print(error)
+"""
+
+
+class UserError(ValueError):
+    """Input that cannot be used; the message names the file, record or argument and says what to do."""

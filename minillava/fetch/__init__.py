@@ -1,0 +1,1 @@
+"""The paper's real data, from the hub and from COCO."""

@@ -1,0 +1,65 @@
+"""Is one row better than another? The difference, its 95 % interval over questions, and a verdict (Tables 4, 5, 7, 8).
+
+Notable: both rows answered the same questions, so questions are drawn in pairs, and every seed counts. A difference "holds"
+only when its interval lies above zero and every seed agrees; anything less "cannot be told" at this size.
+"""
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+
+HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
+
+
+def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int = 1000) -> tuple[float, float]:
+    """The 95 % interval, over questions, of a value's mean over seeds: questions are drawn, each with its rows of all seeds.
+
+    The seeds answered the same questions, so their rows together are not so many questions more. seeds: the rows of each, in
+    the same order of questions. Raises ValueError unless all are of one length.
+    """
+    rng, count = random.Random(0), len(seeds[0])
+    if any(len(rows) != count for rows in seeds):
+        raise ValueError("rows are compared question by question, so all need the same questions")
+    resampled = []
+    for _ in range(draws):
+        pick = rng.choices(range(count), k=count)
+        resampled.append(statistics.mean(value([rows[i] for i in pick]) for rows in seeds))
+    resampled.sort()
+    return resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
+
+
+def paired(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
+    """value(better) - value(worse), the mean over seeds, its 95 % interval over questions, and the verdict.
+
+    seeds: (rows of the one, rows of the other) of each seed, in the same order of questions. value: what a list of rows is
+    worth (a relative score, an accuracy). Raises ValueError unless all lists are of one length.
+    """
+    if any(len(a) != len(b) for a, b in seeds):
+        raise ValueError("rows are compared question by question, so all need the same questions")
+    gap = lambda both: value([a for a, _ in both]) - value([b for _, b in both])  # noqa: E731
+    both = [list(zip(a, b)) for a, b in seeds]
+    gaps, (low, high) = [gap(rows) for rows in both], interval(both, gap, draws)
+    verdict = HOLDS if low > 0 and min(gaps) > 0 else FAILS if high < 0 and max(gaps) < 0 else UNTOLD
+    return {"ours": round(statistics.mean(gaps), 1), "interval": [round(low, 1), round(high, 1)], "verdict": verdict}
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim that needs several comparisons: it fails where one fails, and holds where all hold."""
+    return next((v for v in (FAILS, UNTOLD, HOLDS) if v in verdicts), UNTOLD)
+
+
+def relative_score(pairs: Sequence[tuple[float, float]]) -> float:
+    """100 * mean(candidate) / mean(reference): a ratio of means, not a mean of ratios (facts B6). pairs: (reference, candidate).
+
+    Raises ValueError without pairs.
+    """
+    if not pairs:
+        raise ValueError("no reviews to score")
+    return 100 * sum(c for _, c in pairs) / sum(r for r, _ in pairs)
+
+
+def bootstrap(pairs: Sequence[tuple[float, float]], draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the relative score over questions, by resampling them `draws` times."""
+    rng = random.Random(seed)
+    scores = sorted(relative_score(rng.choices(pairs, k=len(pairs))) for _ in range(draws))
+    return scores[int(0.025 * draws)], scores[int(0.975 * draws) - 1]

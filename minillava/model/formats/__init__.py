@@ -1,0 +1,1 @@
+"""Checkpoints in and out: folders, published names, the parts of a LLaVA."""

@@ -1,0 +1,226 @@
+"""The published formats in our terms: what a config.json means, and what each of our tensors is called there.
+
+CLIPVisionModel and CLIPModel; Llama (Vicuna), Mistral and Qwen2 for causal language modelling;
+LlavaForConditionalGeneration. What a file asks for that is not written out here is an error that names it: nothing is
+computed otherwise than its makers meant.
+
+Notable: the paper's linear W has an exact form in `transformers`, whose projector is linear_2(act(linear_1(x))): the
+activation "linear" (none) with an identity matrix as linear_2.
+
+Try it: `language_config({"model_type": "llama", ...})`.
+"""
+
+import math
+from dataclasses import asdict
+
+from minillava.model.formats.files import CheckpointError
+from minillava.model.language import LanguageConfig
+from minillava.model.llava import LlavaConfig
+from minillava.model.rope import KINDS, Rope
+from minillava.model.vision import VisionConfig
+
+# Our names and the published ones, with the value a published file means when it leaves the name out.
+NEEDED = object()
+VISION_NAMES = {
+    "image_size": ("image_size", 224),
+    "patch_size": ("patch_size", 32),
+    "hidden_size": ("hidden_size", 768),
+    "intermediate_size": ("intermediate_size", 3072),
+    "num_layers": ("num_hidden_layers", 12),
+    "num_heads": ("num_attention_heads", 12),
+    "layer_norm_eps": ("layer_norm_eps", 1e-5),
+}
+LANGUAGE_NAMES = {
+    "vocab_size": ("vocab_size", NEEDED),
+    "hidden_size": ("hidden_size", NEEDED),
+    "intermediate_size": ("intermediate_size", NEEDED),
+    "num_layers": ("num_hidden_layers", NEEDED),
+    "num_heads": ("num_attention_heads", NEEDED),
+    "num_kv_heads": ("num_key_value_heads", None),
+    "head_dim": ("head_dim", None),
+    "rms_norm_eps": ("rms_norm_eps", 1e-6),
+    "max_position": ("max_position_embeddings", 2048),
+    "tie_embeddings": ("tie_word_embeddings", False),
+}
+LANGUAGES = ("llama", "mistral", "qwen2")
+PROJECTORS = {"linear": "linear", "gelu": "mlp2x_gelu"}  # projector_hidden_act -> ours
+
+
+def vision_config(published):
+    """VisionConfig from a published config.json of CLIPVisionModel, or of CLIPModel, which nests it."""
+    published = published.get("vision_config", published)
+    if published.get("hidden_act", "quick_gelu") != "quick_gelu":
+        raise CheckpointError(f"hidden_act {published['hidden_act']!r}: only CLIP's quick_gelu is written out here")
+    return VisionConfig(**{ours: published.get(*theirs) for ours, theirs in VISION_NAMES.items()})
+
+
+def vision_published(config):
+    sizes = {theirs: getattr(config, ours) for ours, (theirs, _) in VISION_NAMES.items()}
+    return {"architectures": ["CLIPVisionModel"], "model_type": "clip_vision_model", "hidden_act": "quick_gelu"} | sizes
+
+
+def language_config(published):
+    """LanguageConfig from a published config.json of llama, mistral or qwen2. What we do not compute is an error."""
+    kind = published.get("model_type")
+    if kind not in LANGUAGES:
+        raise CheckpointError(f"model_type {kind!r}: only llama, mistral and qwen2 are written out here")
+    for key, ours in (("hidden_act", "silu"), ("mlp_bias", False), ("attention_bias", False)):
+        if published.get(key, ours) != ours:
+            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is written out here")
+    sizes = {ours: published.get(*theirs) for ours, theirs in LANGUAGE_NAMES.items()}
+    absent = [LANGUAGE_NAMES[ours][0] for ours, size in sizes.items() if size is NEEDED]
+    if absent:
+        raise CheckpointError(f"config.json does not say {', '.join(absent)}")
+    theta, rope = _rope(published, sizes["max_position"])
+    if rope and rope.kind != "linear":  # published files give either length as max_position_embeddings
+        sizes["max_position"] = max(sizes["max_position"], int(rope.factor * rope.original))
+    if published.get("sliding_window") and published.get("use_sliding_window", True):
+        sizes["max_position"] = min(sizes["max_position"], published["sliding_window"])  # within it, plain attention
+    return LanguageConfig(**sizes, rope_theta=theta, attention_bias=kind == "qwen2", rope=rope)
+
+
+def _rope(published, trained):
+    """(theta, Rope or None) from where transformers 5 writes it (rope_parameters) or versions before (rope_scaling)."""
+    stated = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
+    theta = float(stated.pop("rope_theta", None) or published.get("rope_theta", 10000.0))
+    older = stated.pop("type", "default")
+    kind = stated.pop("rope_type", older)
+    if kind == "default":
+        return theta, None
+    if kind not in KINDS:
+        raise CheckpointError(f"rope type {kind!r}: only default, {', '.join(KINDS)} are written out here")
+    original = stated.pop("original_max_position_embeddings", None) or trained
+    mscale, mscale_all, factor = (stated.pop(key, None) for key in ("mscale", "mscale_all_dim", "factor"))
+    if kind == "dynamic":
+        original = trained  # as transformers reads it
+    if factor is None:
+        if kind != "yarn":
+            raise CheckpointError(f"rope type {kind!r} without a factor")
+        factor = trained / original
+    if kind == "yarn" and stated.get("attention_factor") is None:  # YaRN, section 3.4: 0.1 ln(s) + 1
+        sharper = lambda by: 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0  # noqa: E731
+        stated["attention_factor"] = sharper(mscale) / sharper(mscale_all) if mscale and mscale_all else sharper(1)
+    known = Rope.__dataclass_fields__.keys() - {"kind", "factor", "original"}
+    if stated.keys() - known:
+        raise CheckpointError(f"rope type {kind!r}: {', '.join(sorted(stated.keys() - known))} is not written out here")
+    stated = {key: value for key, value in stated.items() if value is not None}
+    return theta, Rope(kind, float(factor), int(original), **stated)
+
+
+def language_published(config):
+    kind, name = ("qwen2", "Qwen2ForCausalLM") if config.attention_bias else ("llama", "LlamaForCausalLM")
+    sizes = {theirs: getattr(config, ours) for ours, (theirs, _) in LANGUAGE_NAMES.items()}
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if config.rope:
+        stated = asdict(config.rope)
+        used = {
+            "llama3": ("low_freq_factor", "high_freq_factor"),
+            "yarn": ("beta_fast", "beta_slow", "truncate", "attention_factor"),
+        }
+        rope |= {"rope_type": stated["kind"], "factor": stated["factor"]}
+        rope |= {key: stated[key] for key in used.get(config.rope.kind, ())}
+        if config.rope.kind in used:
+            rope["original_max_position_embeddings"] = config.rope.original
+        if config.rope.kind == "dynamic":
+            sizes["max_position_embeddings"] = config.rope.original
+    scaling = {k: v for k, v in rope.items() if k != "rope_theta"} if config.rope else None
+    return {"architectures": [name], "model_type": kind, "hidden_act": "silu"} | {
+        **sizes,
+        "rope_theta": config.rope_theta,  # where transformers 4 looks
+        "rope_scaling": scaling,
+        "rope_parameters": rope,  # where transformers 5 looks
+        "bos_token_id": None,  # the tokenizer's business; left out, Llama's own 1 and 2 would be assumed
+        "eos_token_id": None,
+    }
+
+
+def llava_config(published):
+    """LlavaConfig from a published config.json of LlavaForConditionalGeneration."""
+    if published.get("model_type") != "llava" or "text_config" not in published:
+        kind, theirs = published.get("model_type"), "mm_hidden_size" in published or "mm_projector_type" in published
+        raise CheckpointError(
+            f"model_type {kind!r} is not LlavaForConditionalGeneration's config.json"
+            + (" but the authors' own format: use its conversion (llava-hf/...) on the hub" if theirs else "")
+        )
+    for key, ours in (("vision_feature_select_strategy", "default"), ("multimodal_projector_bias", True)):
+        if published.get(key, ours) != ours:
+            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is written out here")
+    layer, act = published.get("vision_feature_layer", -2), published.get("projector_hidden_act", "gelu")
+    if not isinstance(layer, int):
+        raise CheckpointError(f"vision_feature_layer {layer}: only one layer is written out here")
+    if act not in PROJECTORS:
+        raise CheckpointError(f"projector_hidden_act {act!r}: only {', '.join(PROJECTORS)} are written out here")
+    text = published["text_config"]
+    text = _defaults(text.get("model_type", "llama")) | text
+    text["tie_word_embeddings"] = text["tie_word_embeddings"] or published.get("tie_word_embeddings", False)
+    return LlavaConfig(vision_config(published), language_config(text), layer, PROJECTORS[act])
+
+
+def _defaults(kind):
+    """The sizes that a text_config of this kind means where it leaves them out (published ones do)."""
+    from transformers import CONFIG_MAPPING
+
+    if kind not in LANGUAGES:
+        raise CheckpointError(f"text_config of model_type {kind!r}: only llama, mistral and qwen2 are written out here")
+    default = CONFIG_MAPPING[kind]().to_dict()
+    follows = ("head_dim", "num_key_value_heads") if kind == "llama" else ("head_dim",)  # from another size
+    return {"model_type": kind} | {key: default[key] for key, _ in LANGUAGE_NAMES.values() if key not in follows}
+
+
+def llava_published(config, image_token):
+    """config.json of LlavaForConditionalGeneration. image_token: the id that stands for a picture's patches there."""
+    acts = {ours: theirs for theirs, ours in PROJECTORS.items()}
+    text, vision = language_published(config.language), vision_published(config.vision)
+    return {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_index": image_token,
+        "image_seq_length": config.vision.num_patches,
+        "projector_hidden_act": acts[config.projector],
+        "multimodal_projector_bias": True,
+        "vision_feature_layer": config.select_layer,
+        "vision_feature_select_strategy": "default",  # the patches, without the class token
+        "tie_word_embeddings": config.language.tie_embeddings,
+    }
+
+
+# names
+
+
+def vision_name(ours, prefix="vision_model."):
+    """Our name of a tensor of the vision tower as CLIP's files have it; some put a prefix before every name."""
+    return prefix + ("encoder." + ours if ours.startswith("layers.") else ours)
+
+
+def language_name(ours):
+    return ours if ours == "lm_head.weight" else "model." + ours
+
+
+def llava_names(stored=()):
+    """Our name -> the published one, in whichever of the layouts of transformers the names `stored` are.
+
+    Versions before 4.52 write language_model.model.*, later ones hold model.language_model.* in memory and some files
+    have that; without names, the earlier one, which all versions load.
+    """
+
+    def first(*prefixes):
+        return next((p for p in prefixes if any(name.startswith(p) for name in stored)), prefixes[0])
+
+    vision = first("vision_tower.vision_model.", "model.vision_tower.vision_model.", "model.vision_tower.", "vision_tower.")  # fmt: skip
+    language = first("language_model.model.", "model.language_model.")
+    projector = first("multi_modal_projector.", "model.multi_modal_projector.")
+    head = "lm_head.weight" if "lm_head.weight" in stored else "language_model.lm_head.weight"
+    layers = {"projector.0.": "linear_1.", "projector.2.": "linear_2.", "projector.": "linear_1."}
+
+    def name_of(ours):
+        part, _, rest = ours.partition(".")
+        if part == "vision_tower":
+            return vision_name(rest, vision)
+        if part == "language_model":
+            return head if rest == "lm_head.weight" else language + rest
+        mine = next(mine for mine in layers if ours.startswith(mine))
+        return projector + layers[mine] + ours.removeprefix(mine)
+
+    return name_of

@@ -1,0 +1,141 @@
+"""The offline judge: scores an answer against the text context of a picture, by a rule it prints (section 5.1).
+
+Notable: it stands where text-only GPT-4 stands in the paper, and gets what GPT-4 gets: captions and boxes, the question,
+and the answers. An answer is judged by its claims first - each is looked up in what the context tells - and then by
+whether it answers what was asked. Four marks from 1 to 10 (helpfulness, relevance, accuracy, level of detail) and their
+mean. What is false of the picture neither helps nor counts as detail. The rule is frozen as `RULE`; a change to it is a
+new version (1 let a false aside, "yes, a *red* car", cost accuracy alone).
+
+    python -c "from minillava.standins.judge import *; print(review('a red car on the left, in a park', 'What colour is the car?', ['The car is red.', 'It is blue.']))"
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from minillava.files import BenchError, Excluded
+from minillava.judging.judges import Case, Judged
+from minillava.scenes.questions import Question, questions, right
+from minillava.scenes.reading import claims, holds, mentions, sentences
+from minillava.scenes.world import COLOURS, SIDES, Scene
+from minillava.standins.teacher import read_context
+
+RULE = "picture-book rule 2"
+EMPTY_WORDS = set("a an the is are in on of to one can it this that there and be with here".split())
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The four marks of one answer, 1 to 10 each, and why."""
+
+    helpfulness: float
+    relevance: float
+    accuracy: float
+    detail: float
+    why: str
+
+    @property
+    def score(self) -> float:
+        return round((self.helpfulness + self.relevance + self.accuracy + self.detail) / 4, 1)
+
+
+@lru_cache(maxsize=1024)
+def _read(context: str) -> tuple[Scene, dict[str, Question]]:
+    scene = read_context(context)
+    return scene, {q.text: q for q in questions(scene)}
+
+
+def _words(text: str) -> set[str]:
+    return set(text.lower().replace(".", " ").replace(",", " ").split()) - EMPTY_WORDS
+
+
+def _reason(asked: Question, answer: str) -> float:
+    """How much of the expected reason an answer gives, 0 to 1; 1 when the question expects none."""
+    link = "because" if "because" in asked.answer else "so perhaps" if "so perhaps" in asked.answer else None
+    if not link:
+        return 1.0
+    wanted, given = _words(asked.answer.partition(link)[2]), _words(answer.partition(link)[2])
+    return len(wanted & given) / len(wanted)
+
+
+def _coverage(scene: Scene, answer: str) -> float:
+    """The share of the scene's things that an answer names; half for one named without its colour."""
+    found = [m for s in sentences(answer) for m in mentions(s) if not m.denied]
+    left, named = list(scene.things), 0.0
+    for m in found:
+        for thing in left:
+            if thing.kind == m.kind and m.colour in (None, thing.colour):
+                named += 1.0 if m.colour or not thing.colour else 0.5
+                left.remove(thing)
+                break
+    return named / max(1, len(scene.things))
+
+
+def spelt(claim: tuple) -> str:
+    """A claim (`scenes.reading.claims`) in words: `side bird purple right`."""
+    return " ".join(str(v) for v in claim if v not in (None, False, True))
+
+
+def marks(context: str, question: str, answer: str) -> Marks:
+    """The judge's marks for one answer. Raises ValueError when the context has no captions."""
+    scene, known = _read(context)
+    asked, stated = known.get(question), claims(answer)
+    true = [c for c in stated if holds(c, scene)]
+    false = [c for c in stated if c not in true]
+    if not answer.strip() or answer.strip() == question.strip():
+        return Marks(1, 1, 1, 1, "empty, or the question again")
+    share = len(true) / len(stated) if stated else 0.0
+    accuracy = 1 + 9 * share
+    if asked:  # a question with a definite answer
+        correct, reason = right(asked, answer), _reason(asked, answer)
+        sound = share if stated else 1.0  # "Red." states nothing beside what was asked
+        accuracy = 1 + 9 * sound if correct else min(accuracy, 4.0)
+        helpfulness = 1 + 9 * correct * sound * (0.5 + 0.5 * reason)
+        subjects = {m.kind for s in sentences(question) for m in mentions(s)} | {asked.key}
+        said = {m.kind for s in sentences(answer) for m in mentions(s)} | set(
+            answer.lower().replace(".", " ").replace(",", " ").split()
+        )
+        typed = {"colour": set(COLOURS), "side": set(SIDES)}.get(asked.kind, {"yes", "no", "nothing"}) & said
+        relevance = 10.0 if correct else 1 + 4.5 * bool(subjects & said) + 2.5 * bool(typed)
+        whole = bool(true) or len(answer.split()) >= 4  # a sentence rather than a bare word
+        detail = 1 + 9 * correct * sound * (0.4 + 0.6 * whole) * (0.5 + 0.5 * reason)
+        why = f"asked for {asked.kind}: {'right' if correct else 'wrong'} (expected {asked.key}); reason {reason:.0%}"
+    else:  # a description
+        coverage = _coverage(scene, answer)
+        wanted = (
+            3 * len(scene.things) + 1
+        )  # of each thing that it is there, its side, and one thing more; and the place
+        helpfulness = 1 + 9 * coverage * share
+        relevance = 1 + 9 * bool(true)
+        detail = 1 + 9 * min(1.0, 1.25 * len(true) / wanted)
+        why = f"a description: names {coverage:.0%} of the things, {len(true)} facts right"
+    if false:
+        why += f"; not so: {', '.join(map(spelt, false[:4]))}"
+    return Marks(*(round(v, 2) for v in (helpfulness, relevance, accuracy, detail)), why)
+
+
+def review(context: str, question: str, answers: Sequence[str]) -> str:
+    """The review of two answers in GPT-4's format: a first line with both scores, then the explanation (facts B6)."""
+    both = [marks(context, question, answer) for answer in answers]
+    lines = [" ".join(f"{m.score:g}" for m in both)]
+    for n, m in enumerate(both, 1):
+        parts = ", ".join(f"{k} {getattr(m, k):g}" for k in ("helpfulness", "relevance", "accuracy", "detail"))
+        lines.append(f"Assistant {n}: {parts}. {m.why}.")
+    return "\n".join(lines)
+
+
+class OfflineJudge:
+    """The picture book's rule (`judge.py`). It always says the same, so a second run tells nothing."""
+
+    id = RULE
+
+    def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
+        if runs > 1:
+            raise BenchError(f"the judge {RULE!r} says the same each time; several runs need a judge behind an API")
+        out = Judged([])
+        for case in cases:
+            try:
+                out.texts.append((case, review(case.item.context, case.item.text, case.both), RULE))
+            except ValueError as error:  # a context that it cannot read
+                out.excluded.append(Excluded(case.name, str(error)))
+        return [out]
