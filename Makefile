@@ -55,7 +55,7 @@ lint: $(READY)  ## ruff: style and format, notebooks too
 	$(PY) -m ruff check --output-format=concise
 	$(PY) -m ruff format --check
 
-weights: $(READY)  ## train the shipped eye and brain again from nothing (hours)
+weights: $(READY)  ## train the shipped vision tower and language model again from nothing (hours)
 	$(PY) -m minillava.standins.weights $(ARGS)
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).

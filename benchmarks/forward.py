@@ -1,6 +1,6 @@
 """A training step of stage 2 (forward and backward), beside `transformers`' Llama with the same weights and batches.
 
-Both sides get the same token ids, labels and features of the eye: `transformers` as LlavaForConditionalGeneration does
+Both sides get the same token ids, labels and features of the vision tower: `transformers` as LlavaForConditionalGeneration does
 it, each patch a placeholder, its features through the projector into the embeddings, then its Llama with labels, in its
 default attention. Ours scores the vocabulary only where there is a label and keeps no others' scores. It takes the batch
 as `minillava train` does: on a CPU a small model's in parts, each on a core of its own; beside it, in one piece.

@@ -1,6 +1,6 @@
 """A whole training step at the paper's size, stage 1 and stage 2: forward, backward and AdamW, beside `transformers`.
 
-Same random weights, same batch, features of the eye given to both sides as `forward.py` does, everything in bfloat16.
+Same random weights, same batch, features of the vision tower given to both sides as `forward.py` does, everything in bfloat16.
 Stage 1 takes the paper's 16 samples a GPU; stage 2 its 4, and 16, with activations computed again on both sides.
 
 Notable: a side is timed to its end before the other begins, as Adam's moments of a 7B are there only once (27 GB). Both

@@ -1,7 +1,7 @@
 """An epoch of stage 2 beside `transformers`' LlavaForConditionalGeneration with its `Trainer`: same records, same weights.
 
-Both sides train everything but the eye with fused AdamW, cosine and clipping, the same batch size and precision.
-`transformers` is used as its users do: the eye looks at each picture in each step, batches are drawn at random and
+Both sides train everything but the vision tower with fused AdamW, cosine and clipping, the same batch size and precision.
+`transformers` is used as its users do: the vision tower looks at each picture in each step, batches are drawn at random and
 padded, the vocabulary is scored everywhere. Before training both sides' loss on one batch must agree; after an epoch from
 the same weights their losses on all records are printed beside each other.
 
@@ -174,7 +174,7 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
 
 
 def setting(name, count):
-    """Both models, `count` samples, their pictures, what the eye sees in them, and the seconds that took."""
+    """Both models, `count` samples, their pictures, what the vision tower sees in them, and the seconds that took."""
     ours, theirs = side.twins(name, torch.float32)
     samples, views = school(name, ours.config, count)
     set_trainable(ours, 2)

@@ -1,7 +1,7 @@
 """Talk with a trained LLaVA about a picture: one class for the terminal, the notebooks and the end of the demo.
 
 Notable: a conversation keeps its turns and what it has computed, so that each further question costs its own words only;
-answers stream. The weights are what `save_llava` wrote, with the tokenizer and the eye's preprocessor_config.json beside
+answers stream. The weights are what `save_llava` wrote, with the tokenizer and the vision tower's preprocessor_config.json beside
 it, or a LlavaForConditionalGeneration folder or hub id; nothing in it is run as code.
 
     python -m minillava chat picture.png
@@ -51,19 +51,24 @@ class Chat:
 
     @classmethod
     def assembled(
-        cls, eye: str, brain: str, projector: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        vision_tower: str,
+        language_model: str,
+        projector: str | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> "Chat":
-        """A conversation with parts that were never together: an eye and a language model, each a folder or a hub id.
+        """A conversation with parts that were never together: a vision tower and a language model, each a folder or a hub id.
 
         projector: the authors' W of stage 1 (`model.load_projector`); without it W is random, and no answer looks.
         Raises CheckpointError that names what does not fit.
         """
-        model = assemble(eye, brain, 0, dtype=dtype, device=device)
+        model = assemble(vision_tower, language_model, 0, dtype=dtype, device=device)
         if projector:
             load_projector(model, projector)
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        made._begin(model, about, load_tokenizer(find(brain)), normalisation(find(eye)), "chat")
+        made._begin(model, about, load_tokenizer(find(language_model)), normalisation(find(vision_tower)), "chat")
         return made
 
     def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:

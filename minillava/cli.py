@@ -29,6 +29,7 @@ VERBS = {
     "filter": "keep the captions that cover concepts evenly (Appendix E, Fig. 7)",
     "serve-teacher": "the offline teacher behind an OpenAI-compatible API on this machine",
 }
+RENAMED = {"--eye": "--vision-tower", "--brain": "--language-model"}  # options as they were once called
 
 
 def parser(asked: str | None) -> argparse.ArgumentParser:
@@ -50,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        for name in (argument.partition("=")[0] for argument in arguments):
+            if name in RENAMED:
+                raise UserError(f"{name} is now called {RENAMED[name]}")
         options = parser(arguments[0] if arguments else None).parse_args(arguments)
         status = options.run(options) or 0
         sys.stdout.flush()

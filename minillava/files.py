@@ -1,18 +1,24 @@
-"""The files of section 5: JSONL read and written whole, and the error that names file and line.
+"""Files: written whole or not at all, JSON and JSONL read with errors that name file and line.
 
-Notable: what makes a whole file useless is a `BenchError`; a single bad row is an `Excluded`, which is named, counted
-and left out, so that one bad row neither stops an evaluation nor slips into a mean.
+What makes a whole file useless is a `FileError`. A single bad row is an `Excluded`: it is named, counted and left out, so
+that it neither stops an evaluation nor enters a mean.
+
+    python -c "from minillava.files import read_jsonl; print(read_jsonl('data_samples/caps_boxes.jsonl')[0]['id'])"
 """
 
 import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.errors import UserError
 
 
-class BenchError(UserError):
-    """Files of a benchmark that cannot be used, or do not fit together; the message names file, line or question."""
+class FileError(UserError):
+    """A file that cannot be used, or files that do not fit together; the message names file, line or question."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +32,72 @@ class Excluded:
         return f"{self.name}: {self.why}"
 
 
-def write_jsonl(rows: list[dict], path: Path) -> None:
-    """Rows as JSONL, written beside and renamed."""
+@contextmanager
+def whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Write a file or a folder whole or not at all: `with whole(path) as temporary: temporary.write_text(...)`.
+
+    The temporary path stands beside `path` and has its suffix. When the block ends, what was written there takes the place
+    of `path`; where the block raises, it is removed and `path` stays as it was. sync: also wait until it is on the disk,
+    so that a power cut loses nothing; False for many small files that can be made again. Raises OSError.
+    """
     path = Path(path)
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    beside.replace(path)
+    _remove(temporary)
+    try:
+        yield temporary
+        if sync:
+            for one in (*temporary.rglob("*"), temporary):
+                on_disk(one)
+        temporary.replace(path)
+    except BaseException:
+        _remove(temporary)
+        raise
+    if sync:
+        on_disk(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def on_disk(path: Path) -> None:
+    """Return once the system has this file or folder on its disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """A text file, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """A JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_jsonl(rows: Iterable[dict], path: str | Path) -> None:
+    """Rows as JSONL, whole or not at all."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _text(path: Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BenchError(f"{path}: not UTF-8 text ({error.reason})") from error
+        raise FileError(f"{path}: not UTF-8 text ({error.reason})") from error
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """The rows of a JSONL file; blank lines are skipped. Raises BenchError naming file and line."""
+    """The rows of a JSONL file; blank lines are skipped. Raises FileError naming file and line."""
     rows = []
     for n, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
@@ -51,19 +105,19 @@ def read_jsonl(path: Path) -> list[dict]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:  # also a number of too many digits, or lists in lists in lists
-            raise BenchError(f"{path}, line {n}: not JSON ({error})") from error
+            raise FileError(f"{path}, line {n}: not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise BenchError(f"{path}, line {n}: expected a JSON object, found {type(row).__name__}")
+            raise FileError(f"{path}, line {n}: expected a JSON object, found {type(row).__name__}")
         rows.append(row)
     return rows
 
 
 def read_json(path: Path) -> object:
-    """The value of a JSON file. Raises BenchError naming it."""
+    """The value of a JSON file. Raises FileError naming it."""
     try:
         return json.loads(_text(path))
     except (ValueError, RecursionError) as error:
-        raise BenchError(f"{path}: not JSON ({error})") from error
+        raise FileError(f"{path}: not JSON ({error})") from error
 
 
 def is_id(value: object) -> bool:
@@ -71,15 +125,15 @@ def is_id(value: object) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
-def table(rows: list[dict], path: Path, key: str) -> dict:
-    """Rows by their `key`. Raises BenchError for a row without it, for one that is no id, and for one that stands twice."""
+def by_key(rows: list[dict], path: Path, key: str) -> dict:
+    """Rows by their `key`. Raises FileError for a row without it, for one that is no id, and for one that stands twice."""
     out = {}
     for n, row in enumerate(rows, 1):
         if key not in row:
-            raise BenchError(f"{path}, row {n}: no {key!r}; it has {', '.join(sorted(row)) or 'nothing'}")
+            raise FileError(f"{path}, row {n}: no {key!r}; it has {', '.join(sorted(row)) or 'nothing'}")
         if not is_id(row[key]):
-            raise BenchError(f"{path}, row {n}: the {key} {str(row[key])[:60]} is neither a number nor a text")
+            raise FileError(f"{path}, row {n}: the {key} {str(row[key])[:60]} is neither a number nor a text")
         if row[key] in out:
-            raise BenchError(f"{path}: the {key} {row[key]!r} stands twice")
+            raise FileError(f"{path}: the {key} {row[key]!r} stands twice")
         out[row[key]] = row
     return out

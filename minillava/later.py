@@ -22,7 +22,7 @@ class Change(NamedTuple):
 
 _ONE, _TWO = RECIPES["stage 1"], RECIPES["stage 2"]
 LLAVA_15 = Named(
-    projector=Change("linear", "mlp2x_gelu", "between eye and language model", "hub, llava-1.5-7b-hf; code, multimodal_projector/builder.py"),
+    projector=Change("linear", "mlp2x_gelu", "between vision tower and language model", "hub, llava-1.5-7b-hf; code, multimodal_projector/builder.py"),
     image_size=Change(ARCHITECTURE["image_size"].value, 336, "pixels a side", "hub, openai/clip-vit-large-patch14-336"),
     patch_tokens=Change(ARCHITECTURE["patch_tokens"].value, 576, "patches a picture", "hub, llava-1.5-7b-hf"),
     picture=Change("cropped to its middle", "padded to a square", "a picture that is no square", "code, mm_utils.py"),

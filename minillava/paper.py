@@ -228,7 +228,7 @@ ARCHITECTURE = Named(
     patch_size=Fact(14, "pixels a side of a patch", "Sec. 4.1, p.4 (the 14 of ViT-L/14)"),
     patch_tokens=Fact((224 // 14) ** 2, "patches a picture; the class token is dropped", "code, clip_encoder.py"),
     feature_layer=Fact(-2, "of hidden_states: before the last layer", "Sec. 5.2, p.8-9; code, scripts"),
-    vision=Fact({"width": 1024, "layers": 24}, "the eye", "width: issue #433; layers: general knowledge"),
+    vision=Fact({"width": 1024, "layers": 24}, "the vision tower", "width: issue #433; layers: general knowledge"),
     widths=Fact({"13B": 5120, "7B": 4096}, "width of Vicuna", "issues #433, #775"),
     layers=Fact({"13B": 40, "7B": 32}, "layers of Vicuna", "7B: FastChat issue #1290; 13B: general knowledge"),
     vocabulary=Fact(32_000, "tokens Vicuna knows", "general knowledge"),
@@ -245,7 +245,7 @@ JUDGE = Named(
     contamination=Fact("LLaVA-Bench (COCO)", "its pictures were seen in training; not in the paper", "issue #399"))
 
 EQUATIONS = Named({
-    "Eq. 1": Fact(r"H_v = W \cdot Z_v, \quad Z_v = g(X_v)", "the eye's features Zv, carried by W to Hv", "Eq. 1, p.4"),
+    "Eq. 1": Fact(r"H_v = W \cdot Z_v, \quad Z_v = g(X_v)", "the vision tower's features Zv, carried by W to Hv", "Eq. 1, p.4"),
     "Eq. 2": Fact(r"X_\mathrm{instruct}^t = \begin{cases} \text{randomly } [X_q^1, X_v] \text{ or } [X_v, X_q^1]"
                   r" & t = 1 \\ X_q^t & t > 1 \end{cases}", "picture before or after the first question", "Eq. 2, p.4"),
     "Eq. 3": Fact(r"p(X_a \mid X_v, X_\mathrm{instruct}) = \prod_{i=1}^{L}"
@@ -270,7 +270,7 @@ CLAIMS = (
     Claim("reasoning_first", "reasons before the answer reach 89.77 sooner, in the end a little more",
           f"{TABLE_8.source}; Sec. 5.2, p.8-9", TABLE_8.cells("Avg", "Best variant", "Answer first")
           | {"Reasoning first, epochs": 6.0, "Answer first, epochs": 12.0}),
-    Claim("layer_before_last", "the features before the eye's last layer serve better than the last", TABLE_8.source,
+    Claim("layer_before_last", "the features before the vision tower's last layer serve better than the last", TABLE_8.source,
           TABLE_8.cells("Avg", "Best variant", "Last layer")),
     Claim("bigger_is_better", "a 13B language model beats a 7B one", TABLE_8.source,
           TABLE_8.cells("Avg", "Best variant", "7B")),

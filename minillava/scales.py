@@ -16,8 +16,8 @@ from minillava.errors import UserError
 
 WEIGHTS = (
     Path(__file__).parent.parent / "data_samples" / "weights"
-)  # eye, brain, llava: what the tiny scale starts from
-EVERYTHING = ("W", "LLM")  # what stage 2 trains; the eye is frozen in both stages
+)  # vision tower, language model, llava: what the tiny scale starts from
+EVERYTHING = ("W", "LLM")  # what stage 2 trains; the vision tower is frozen in both stages
 
 
 class ScaleError(UserError):
@@ -138,12 +138,12 @@ class Scale(Stages):
         return asdict(self)
 
     @property
-    def eye(self) -> str:
-        return str(WEIGHTS / "eye")
+    def vision_tower(self) -> str:
+        return str(WEIGHTS / "vision_tower")
 
     @property
-    def brain(self) -> str:
-        return str(WEIGHTS / "brain")
+    def language_model(self) -> str:
+        return str(WEIGHTS / "language_model")
 
     hardware = "here"  # not a field: no run depends on it
 
@@ -154,7 +154,7 @@ class Scale(Stages):
         one = Stage(
             "stage 1", "picture-book captions", self.pairs, 1, ("W",), self.stage1_lr, self.stage1_batch, 49, 16,
             self.stage1_batch, **common,
-            why=LAPTOP | {"lr": "from a small eye to a small model the higher rate is reached sooner"},
+            why=LAPTOP | {"lr": "from a small vision tower to a small model the higher rate is reached sooner"},
         )  # fmt: skip
         two = Stage(
             "stage 2", "picture-book instructions", self.conversation + self.detail + self.complex, self.stage2_epochs,
@@ -174,7 +174,7 @@ TINY = Scale(
     conversation=2900,  # the paper's proportions at a twentieth
     detail=1150,
     complex=3850,
-    stage1_lr=4e-3,  # W alone, from a small eye to a small model: the higher rate is reached sooner
+    stage1_lr=4e-3,  # W alone, from a small vision tower to a small model: the higher rate is reached sooner
     stage1_batch=64,  # 94 steps of 64 rather than 47 of 128
     stage2_lr=2e-3,  # 1M parameters bear, and need, a far higher rate than 13B
     stage2_lr_muon=2e-3,  # Muon for the matrices in the blocks: it binds in a fraction of Adam's steps (LOG.md)
@@ -192,14 +192,16 @@ SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 @dataclass(frozen=True)
 class RealScale(Stages):
-    """Real parts on real data: hub ids of eye and language model, the stages, and the hardware they are meant for."""
+    """Real parts on real data: hub ids of vision tower and language model, the stages, and the hardware they are meant for."""
 
     name: str
-    eye: str
-    brain: str
+    vision_tower: str
+    language_model: str
     stages: tuple[Stage, ...]
     hardware: str  # of hardware.py
-    why: dict[str, str] = field(default_factory=dict)  # eye, brain, hardware: where they are not the paper's
+    why: dict[str, str] = field(
+        default_factory=dict
+    )  # vision tower, language model, hardware: where they are not the paper's
 
 
 # Text lengths are estimates: a caption of CC3M is about 10 words; the 229 MB of Instruct-150K are about 1150 letters a
@@ -212,10 +214,10 @@ SCIENCE = Stage(
 
 FULL_13B = RealScale(
     "full-13b", "openai/clip-vit-large-patch14", "lmsys/vicuna-13b-v1.3", (PAIRS, INSTRUCT, SCIENCE), "8xa100-80gb",
-    {"brain": "the paper's v0 is published as a difference to LLaMA-1's weights; v1.3 is whole, of the same shape"},
+    {"language_model": "the paper's v0 is published as a difference to LLaMA-1's weights; v1.3 is whole, of the same shape"},
 )  # fmt: skip
 FULL_7B = replace(
-    FULL_13B, name="full-7b", brain="lmsys/vicuna-7b-v1.3", why=FULL_13B.why | {"size": "the paper's own ablation, Table 8"}
+    FULL_13B, name="full-7b", language_model="lmsys/vicuna-7b-v1.3", why=FULL_13B.why | {"size": "the paper's own ablation, Table 8"}
 )  # fmt: skip
 
 T4 = ALONE | {
@@ -238,7 +240,7 @@ COLAB = RealScale(
                 why=T4 | {"epochs": "12 are two hours of a T4", "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
     ),
     "t4",
-    {"eye": "a third of the parameters; 196 patches", "brain": "an open chat model that fits with Adam's state in 16 GB",
+    {"vision_tower": "a third of the parameters; 196 patches", "language_model": "an open chat model that fits with Adam's state in 16 GB",
      "hardware": "what Colab gives away"},
 )  # fmt: skip
 REAL = {scale.name: scale for scale in (COLAB, FULL_7B, FULL_13B)}

@@ -55,31 +55,31 @@ def no_key(monkeypatch):
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """eye, brain and llava as in data_samples/weights, the same files and formats, but tiny and untrained."""
+    """vision tower, language model and llava as in data_samples/weights, the same files and formats, but tiny and untrained."""
     from transformers import CLIPTextConfig
 
     from minillava.data.tokenizer import load_tokenizer
     from minillava.model import VisionConfig, save_language, save_llava
     from minillava.model.formats.assemble import assemble
-    from minillava.standins import language_model as brain
-    from minillava.standins import vision_tower as eye
-    from minillava.standins.weights import export_eye
+    from minillava.standins import language_model as language_model
+    from minillava.standins import vision_tower as vision_tower
+    from minillava.standins.weights import export_vision_tower
 
     folder = tmp_path_factory.mktemp("weights")
-    model, tokenizer = brain.make(0, width=32, layers=2)
-    save_language(model, folder / "brain", dtype=torch.float16)
-    tokenizer.save_pretrained(folder / "brain")
+    model, tokenizer = language_model.make(0, width=32, layers=2)
+    save_language(model, folder / "language_model", dtype=torch.float16)
+    tokenizer.save_pretrained(folder / "language_model")
     torch.manual_seed(0)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, projection_dim=eye.SHARED,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, projection_dim=vision_tower.SHARED,
     )  # fmt: skip
-    clip = eye.Clip(VisionConfig(96, 24, 32, 64, num_layers=2, num_heads=2), text)
-    export_eye(clip, tokenizer, folder / "eye")
-    llava = assemble(folder / "eye", folder / "brain", seed=0)
+    clip = vision_tower.Clip(VisionConfig(96, 24, 32, 64, num_layers=2, num_heads=2), text)
+    export_vision_tower(clip, tokenizer, folder / "vision_tower")
+    llava = assemble(folder / "vision_tower", folder / "language_model", seed=0)
     save_llava(llava, folder / "llava", {"template": "chat", "trained on": "nothing"}, dtype=torch.float16)
-    load_tokenizer(folder / "brain").save_pretrained(folder / "llava")
-    settings = (folder / "eye" / "preprocessor_config.json").read_text()
+    load_tokenizer(folder / "language_model").save_pretrained(folder / "llava")
+    settings = (folder / "vision_tower" / "preprocessor_config.json").read_text()
     (folder / "llava" / "preprocessor_config.json").write_text(settings)
     return folder
 
@@ -88,7 +88,7 @@ def weights(tmp_path_factory):
 def parts(weights, tmp_path_factory):
     """The weights with a second, smaller language model beside the first."""
     folder = tmp_path_factory.mktemp("parts")
-    for name in ("eye", "brain"):
+    for name in ("vision_tower", "language_model"):
         shutil.copytree(weights / name, folder / name)
-    shutil.copytree(weights / "brain", folder / "brain-small")
+    shutil.copytree(weights / "language_model", folder / "language_model_small")
     return folder

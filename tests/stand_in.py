@@ -135,10 +135,10 @@ def models(root):
     from minillava.scales import COLAB, FULL_7B, WEIGHTS
 
     torch.manual_seed(0)
-    tokenizer = load_tokenizer(WEIGHTS / "brain")
+    tokenizer = load_tokenizer(WEIGHTS / "language_model")
     sizes = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=4,
                  num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048)  # fmt: skip
-    eye = dict(
+    vision_tower = dict(
         image_size=64, patch_size=16, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2
     )
     words = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
@@ -147,11 +147,13 @@ def models(root):
         (COLAB, lambda: Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))),
         (FULL_7B, lambda: LlamaForCausalLM(LlamaConfig(**sizes))),
     ):
-        make().save_pretrained(root / scale.brain)
-        tokenizer.save_pretrained(root / scale.brain)
-        CLIPModel(CLIPConfig(text_config=words, vision_config=eye, projection_dim=16)).save_pretrained(root / scale.eye)
-        tokenizer.save_pretrained(root / scale.eye)
-        shutil.copy(WEIGHTS / "eye" / "preprocessor_config.json", root / scale.eye)
+        make().save_pretrained(root / scale.language_model)
+        tokenizer.save_pretrained(root / scale.language_model)
+        CLIPModel(CLIPConfig(text_config=words, vision_config=vision_tower, projection_dim=16)).save_pretrained(
+            root / scale.vision_tower
+        )
+        tokenizer.save_pretrained(root / scale.vision_tower)
+        shutil.copy(WEIGHTS / "vision_tower" / "preprocessor_config.json", root / scale.vision_tower)
     folder = root / PROJECTORS["full-7b"]
     folder.mkdir(parents=True)
     named = {"model.mm_projector.weight": torch.randn(32, 24), "model.mm_projector.bias": torch.zeros(32)}

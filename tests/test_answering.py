@@ -10,7 +10,7 @@ from minillava.chat import Chat
 from minillava.commands import answer as answering
 from minillava.commands.answer import kept, read_asked, write_answers
 from minillava.data.scienceqa import write_problems
-from minillava.files import BenchError, read_jsonl, write_jsonl
+from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import draw_quiz
 
@@ -91,21 +91,21 @@ def test_the_controls_show_a_blank_another_question_s_picture_or_none(answers, s
 def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp_path):
     answers(limit=3)
     with pytest.raises(
-        BenchError,
+        FileError,
         match=r"answers\.jsonl holds answers of .*'look': 'picture'.*, not of .*'blank'.*choose another --out",
     ):
         answers(look="blank")
     with torch.no_grad():
         talk.model.projector.weight.add_(1.0)
     try:
-        with pytest.raises(BenchError, match="choose another --out"):
+        with pytest.raises(FileError, match="choose another --out"):
             answers()
     finally:
         with torch.no_grad():
             talk.model.projector.weight.sub_(1.0)
     other = tmp_path / "notes.jsonl"
     other.write_text("what I think")
-    with pytest.raises(BenchError, match="notes.jsonl"):
+    with pytest.raises(FileError, match="notes.jsonl"):
         answers("notes.jsonl")
     assert other.read_text() == "what I think"
     assert kept(tmp_path / "none.jsonl", {}) == []
@@ -134,13 +134,13 @@ def test_ids_that_begin_again_in_each_category_are_told_apart(answers, seen, tmp
 )
 def test_questions_that_cannot_be_asked_are_named_before_anything_is(answers, tmp_path, rows, message):
     write_jsonl(rows, tmp_path / "q.jsonl")
-    with pytest.raises(BenchError) as error:
+    with pytest.raises(FileError) as error:
         answers(questions=tmp_path / "q.jsonl")
     assert message in str(error.value) and not (tmp_path / "answers.jsonl").exists()
 
 
 def test_pictures_can_be_exchanged_only_where_there_are_two(answers):
-    with pytest.raises(BenchError, match="needs questions about two or more"):
+    with pytest.raises(FileError, match="needs questions about two or more"):
         answers(look="shuffled", limit=3)
 
 
@@ -148,7 +148,7 @@ def test_a_question_that_is_too_long_is_named_with_its_batch_and_what_came_befor
     rows = read_jsonl(QUESTIONS)[:6]
     rows[5]["text"] = "Why? " * 2000
     write_jsonl(rows, tmp_path / "q.jsonl")
-    with pytest.raises(BenchError, match="questions 4 to 5: sample 1: .* tokens after splicing"):
+    with pytest.raises(FileError, match="questions 4 to 5: sample 1: .* tokens after splicing"):
         answers(questions=tmp_path / "q.jsonl")
     assert len(read_jsonl(tmp_path / "answers.jsonl")) == 4
 
@@ -157,7 +157,7 @@ def test_two_runs_never_write_into_one_file(answers, tmp_path):
     from filelock import FileLock
 
     with FileLock(tmp_path / ".answers.jsonl.lock"):
-        with pytest.raises(BenchError, match="another run writes its answers there"):
+        with pytest.raises(FileError, match="another run writes its answers there"):
             answers()
     assert len(answers(limit=2)) == 2
 

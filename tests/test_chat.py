@@ -221,7 +221,7 @@ def test_weights_that_transformers_can_load_answer_alike_and_a_template_can_be_n
     tmp_path, chat, scene, weights, capsys
 ):
     model, about = load_llava(weights / "llava")
-    save_pretrained(model, tmp_path / "out", chat.tokenizer, weights / "eye", chat.template, about)
+    save_pretrained(model, tmp_path / "out", chat.tokenizer, weights / "vision_tower", chat.template, about)
     chat.look(scene)
     other = Chat(tmp_path / "out")
     other.look(scene)

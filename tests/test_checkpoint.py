@@ -32,7 +32,7 @@ from minillava.model.formats.published import language_config, vision_config
 torch.set_num_threads(1)
 
 VISION = VisionConfig(image_size=16, patch_size=8, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=2)
-EYE = dict(
+TINY_CLIP = dict(
     image_size=16, patch_size=8, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
 )
 LANGUAGE = dict(vocab_size=31, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=4, num_kv_heads=2)
@@ -109,7 +109,7 @@ def test_a_vision_tower_exported_and_loaded_in_transformers_gives_the_same_state
 
 @pytest.mark.parametrize("prefix", ["vision_model.", ""])
 def test_both_published_layouts_of_a_vision_tower_load(tmp_path, prefix):
-    theirs = shake(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**EYE)))
+    theirs = shake(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**TINY_CLIP)))
     theirs.save_pretrained(tmp_path)
     bare = {k.removeprefix("vision_model."): v for k, v in load_file(tmp_path / "model.safetensors").items()}
     bare["embeddings.position_ids"] = torch.arange(5)[None]  # as older files have it
@@ -120,7 +120,7 @@ def test_both_published_layouts_of_a_vision_tower_load(tmp_path, prefix):
 
 def test_a_whole_clip_gives_its_vision_part(tmp_path):
     config = transformers.CLIPConfig(
-        vision_config=EYE,
+        vision_config=TINY_CLIP,
         text_config=dict(**PUBLISHED, bos_token_id=1, eos_token_id=2),
         projection_dim=8,
     )

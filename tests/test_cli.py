@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
-from minillava import chat as talk
+from minillava import chat as chat_module
 from minillava import cli, scales
 from minillava.chat import Chat, ChatError, blocks
+from minillava.commands import chat as verb
 from minillava.data.template import CHAT
 from minillava.experiments import miniature
 from minillava.scenes.compose import compose
@@ -96,7 +97,7 @@ def test_a_question_that_cannot_be_asked_is_an_error_in_words(capsys, picture, w
         (("--seeds", "-1"), "--seeds -1: at least 1 is needed"),
         (("--scale", "smoke", "--out", "{file}"), "file is a file; name a folder with --out"),
         (("--scale", "smoke", "--out", "{file}/below"), "file/below"),
-        (("--scale", "smoke", "--out", "{new}"), "none/eye: no weights here; `make weights` trains them"),
+        (("--scale", "smoke", "--out", "{new}"), "none/vision_tower: no weights here; `make weights` trains them"),
     ],
 )
 def test_a_run_that_cannot_start_says_why_and_leaves_nothing(
@@ -147,7 +148,7 @@ def test_ctrl_c_ends_with_130_and_says_that_it_goes_on(capsys, tmp_path, picture
         raise KeyboardInterrupt
 
     monkeypatch.setattr(miniature, "make_data", stop)
-    monkeypatch.setattr(talk, "stream", stop)
+    monkeypatch.setattr(chat_module, "stream", stop)
     run_paper = miniature.run_paper
     monkeypatch.setattr(miniature, "run_paper", lambda *a: run_paper(*a, weights))
     arguments = {
@@ -159,7 +160,7 @@ def test_ctrl_c_ends_with_130_and_says_that_it_goes_on(capsys, tmp_path, picture
 
 
 def test_a_programming_mistake_is_not_hidden(monkeypatch, picture):
-    monkeypatch.setattr(talk, "Chat", lambda *_: {}["a bug"])
+    monkeypatch.setattr(verb, "Chat", lambda *_: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
         cli.main(["chat", str(picture), "--ask", "Why?"])
 
@@ -214,7 +215,9 @@ def test_a_new_picture_starts_the_conversation_afresh(picture, weights):
 
 def test_a_later_question_is_asked_with_the_turns_before_it(picture, weights, monkeypatch):
     chat, seen = Chat(weights / "llava"), []
-    monkeypatch.setattr(talk, "stream", lambda model, ids, *_, **__: seen.append(ids) or iter(["An ", "answer."]))
+    monkeypatch.setattr(
+        chat_module, "stream", lambda model, ids, *_, **__: seen.append(ids) or iter(["An ", "answer."])
+    )
     chat.look(picture)
     assert [chat.ask(q) for q in ("Why?", "Where?")] == ["An answer."] * 2
     pairs = [("<image>\nWhy?", "An answer."), ("Where?", None)]

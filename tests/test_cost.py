@@ -16,7 +16,7 @@ EIGHT = parse("8xa100-80gb")
 def test_hours_and_dollars_follow_from_arithmetic():
     stage, config = scales.FULL_13B.stage("stage 2"), SHAPES["full-13b"]
     one = cost.estimate(config, stage, EIGHT, 0.4)
-    # 6 FLOPs a parameter and token, the rule of thumb, within 15 %: attention and the frozen eye come to it
+    # 6 FLOPs a parameter and token, the rule of thumb, within 15 %: attention and the frozen vision tower come to it
     tokens = stage.samples * stage.epochs * (256 + stage.text)
     assert 1 < one.flops / (6 * 12.7e9 * tokens) < 1.15
     assert one.hours == pytest.approx(one.flops / (8 * 312e12 * 0.4) / 3600)
@@ -38,7 +38,7 @@ def test_the_papers_own_hours_are_possible():
 def test_every_scale_on_a_screen(capsys):
     assert cli.main(["cost"]) == 0
     out = capsys.readouterr().out
-    for word in ("tiny: shipped eye", "lmsys/vicuna-13b-v1.3", "8 x A100", "stage 1", "W + LLM", "595,375 x 1", "4,651", "at most 4 h", "$"):  # fmt: skip
+    for word in ("tiny: shipped vision tower", "lmsys/vicuna-13b-v1.3", "8 x A100", "stage 1", "W + LLM", "595,375 x 1", "4,651", "at most 4 h", "$"):  # fmt: skip
         assert word in out
     assert "epochs: 1 (paper 3): new records" in out
     for screen in out.split("-" * 104):

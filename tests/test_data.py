@@ -24,7 +24,7 @@ from minillava.standins.records import caption_record, instruct
 
 @pytest.fixture(scope="module")
 def tokenizer(weights):
-    return load_tokenizer(weights / "brain")
+    return load_tokenizer(weights / "language_model")
 
 
 def record(*values, image="a.png"):

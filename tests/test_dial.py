@@ -77,7 +77,7 @@ def test_an_argument_goes_before_the_environment_and_a_wrong_name_is_said(monkey
 def test_it_says_what_is_trained_and_who_writes(monkeypatch, capsys):
     dial("colab"), dial("full-7b")
     colab, full = capsys.readouterr().out.splitlines()
-    assert "W not trained yet" in colab and "the authors' W" in full and REAL["full-7b"].brain in full
+    assert "W not trained yet" in colab and "the authors' W" in full and REAL["full-7b"].language_model in full
     assert "no key" in colab and "offline" in colab
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")
     dial("colab", weights="runs/mine")
@@ -96,7 +96,11 @@ def test_records_of_the_picture_book_are_its_scenes():
 def test_the_parts_before_any_training_are_the_shipped_ones():
     tiny = dial("tiny", say=lambda text: None)
     one, two = (tiny.assemble(seed).projector.weight for seed in (1, 2))
-    assert {tiny.eye.name, tiny.brain.name} == {"eye", "brain"} and one.shape == two.shape and not torch.equal(one, two)
+    assert (
+        {tiny.vision_tower.name, tiny.language_model.name} == {"vision_tower", "language_model"}
+        and one.shape == two.shape
+        and not torch.equal(one, two)
+    )
 
 
 def test_weights_that_somebody_trained_stand_in_for_the_scales_own():
@@ -166,7 +170,13 @@ def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale
     lines = done.stdout.splitlines()
     assert [line.split()[:3] for line in lines] == [[n, "scale", scale] for n in numbers]
     fetched = " ".join(path for path, _ in hub.asked)
-    for wanted in (REAL[scale].eye, REAL[scale].brain, PROJECTORS.get(scale, ""), "LLaVA-Instruct-150K", "/coco/"):
+    for wanted in (
+        REAL[scale].vision_tower,
+        REAL[scale].language_model,
+        PROJECTORS.get(scale, ""),
+        "LLaVA-Instruct-150K",
+        "/coco/",
+    ):
         assert wanted in fetched
 
 

@@ -40,8 +40,10 @@ def batch_of(features):
 def test_arithmetic_is_what_torch_counts(stage, projector, changes):
     model = llava(projector, **changes).bfloat16()  # in which attention is written out, so that all of it is counted
     set_trainable(model, stage or 2)
-    eye = {FUSED: lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)}  # but for the frozen eye's
-    with FlopCounterMode(display=False, custom_mapping=eye) as counter:
+    vision_tower = {
+        FUSED: lambda q, k, v, *_, out_shape=None, **__: sdpa_flop_count(q, k, v)
+    }  # but for the frozen vision tower's
+    with FlopCounterMode(display=False, custom_mapping=vision_tower) as counter:
         batch = batch_of(model.features(torch.randn(B, 3, 32, 32).bfloat16()))
         if stage:
             loss, count = model.loss(batch)

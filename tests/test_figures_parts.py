@@ -59,7 +59,7 @@ def test_a_long_label_is_cut_to_its_room():
 
 
 def test_a_checklist_says_each_verdict_in_words_and_colour():
-    rows = {"eye": ["4.1", True], "loss": ["Eq. 3", False], "ids": ["Table 2", ""]}
+    rows = {"vision_tower": ["4.1", True], "loss": ["Eq. 3", False], "ids": ["Table 2", ""]}
     axis = checklist(rows, ["of the paper", "verdict"], "one of three", said=("same", "other")).axes[0]
     words = [text.get_text() for text in axis.texts]
     assert [w for w in words if w in ("same", "other")] == ["same", "other"] and {"4.1", "Eq. 3", "Table 2"} <= set(

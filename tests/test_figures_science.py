@@ -50,13 +50,13 @@ def test_each_letter_of_a_question_and_of_a_target_has_its_part():
 
 
 def test_the_tokens_of_a_format_are_its_text_and_only_what_is_written_carries_loss():
-    axis = formats(FISH, load_tokenizer(WEIGHTS / "brain"), FORMATS).axes[0]
+    axis = formats(FISH, load_tokenizer(WEIGHTS / "language_model"), FORMATS).axes[0]
     heads = [t for t in texts(axis) if "write" in t or "reads" in t]
     assert heads == ["what it reads, in all formats", *(f"{name}: what it is to write" for name in FORMATS)]
     shown = [t.get_text() for t in axis.texts if t.get_family() == ["monospace"]]
     written = "".join(answer_text(FISH, name) for name in FORMATS)
     assert "".join(shown).replace("·", " ").replace("↵", "\n") == question_text(FISH) + written
-    tokens = load_tokenizer(WEIGHTS / "brain")
+    tokens = load_tokenizer(WEIGHTS / "language_model")
     count = sum(len(tokens.encode(answer_text(FISH, name), add_special_tokens=False)) for name in FORMATS)
     assert len(axis.lines) == count  # an underline a token that carries loss
 

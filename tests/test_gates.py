@@ -16,7 +16,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.world import COLOURS
 from minillava.standins import gates
-from minillava.standins import vision_tower as eye
+from minillava.standins import vision_tower as vision_tower
 
 
 class Telling(torch.nn.Module):
@@ -35,7 +35,7 @@ class Telling(torch.nn.Module):
 
 
 def test_the_probe_reads_what_the_features_hold_and_no_more(weights):
-    config, normal = eye.EYE, normalisation(weights / "eye")
+    config, normal = vision_tower.TINY_CLIP, normalisation(weights / "vision_tower")
     figures = gates.probe(Telling(config, normal), normal, train=400, test=150)
     assert figures["colour"] > 40 and figures["kind"] < 40  # by chance 12 and 3
     assert figures == gates.probe(Telling(config, normal), normal, train=400, test=150)
@@ -50,8 +50,10 @@ def test_every_figure_of_the_whole_stands_beside_blank_and_shuffled(weights):
         assert all(0 <= v <= 100 for v in figures.values())
 
 
-def test_the_brain_is_asked_in_every_format(weights):
-    found = gates.text_accuracy(load_language(weights / "brain"), load_tokenizer(weights / "brain"), per_kind=4)
+def test_the_language_model_is_asked_in_every_format(weights):
+    found = gates.text_accuracy(
+        load_language(weights / "language_model"), load_tokenizer(weights / "language_model"), per_kind=4
+    )
     assert set(found) == set(gates.TOLD) and all("all" in figures for figures in found.values())
 
 
@@ -61,18 +63,18 @@ def shipped(part):
     return WEIGHTS / part, json.loads((WEIGHTS / part / "card.json").read_text())["figures"]
 
 
-def test_the_shipped_eye_reaches_its_cards_figures():
-    folder, card = shipped("eye")
+def test_the_shipped_vision_tower_reaches_its_cards_figures():
+    folder, card = shipped("vision_tower")
     told = card["linear probe on an object's patches, dev split, per cent"]["layer -2"]
     found = gates.probe(load_vision(folder), normalisation(folder), train=1200, test=250)
     print(found, told)
     for name, figure in found.items():  # a smaller probe reads a little less
         assert figure > told[name] - 6, (name, figure, told)
-        assert figure >= gates.WANTED["eye"][name] - 2
+        assert figure >= gates.WANTED["vision_tower"][name] - 2
 
 
-def test_the_shipped_brain_reaches_its_cards_figures():
-    folder, card = shipped("brain")
+def test_the_shipped_language_model_reaches_its_cards_figures():
+    folder, card = shipped("language_model")
     told = card["exact match on scenes told in words, dev split, per cent"]
     found = gates.text_accuracy(load_language(folder).eval(), load_tokenizer(folder), per_kind=10)
     for how, figures in found.items():
@@ -119,7 +121,10 @@ def test_the_page_of_the_gates_is_made_of_the_files_beside_it(tmp_path):
         and not passed[f"the live run: {', '.join(gates_page.FIRST_FOUR)}"]
     )
     assert passed["Table 8: 7B, difference to the best (the paper's -1.08)"]
-    assert not passed["Table 8: Last layer, difference to the best (the paper's -0.96)"] and passed["the eye: kind"]
+    assert (
+        not passed["Table 8: Last layer, difference to the best (the paper's -0.96)"]
+        and passed["the vision tower: kind"]
+    )
     assert "side 10 %" in page and "2 cores" in page
 
 

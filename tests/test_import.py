@@ -252,7 +252,7 @@ def test_a_model_exported_answers_in_transformers_as_here_and_comes_back_equal(t
     model, tokenizer = small
     asked = "What is odd in this picture?"
     words = len(tokenizer)
-    save_pretrained(model, tmp_path / "out", tokenizer, weights / "eye", CHAT, ABOUT)
+    save_pretrained(model, tmp_path / "out", tokenizer, weights / "vision_tower", CHAT, ABOUT)
     assert len(tokenizer) == words  # the caller's own stays as it was
     theirs, info = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info.values()), info
@@ -303,10 +303,10 @@ def test_two_matrices_without_anything_between_are_not_the_papers_w(tmp_path):
 def test_an_export_that_would_lie_is_refused(tmp_path, small, weights):
     model, tokenizer = small
     with pytest.raises(CheckpointError, match="about must say its 'trained on'"):
-        save_pretrained(model, tmp_path / "out", tokenizer, weights / "eye", CHAT, {"template": "chat"})
+        save_pretrained(model, tmp_path / "out", tokenizer, weights / "vision_tower", CHAT, {"template": "chat"})
     tokenizer.add_tokens(["one more"])
     with pytest.raises(CheckpointError, match="they do not belong together"):
-        save_pretrained(model, tmp_path / "out", tokenizer, weights / "eye", CHAT, ABOUT)
+        save_pretrained(model, tmp_path / "out", tokenizer, weights / "vision_tower", CHAT, ABOUT)
     assert not (tmp_path / "out").exists()
 
 
@@ -392,11 +392,11 @@ def test_a_projector_for_another_feature_layer_is_refused(tmp_path):
 
 
 def test_a_checkpoint_names_its_towers_and_a_hub_id_stays_one(tmp_path, weights):
-    vision, language = load_vision(weights / "eye"), load_language(weights / "brain")
+    vision, language = load_vision(weights / "vision_tower"), load_language(weights / "language_model")
     model = Llava(LlavaConfig(vision.config, language.config), vision, language)
     save_llava(model, tmp_path / "m", ABOUT)
     written = json.loads((tmp_path / "m" / "llava.json").read_text())
-    assert written["towers"] == {"vision": "eye", "language": "brain"}
+    assert written["towers"] == {"vision": "vision_tower", "language": "language_model"}
     again, _ = load_llava(tmp_path / "m")
     save_llava(again, tmp_path / "n", ABOUT)
     assert json.loads((tmp_path / "n" / "llava.json").read_text())["towers"] == written["towers"]

@@ -12,7 +12,7 @@ import pytest
 from minillava import cli
 from minillava.asking.server import completion, serve
 from minillava.data.scienceqa import LETTERS, question_text, read_problems, write_problems
-from minillava.files import BenchError, read_jsonl, write_jsonl
+from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging import rubric
 from minillava.judging.bench import load_bench, write_bench
 from minillava.judging.judges import ApiJudge, both_orders, join, rows_of
@@ -324,7 +324,7 @@ def test_the_in_the_wild_benchmark_s_form_is_read_and_has_rubrics_of_its_own(tmp
 def test_files_of_a_benchmark_that_do_not_fit_are_named(tmp_path, file, change, message):
     paths = wild(tmp_path)
     write_jsonl(change(read_jsonl(tmp_path / f"{file}.jsonl")), tmp_path / f"{file}.jsonl")
-    with pytest.raises(BenchError, match=message):
+    with pytest.raises(FileError, match=message):
         load_bench(*paths)
 
 
@@ -340,7 +340,7 @@ def test_the_shipped_rubric_is_the_project_s_own_and_can_be_copied_and_changed(t
         ("{", "not JSON"),
     ):
         (tmp_path / "r.json").write_text(text)
-        with pytest.raises(BenchError, match=f"r.json: {message}"):
+        with pytest.raises(FileError, match=f"r.json: {message}"):
             rubric.read_rules(tmp_path / "r.json")
 
 
@@ -386,7 +386,7 @@ def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
         answers_of(build("wild", 4)),  # the same ids, and a few of the same questions about other pictures
         [],
     ):
-        with pytest.raises(BenchError, match=r"a.jsonl: an answer file of another benchmark\?"):
+        with pytest.raises(FileError, match=r"a.jsonl: an answer file of another benchmark\?"):
             join(items, rows, tmp_path / "a.jsonl")
 
 

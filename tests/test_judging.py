@@ -13,7 +13,7 @@ from minillava.data.samples import prompt
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import context
-from minillava.files import BenchError, read_jsonl, write_jsonl
+from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging.answers import answer, shuffled
 from minillava.judging.bench import CATEGORIES, pairs_of, read_bench, write_bench
 from minillava.judging.judges import Judged
@@ -317,13 +317,13 @@ def test_what_is_false_of_the_picture_costs_also_where_the_answer_is_right():
 def test_files_that_do_not_fit_together_are_named(tmp_path, file, change, message):
     write_bench(build("coco", 2), tmp_path)
     write_jsonl(change(read_jsonl(tmp_path / f"{file}.jsonl")), tmp_path / f"{file}.jsonl")
-    with pytest.raises(BenchError, match=message):
+    with pytest.raises(FileError, match=message):
         read_bench(tmp_path)
 
 
 def test_a_line_that_is_not_json_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"question_id": 1}\n{"question_id": 2\n')
-    with pytest.raises(BenchError, match="a.jsonl, line 2: not JSON"):
+    with pytest.raises(FileError, match="a.jsonl, line 2: not JSON"):
         read_jsonl(tmp_path / "a.jsonl")
 
 
@@ -334,7 +334,7 @@ def test_reviews_are_the_authors_rows_and_a_missing_answer_is_named(bench):
     assert all(row.keys() == authors | {"judge"} and row["judge"] == RULE for row in rows)
     assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(pairs_of(rows)) == 100
     assert [len(pairs_of(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
-    with pytest.raises(BenchError, match=r"m: no answer to question 4 \(2 missing in all\)"):
+    with pytest.raises(FileError, match=r"m: no answer to question 4 \(2 missing in all\)"):
         judge_answers(items, {i.question_id: "" for i in items[:4]}, "m")
 
 

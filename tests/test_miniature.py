@@ -231,9 +231,9 @@ def test_another_recipe_in_the_folder_is_refused_and_nothing_is_changed(copied, 
 
 def test_other_weights_are_another_recipe(copied, weights, tmp_path):
     other = shutil.copytree(weights, tmp_path / "weights")
-    data = bytearray((other / "brain" / "model.safetensors").read_bytes())
+    data = bytearray((other / "language_model" / "model.safetensors").read_bytes())
     data[-1] ^= 1
-    (other / "brain" / "model.safetensors").write_bytes(data)
+    (other / "language_model" / "model.safetensors").write_bytes(data)
     with pytest.raises(RunError, match="another recipe"):
         Run(copied, SMALL, 1, other)
 
@@ -246,8 +246,8 @@ def test_a_file_a_folder_at_work_and_missing_weights_are_named(weights, tmp_path
     with FileLock(tmp_path / "busy" / ".lock"):
         with pytest.raises(RunError, match="busy: another run is at work in this folder"):
             Run(tmp_path / "busy", SMALL, 1, weights)
-    shutil.copytree(weights / "eye", tmp_path / "half" / "eye")
-    with pytest.raises(RunError, match="brain: no weights here; `make weights` trains them"):
+    shutil.copytree(weights / "vision_tower", tmp_path / "half" / "vision_tower")
+    with pytest.raises(RunError, match="language model: no weights here; `make weights` trains them"):
         Run(tmp_path / "new", SMALL, 1, tmp_path / "half")
     assert not (tmp_path / "new").exists()
 

@@ -70,7 +70,7 @@ def some_batch():
     return Batch(ids, labels, [[picture(0)], [], [picture(1), picture(2)]])
 
 
-# the eye
+# the vision tower
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def one_moment(real):
 
 
 def last_layer(real):
-    """The eye is read after its last block, not before it."""
+    """The vision tower is read after its last block, not before it."""
 
     def features(self, pixels):
         with torch.no_grad():

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from minillava.files import BenchError, write_jsonl
+from minillava.files import FileError, write_jsonl
 from minillava.judging.pope import NEGATIVES, build_pope, evaluate, measures, read_questions, read_yes_no
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
@@ -72,7 +72,7 @@ def test_the_measures_are_those_of_their_definitions():
     }
     none = measures([("yes", "no"), ("no", "no")])
     assert none["precision"] == none["recall"] == none["f1"] == none["yes"] == 0 and none["accuracy"] == 50
-    with pytest.raises(BenchError, match="no answers"):
+    with pytest.raises(FileError, match="no answers"):
         measures([])
 
 
@@ -102,7 +102,7 @@ def test_answers_that_do_not_join_are_named_counted_and_left_out(rows):
         "question 2 (random): neither yes nor no: 'Red.'", "question 3 (random): an empty answer", "question 4 (random): answered 2 times",
         "question 5 (random): no answer", "question 999: not a question of this set",
     ]  # fmt: skip
-    with pytest.raises(BenchError, match="a file of another set"):
+    with pytest.raises(FileError, match="a file of another set"):
         evaluate(some, [{"question_id": 999, "text": "Yes"}])
 
 
@@ -120,7 +120,7 @@ def test_pope_s_own_files_are_read_as_they_are(tmp_path):
     write_jsonl(asked, tmp_path / "questions.jsonl")
     got = read_questions([tmp_path / "questions.jsonl", *labels])
     assert [(r["question_id"], r["category"], r["label"]) for r in got] == [(0, "popular", "yes"), (1, "popular", "no")]
-    with pytest.raises(BenchError, match="questions.jsonl: question 0 has no label"):
+    with pytest.raises(FileError, match="questions.jsonl: question 0 has no label"):
         read_questions([tmp_path / "questions.jsonl"])
 
 
@@ -134,12 +134,12 @@ def test_pope_s_own_files_are_read_as_they_are(tmp_path):
 )
 def test_questions_that_cannot_be_used_are_named(tmp_path, rows, message):
     (tmp_path / "q_random.json").write_text(json.dumps(rows))
-    with pytest.raises(BenchError, match=message):
+    with pytest.raises(FileError, match=message):
         read_questions([tmp_path / "q_random.json"])
 
 
 def test_an_odd_number_of_questions_and_empty_pictures_are_refused(records):
-    with pytest.raises(BenchError, match="per_picture 3"):
+    with pytest.raises(FileError, match="per_picture 3"):
         build_pope(records, per_picture=3)
-    with pytest.raises(BenchError, match="no picture shows anything"):
+    with pytest.raises(FileError, match="no picture shows anything"):
         build_pope([{"image": "a.png", "instances": []}])

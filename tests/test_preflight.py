@@ -125,15 +125,15 @@ def test_disk_is_what_checkpoints_and_features_take(tmp_path, monkeypatch):
 
 
 def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, monkeypatch):
-    parts = [str(tmp_path / part) for part in ("eye", "brain")]
+    parts = [str(tmp_path / part) for part in ("vision_tower", "language_model")]
     for part in parts:
         Path(part).mkdir()
         shutil.copy(weights / Path(part).name / "config.json", part)  # no weights beside it
     stage = scales.TINY.stage("stage 2")
     preflight.foresee(*parts, stage, tmp_path / "run")
     config = LlavaConfig(
-        vision_config(read_json(tmp_path / "eye/config.json")),
-        language_config(read_json(tmp_path / "brain/config.json")),
+        vision_config(read_json(tmp_path / "vision tower/config.json")),
+        language_config(read_json(tmp_path / "language model/config.json")),
     )
     need = device_bytes(config, stage, fused=False)["total"] / preflight.SHARE
     monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))
@@ -149,7 +149,14 @@ def test_training_refuses_stage_2_before_stage_1_begins(weights, tmp_path, monke
     for name in ("stage1.json", "stage2.json"):
         (tmp_path / "data" / name).write_text("[]")  # nobody reads it
     monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1, 1e9, None, gpu=False)))
-    arguments = ["train", str(tmp_path / "data"), "--eye", str(weights / "eye"), "--brain", str(weights / "brain")]
+    arguments = [
+        "train",
+        str(tmp_path / "data"),
+        "--vision-tower",
+        str(weights / "vision_tower"),
+        "--language-model",
+        str(weights / "language_model"),
+    ]
     assert cli.main([*arguments, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
     assert "needs" in said and "a box has 1 B to plan with" in said and said.count("\n") == 1

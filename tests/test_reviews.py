@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillava.files import BenchError, write_jsonl
+from minillava.files import FileError, write_jsonl
 from minillava.judging.reviews import (
     Review,
     ScoreError,
@@ -153,13 +153,13 @@ def test_what_cannot_be_used_is_named_counted_and_left_out_of_the_mean(tmp_path)
 
 def test_a_file_without_any_usable_review_is_an_error_that_names_it(tmp_path):
     write_jsonl([row(0, "none")], tmp_path / "r.jsonl")
-    with pytest.raises(BenchError, match="r.jsonl: no review in it can be used; question 0: no scores"):
+    with pytest.raises(FileError, match="r.jsonl: no review in it can be used; question 0: no scores"):
         read_reviews(tmp_path / "r.jsonl")
     (tmp_path / "e.jsonl").write_text("")
-    with pytest.raises(BenchError, match="e.jsonl.*the file is empty"):
+    with pytest.raises(FileError, match="e.jsonl.*the file is empty"):
         read_reviews(tmp_path / "e.jsonl")
     (tmp_path / "l.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(BenchError, match="l.jsonl, line 1: expected a JSON object, found list"):
+    with pytest.raises(FileError, match="l.jsonl, line 1: expected a JSON object, found list"):
         read_reviews(tmp_path / "l.jsonl")
 
 
@@ -201,7 +201,7 @@ def test_several_runs_give_mean_and_standard_deviation_over_the_questions_they_s
     assert over_runs(runs)["all"] == {"mean": 50.0, "std": 10.0, "questions": 5}
     assert over_runs([runs[0], runs[1][:4]])["all"]["questions"] == 4
     for few in ([runs[0]], [runs[0], [Review(99, "conv", 1, 1)]]):
-        with pytest.raises(BenchError, match="at least two files on the same questions"):
+        with pytest.raises(FileError, match="at least two files on the same questions"):
             over_runs(few)
 
 
@@ -215,5 +215,5 @@ def test_two_judges_are_compared_by_ranks_not_by_points():
     assert got["candidate"] == round(expected, 3) and got["questions"] == 60 and 0.5 < got["candidate"] < 1
     assert agreement(one, made([(r.reference, r.candidate / 2 + 1) for r in one]))["candidate"] == 1.0
     assert agreement(one, made([(9, 5)] * 60))["candidate"] is None
-    with pytest.raises(BenchError, match="at least 3 questions"):
+    with pytest.raises(FileError, match="at least 3 questions"):
         agreement(one[:2], two)

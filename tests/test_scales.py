@@ -24,7 +24,7 @@ def test_a_departure_without_a_reason_is_found():
 def test_the_full_scales_are_the_papers_recipe():
     for scale in (scales.FULL_7B, scales.FULL_13B):
         assert [stage.departures() for stage in scale.stages] == [{}, {}, {}]
-        assert scale.eye == "openai/clip-vit-large-patch14" and scale.hardware == "8xa100-80gb"
+        assert scale.vision_tower == "openai/clip-vit-large-patch14" and scale.hardware == "8xa100-80gb"
         for stage in scale.stages:
             theirs = paper.RECIPES[stage.id]
             assert stage.steps == theirs.steps and stage.micro == theirs.per_gpu_batch
@@ -49,4 +49,4 @@ def test_scales_are_found_by_name_and_frozen():
     with pytest.raises(scales.ScaleError, match="there are: stage 1, stage 2, ScienceQA"):
         scales.COLAB.stage("stage 3")
     with pytest.raises(FrozenInstanceError):
-        scales.FULL_7B.brain = "another"
+        scales.FULL_7B.language_model = "another"

@@ -29,7 +29,7 @@ def book(tmp_path, weights):
     for scene in some:
         (images / f"{scene.id}.png").touch()
     write_records(records, tmp_path / "r.json")
-    tokenizer, said = load_tokenizer(weights / "brain"), []
+    tokenizer, said = load_tokenizer(weights / "language_model"), []
 
     def keeper(template=CHAT, longest=900, patches=16):
         said.clear()
@@ -146,7 +146,7 @@ def test_what_is_no_json_is_found_before_the_rest_of_the_file_is_read(tmp_path, 
 
 def test_memory_does_not_grow_with_the_number_of_records(tmp_path, weights):
     """Sixteen times as many records: what Python itself holds while they are encoded and read stays the same."""
-    tokenizer, peaks = load_tokenizer(weights / "brain"), []
+    tokenizer, peaks = load_tokenizer(weights / "language_model"), []
     turns = [{"from": "human", "value": "?" * 400}, {"from": "gpt", "value": "!" * 400}]
     for count in (20, 320):
         path = tmp_path / f"{count}.json"

@@ -111,7 +111,12 @@ def data(tmp_path_factory):
 
 
 def command(weights, data, out):
-    parts = {"--eye": weights / "eye", "--brain": weights / "brain", "--out": out, "--batch": 5}
+    parts = {
+        "--vision-tower": weights / "vision_tower",
+        "--language-model": weights / "language_model",
+        "--out": out,
+        "--batch": 5,
+    }
     return ["train", str(data), *(str(part) for pair in parts.items() for part in pair)]
 
 
@@ -203,11 +208,11 @@ def test_records_that_changed_under_a_half_finished_run_are_refused_until_they_a
     assert run(data=mine)[0] == 0 and (out / "stage1" / "projector.safetensors").exists()
 
 
-def test_a_half_finished_run_is_not_gone_on_with_another_eye_brain_or_rank(run, weights, tmp_path):
-    other = shutil.copytree(weights / "brain", tmp_path / "other")
+def test_a_half_finished_run_is_not_gone_on_with_another_vision_tower_language_model_or_rank(run, weights, tmp_path):
+    other = shutil.copytree(weights / "language_model", tmp_path / "other")
     out = run("--lora", "2")[-1]
     shutil.rmtree(out / "model")  # as if it had been stopped just before
-    for more, what in (("--lora", "4"), "trained"), (("--lora", "2", "--brain", str(other)), "brain"):
+    for more, what in (("--lora", "4"), "trained"), (("--lora", "2", "--language-model", str(other)), "language_model"):
         status, _, error, _ = run(*more)
         assert status == 2 and f"stage2: holds a half-finished run of another recipe ({what})" in error
     assert run("--lora", "2")[0] == 0 and (out / "model").exists()
@@ -272,7 +277,7 @@ def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, f
 @pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])
 def test_memory_is_foreseen_for_the_precision_that_is_calculated_in(run, monkeypatch, dtype, says):
     seen = []
-    monkeypatch.setattr(train, "foresee", lambda eye, brain, stage, *_: seen.append(stage.precision))
+    monkeypatch.setattr(train, "foresee", lambda vision_tower, language_model, stage, *_: seen.append(stage.precision))
     monkeypatch.setattr(train, "run_stage", lambda *_: None)
     assert run("--scale", "colab", "--dtype", dtype)[0] == 0 and seen == [says] * 2
 
@@ -319,9 +324,9 @@ def test_where_tensorboard_is_installed_it_gets_every_loss(run, monkeypatch):
 
 
 def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
-    assert "not compared: tiny-stage1 is of another eye or brain" in run("--epochs", "1")[1]
+    assert "not compared: tiny-stage1 is of another vision tower or language model" in run("--epochs", "1")[1]
     scale, curve = scales.TINY, curves.read("tiny-stage1")
-    options = SimpleNamespace(eye=scale.eye, brain=scale.brain)
+    options = SimpleNamespace(vision_tower=scale.vision_tower, language_model=scale.language_model)
     for losses, says in ((curve.middle, "healthy: within"), ([9.0] * 60, "not healthy"), ([9.0], "too early")):
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"loss": loss}) + "\n" for loss in losses))
         assert train.health(options, scale, 1, tmp_path).startswith(says)
@@ -332,8 +337,8 @@ def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
 
 
 def test_kept_features_are_used_again_and_made_again_where_anything_changed(weights, data, tmp_path, capsys):
-    looks, normal = [], normalisation(weights / "eye")
-    model = assemble(weights / "eye", weights / "brain", 0)
+    looks, normal = [], normalisation(weights / "vision_tower")
+    model = assemble(weights / "vision_tower", weights / "language_model", 0)
     names = sorted(p.name for p in (data / "images").iterdir())
     images = shutil.copytree(data / "images", tmp_path / "images")
 
@@ -347,9 +352,9 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
     draw(scenes("train", 13)[12], 96).save(images / names[0])  # another picture under the same name
     assert not torch.equal(kept()[names[0]], fresh[names[0]]) and looks
     assert "made from other pictures" in capsys.readouterr().err
-    other = assemble(weights / "eye", weights / "brain", 0, select_layer=-1)
+    other = assemble(weights / "vision_tower", weights / "language_model", 0, select_layer=-1)
     kept(other)
-    assert looks and "another eye, layer or preparation" in capsys.readouterr().err
+    assert looks and "another vision tower, layer or preparation" in capsys.readouterr().err
     kept(normal=((0.1, 0.2, 0.3), normal[1]))
     assert looks
     with torch.no_grad():
@@ -375,7 +380,10 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
     from minillava.training import features
 
     monkeypatch.setattr(features, "CHUNK", 4)
-    model, normal = assemble(weights / "eye", weights / "brain", 0), normalisation(weights / "eye")
+    model, normal = (
+        assemble(weights / "vision_tower", weights / "language_model", 0),
+        normalisation(weights / "vision_tower"),
+    )
     names, path, seen = sorted(p.name for p in (data / "images").iterdir()), tmp_path / "f.safetensors", []
 
     def interrupt(done, _):

@@ -27,7 +27,7 @@ from minillava.scenes.compose import scenes
 from minillava.scenes.draw import cover, draw
 from minillava.scenes.questions import EXACT, questions
 from minillava.scenes.world import KINDS
-from minillava.standins import language_model as brain
+from minillava.standins import language_model as language_model
 from minillava.standins.records import caption_record, instruct
 from minillava.training import loop
 from minillava.training.checkpoints import TrainingError, latest
@@ -176,16 +176,19 @@ def school(weights, tmp_path_factory):
     folder, some = tmp_path_factory.mktemp("school"), scenes("train", 24)
     for scene in some:
         draw(scene, 96).save(folder / f"{scene.id}.png")
-    model, tokenizer = assemble(weights / "eye", weights / "brain", 0), load_tokenizer(weights / "brain")
+    model, tokenizer = (
+        assemble(weights / "vision_tower", weights / "language_model", 0),
+        load_tokenizer(weights / "language_model"),
+    )
     names = [f"{s.id}.png" for s in some]
-    features = Features.of(model, folder, names, *normalisation(weights / "eye"), lambda *a: None)
+    features = Features.of(model, folder, names, *normalisation(weights / "vision_tower"), lambda *a: None)
     return weights, tokenizer, features, folder, some
 
 
 @pytest.mark.parametrize("stage, moving, muon_lr", [(1, {"projector"}, 0.0), (2, {"projector", "language_model"}, 0.0), (2, {"projector", "language_model"}, 1e-3)])  # fmt: skip
 def test_a_stage_moves_what_it_should_and_nothing_else_by_a_bit(school, tmp_path, stage, moving, muon_lr):
     weights, tokenizer, features, _, some = school
-    model = assemble(weights / "eye", weights / "brain", 0)
+    model = assemble(weights / "vision_tower", weights / "language_model", 0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     made = [caption_record(s) if stage == 1 else instruct(s, "conversation") for s in some]
     samples = [encode(r, CHAT, tokenizer) for r in made]
@@ -202,7 +205,7 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
     samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some]
 
     def run(folder, progress=lambda *a: None, samples=samples, **changed):
-        model = assemble(weights / "eye", weights / "brain", 0)
+        model = assemble(weights / "vision_tower", weights / "language_model", 0)
         settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3) | changed
         return train_stage(model, 2, samples, features, folder, progress=progress, **settings), model.state_dict()
 
@@ -226,9 +229,16 @@ def test_a_samples_own_picture_is_what_it_learns_from(school, tmp_path):
     samples = [encode(caption_record(s), CHAT, tokenizer) for s in some[:2]]
     names = [s.image for s in samples]
     exchanged = Features(dict(zip(names, [features.table[n] for n in reversed(names)], strict=True)), features.values)
-    settings = dict(batch_size=2, steps=4, lr=0.1)  # an untrained eye tells pictures apart only a little
+    settings = dict(batch_size=2, steps=4, lr=0.1)  # an untrained vision tower tells pictures apart only a little
     one, two = (
-        train_stage(assemble(weights / "eye", weights / "brain", 0), 1, samples, f, tmp_path / str(n), **settings)
+        train_stage(
+            assemble(weights / "vision_tower", weights / "language_model", 0),
+            1,
+            samples,
+            f,
+            tmp_path / str(n),
+            **settings,
+        )
         for n, f in enumerate((features, exchanged))
     )
     assert one != two
@@ -236,9 +246,9 @@ def test_a_samples_own_picture_is_what_it_learns_from(school, tmp_path):
 
 def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_saving(school, tmp_path):
     weights, _, features, folder, some = school
-    model = assemble(weights / "eye", weights / "brain", 0)
+    model = assemble(weights / "vision_tower", weights / "language_model", 0)
     for scene in some[:5]:
-        view = pixels([Image.open(folder / f"{scene.id}.png")], 96, *normalisation(weights / "eye"))
+        view = pixels([Image.open(folder / f"{scene.id}.png")], 96, *normalisation(weights / "vision_tower"))
         live, kept = model.features(view)[0], features[f"{scene.id}.png"]
         assert kept.dtype == torch.float32 and kept.shape == live.shape
         torch.testing.assert_close(kept, live, rtol=0.03, atol=0.03)  # bfloat16 has 8 bits
@@ -252,30 +262,30 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
 # the stand-ins
 
 
-def test_the_brains_records_tell_the_scene_in_words_and_never_show_a_picture():
+def test_the_language_models_records_tell_the_scene_in_words_and_never_show_a_picture():
     for step in (0, 60, 900):
-        records = brain.lesson(step, 1000, 0)
-        assert len(records) == brain.BATCH and records == brain.lesson(step, 1000, 0)
+        records = language_model.lesson(step, 1000, 0)
+        assert len(records) == language_model.BATCH and records == language_model.lesson(step, 1000, 0)
         for record in records:
             assert "image" not in record and "<image>" not in json.dumps(record)
             told, _, question = record["conversations"][0]["value"].rpartition("\n")
             assert question and any(kind in told for kind in KINDS)
 
 
-@pytest.mark.parametrize("how", brain.TOLD)
+@pytest.mark.parametrize("how", language_model.TOLD)
 def test_every_way_to_tell_a_scene_names_all_its_things_with_their_colours(how):
     for n, scene in enumerate(scenes("dev", 50)):
-        told = brain.TOLD[how](scene, random.Random(n))
+        told = language_model.TOLD[how](scene, random.Random(n))
         for thing in scene.things:
             assert thing.colour in told and any(word in told for word in (thing.kind, *ALIASES)), (told, thing)
 
 
-def test_half_of_what_the_brain_is_asked_is_there_and_half_is_not():
+def test_half_of_what_the_language_model_is_asked_is_there_and_half_is_not():
     keys = Counter()
     for n, scene in enumerate(scenes("train", 300)):
         known = {q.text: q for q in questions(scene)}
-        asked = brain.ask(scene, random.Random(n), EXACT)
-        assert len(dict(asked)) == len(asked) == brain.TURNS
+        asked = language_model.ask(scene, random.Random(n), EXACT)
+        assert len(dict(asked)) == len(asked) == language_model.TURNS
         for text, answer in asked:
             assert known[text].answer == answer
             if known[text].kind in ("existence", "odd"):
@@ -285,7 +295,7 @@ def test_half_of_what_the_brain_is_asked_is_there_and_half_is_not():
     assert 0.5 < keys["odd", "a thing"] / keys["odd", "nothing"] < 2, keys  # two scenes in three have nothing odd
 
 
-def test_a_patch_of_the_eyes_batch_is_named_after_the_topmost_thing_that_it_shows():
+def test_a_patch_of_the_vision_towers_batch_is_named_after_the_topmost_thing_that_it_shows():
     scene = next(s for s in scenes("train", 200) if any(t.on is not None for t in s.things))
     cells, middle = cover(scene, 8), [(2 * n + 1) * 500 // 8 for n in range(8)]
     assert set(cells) == {-1, *range(len(scene.things))}
@@ -316,7 +326,7 @@ def test_a_gate_is_measured_on_the_way_and_no_step_twice(tmp_path):
 def test_padding_carries_no_loss(school):
     _, tokenizer, _, _, some = school
     samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some[:3]]
-    ids, labels = brain.pad(samples)
+    ids, labels = language_model.pad(samples)
     for row, sample in enumerate(samples):
         assert torch.equal(ids[row, : len(sample.ids)], sample.ids)
         assert torch.equal(labels[row, : len(sample.ids)], sample.labels)

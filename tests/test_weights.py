@@ -24,7 +24,7 @@ from minillava.scenes.questions import EXACT, balanced, exact_match
 from minillava.standins.gates import text_accuracy
 from minillava.standins.vision_tower import MEAN, STD
 
-PARTS = ("eye", "brain", "brain-small", "llava")
+PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
 def shipped_part(part):
@@ -50,8 +50,8 @@ def load_strictly(kind, folder):
 
 
 @torch.no_grad()
-def test_the_eye_is_a_clip_that_transformers_loads_with_equal_outputs(part):
-    folder = part("eye")
+def test_the_vision_tower_is_a_clip_that_transformers_loads_with_equal_outputs(part):
+    folder = part("vision_tower")
     clip, ours = load_strictly(transformers.CLIPModel, folder), load_vision(folder)
     size = ours.config.image_size
     views = pixels([draw(s, size) for s in scenes("dev", 4)], size, *normalisation(folder))
@@ -73,21 +73,21 @@ def similarities(folder, count):
     return out.image_embeds @ out.text_embeds.T
 
 
-def test_both_towers_of_the_eye_are_exported_each_input_with_its_own_vector(part):
-    scores = similarities(part("eye"), 6)
+def test_both_towers_of_the_vision_tower_are_exported_each_input_with_its_own_vector(part):
+    scores = similarities(part("vision_tower"), 6)
     assert torch.isfinite(scores).all() and scores.std(0).min() > 1e-4 and scores.std(1).min() > 1e-4
 
 
-def test_the_shipped_eye_finds_the_caption_of_a_picture_it_has_not_seen():
-    scores = similarities(shipped_part("eye"), 64)
+def test_the_shipped_vision_tower_finds_the_caption_of_a_picture_it_has_not_seen():
+    scores = similarities(shipped_part("vision_tower"), 64)
     found = (scores.argmax(1) == torch.arange(64)).float().mean().item()
     print(f"of 64 dev captions the right one is first for {found:.0%} of the pictures")
     assert found > 0.5
 
 
 @torch.no_grad()
-def test_the_brain_is_a_llama_that_transformers_loads_with_equal_logits_and_answers(part):
-    folder = part("brain")
+def test_the_language_model_is_a_llama_that_transformers_loads_with_equal_logits_and_answers(part):
+    folder = part("language_model")
     theirs, ours = load_strictly(transformers.LlamaForCausalLM, folder), load_language(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     text = "".join(t for t, _ in CHAT.segments([("\n".join(captions(compose("dev", 0))) + "\nWhere is this?", None)]))
@@ -100,24 +100,24 @@ def test_the_brain_is_a_llama_that_transformers_loads_with_equal_logits_and_answ
 
 
 def test_the_image_processor_settings_are_those_that_transformers_reads(part):
-    processor = transformers.CLIPImageProcessor.from_pretrained(part("eye"))
-    size = load_vision(part("eye")).config.image_size
+    processor = transformers.CLIPImageProcessor.from_pretrained(part("vision_tower"))
+    size = load_vision(part("vision_tower")).config.image_size
     view = draw(compose("dev", 0), size)
-    assert normalisation(part("eye")) == (MEAN, STD)  # as in training
+    assert normalisation(part("vision_tower")) == (MEAN, STD)  # as in training
     ours = pixels([view], size, MEAN, STD)
     torch.testing.assert_close(processor(view, return_tensors="pt").pixel_values, ours, atol=1e-5, rtol=1e-5)
 
 
-def test_the_llava_holds_the_eye_as_it_was(part):
-    """Frozen in both stages: not one bit of the shipped LLaVA's eye differs from the shipped eye's."""
-    eye, (llava, about) = load_vision(part("eye"), dtype=None), load_llava(part("llava"), dtype=None)
+def test_the_llava_holds_the_vision_tower_as_it_was(part):
+    """Frozen in both stages: not one bit of the shipped LLaVA's vision tower differs from the shipped vision tower's."""
+    vision_tower, (llava, about) = load_vision(part("vision_tower"), dtype=None), load_llava(part("llava"), dtype=None)
     assert about["template"] == CHAT.name
-    for name, tensor in eye.state_dict().items():
+    for name, tensor in vision_tower.state_dict().items():
         assert torch.equal(llava.vision_tower.state_dict()[name], tensor), name
-    assert llava.language_model.config == load_language(part("brain")).config
-    assert normalisation(part("llava")) == normalisation(part("eye"))
+    assert llava.language_model.config == load_language(part("language_model")).config
+    assert normalisation(part("llava")) == normalisation(part("vision_tower"))
     words = "Is the red car to the left of the dog?"
-    assert load_tokenizer(part("llava")).encode(words) == load_tokenizer(part("brain")).encode(words)
+    assert load_tokenizer(part("llava")).encode(words) == load_tokenizer(part("language_model")).encode(words)
 
 
 def test_a_chat_can_begin_from_the_folder(part):
@@ -167,8 +167,8 @@ def test_the_shipped_llava_answers_better_with_its_own_picture_than_with_another
     ), scores
 
 
-def test_the_shipped_brain_answers_about_scenes_told_in_words_as_its_card_says():
-    folder = shipped_part("brain")
+def test_the_shipped_language_model_answers_about_scenes_told_in_words_as_its_card_says():
+    folder = shipped_part("language_model")
     card = json.loads((folder / "card.json").read_text())["figures"]["exact match on scenes told in words, dev split, per cent"]  # fmt: skip
     told = text_accuracy(load_language(folder).eval(), load_tokenizer(folder), per_kind=6)  # 42 questions a format
     print(told)

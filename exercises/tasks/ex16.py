@@ -42,7 +42,7 @@ def _tower(weights, patch, change=lambda tower: None):
     return tower
 
 
-def _eye(weights, pixels, heads, patch, change=lambda tower: None, look=lambda tower, pixels: tower(pixels)):
+def _vision_tower(weights, pixels, heads, patch, change=lambda tower: None, look=lambda tower, pixels: tower(pixels)):
     return look(_tower(weights, patch, change), pixels)
 
 
@@ -81,7 +81,7 @@ def _model(weights, base, change=lambda model: None):
     return model
 
 
-def _brain(weights, embeds, heads, base, change=lambda model: None, fixed=None, **more):
+def _language_model(weights, embeds, heads, base, change=lambda model: None, fixed=None, **more):
     model = _model(weights, fixed or base, change)
     if more:  # all tokens at one place
         more = {"positions": torch.zeros(embeds.shape[:2], dtype=torch.long)}
@@ -221,13 +221,13 @@ def _read(seed):
 
 TASKS = (
     Task(
-        "16.1", 1, "The eye", _looks, _eye,
+        "16.1", 1, "The eye", _looks, _vision_tower,
         (
-            (partial(_eye, look=lambda t, x: t(x, layer=-1)), "the last layer is read. Section 4.1 and Table 8 take the one before it: the last block never runs."),
-            (partial(_eye, look=lambda t, x: t.hidden_states(x)[-2]), "the class token is still in front. LLaVA takes the patches alone."),
-            (partial(_eye, change=_exact), "the activation is the exact GELU. CLIP was trained with x * sigmoid(1.702 x)."),
-            (partial(_eye, change=_unplaced), "positions are not added: the eye could not tell left from right."),
-            (partial(_eye, change=_unnormed), "the norm before the first block (pre_layrnorm) is skipped."),
+            (partial(_vision_tower, look=lambda t, x: t(x, layer=-1)), "the last layer is read. Section 4.1 and Table 8 take the one before it: the last block never runs."),
+            (partial(_vision_tower, look=lambda t, x: t.hidden_states(x)[-2]), "the class token is still in front. LLaVA takes the patches alone."),
+            (partial(_vision_tower, change=_exact), "the activation is the exact GELU. CLIP was trained with x * sigmoid(1.702 x)."),
+            (partial(_vision_tower, change=_unplaced), "positions are not added: the eye could not tell left from right."),
+            (partial(_vision_tower, change=_unnormed), "the norm before the first block (pre_layrnorm) is skipped."),
         ),
         ("Notebook 06 has every step. Patches first: unfold the picture, or F.conv2d with stride = patch and no bias.",
          "Class token, patches, positions; pre_layrnorm; then blocks: x + attention(norm1(x)), x + mlp(norm2(x)).",
@@ -236,14 +236,14 @@ TASKS = (
         tolerance=1e-3,
     ),
     Task(
-        "16.2", 2, "The brain", _thoughts, _brain,
+        "16.2", 2, "The brain", _thoughts, _language_model,
         (
-            (partial(_brain, change=_seeing_all), "tokens see what comes after them: no causal mask."),
-            (partial(_brain, still=True), "nothing is turned by RoPE: a token does not know its place."),
-            (partial(_brain, change=_interleaved), "RoPE pairs neighbours (0, 1), (2, 3). Llama's published weights pair the halves: i with i + d/2."),
-            (partial(_brain, fixed=10000.0), "the base of RoPE is always 10,000. Later models, and the shipped one, take a larger base: it is an argument."),
-            (partial(_brain, change=_bare), "the last norm is left out before the head."),
-            (partial(_brain, change=_exchanged), "gate and up are exchanged: silu belongs to gate_proj."),
+            (partial(_language_model, change=_seeing_all), "tokens see what comes after them: no causal mask."),
+            (partial(_language_model, still=True), "nothing is turned by RoPE: a token does not know its place."),
+            (partial(_language_model, change=_interleaved), "RoPE pairs neighbours (0, 1), (2, 3). Llama's published weights pair the halves: i with i + d/2."),
+            (partial(_language_model, fixed=10000.0), "the base of RoPE is always 10,000. Later models, and the shipped one, take a larger base: it is an argument."),
+            (partial(_language_model, change=_bare), "the last norm is left out before the head."),
+            (partial(_language_model, change=_exchanged), "gate and up are exchanged: silu belongs to gate_proj."),
         ),
         ("Notebook 07 has every step. RMSNorm divides by the root of the mean square, in float32, with eps 1e-6; no mean is taken off.",
          "RoPE: angles t * base ** (-2 i / d) for i below d / 2; q and k of every head are turned, v is not.",

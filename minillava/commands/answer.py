@@ -21,7 +21,7 @@ from minillava import scales
 from minillava.chat import Chat, on
 from minillava.data.images import open_picture
 from minillava.data.scienceqa import FORMATS, Problem, question_text, read_labels
-from minillava.files import BenchError, table
+from minillava.files import FileError, by_key
 from minillava.judging.answer_scienceqa import OURS, THEIRS, solve
 from minillava.judging.answers import BLANK, LOOKS, answer, blank, see
 from minillava.judging.pope import read_rows
@@ -82,7 +82,7 @@ class Asked:
 def read_asked(path: Path, science: bool = False, split: str = "test") -> list[Asked]:
     """The questions of a file in its order: JSONL of question_id, text and image, or ScienceQA's problems of a split.
 
-    Raises BenchError or ScienceError naming file and row.
+    Raises FileError or ScienceError naming file and row.
     """
     if science:
         problems = read_labels(path, split).values()
@@ -90,18 +90,18 @@ def read_asked(path: Path, science: bool = False, split: str = "test") -> list[A
     rows = read_rows(path)
     for n, row in enumerate(rows, 1):
         if "question_id" not in row or not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise BenchError(f"{path}, row {n}: a question needs `question_id` and `text`")
+            raise FileError(f"{path}, row {n}: a question needs `question_id` and `text`")
     if not rows:
-        raise BenchError(f"{path}: no questions in it")
+        raise FileError(f"{path}: no questions in it")
     for category in {row.get("category") for row in rows}:
-        table([row for row in rows if row.get("category") == category], path, "question_id")
+        by_key([row for row in rows if row.get("category") == category], path, "question_id")
     several = len({row["question_id"] for row in rows}) < len(rows)  # ids start again in each category: POPE
     known = [{k: row[k] for k in ("question_id", *(["category"] if several else []))} for row in rows]
     return [Asked(k, row["text"], row.get("image")) for k, row in zip(known, rows)]
 
 
 def kept(path: Path, about: dict) -> list[dict]:
-    """The answers that are there already; a row that was cut off is made again. Raises BenchError for another run's."""
+    """The answers that are there already; a row that was cut off is made again. Raises FileError for another run's."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
@@ -110,10 +110,10 @@ def kept(path: Path, about: dict) -> list[dict]:
         rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
         other = [r.get("metadata") for r in rows if r.get("metadata") != about]
     except (ValueError, AttributeError) as error:
-        raise BenchError(f"{path}: not a file of answers ({error}); choose another --out") from error
+        raise FileError(f"{path}: not a file of answers ({error}); choose another --out") from error
     if other or (torn and not rows):
         what = f"of {other[0]}" if other else "of something else"
-        raise BenchError(f"{path} holds answers {what}, not of {about}; choose another --out, or remove it")
+        raise FileError(f"{path} holds answers {what}, not of {about}; choose another --out, or remove it")
     if torn:
         beside = path.with_suffix(".part")
         beside.write_text(whole + "\n", encoding="utf-8")
@@ -150,22 +150,22 @@ def write_answers(
 
     model_id: what the rows call the model. look: one of LOOK. format: one of scienceqa.FORMATS where the questions are
     problems. most: tokens of an answer; of the reasons, where the answer is asked for in a second step. joint: what stands
-    between the two steps (pupil.OURS as in training, THEIRS as the authors' script had it). Raises BenchError, naming the first, where pictures are missing, a question is too long, or another run writes there, and ImageError for
+    between the two steps (pupil.OURS as in training, THEIRS as the authors' script had it). Raises FileError, naming the first, where pictures are missing, a question is too long, or another run writes there, and ImageError for
     a picture that cannot be opened.
     """
     lost = sorted({a.image for a in asked if a.image and not (images / a.image).is_file()})
     if lost and look in ("picture", "shuffled"):
-        raise BenchError(
+        raise FileError(
             f"{images / lost[0]}: no such picture ({len(lost)} missing in all); --images names their folder"
         )
     if look == "shuffled" and len({a.image for a in asked if a.image}) < 2:
-        raise BenchError("--look shuffled shows another question's picture, so it needs questions about two or more")
+        raise FileError("--look shuffled shows another question's picture, so it needs questions about two or more")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
             return _write(talk, asked, images, out, model_id, look, format, most, batch, joint)
     except Timeout:
-        raise BenchError(f"{out}: another run writes its answers there; wait for it, or choose another --out") from None
+        raise FileError(f"{out}: another run writes its answers there; wait for it, or choose another --out") from None
 
 
 def _write(talk, asked, images, out, model_id, look, format, most, batch, joint) -> int:
@@ -184,7 +184,7 @@ def _write(talk, asked, images, out, model_id, look, format, most, batch, joint)
                 texts = _say(talk, [a for a, _ in some], [n and shown.of(n) for _, n in some], format, most, joint)
             except SpliceError as error:  # which counts from the first of the batch
                 first, last = some[0][0].known["question_id"], some[-1][0].known["question_id"]
-                raise BenchError(f"questions {first} to {last}: {error}") from error
+                raise FileError(f"questions {first} to {last}: {error}") from error
             for (a, _), text in zip(some, texts):
                 row = {**a.known, "prompt": a.text, "text": text, "answer_id": f"{about['weights']}-{look}-{a.known['question_id']}"}  # fmt: skip
                 file.write(json.dumps(row | {"model_id": model_id, "metadata": about}) + "\n")
@@ -205,13 +205,13 @@ def _say(talk: Chat, asked: list[Asked], features: list, format: str | None, mos
 def run(options) -> None:
     """Answers to a file of questions, in the authors' format, by a trained LLaVA. The same command goes on."""
     if options.limit is not None and options.limit < 1:
-        raise BenchError(f"--limit {options.limit}: at least 1 is needed")
+        raise FileError(f"--limit {options.limit}: at least 1 is needed")
     asked = read_asked(options.questions, bool(options.format), options.split)[: options.limit]
     most = (REASONS if options.format else ANSWER) if options.max_new_tokens is None else options.max_new_tokens
     if options.batch < 1 or most < 1:
-        raise BenchError("--batch and --max-new-tokens must be at least 1")
+        raise FileError("--batch and --max-new-tokens must be at least 1")
     if options.authors_joint and options.format != "QCM-LEPA":
-        raise BenchError("--authors-joint stands between the two steps of --format QCM-LEPA; the others have one")
+        raise FileError("--authors-joint stands between the two steps of --format QCM-LEPA; the others have one")
     talk = Chat(options.weights, options.template, *on(options.dtype))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(

@@ -41,10 +41,14 @@ def show(scale, config, on: hardware.Hardware, estimates: list[Estimate], utilis
     """One scale as text for one screen of a terminal."""
     count = parameters(config)
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
-    eye, brain = ("shipped eye", "shipped brain") if scale.name in scales.SCALES else (scale.eye, scale.brain)
+    vision_tower, language_model = (
+        ("shipped vision tower", "shipped language model")
+        if scale.name in scales.SCALES
+        else (scale.vision_tower, scale.language_model)
+    )
     lines = [
-        f"{scale.name}: {eye} ({number(count['vision_tower'])} parameters, frozen), W ({number(count['projector'])}), "
-        f"{brain} ({number(language)})",
+        f"{scale.name}: {vision_tower} ({number(count['vision_tower'])} parameters, frozen), W ({number(count['projector'])}), "
+        f"{language_model} ({number(language)})",
         f"on {on}, at {utilisation:.0%} of {number(on.card.flops * on.count)}FLOP/s",
         "",
     ]

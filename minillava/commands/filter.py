@@ -17,6 +17,7 @@ from minillava.datagen.concepts import (
     write_phrases,
 )
 from minillava.datagen.generate import SUMMARY
+from minillava.text import listed
 
 SHOWN = 20  # problems on the terminal; the summary has all
 
@@ -49,8 +50,8 @@ def run(options) -> int:
 
     out = Path(options.out)
     captions, raw, problems = read_captions(options.captions)
-    for problem in problems[:SHOWN]:
-        print(f"left out: {problem}", file=sys.stderr)
+    if problems:
+        print(f"left out, {len(problems):,}:\n{listed(problems, SHOWN)}", file=sys.stderr)
     concepts = concept_filter(
         captions, options.least, options.most, options.seed, options.chunker, not options.keep_case, options.determiners,
         options.occurrences, options.pooled, progress=True,

@@ -15,10 +15,11 @@ from minillava.data.records import read_records
 from minillava.datagen.generate import INSTRUCT, KINDS, SUMMARY, Settings, generate, guess, plan, show, write_requests
 from minillava.datagen.messages import PROMPTS, TYPES, USES_BOXES
 from minillava.datagen.sources import SourceError, read_source
-from minillava.datagen.statistics import statistics, table
+from minillava.datagen.statistics import statistics, statistics_table
 from minillava.datagen.teachers import MODEL, OFFLINE, Recorded, openai_teacher
 from minillava.standins.pictures import BOOK, picture_book
 from minillava.standins.teacher import OfflineTeacher
+from minillava.text import aligned, listed
 
 SHOWN = 20  # problems on the terminal; the quarantine file has all
 
@@ -81,10 +82,8 @@ def run(options) -> int:
         pictures, problems = picture_book(options.source, images, options.limit), []
     else:
         pictures, problems = read_source(options.source, images, options.instances, options.limit)
-    for problem in problems[:SHOWN]:
-        print(f"left out: {problem}", file=sys.stderr)
-    if len(problems) > SHOWN:
-        print(f"left out: ... and {len(problems) - SHOWN:,} more", file=sys.stderr)
+    if problems:
+        print(f"left out, {len(problems):,}:\n{listed(problems, SHOWN)}", file=sys.stderr)
     if not pictures:
         raise SourceError(f"{options.source}: no picture that can be used ({len(problems)} left out)")
     cost = Price(0.0, 0.0) if offline else price(settings.model, options.price)
@@ -133,7 +132,7 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) 
     from minillava.figures.data import statistics_figure  # matplotlib takes a while; --dry-run needs none of it
 
     found = statistics(records)
-    print(table(found))
+    print(aligned(statistics_table(found)))
     words = {k: {**one.row(), "nouns": one.nouns, "verbs": one.verbs} for k, one in found.items()}
     try:
         (out / "statistics.json").write_text(json.dumps(words, indent=1) + "\n")

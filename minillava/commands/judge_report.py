@@ -2,12 +2,12 @@
 
 Notable: the same figures leave as JSON (`summary`), so the text is made from them and holds nothing that they do not.
 
-    python -c "from minillava.commands.judge_report import grid; print(grid([['', 'score'], ['all', '85.1']]))"
+    python -c "from minillava.text import aligned; print(aligned([['', 'score'], ['all', '85.1']]))"
 """
 
 from minillava.files import Excluded
 from minillava.judging.reviews import Reviews, position_bias, scores
-from minillava.text import grid
+from minillava.text import aligned
 
 SHOWN = 20  # of what was left out, on the terminal; --json has all
 
@@ -41,7 +41,7 @@ def shown(summary: dict, excluded: list[Excluded]) -> str:
         low, high = s["interval"]
         rows.append([name, f"{s['relative']:.1f}", f"{low:.1f} to {high:.1f}", f"{s['reference']:.2f}", f"{s['candidate']:.2f}", str(s["questions"])])  # fmt: skip
     lines = [f"{summary['file']}: {summary['used']} reviews used, {len(excluded)} left out; judge: {', '.join(summary['judges']) or 'not named'}"]  # fmt: skip
-    lines.append(grid(rows))
+    lines.append(aligned(rows))
     if bias := summary.get("position"):
         lines.append(f"Standing first is worth {bias['points']:+.2f} points; the order turns the verdict in {bias['turned']:.0f} % of {bias['questions']} questions.")  # fmt: skip
     return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
@@ -52,10 +52,10 @@ def by_control(files: list[dict], controls: dict[str, dict]) -> list[str]:
     rows = [(f["file"], f["scores"]) for f in files] + list(controls.items())
     names = list(rows[0][1]) if rows else []
     cell = lambda found, name: f"{found[name]['relative']:.1f}" if name in found else "-"  # noqa: E731
-    return grid([["", *names], *([name, *(cell(found, c) for c in names)] for name, found in rows)]).splitlines()
+    return aligned([["", *names], *([name, *(cell(found, c) for c in names)] for name, found in rows)]).splitlines()
 
 
 def spread(runs: dict, title: str) -> str:
     """Mean and standard deviation over runs (`over_runs`) for the terminal."""
     rows = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", str(v["questions"])] for name, v in runs.items()]
-    return f"{title}\n{grid([['', 'mean', 'std', 'questions'], *rows])}"
+    return f"{title}\n{aligned([['', 'mean', 'std', 'questions'], *rows])}"

@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from minillava.asking import Budget, estimate, price
 from minillava.commands.judge_report import SHOWN, by_control, left_out, shown, spread, summary
 from minillava.data.scienceqa import read_labels
-from minillava.files import BenchError, read_jsonl, write_jsonl
+from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging import ensembles, pope, scienceqa
 from minillava.judging.bench import load_bench
 from minillava.judging.controls import judge_controls, read_controls
@@ -24,7 +24,7 @@ from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
 from minillava.standins.bench import build
 from minillava.standins.judge import OfflineJudge
-from minillava.text import grid, printable
+from minillava.text import aligned, printable
 
 OFFLINE = "offline"
 
@@ -43,7 +43,7 @@ def judge_reviews(options) -> int:
         lines.append(spread(out["runs"], f"Over {len(files)} runs"))
     if options.agree:
         if len(files) != 2:
-            raise BenchError(f"--agree compares two judges: give two files, not {len(files)}")
+            raise FileError(f"--agree compares two judges: give two files, not {len(files)}")
         out["agreement"] = agreement(*(f.used for f in files))
         name = lambda v: "none (a judge gave everybody the same)" if v is None else f"{v:.3f}"  # noqa: E731
         lines.append(f"Rank correlation over {out['agreement']['questions']} questions: the candidate's score {name(out['agreement']['candidate'])}, its lead over the reference {name(out['agreement']['lead'])}")  # fmt: skip
@@ -57,7 +57,7 @@ def _expert(options, problems, llava) -> tuple[dict[str, str], dict[str, str] | 
     again = scienceqa.read_results(options.again).texts if options.again else None
     if options.ask:
         if not options.out:
-            raise BenchError("--ask needs --out, a folder for what the expert replies")
+            raise FileError("--ask needs --out, a folder for what the expert replies")
         from minillava.judging.api_expert import ApiExpert
 
         shots = (
@@ -100,7 +100,7 @@ def judge_scienceqa(options) -> int:
     columns = list(out["strict"])
     rows = [["", *("All" if c == "Avg" else c for c in columns), "right"]]
     rows += [[what, *(f"{t[c]['accuracy']:.2f}" for c in columns), f"{t['Avg']['right']:,} of {t['Avg']['questions']:,}"] for what, t in tables.items()]  # fmt: skip
-    lines.append(grid(rows))
+    lines.append(aligned(rows))
     if "ensembles" in out:
         lines += [f"{name}: {b['accuracy']:.2f}" for name, b in out["ensembles"]["bounds"].items()]
         lines += [f"{name}: {n:,}" for name, n in out["ensembles"]["counts"].items()]
@@ -128,7 +128,7 @@ def judge_pope(options) -> int:
         out["excluded"] += [f"{path.stem}, {e}" for e in found["excluded"]]
     rows = [["", *names[:-2], "said yes", "questions"]]
     rows += [[c, *(f"{s[n]:.2f}" for n in names[:-1]), str(s["questions"])] for c, s in named.items()]
-    _say(options, out, "\n".join([grid(rows), *left_out(out["excluded"])]))
+    _say(options, out, "\n".join([aligned(rows), *left_out(out["excluded"])]))
     return int(bool(out["excluded"]))
 
 
@@ -152,7 +152,7 @@ def _judge(options):
 def judge_quality(options) -> int:
     """How often a judge puts answers spoilt on purpose below the unspoilt ones, on the picture book's benchmark; what it misses."""
     if options.judge != OFFLINE and not options.out:
-        raise BenchError(f"--judge {options.judge} needs --out, a folder for what it replies")
+        raise FileError(f"--judge {options.judge} needs --out, a folder for what it replies")
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         rows = quality.measure(_judge(options), build("coco", options.scenes))
     out = {
@@ -189,12 +189,12 @@ def judge_bench(options) -> int:
     if options.bench:
         named = [options.bench / f"{name}.jsonl" for name in ("questions", "context", "reference")]
     if not all(named):
-        raise BenchError("name the benchmark: --bench FOLDER, or --questions, --context and --reference")
+        raise FileError("name the benchmark: --bench FOLDER, or --questions, --context and --reference")
     items = load_bench(*named)
     cases, excluded = join(items, read_jsonl(options.answers), options.answers)
     asked = both_orders(cases) if options.both_orders else cases
     if options.runs < 1:
-        raise BenchError(f"--runs {options.runs}: at least 1 is needed")
+        raise FileError(f"--runs {options.runs}: at least 1 is needed")
     controls, bad = read_controls(items, options.controls)
     excluded += bad
     if options.dry_run and options.judge != OFFLINE:

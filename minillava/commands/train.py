@@ -54,8 +54,8 @@ def arguments(parser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="a stopped run goes on here")
     parser.add_argument("--images", type=Path, help="where the pictures are (default: DATA/images)")
-    parser.add_argument("--eye", help="a CLIP folder or hub id (default: the scale's)")
-    parser.add_argument("--brain", help="a Llama, Mistral or Qwen2 folder or hub id (default: the scale's)")
+    parser.add_argument("--vision-tower", help="a CLIP folder or hub id (default: the scale's)")
+    parser.add_argument("--language-model", help="a Llama, Mistral or Qwen2 folder or hub id (default: the scale's)")
     parser.add_argument("--batch", type=int, help="samples of one step, over all processes (default: the recipe's)")
     parser.add_argument("--micro", type=int, help="of the longest samples, how many one process takes at once")
     parser.add_argument("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
@@ -112,7 +112,7 @@ def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stor
 
 
 def see(model: Llava, images: Path, names: list[str], normal, out: Path, spare: float):
-    """What the eye sees in these pictures, from out/features.safetensors where the disk has room; else when asked.
+    """What the vision tower sees in these pictures, from out/features.safetensors where the disk has room; else when asked.
 
     spare: bytes of the disk that the run itself will take.
     """
@@ -153,8 +153,8 @@ def build(options, stage: scales.Stage, config: LlavaConfig, device: torch.devic
 
     if rank() == 0:
         where = device if world() == 1 else torch.device("cpu")
-        vision = load_vision(options.eye, device=where)
-        language = load_language(options.brain, dtype if adapted else torch.float32, where)
+        vision = load_vision(options.vision_tower, device=where)
+        language = load_language(options.language_model, dtype if adapted else torch.float32, where)
         torch.manual_seed(options.seed)
         with torch.device(where):
             model = Llava(config, vision, language)
@@ -167,7 +167,10 @@ def build(options, stage: scales.Stage, config: LlavaConfig, device: torch.devic
             model = prepared(Llava(config))
         split(model, model.vision_tower, list(model.language_model.layers), dtype, stage.shard)
         deal(model, tensors, device)
-    model.vision_tower.origin, model.language_model.origin = origin(options.eye), origin(options.brain)
+    model.vision_tower.origin, model.language_model.origin = (
+        origin(options.vision_tower),
+        origin(options.language_model),
+    )
     return model
 
 
@@ -185,7 +188,10 @@ def whole(model: Llava, options, adapted: int, dtype: torch.dtype) -> Llava | No
         if adapted:
             lora.add(plain, adapted, dtype=dtype)
     plain.load_state_dict(state, assign=True)
-    plain.vision_tower.origin, plain.language_model.origin = origin(options.eye), origin(options.brain)
+    plain.vision_tower.origin, plain.language_model.origin = (
+        origin(options.vision_tower),
+        origin(options.language_model),
+    )
     return plain
 
 
@@ -208,27 +214,30 @@ def watched(folder: Path, progress):
 
 
 def health(options, scale, number: int, folder: Path) -> str:
-    """Whether the loss is that of the reference, where one ships for this scale and its own eye and brain."""
+    """Whether the loss is that of the reference, where one ships for this scale and its own vision tower and language model."""
     try:
         curve = curves.read(f"{scale.name}-stage{number}")
     except curves.CurveError:
         return f"no reference curve ships for {scale.name}; `python -m minillava.training.curves` makes one of three of your runs"
-    if (options.eye, options.brain) != (scale.eye, scale.brain):
-        return f"not compared: {curve.name} is of another eye or brain"
+    if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
+        return f"not compared: {curve.name} is of another vision tower or language model"
     return f"{curves.verdict(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"
 
 
 def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None:
     """Train one stage and write what it made, or leave it be where that is there."""
-    folder, n, eye = options.out / f"stage{stage.number}", stage.number, find(options.eye)
+    folder, n, vision_tower = options.out / f"stage{stage.number}", stage.number, find(options.vision_tower)
     result, dtype = result_of(options, n), calculated_in(options, device)
     if agree(result.exists()):
         return say(f"stage {n}: done before, {result}")
-    tokenizer, config = load_tokenizer(find(options.brain)), config_of(options.eye, options.brain)
+    tokenizer, config = (
+        load_tokenizer(find(options.language_model)),
+        config_of(options.vision_tower, options.language_model),
+    )
     samples, patches = stored(options, stage, config, tokenizer), config.vision.num_patches
     model = build(options, stage, config, device, dtype)
     images, spare = options.images or options.data / "images", disk_bytes(config, stage)["total"]
-    features = see(model, images, samples.pictures(), normalisation(eye), folder, spare)
+    features = see(model, images, samples.pictures(), normalisation(vision_tower), folder, spare)
     steps, lengths = -(-len(samples) // stage.batch) * stage.epochs, samples.lengths(patches)
     most = AT_ONCE if device.type == "cpu" else stage.micro * stage.reach
     tokens = options.tokens or min(most, stage.micro * stage.reach)
@@ -255,7 +264,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
             lora.merge(plain)
         about = {"template": CHAT.name, "trained on": f"{options.data.name}: {len(samples)} records", "scale": scale.name}  # fmt: skip
         kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-        save_trained(plain, tokenizer, eye, options.out / "model", about, kind)
+        save_trained(plain, tokenizer, vision_tower, options.out / "model", about, kind)
     agree(None)
     if rank() == 0:
         say(f"stage {n}: {result.parent if n == 2 else result}; loss: {health(options, scale, n, folder)}")
@@ -276,7 +285,10 @@ def run(options) -> None:
         value = getattr(options, name)
         if value is not None and not least <= value < 2**32:  # nan is neither
             raise TrainingError(f"--{name} {value}: at least {least} is needed")
-    options.eye, options.brain = options.eye or scale.eye, options.brain or scale.brain
+    options.vision_tower, options.language_model = (
+        options.vision_tower or scale.vision_tower,
+        options.language_model or scale.language_model,
+    )
     there = [n for n in (1, 2) if (options.data / f"stage{n}.json").is_file()]
     if not there:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
@@ -297,11 +309,16 @@ def run(options) -> None:
         for stage in stages:  # all of them before any begins
             some = options.tokens and max(1, options.tokens // stage.reach)
             planned = replace(stage, micro=some or stage.micro, **wide)
-            foresee(options.eye, options.brain, planned, options.out, world())
+            foresee(options.vision_tower, options.language_model, planned, options.out, world())
         options.out.mkdir(parents=True, exist_ok=True)
         with alone(options.out):
             for stage in stages:  # so that bad records of the second stage do not wait for the first one's end
                 if not agree(result_of(options, stage.number).exists()):
-                    stored(options, stage, config_of(options.eye, options.brain), load_tokenizer(find(options.brain)))
+                    stored(
+                        options,
+                        stage,
+                        config_of(options.vision_tower, options.language_model),
+                        load_tokenizer(find(options.language_model)),
+                    )
             for stage in stages:
                 run_stage(options, scale, stage, device)

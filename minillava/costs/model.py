@@ -5,7 +5,7 @@ Notable
   modules, arithmetic against torch's FLOP counter, activations against what autograd keeps, byte for byte.
 - Arithmetic counts a multiply-add as 2 and attention over all T x T pairs, as is usual; a causal kernel may skip half.
 - A frozen part still passes gradients on to W below it: in stage 1 the language model costs 2 forwards, in stage 2 it
-  costs 3, and the eye 1 in both, or 0 where its features are kept.
+  costs 3, and the vision tower 1 in both, or 0 where its features are kept.
 
 Try it: `memory(SHAPES["full-7b"], stage=2, batch=4, tokens=512, supervised=128)`.
 

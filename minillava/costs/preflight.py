@@ -38,7 +38,7 @@ class DoesNotFit(UserError):
 def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> dict[str, float]:
     """Bytes that each of `devices` needs for the longest micro batch of a stage, by what needs them, and their "total".
 
-    Sharded: weights, gradients and Adam's moments in `devices` parts, the frozen eye whole, two blocks and the
+    Sharded: weights, gradients and Adam's moments in `devices` parts, the frozen vision tower whole, two blocks and the
     vocabulary gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps them, state only for what
     is added.
     fused: as in `costs.memory`.
@@ -79,7 +79,7 @@ def lora_parameters(config, rank: int) -> int:
 
 def disk_bytes(config, stage: Stage, pictures: int = 0) -> dict[str, float]:
     """Bytes of disk a run takes: checkpoints of what trains (weights, two moments), the model at its end, and the
-    frozen eye's features of `pictures` where they are kept."""
+    frozen vision tower's features of `pictures` where they are kept."""
     count = parameters(config)
     trained = count[f"stage {stage.number}"]
     if stage.lora:
@@ -139,7 +139,7 @@ def enough(config, stage: Stage, hardware: Hardware) -> int | None:
 def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = None, pictures: int = 0) -> None:
     """Raise DoesNotFit unless memory and, where a folder is named, disk suffice for the stage.
 
-    config: a LlavaConfig. pictures: how many the eye's features are kept of on disk; 0 where they are not.
+    config: a LlavaConfig. pictures: how many the vision tower's features are kept of on disk; 0 where they are not.
     """
     if not fits(config, stage, hardware):
         needs = device_bytes(config, stage, hardware.count, hardware.card.gpu)
@@ -164,21 +164,21 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         disk(config, stage, folder, pictures)
 
 
-def foresee(eye: str, brain: str, stage: Stage, folder: Path, processes: int = 1) -> None:
+def foresee(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
     """`preflight` on this machine, of parts that nothing but their config.json need be there of.
 
-    eye, brain: folders or hub ids. processes: how many train together, each on a GPU or on its share of this memory.
+    vision tower, language model: folders or hub ids. processes: how many train together, each on a GPU or on its share of this memory.
     """
     machine = here()
     card = machine.card if machine.card.gpu else replace(machine.card, memory=machine.card.memory / processes)
-    preflight(config_of(eye, brain), stage, Hardware(card, processes), folder)
+    preflight(config_of(vision_tower, language_model), stage, Hardware(card, processes), folder)
 
 
-def config_of(eye: str, brain: str) -> LlavaConfig:
+def config_of(vision_tower: str, language_model: str) -> LlavaConfig:
     """What a LLaVA of these two parts, folders or hub ids, will be. Raises CheckpointError that names the file."""
-    with meant(published(eye)) as written:
+    with meant(published(vision_tower)) as written:
         vision = vision_config(written)
-    with meant(published(brain)) as written:
+    with meant(published(language_model)) as written:
         return LlavaConfig(vision, language_config(written))
 
 

@@ -83,21 +83,23 @@ class Dial:
         if self.weights or self.name == TINY:
             return Chat(self.weights or WEIGHTS / "llava", device=self.device, dtype=self.dtype)
         real = scales.REAL[self.name]
-        return Chat.assembled(real.eye, real.brain, PROJECTORS.get(self.name), self.device, self.dtype)
+        return Chat.assembled(
+            real.vision_tower, real.language_model, PROJECTORS.get(self.name), self.device, self.dtype
+        )
 
     @property
-    def eye(self) -> Path:
+    def vision_tower(self) -> Path:
         """The folder of the vision tower; fetched where it is not here yet."""
-        return WEIGHTS / "eye" if self.name == TINY else find(scales.REAL[self.name].eye)
+        return WEIGHTS / "vision_tower" if self.name == TINY else find(scales.REAL[self.name].vision_tower)
 
     @property
-    def brain(self) -> Path:
+    def language_model(self) -> Path:
         """The folder of the language model and its tokenizer; fetched where it is not here yet."""
-        return WEIGHTS / "brain" if self.name == TINY else find(scales.REAL[self.name].brain)
+        return WEIGHTS / "language_model" if self.name == TINY else find(scales.REAL[self.name].language_model)
 
     def assemble(self, seed: int) -> Llava:
-        """LLaVA before any training: eye, brain, and a W that is random by `seed`."""
-        return assemble(self.eye, self.brain, seed, dtype=self.dtype, device=self.device)
+        """LLaVA before any training: vision tower, language model, and a W that is random by `seed`."""
+        return assemble(self.vision_tower, self.language_model, seed, dtype=self.dtype, device=self.device)
 
     def records(self, kind: str, count: int, size: int = 96) -> list[Example]:
         """`count` instruction records of one type: conversation, detail or complex. size: of a drawn picture, in pixels."""
@@ -197,7 +199,7 @@ class Dial:
             if self.name in PROJECTORS
             else "W not trained yet (`minillava train`, then MINILLAVA_WEIGHTS)"
         )
-        model = self.weights or f"{real.eye} + {real.brain}, {w}"
+        model = self.weights or f"{real.vision_tower} + {real.language_model}, {w}"
         return (
             f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; teacher: {teacher.endpoint}; judge: {judge.id}"
             + (f" ({why})" if why else "")

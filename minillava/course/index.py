@@ -181,7 +181,7 @@ def furnish(path: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Store the figures of an executed notebook with 256 colours: a third of the size, the same to the eye."""
+    """Store the figures of an executed notebook with 256 colours: a third of the size, alike to look at."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):

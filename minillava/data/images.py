@@ -1,4 +1,4 @@
-"""Pictures from files to what the eye takes: opened safely, turned upright, on white, cropped to the middle, normalised.
+"""Pictures from files to what the vision tower takes: opened safely, turned upright, on white, cropped to the middle, normalised.
 
 Notable: as CLIP's own processor does for the paper (facts D8): the shorter side resized, then the centre cropped. A file
 that is no picture, is cut off, or is absurdly large is refused with its name.
@@ -83,6 +83,6 @@ def crop(picture: Image.Image, size: int) -> Image.Image:
 
 
 def pixels(pictures: list[Image.Image], size: int, mean: tuple, std: tuple) -> torch.Tensor:
-    """RGB pictures -> (B, 3, size, size), scaled to [0, 1], then normalised by the eye's own mean and std."""
+    """RGB pictures -> (B, 3, size, size), scaled to [0, 1], then normalised by the vision tower's own mean and std."""
     array = np.stack([np.asarray(crop(p, size), dtype=np.float32) for p in pictures]) / 255
     return torch.from_numpy((array - np.float32(mean)) / np.float32(std)).permute(0, 3, 1, 2).contiguous()

@@ -68,12 +68,8 @@ def statistics(records: dict[str, list[dict]], shown: int = SHOWN) -> dict[str, 
     return out
 
 
-def table(found: dict[str, Statistics]) -> str:
-    """The rows of all types, aligned."""
+def statistics_table(found: dict[str, Statistics]) -> list[list[str]]:
+    """The rows of all types, for `text.table`."""
     rows = {kind: one.row() for kind, one in found.items()}
     names = list(next(iter(rows.values())))
-    lines = [["", *names], *([kind, *(f"{row[n]:,}" for n in names)] for kind, row in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return "\n".join(
-        "  ".join(c.ljust(w) if n == 0 else c.rjust(w) for n, (c, w) in enumerate(zip(line, widths))) for line in lines
-    )
+    return [["", *names], *([kind, *(f"{row[n]:,}" for n in names)] for kind, row in rows.items())]

@@ -1,4 +1,4 @@
-"""Table 8's design choices asked of the chat data: the eye's layer, stage 1, the language model's size, at matched steps.
+"""Table 8's design choices asked of the chat data: the vision tower's layer, stage 1, the language model's size, at matched steps.
 
 Notable: the paper asks them of ScienceQA (`science.py`), where here the letter is lost behind right reasons. So each choice is
 made once more in stage 2 of the full data, and exact-match questions about held-out pictures are put to each model; the same
@@ -32,7 +32,7 @@ from minillava.judging.scores import paired
 from minillava.machine import machine
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.questions import EXACT, Question, right
-from minillava.text import grid
+from minillava.text import aligned
 from minillava.training.stages import train_stage
 
 SHOWN = ("", "-shuffled")  # the pictures, and the control
@@ -87,7 +87,7 @@ def run_designs(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS)
     run = Run(folder, scale, seeds, weights)
     try:
         run.do("data", f"Table 8 on the chat data: {scale.pictures:,} pictures", lambda: miniature.make_data(run))
-        what = "Section 4.1: the frozen eye looks at every picture once a layer"
+        what = "Section 4.1: the frozen vision tower looks at every picture once a layer"
         run.do("features", what, lambda: science.make_features(run))
         for seed in run.seeds:
             what = f"Section 4.2 (seed {seed}): {len(choices(run.weights))} models, one choice changed in each, learn and answer"
@@ -137,7 +137,7 @@ def heading(report: dict) -> str:
 
 def text_of(report: dict) -> str:
     """The table for a terminal."""
-    return "\n".join(["Table 8's choices on the chat data", heading(report), "", grid(lines_of(report))])
+    return "\n".join(["Table 8's choices on the chat data", heading(report), "", aligned(lines_of(report))])
 
 
 def markdown(report: dict) -> str:

@@ -43,14 +43,28 @@ def panel(axis, rows: list[dict], curves: dict[str, list[float]], title: str, wa
 
 
 def gate_curves(weights: Path) -> Figure:
-    """Per cent right by training step, dev split: the eye's probe, the brain on text, the whole on pictures and without, and on what is odd."""
-    figure, ((eye, brain), (llava, odd)) = canvas(11, 8, 2, 2)
+    """Per cent right by training step, dev split: the vision tower's probe, the language model on text, the whole on pictures and without, and on what is odd."""
+    figure, ((vision_tower, language_model), (llava, odd)) = canvas(11, 8, 2, 2)
     rows = {part: [json.loads(line) for line in (weights / part / "gates.jsonl").read_text().splitlines()]
-            for part in ("eye", "brain", "llava")}  # fmt: skip
-    curves = {name: [r["layer -2"][name] for r in rows["eye"]] for name in WANTED["eye"]}
-    panel(eye, rows["eye"], curves, "The eye: read off an object's patches", WANTED["eye"]["kind"])
-    curves = {how: [r[how]["all"] for r in rows["brain"]] for how in rows["brain"][0] if how != "step"}
-    panel(brain, rows["brain"], curves, "The brain: asked about a scene in words", WANTED["brain"]["all"])
+            for part in ("vision_tower", "language_model", "llava")}  # fmt: skip
+    curves = {name: [r["layer -2"][name] for r in rows["vision_tower"]] for name in WANTED["vision_tower"]}
+    panel(
+        vision_tower,
+        rows["vision_tower"],
+        curves,
+        "The vision tower: read off an object's patches",
+        WANTED["vision_tower"]["kind"],
+    )
+    curves = {
+        how: [r[how]["all"] for r in rows["language_model"]] for how in rows["language_model"][0] if how != "step"
+    }
+    panel(
+        language_model,
+        rows["language_model"],
+        curves,
+        "The language model: asked about a scene in words",
+        WANTED["language_model"]["all"],
+    )
     kinds = ("existence", "colour", "side", "place")
     curves = {kind: [r["picture"][kind] for r in rows["llava"]] for kind in kinds}
     curves |= {f"all, {how}": [r[how]["all"] for r in rows["llava"]] for how in ("picture", "shuffled")}
@@ -59,7 +73,7 @@ def gate_curves(weights: Path) -> Figure:
               "rightly nothing": [r["picture"]["odd: none"] for r in rows["llava"]],
               "named, shuffled": [r["shuffled"]["odd: named"] for r in rows["llava"]]}  # fmt: skip
     panel(odd, rows["llava"], curves, "The whole: asked what is odd", WANTED["llava"]["odd: named"])
-    for axis in (eye, llava):
+    for axis in (vision_tower, llava):
         axis.set_ylabel("% right")
     return figure
 

@@ -18,7 +18,7 @@ from minillava.files import read_jsonl
 from minillava.paper import TABLE_8
 from minillava.scenes.questions import EXACT
 
-NUMBER = {"eye": 1, "brain": 2, "llava": 4, "controls": 4}
+NUMBER = {"vision_tower": 1, "language_model": 2, "llava": 4, "controls": 4}
 BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate 4 has all kinds
 FIRST_FOUR = ("existence", "colour", "place", "side")
 MINUTES = 10.0  # of the live run
@@ -31,7 +31,12 @@ def row(gate: int, figure: str, wanted: str, measured: str, passed: bool, blank=
 
 def shipped(rows: list[dict]) -> list[list[str]]:
     """Gates 1 to 4: the shipped weights."""
-    names = {"eye": "the eye: ", "brain": "the brain, in words: ", "llava": "", "controls": ""}
+    names = {
+        "vision_tower": "the vision tower: ",
+        "language_model": "the language model, in words: ",
+        "llava": "",
+        "controls": "",
+    }
     out = []
     for r in rows:
         number = 3 if r["gate"] == "llava" and r["figure"] in BINDING else NUMBER[r["gate"]]
@@ -107,7 +112,7 @@ def failures(card: dict, report: dict, answers: list[dict]) -> list[str]:
 
 
 def page(weights: Path, results: Path) -> str:
-    """The page, as Markdown. weights: the folder of eye, brain and llava; results: of what was measured."""
+    """The page, as Markdown. weights: the folder of vision tower, language model and llava; results: of what was measured."""
     report = json.loads((results / "report.json").read_text())
     answers = json.loads((results / "ten-pictures.json").read_text())
     rows = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report)]
@@ -115,7 +120,7 @@ def page(weights: Path, results: Path) -> str:
         rows += choices(json.loads((results / "science.json").read_text()))
     if (results / "designs.json").exists():
         rows += on_chat(json.loads((results / "designs.json").read_text()))
-    cards = {part: json.loads((weights / part / "card.json").read_text()) for part in ("eye", "brain", "brain-small", "llava")}  # fmt: skip
+    cards = {part: json.loads((weights / part / "card.json").read_text()) for part in ("vision_tower", "language_model", "language_model_small", "llava")}  # fmt: skip
     lines = ["# Does the small model look?", "", "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.", ""]  # fmt: skip
     lines += [
         "| " + " | ".join(COLUMNS) + " |",
@@ -124,7 +129,7 @@ def page(weights: Path, results: Path) -> str:
     ]
     lines += [
         "",
-        "![The gates while eye, brain and the whole were trained](gates.png)",
+        "![The gates while vision tower, language model and the whole were trained](gates.png)",
         "",
         "## What it gets wrong",
         "",

@@ -90,22 +90,25 @@ def make_data(run: Run) -> None:
 
 
 def make_features(run: Run) -> None:
-    """What the frozen eye sees in every picture, once for all stages and rows."""
-    model = assemble(run.weights / "eye", run.weights / "brain", 0)
+    """What the frozen vision tower sees in every picture, once for all stages and rows."""
+    model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0)
     names = sorted(p.name for p in (run.folder / "pictures").glob("*.png"))
     with bar(len(names), "picture") as progress:
         features = Features.of(
             model,
             run.folder / "pictures",
             names,
-            *normalisation(run.weights / "eye"),
+            *normalisation(run.weights / "vision_tower"),
             lambda done, _: progress.update(done - progress.n),
         )
     features.save(run.folder / "features.safetensors")
 
 
 def load_parts(run_folder: Path, weights: Path, seed: int):
-    model, tokenizer = assemble(weights / "eye", weights / "brain", seed), load_tokenizer(weights / "brain")
+    model, tokenizer = (
+        assemble(weights / "vision_tower", weights / "language_model", seed),
+        load_tokenizer(weights / "language_model"),
+    )
     return model, tokenizer, Features.load(run_folder / "features.safetensors")
 
 
@@ -163,7 +166,7 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> N
     home.mkdir(parents=True, exist_ok=True)
     about = {"template": CHAT.name, "trained on": row, "seed": seed, "scale": scale.name}
     if row == FULL:
-        save_trained(model, tokenizer, weights / "eye", home / "model", about)
+        save_trained(model, tokenizer, weights / "vision_tower", home / "model", about)
     model.eval()
     looks = LOOKS if row == FULL else {"": LOOKS[""]}  # the controls of the best row stand beside every score
     see = lambda name: None if name is None else features[name]  # noqa: E731
@@ -221,7 +224,9 @@ def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -
     try:
         what = f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks"
         run.do("data", what, lambda: make_data(run))
-        run.do("features", "Section 4.1: the frozen eye looks at every picture once", lambda: make_features(run))
+        run.do(
+            "features", "Section 4.1: the frozen vision tower looks at every picture once", lambda: make_features(run)
+        )
         for seed in run.seeds:
             what = f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns"
             run.do(f"stage1-{seed}", what, partial(run_stage1, run, seed))

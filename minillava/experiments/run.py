@@ -27,14 +27,14 @@ class Run:
         self.seeds = list(range(seeds))
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; name a folder with --out")
-        for part in ("eye", "brain"):
+        for part in ("vision_tower", "language_model"):
             if not (self.weights / part / "model.safetensors").is_file():
                 raise RunError(
                     f"{self.weights / part}: no weights here; `make weights` trains them, or check out the whole repository"
                 )
         digests = [
             hashlib.sha256((self.weights / p / "model.safetensors").read_bytes()).hexdigest()[:16]
-            for p in ("eye", "brain")
+            for p in ("vision_tower", "language_model")
         ]
         self.recipe = {"scale": scale.recipe(), "weights": digests}
         self.folder.mkdir(parents=True, exist_ok=True)

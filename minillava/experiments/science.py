@@ -82,17 +82,17 @@ SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of Table 8: the layer of the eye that is read, the prompt's format, stage 1 or none, which brain."""
+    """One row of Table 8: the layer of the vision tower that is read, the prompt's format, stage 1 or none, which language model."""
 
     layer: int = -2
     format: str = "QCM-LEPA"
     stage1: bool = True
-    brain: str = "brain"
+    language_model: str = "language_model"
 
     @property
     def start(self) -> str:
         """The name of the stage 1 it starts from."""
-        return f"stage1{self.layer}-{self.brain}"
+        return f"stage1{self.layer}-{self.language_model}"
 
 
 BEST, ANSWER_FIRST = "Best variant", "Answer first"
@@ -101,14 +101,14 @@ VARIANTS = {
     "Last layer": Variant(layer=-1),
     ANSWER_FIRST: Variant(format="QCM-ALE"),
     "No stage 1": Variant(stage1=False),
-    "7B": Variant(brain="brain-small"),  # the smaller language model, in the place of the paper's
+    "7B": Variant(language_model="language_model_small"),  # the smaller language model, in the place of the paper's
 }
 CURVES = (BEST, ANSWER_FIRST)  # rows whose accuracy is taken after every epoch
 
 
 def variants(weights: Path) -> dict[str, Variant]:
     """The rows that can be trained: one whose language model is not among the weights is left out."""
-    return {row: v for row, v in VARIANTS.items() if (Path(weights) / v.brain / "model.safetensors").is_file()}
+    return {row: v for row, v in VARIANTS.items() if (Path(weights) / v.language_model / "model.safetensors").is_file()}
 
 
 def make_data(run: Run) -> None:
@@ -130,22 +130,24 @@ def make_data(run: Run) -> None:
 
 
 def make_features(run: Run) -> None:
-    """What the frozen eye sees in every picture, at each layer that a row reads."""
+    """What the frozen vision tower sees in every picture, at each layer that a row reads."""
     names = sorted(p.relative_to(run.folder / "pictures").as_posix() for p in (run.folder / "pictures").rglob("*.png"))
     for layer in sorted({v.layer for v in VARIANTS.values()}):
-        model = assemble(run.weights / "eye", run.weights / "brain", 0, layer)
+        model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0, layer)
         with bar(len(names), "picture", f"layer {layer}") as progress:
             show = lambda done, _, progress=progress: progress.update(done - progress.n)  # noqa: E731
-            made = Features.of(model, run.folder / "pictures", names, *normalisation(run.weights / "eye"), show)
+            made = Features.of(
+                model, run.folder / "pictures", names, *normalisation(run.weights / "vision_tower"), show
+            )
         made.save(run.folder / f"features{layer}.safetensors")
 
 
 def parts(folder: Path, weights: Path, variant: Variant, seed: int):
     """(model before any training, tokenizer, features) of a row."""
-    model = assemble(weights / "eye", weights / variant.brain, seed, variant.layer)
+    model = assemble(weights / "vision_tower", weights / variant.language_model, seed, variant.layer)
     return (
         model,
-        load_tokenizer(weights / variant.brain),
+        load_tokenizer(weights / variant.language_model),
         Features.load(folder / f"features{variant.layer}.safetensors"),
     )
 
@@ -153,7 +155,7 @@ def parts(folder: Path, weights: Path, variant: Variant, seed: int):
 def run_stage1(
     folder: Path, weights: Path, scale: QuizScale | Scale, seed: int, variant: Variant, pairs: Path | None = None
 ) -> None:
-    """Stage 1 for one eye's layer and one brain: W alone learns from caption pairs. In a process of its own.
+    """Stage 1 for one vision tower's layer and one language model: W alone learns from caption pairs. In a process of its own.
 
     pairs: the file they are in; the quiz's own where none is named.
     """
@@ -246,7 +248,9 @@ def run_science(folder: Path, scale: QuizScale, seeds: int, weights: Path = WEIG
         what = f"ScienceQA in miniature: {scale.train + scale.val + scale.test:,} problems in ScienceQA's files"
         run.do("data", what, lambda: make_data(run))
         run.do(
-            "features", "Section 4.1: the frozen eye looks at every picture once a layer", lambda: make_features(run)
+            "features",
+            "Section 4.1: the frozen vision tower looks at every picture once a layer",
+            lambda: make_features(run),
         )
         for seed in run.seeds:
             if not all((run.folder / f"seed-{seed}" / slug(row) / "done").exists() for row in variants(run.weights)):

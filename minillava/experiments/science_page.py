@@ -22,6 +22,7 @@ from minillava.experiments.science import BEST, SCALES, texts_of
 from minillava.experiments.science_report import CONTROLS, TABLE_7, Science, accuracy, cell, over, text_78
 from minillava.figures import tables as figures_judge
 from minillava.judging.scores import paired
+from minillava.text import markdown_table
 
 SHARES = ("reasons right, letter right", "reasons right, letter wrong", "reasons wrong, letter right", "reasons wrong, letter wrong")  # fmt: skip
 GROUPS = {"with a picture": lambda p: bool(p.image), "without": lambda p: not p.image, "all": lambda p: True}
@@ -114,10 +115,6 @@ def why(science: dict) -> list[str]:
     ]  # fmt: skip
 
 
-def table(rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(r)} |" for r in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
-
-
 def brief(science: dict) -> list[str]:
     """README.md's rows: Table 7's and Table 8's, per cent right over all questions."""
     reasons = {r["row"]: cell(r["reasons"]["all"], None) for r in science["reasons"]}
@@ -130,7 +127,7 @@ def brief(science: dict) -> list[str]:
     for r in (r for r in science["table 8"] if r["ours"]):
         gap = [signed(r["gap"]), f"{paper.TABLE_8.delta(r['row'], 'Avg'):+}"] if r["gap"] else ["", ""]
         rows.append([r["row"], cell(r["ours"]["Avg"], None), f"{r['paper']['Avg']:.2f}", *gap, reasons[r["row"]]])
-    return table(rows)
+    return markdown_table(rows).splitlines()
 
 
 def markdown(science: dict) -> str:
@@ -144,12 +141,12 @@ def markdown(science: dict) -> str:
     for r in science["reasons"]:
         gaps = [signed(g) for g in r["gap"].values()] if r["gap"] else ["", ""]
         rows.append([r["row"], *(cell(r["reasons"][g], None) for g in GROUPS), *gaps])
-    lines += [*table(rows), "", f"## Where answers go wrong: {BEST}, all seeds together", ""]
+    lines += [markdown_table(rows), "", f"## Where answers go wrong: {BEST}, all seeds together", ""]
     rows = [["questions", "picture", "chance, %", *SHARES]]
     for r in science["letters"]:
         seen = {None: "", True: "yes", False: "no"}[r["picture"]]
         rows.append([r["what"], seen, f"{r['chance']}", *(f"{r[share]:,}" for share in SHARES)])
-    return "\n".join([*lines, *table(rows), ""])
+    return "\n".join([*lines, markdown_table(rows), ""])
 
 
 def publish(folder: Path, results: Path) -> dict:

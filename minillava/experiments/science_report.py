@@ -17,7 +17,7 @@ from minillava.judging.ensembles import ensembles, predictions
 from minillava.judging.scienceqa import COLUMNS, predict, score
 from minillava.judging.scores import UNTOLD, paired, together
 from minillava.machine import machine
-from minillava.text import grid
+from minillava.text import aligned
 
 # Our row of Table 7 -> the paper's; the controls have none.
 TABLE_7 = {
@@ -188,7 +188,7 @@ def text_78(report: dict, number: int) -> str:
         ours = f"{gap['ours']:+.1f} [{gap['interval'][0]:+.1f}, {gap['interval'][1]:+.1f}]" if gap else "-"
         line = [row["row"], *(cell(row["ours"].get(c), row["paper"].get(c)) for c in columns)]
         rows.append([*line, ours + (f" ({printed:+})" if printed is not None else "")])
-    lines = [f"{theirs.source}: {theirs.caption}", f"Ours on the picture book's quiz, {report['questions']:,} questions, mean ± standard deviation over {len(report['seeds'])} seeds (the paper's)", "", grid(rows), ""]  # fmt: skip
+    lines = [f"{theirs.source}: {theirs.caption}", f"Ours on the picture book's quiz, {report['questions']:,} questions, mean ± standard deviation over {len(report['seeds'])} seeds (the paper's)", "", aligned(rows), ""]  # fmt: skip
     lines.append(f"Chance is {report['chance']} %.")
     if number == 7:
         lines += [f"{name}: {value}" for name, value in report["bounds"].items()]

@@ -24,7 +24,6 @@ from minillava.judging.bench import read_bench
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 from minillava.scenes.reading import mentions
-from minillava.text import grid
 
 NUMBERS = (3, 4, 5, 6, 7, 8, 10)  # the tables that are rebuilt
 SEEDS = 3  # at least, for a table with a spread
@@ -42,7 +41,7 @@ def text_45(report: dict, number: int) -> str:
         rows.append([row["row"], *(cell(row[c], row[c]["paper"]) for c in theirs.columns)])
     used = {FULL: "LLaVA", CAPTIONER: "BLIP-2"}.values() if number == 5 else [r["row"] for r in table["rows"]]
     rows += [[name, *(cell(None, v) for v in values)] for name, values in theirs.rows.items() if name not in used]
-    lines = [f"{theirs.source}: {theirs.caption}", f"Ours, mean ± standard deviation over {len(report['seeds'])} seeds, judge {report['judge']!r} (the paper's)", "", grid(rows), ""]  # fmt: skip
+    lines = [f"{theirs.source}: {theirs.caption}", f"Ours, mean ± standard deviation over {len(report['seeds'])} seeds, judge {report['judge']!r} (the paper's)", "", table(rows), ""]  # fmt: skip
     lines += said(claims_for(theirs, report["claims"]))
     if number == 4:
         lines += ["", "The paper's own arithmetic: printed differences to the first row that its scores do not give"]

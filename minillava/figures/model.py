@@ -87,7 +87,9 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
     axis.text(0.2, 7.9, "striped: the tensors' own values,\na row a patch or a token", fontsize=8, va="top", color=INK)
     axis.set_aspect("auto")
     share = 100 * count["projector"] / count["total"]
-    headline(axis, f"Fig. 1, live: between eye and language stands one matrix, {share:.1f} % of the parameters")
+    headline(
+        axis, f"Fig. 1, live: between vision tower and language stands one matrix, {share:.1f} % of the parameters"
+    )
     return figure
 
 

@@ -123,7 +123,7 @@ def _choices(report: dict) -> Figure:
         left.text(ours["ours"] + (ours["spread"] or 0) + 1, y, f"{ours['ours']:.1f}", va="center")
         left.plot([row["paper"]["Avg"]] * 2, [y - 0.36, y + 0.36], color=GREY, lw=4)
     left.axvline(report["chance"], color=GREY, lw=1, ls=":")
-    left.set_yticks(range(len(rows)), ["Smaller brain (7B)" if r["row"] == "7B" else r["row"] for r in rows])
+    left.set_yticks(range(len(rows)), ["Smaller language model (7B)" if r["row"] == "7B" else r["row"] for r in rows])
     left.set_xlim(0, 108)
     left.set_xlabel("% right · grey marks: the paper · dotted: chance")
     worst = min((r for r in rows if r["gap"]), key=lambda r: r["gap"]["ours"], default=None)
@@ -151,7 +151,7 @@ def designs(report: dict) -> Figure:
     """
     figure, (left, right) = canvas(11, 3.2, 2)
     rows = report["rows"][::-1]
-    names = [r["row"].replace("7B", "Smaller brain (7B)") for r in rows]
+    names = [r["row"].replace("7B", "Smaller language model (7B)") for r in rows]
     for y, row in enumerate(rows):
         ours = row["ours"]["all"]
         left.barh(y, ours["ours"], xerr=ours["spread"] or 0, color=BLUE, height=0.6, ecolor=INK)

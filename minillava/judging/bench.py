@@ -10,7 +10,7 @@ from pathlib import Path
 
 from minillava.datagen.messages import context
 from minillava.datagen.pictures import Bad, box_of
-from minillava.files import BenchError, read_jsonl, table, write_jsonl
+from minillava.files import FileError, by_key, read_jsonl, write_jsonl
 
 CATEGORIES = ("conv", "detail", "complex")
 
@@ -42,20 +42,20 @@ def _told(row: dict, path: Path) -> str:
     """What one row of a context file tells: this project's own, captions and boxes (COCO), or a caption (In-the-Wild)."""
     name, told = row.get("image", row.get("question_id")), row.get("context", row.get("captions", row.get("caption")))
     if told is None or told == []:
-        raise BenchError(f"{path}: {name!r} has none of `context`, `captions`, `caption`")
+        raise FileError(f"{path}: {name!r} has none of `context`, `captions`, `caption`")
     lines = told if isinstance(told, list) else [told]
     if not all(isinstance(line, str) for line in lines):
-        raise BenchError(f"{path}: what is told of {name!r} is not text: {str(told)[:60]}")
+        raise FileError(f"{path}: what is told of {name!r} is not text: {str(told)[:60]}")
     if "context" in row:
         return "\n".join(lines)
     things = row.get("instances", [])
     if not isinstance(things, list) or not all(isinstance(thing, dict) for thing in things):
-        raise BenchError(f"{path}: the `instances` of {name!r} are not a list of category and bbox")
+        raise FileError(f"{path}: the `instances` of {name!r} are not a list of category and bbox")
     try:
         for thing in things:
             box_of(thing.get("category"), thing.get("bbox"))
     except Bad as error:
-        raise BenchError(f"{path}: {name!r}: {error}") from error
+        raise FileError(f"{path}: {name!r}: {error}") from error
     return context(lines, [(thing["category"], thing["bbox"]) for thing in things])
 
 
@@ -63,28 +63,28 @@ def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
     """A benchmark from its three files, the authors' or this project's: LLaVA-Bench (COCO), (In-the-Wild), the picture book's.
 
     Contexts go with a question by `question_id`, or else by `image`, and may be more than are needed (80 pictures for 30).
-    Raises BenchError where the files do not join one to one, an id stands twice, or a field is missing.
+    Raises FileError where the files do not join one to one, an id stands twice, or a field is missing.
     """
-    asked = table(read_jsonl(questions), questions, "question_id")
-    answered = table(read_jsonl(references), references, "question_id")
+    asked = by_key(read_jsonl(questions), questions, "question_id")
+    answered = by_key(read_jsonl(references), references, "question_id")
     rows = read_jsonl(contexts)
     key = "question_id" if rows and "question_id" in rows[0] else "image"
-    known = {name: _told(row, contexts) for name, row in table(rows, contexts, key).items()}
+    known = {name: _told(row, contexts) for name, row in by_key(rows, contexts, key).items()}
     if not asked:
-        raise BenchError(f"{questions}: no questions in it")
+        raise FileError(f"{questions}: no questions in it")
     for path, ids in ((contexts, known if key == "question_id" else asked), (references, answered)):
         if ids.keys() != asked.keys():
-            raise BenchError(f"{path} does not hold the questions of {questions}: {_differ(asked, ids)}")
+            raise FileError(f"{path} does not hold the questions of {questions}: {_differ(asked, ids)}")
     items = []
     for i, row in asked.items():
         for field in ("image", "text", "category"):
             if not isinstance(row.get(field), str) or not row[field].strip():
-                raise BenchError(f"{questions}: question {i} has no {field!r}, which must be text")
+                raise FileError(f"{questions}: question {i} has no {field!r}, which must be text")
         text = answered[i].get("text")
         if not isinstance(text, str) or not text.strip():
-            raise BenchError(f"{references}: no reference answer to question {i}")
+            raise FileError(f"{references}: no reference answer to question {i}")
         if row.get(key) not in known:
-            raise BenchError(f"{contexts}: no context for {row.get(key)!r}, which question {i} is about")
+            raise FileError(f"{contexts}: no context for {row.get(key)!r}, which question {i} is about")
         items.append(Item(i, row["image"], row["text"], row["category"], known[row[key]], answered[i]["text"]))
     return items
 
@@ -97,7 +97,7 @@ def _differ(one, two) -> str:
 
 
 def read_bench(folder: Path) -> list[Item]:
-    """The benchmark of a folder that `write_bench` wrote. Raises BenchError as `load_bench` does."""
+    """The benchmark of a folder that `write_bench` wrote. Raises FileError as `load_bench` does."""
     return load_bench(*(Path(folder) / f"{name}.jsonl" for name in ("questions", "context", "reference")))
 
 

@@ -8,18 +8,18 @@ question's or at none has not looked. `minillava answer --look` makes such answe
 
 from pathlib import Path
 
-from minillava.files import BenchError, Excluded, read_jsonl, write_jsonl
+from minillava.files import Excluded, FileError, read_jsonl, write_jsonl
 from minillava.judging.bench import Item
 from minillava.judging.judges import Case, Judge, join, rows_of
 from minillava.judging.reviews import read_reviews, scores
 
 
 def read_controls(items: list[Item], paths: list[Path]) -> tuple[dict[str, list[Case]], list[Excluded]]:
-    """The cases of each file, by its name, and what does not join. Raises BenchError for two files of one name."""
+    """The cases of each file, by its name, and what does not join. Raises FileError for two files of one name."""
     out, excluded = {}, []
     for path in paths:
         if path.stem in out:
-            raise BenchError(f"--controls: two files are called {path.stem}; rename one")
+            raise FileError(f"--controls: two files are called {path.stem}; rename one")
         out[path.stem], bad = join(items, read_jsonl(path), path)
         excluded += [Excluded(f"{path.stem}, {e.name}", e.why) for e in bad]
     return out, excluded

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from minillava.asking import NO_LIMIT, Budget, Journal, Price, Teacher, ask_all, chat, confirm, estimate, key
-from minillava.files import BenchError, Excluded, is_id
+from minillava.files import Excluded, FileError, is_id
 from minillava.judging.bench import Item
 from minillava.judging.reviews import ScoreError, read_scores
 from minillava.judging.rubric import RULES, messages, rubric_of
@@ -46,7 +46,7 @@ def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case]
 
     answers: rows in the authors' format (question_id, text; prompt and answer_id where there are any). Left out: a missing
     or empty answer, an id that stands twice (no telling which counts), an answer to no question of the benchmark, or to
-    another question (its `prompt` differs). Raises BenchError where the file is of another benchmark: none of its ids is a
+    another question (its `prompt` differs). Raises FileError where the file is of another benchmark: none of its ids is a
     question's here, or more of its prompts are of other questions than of these.
     """
     of = {item.question_id: item for item in items}
@@ -75,7 +75,7 @@ def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case]
             model = rows[i].get("model_id", Path(path).stem)
             cases.append(Case(item, text, str(rows[i].get("answer_id", f"{model}-{i}"))))
     if others > len(cases) or not cases:
-        raise BenchError(f"{path}: an answer file of another benchmark? {len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions; {bad[0]}")  # fmt: skip
+        raise FileError(f"{path}: an answer file of another benchmark? {len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions; {bad[0]}")  # fmt: skip
     return cases, bad
 
 

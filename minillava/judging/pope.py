@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
-from minillava.files import BenchError, Excluded, is_id, read_json, read_jsonl, table
+from minillava.files import Excluded, FileError, by_key, is_id, read_json, read_jsonl
 
 NEGATIVES = ("random", "popular", "adversarial")
 DENIALS = {"no", "not", "none", "nothing", "isn't", "aren't", "cannot", "can't"}
@@ -25,10 +25,10 @@ def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list
 
     records: caps_boxes rows (image, instances). Of each picture and kind `per_picture` questions, half of them about what
     is there; pictures with fewer than half as many kinds of things give fewer, as many yes as no. The same yes-questions
-    stand in all three. Raises BenchError where no picture shows anything, or `per_picture` is odd.
+    stand in all three. Raises FileError where no picture shows anything, or `per_picture` is odd.
     """
     if per_picture < 2 or per_picture % 2:
-        raise BenchError(f"per_picture {per_picture}: half of them are yes, half no, so an even number is needed")
+        raise FileError(f"per_picture {per_picture}: half of them are yes, half no, so an even number is needed")
     present = {r["image"]: sorted({i["category"] for i in r["instances"]}) for r in records}
     often = Counter(kind for kinds in present.values() for kind in kinds)
     beside = defaultdict(Counter)
@@ -52,7 +52,7 @@ def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list
                 a = "an" if kind[0] in "aeiou" else "a"
                 rows.append({"question_id": len(rows), "image": image, "text": f"Is there {a} {kind}?", "label": label, "category": category})  # fmt: skip
     if not rows:
-        raise BenchError("no picture shows anything, so nothing can be asked")
+        raise FileError("no picture shows anything, so nothing can be asked")
     return rows
 
 
@@ -77,16 +77,16 @@ def read_questions(paths: list[Path]) -> list[dict]:
     """POPE's questions with their labels, from one file with `category`, or several named after it (`coco_pope_random.json`).
 
     A file of questions without labels (the authors' llava_pope_test.jsonl) takes them from the others, by picture and question.
-    Raises BenchError naming file and row: no text, a label that is neither yes nor no, none at all, an id that stands twice.
+    Raises FileError naming file and row: no text, a label that is neither yes nor no, none at all, an id that stands twice.
     """
     asked, labels = {True: [], False: []}, {}
     for path in map(Path, paths):
         for n, row in enumerate(read_rows(path), 1):
             known = "label" in row
             if not isinstance(row.get("text"), str) or not is_id(row.get("question_id")) or row.get("label", "no") not in ("yes", "no"):  # fmt: skip
-                raise BenchError(f"{path}, row {n}: a question needs `question_id`, `text` and a `label` of yes or no")
+                raise FileError(f"{path}, row {n}: a question needs `question_id`, `text` and a `label` of yes or no")
             if not all(isinstance(row.get(field), str | None) for field in ("image", "category")):
-                raise BenchError(f"{path}, row {n}: `image` and `category` must be text")
+                raise FileError(f"{path}, row {n}: `image` and `category` must be text")
             fact = row.get("image"), row["text"].partition("\n")[0].strip()
             if known:
                 labels[fact] = row["label"]
@@ -94,20 +94,20 @@ def read_questions(paths: list[Path]) -> list[dict]:
     chosen, out = asked[not asked[False]], []
     for row, fact, path in chosen:
         if fact not in labels:
-            raise BenchError(f"{path}: question {row['question_id']} has no label, here or in a file of labels")
+            raise FileError(f"{path}: question {row['question_id']} has no label, here or in a file of labels")
         out.append(row | {"label": labels[fact]})
     for category in {r["category"] for r in out}:
-        table([r for r in out if r["category"] == category], paths[0], "question_id")
+        by_key([r for r in out if r["category"] == category], paths[0], "question_id")
     return out
 
 
 def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
     """Accuracy, precision, recall, F1 and yes-rate in per cent, of (label, answer) pairs; yes is the positive class.
 
-    Precision is 0 where nobody said yes, F1 where precision and recall are. Raises BenchError without pairs.
+    Precision is 0 where nobody said yes, F1 where precision and recall are. Raises FileError without pairs.
     """
     if not pairs:
-        raise BenchError("no answers to score")
+        raise FileError("no answers to score")
     count = Counter(pairs)
     said, true, hits = sum(a == "yes" for _, a in pairs), sum(label == "yes" for label, _ in pairs), count["yes", "yes"]
     precision, recall = hits / said if said else 0.0, hits / true if true else 0.0
@@ -119,7 +119,7 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     """POPE's scores by kind of negatives and over all (none where no answer could be read), and what was left out, and why.
 
-    answers: rows of question_id and text, and `category` where ids start again in each file. Raises BenchError where nothing
+    answers: rows of question_id and text, and `category` where ids start again in each file. Raises FileError where nothing
     joins.
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
@@ -145,7 +145,7 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     known = {name(q) for q in questions}
     excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in answers if not sound(a) or name(a) not in known]  # fmt: skip
     if not known & said.keys():
-        raise BenchError(f"none of the {len(answers)} answers is to one of the {len(questions)} questions; is it a file of another set?")  # fmt: skip
+        raise FileError(f"none of the {len(answers)} answers is to one of the {len(questions)} questions; is it a file of another set?")  # fmt: skip
     scores = {category: measures(of) for category, of in pairs.items()}
     scores |= {"all": measures([p for of in pairs.values() for p in of])} if pairs else {}
     return {"scores": scores, "excluded": [str(e) for e in excluded]}

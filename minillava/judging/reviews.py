@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from minillava.files import BenchError, Excluded, is_id, read_jsonl
+from minillava.files import Excluded, FileError, is_id, read_jsonl
 from minillava.judging.bench import CATEGORIES
 from minillava.judging.scores import bootstrap, relative_score
 
@@ -136,7 +136,7 @@ def _review(row: dict) -> tuple[Review, str]:
 
 
 def read_reviews(path: Path) -> Reviews:
-    """The reviews of a JSONL file. Raises BenchError, naming it, where no row is a review."""
+    """The reviews of a JSONL file. Raises FileError, naming it, where no row is a review."""
     used, excluded, noticed, seen = [], [], [], set()
     for n, row in enumerate(read_jsonl(path), 1):
         name = f"question {row['question_id']}" if "question_id" in row else f"row {n}"
@@ -157,7 +157,7 @@ def read_reviews(path: Path) -> Reviews:
         noticed += [f"{name}: {note}"] if note else []
     if not used:
         what = f"; {excluded[0]}" if excluded else " (the file is empty)"
-        raise BenchError(f"{path}: no review in it can be used{what}")
+        raise FileError(f"{path}: no review in it can be used{what}")
     return Reviews(Path(path), used, excluded, noticed)
 
 
@@ -215,13 +215,13 @@ def over_runs(runs: list[list[Review]]) -> dict[str, dict]:
     """Mean and standard deviation of the relative score over several runs of judge or model (Table 5; dagger: of the judge).
 
     Over the questions that all runs could use (`questions` says how many), so that a reply that could not be read moves no
-    spread. Raises BenchError unless there are two runs that share most of their questions.
+    spread. Raises FileError unless there are two runs that share most of their questions.
     """
     asked = [pairs(run).keys() for run in runs]
     shared = set.intersection(*map(set, asked)) if runs else set()
     if len(runs) < 2 or 2 * len(shared) < max(map(len, asked)):
         what = f"these share {len(shared)} of {max(map(len, asked), default=0)}"
-        raise BenchError(f"a mean over runs needs at least two files on the same questions; {what}")
+        raise FileError(f"a mean over runs needs at least two files on the same questions; {what}")
     each = [scores([r for r in run if r.question_id in shared], draws=40) for run in runs]
     return {
         name: {
@@ -244,11 +244,11 @@ def _ranks(values: list[float]) -> list[float]:
 
 def agreement(one: list[Review], two: list[Review]) -> dict:
     """Spearman's rank correlation of two judges over the questions both judged: of the candidate's score, and of its
-    lead over the reference; None where a judge gave everybody the same. Raises BenchError with under three questions."""
+    lead over the reference; None where a judge gave everybody the same. Raises FileError with under three questions."""
     a, b = pairs(one), pairs(two)
     both = [q for q in a if q in b]
     if len(both) < 3:
-        raise BenchError(f"two judges are compared over at least 3 questions that both judged; here are {len(both)}")
+        raise FileError(f"two judges are compared over at least 3 questions that both judged; here are {len(both)}")
     out = {"questions": len(both)}
     for name, value in (("candidate", lambda p: p[1]), ("lead", lambda p: p[1] - p[0])):
         ranks = [_ranks([value(table[q]) for q in both]) for table in (a, b)]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from minillava.files import BenchError, read_json
+from minillava.files import FileError, read_json
 from minillava.judging.bench import CATEGORIES, Item
 
 SYSTEM = "You check the quality of answers, carefully and exactly."
@@ -31,13 +31,13 @@ RULES = {
 
 
 def read_rules(path: Path) -> dict[str, dict]:
-    """The rubrics of a rule.json: category -> {"role", "prompt"}. Raises BenchError naming what is wrong."""
+    """The rubrics of a rule.json: category -> {"role", "prompt"}. Raises FileError naming what is wrong."""
     rules = read_json(path)
     if not isinstance(rules, dict) or not rules:
-        raise BenchError(f"{path}: expected an object that maps a category to its role and prompt")
+        raise FileError(f"{path}: expected an object that maps a category to its role and prompt")
     for name, rule in rules.items():
         if not isinstance(rule, dict) or not all(isinstance(rule.get(k), str) and rule[k] for k in ("role", "prompt")):
-            raise BenchError(f"{path}: the rubric {name!r} needs `role` and `prompt`, both text")
+            raise FileError(f"{path}: the rubric {name!r} needs `role` and `prompt`, both text")
     return rules
 
 

@@ -68,7 +68,7 @@ class Results:
 def read_results(path: Path) -> Results:
     """Answers from the authors' results JSON (`outputs`, `results`) or from answers JSONL (question_id, text).
 
-    An id that stands twice in a JSONL, or a row without text, is left out and named. Raises ScienceError, BenchError.
+    An id that stands twice in a JSONL, or a row without text, is left out and named. Raises ScienceError, FileError.
     """
     if Path(path).suffix == ".jsonl":
         texts, bad = {}, []

@@ -1,4 +1,4 @@
-"""LLaVA itself (section 4.1, Fig. 1): an eye, a matrix W and a language model.
+"""LLaVA itself (section 4.1, Fig. 1): a vision tower, a matrix W and a language model.
 
     Zv = g(Xv)       vision_tower    frozen always       `features`
     Hv = W Zv        projector       stages 1 and 2      Eq. 1, inside `splice`
@@ -13,7 +13,7 @@ Notable
 
 Try it: `model.splice(torch.tensor([5, IMAGE, 6]), [model.features(pixels)[0]])`.
 
-B batch, P patches, T tokens (T' after splicing), D width of the language model, Dv of the eye, V vocabulary.
+B batch, P patches, T tokens (T' after splicing), D width of the language model, Dv of the vision tower, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class Llava(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels):
-        """Zv = g(Xv): (B, 3, S, S) normalised pixels to (B, P, Dv). The eye is frozen, so these can be kept."""
+        """Zv = g(Xv): (B, 3, S, S) normalised pixels to (B, P, Dv). The vision tower is frozen, so these can be kept."""
         return self.vision_tower(pixels, layer=self.config.select_layer)
 
     def splice(self, ids, features):
@@ -190,7 +190,7 @@ class Llava(nn.Module):
 
 
 def set_trainable(model, stage):
-    """Section 4.2: stage 1 trains W alone, stage 2 W and the language model; the eye never moves."""
+    """Section 4.2: stage 1 trains W alone, stage 2 W and the language model; the vision tower never moves."""
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r}: the paper has stage 1 and stage 2")
     for name, part in model.named_children():

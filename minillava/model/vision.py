@@ -1,4 +1,4 @@
-"""The eye g(Xv) of Eq. 1: CLIP's vision transformer, written out.
+"""The vision tower g(Xv) of Eq. 1: CLIP's vision transformer, written out.
 
 Section 4.1: the paper uses CLIP ViT-L/14, frozen, and takes its *grid features*: one vector a patch, no class token,
 read before the last layer. Table 8 compares that with the last layer: -2 is the penultimate entry of `hidden_states`.

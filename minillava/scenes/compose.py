@@ -160,7 +160,7 @@ def scenes(split: str, count: int, start: int = 0) -> list[Scene]:
 def twin(scene: Scene, rng: random.Random) -> Scene:
     """A training scene that differs from this one in one respect: a colour, two colours exchanged, or left and right.
 
-    For the contrastive eye: a pair that only colour, binding or position can tell apart. Falls back to the scene itself
+    For the contrastive vision tower: a pair that only colour, binding or position can tell apart. Falls back to the scene itself
     when the change would leave the training split.
     """
     things, way = list(scene.things), rng.choice(("colour", "exchange", "mirror"))

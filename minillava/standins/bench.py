@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from minillava.datagen.messages import context
-from minillava.files import BenchError
+from minillava.files import FileError
 from minillava.judging.bench import CATEGORIES, Item
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
@@ -65,10 +65,10 @@ def _pick(rng: random.Random, pool: list[Question], used: Counter) -> Question:
 
 
 def judge_answers(items: list[Item], answers: dict[int, str], model_id: str) -> list[dict]:
-    """One review a question, in the authors' row format plus the judge's id. Raises BenchError for a missing answer."""
+    """One review a question, in the authors' row format plus the judge's id. Raises FileError for a missing answer."""
     missing = [i.question_id for i in items if i.question_id not in answers]
     if missing:
-        raise BenchError(f"{model_id}: no answer to question {missing[0]} ({len(missing)} missing in all)")
+        raise FileError(f"{model_id}: no answer to question {missing[0]} ({len(missing)} missing in all)")
     rows = []
     for item in items:
         content = review(item.context, item.text, [item.reference, answers[item.question_id]])

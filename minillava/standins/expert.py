@@ -86,7 +86,7 @@ def _fits(match, problem, fits, reason) -> tuple[int, str] | None:
     return None if index is None else (index, reason.format(problem.choices[index]))
 
 
-# What can be settled without eyes: how the question is put -> how it is solved.
+# What can be settled without vision towers: how the question is put -> how it is solved.
 SOLVERS = (
     (r"Which of these is an? (\w+)\?", partial(_fits, fits=lambda m, c: c in GROUPS.get(m[1], ()), reason="A {} is one.")),
     (r"Which of these things in the picture can fly\?", partial(_fits, fits=lambda m, c: c in CAN_FLY, reason="A {} can fly, seen or not.")),

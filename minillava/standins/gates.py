@@ -1,7 +1,7 @@
 """Does the small model truly look? What its parts can do by themselves and what the whole can do, each beside its controls.
 
-Notable: four questions in order, as each rests on the one before. The eye: can an object's kind, colour and side be
-*read* off the patches it covers, by a linear probe? The brain: does it answer about a scene told in words? The whole:
+Notable: four questions in order, as each rests on the one before. The vision tower: can an object's kind, colour and side be
+*read* off the patches it covers, by a linear probe? The language model: does it answer about a scene told in words? The whole:
 does it answer from the picture, and not from a blank or from another scene's? And is it as good as the text-only
 teacher? The split `dev` chose recipes; the figures that count are taken on `bench`, which chose nothing.
 
@@ -41,14 +41,14 @@ from minillava.scenes.questions import balanced, exact_match, right
 from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
 from minillava.standins.bench import build, judge_answers
 from minillava.standins.language_model import TOLD
-from minillava.standins.vision_tower import EYE
+from minillava.standins.vision_tower import TINY_CLIP
 
 READ = {"kind": list(KINDS), "colour": list(COLOURS), "side": list(SIDES)}
 BINDING = ("existence", "colour", "side")
 # Gate -> figure -> per cent wanted; those of `controls` are wanted below.
 WANTED = {
-    "eye": {"kind": 90, "colour": 95, "side": 90},
-    "brain": {"all": 95},
+    "vision_tower": {"kind": 90, "colour": 95, "side": 90},
+    "language_model": {"all": 95},
     "llava": {"existence": 90, "colour": 90, "side": 90, "place": 90, "all": 80, "odd: named": 80, "odd: none": 80,
               "relative score": 80},
     "controls": {"relative score, shuffled": 35},
@@ -103,7 +103,9 @@ def text_accuracy(
     language: LanguageModel, tokenizer, split: str = "dev", per_kind: int = 40
 ) -> dict[str, dict[str, float]]:
     """Exact-match accuracy of the language model alone, the scene told in words; {format: {kind of question: per cent}}."""
-    model = Llava(LlavaConfig(EYE, language.config), language_model=language).eval()  # an eye that is never used
+    model = Llava(
+        LlavaConfig(TINY_CLIP, language.config), language_model=language
+    ).eval()  # a vision tower that is never used
     model.to(language.embed_tokens.weight)  # and a W, where the language model is
     rng, items = random.Random(0), balanced(scenes(split, 15 * per_kind), per_kind)
     stop, out = [tokenizer.encode(CHAT.stop, add_special_tokens=False)], {}
@@ -162,10 +164,14 @@ def gates(weights: Path, split: str = "bench", per_kind: int = 100) -> list[dict
         passed = measured < wanted if gate == "controls" else measured >= wanted
         rows.append({"gate": gate, "figure": figure, "wanted": wanted, "measured": measured, "passed": passed, **more})
 
-    for name, value in probe(load_vision(weights / "eye"), normalisation(weights / "eye"), -2, split).items():
-        row("eye", name, value)
-    told = text_accuracy(load_language(weights / "brain").eval(), load_tokenizer(weights / "brain"), split, per_kind)
-    row("brain", "all", round(sum(f["all"] for f in told.values()) / len(told), 1), formats=told)
+    for name, value in probe(
+        load_vision(weights / "vision_tower"), normalisation(weights / "vision_tower"), -2, split
+    ).items():
+        row("vision_tower", name, value)
+    told = text_accuracy(
+        load_language(weights / "language_model").eval(), load_tokenizer(weights / "language_model"), split, per_kind
+    )
+    row("language_model", "all", round(sum(f["all"] for f in told.values()) / len(told), 1), formats=told)
     (model, _), tokenizer = load_llava(weights / "llava"), load_tokenizer(weights / "llava")
     normal = normalisation(weights / "llava")
     seen, score = looking(model.eval(), tokenizer, normal, split, per_kind), scored(model, tokenizer, normal)

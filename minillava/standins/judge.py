@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from minillava.files import BenchError, Excluded
+from minillava.files import Excluded, FileError
 from minillava.judging.judges import Case, Judged
 from minillava.scenes.questions import Question, questions, right
 from minillava.scenes.reading import claims, holds, mentions, sentences
@@ -131,7 +131,7 @@ class OfflineJudge:
 
     def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
         if runs > 1:
-            raise BenchError(f"the judge {RULE!r} says the same each time; several runs need a judge behind an API")
+            raise FileError(f"the judge {RULE!r} says the same each time; several runs need a judge behind an API")
         out = Judged([])
         for case in cases:
             try:

@@ -4,7 +4,7 @@ Notable: it has never seen a picture. A scene comes to it as words - captions, n
 asked what the teacher asks (`standins/teacher.py`). What helps training only, and is not Llama's recipe: Muon, keys that
 start equal to queries ("mimetic"), a curriculum (`lesson`), and a long RoPE base, which the config states (LOG.md).
 
-    python -m minillava.standins.weights --only brain
+    python -m minillava.standins.weights --only language model
 """
 
 import random
@@ -43,7 +43,7 @@ def notes(scene: Scene, rng: random.Random) -> str:
     return "\n".join([*rng.sample(lines, len(lines)), PLACES[scene.place]])
 
 
-def table(scene: Scene, rng: random.Random) -> str:
+def as_table(scene: Scene, rng: random.Random) -> str:
     """The scene as a table in any order, bare words: `car red left`, `cup white left on table`."""
     lines = []
     for t in scene.things:
@@ -57,7 +57,7 @@ def table(scene: Scene, rng: random.Random) -> str:
 TOLD = {
     "captions": lambda scene, rng: "\n".join(captions(scene)),
     "notes": notes,
-    "table": table,
+    "table": as_table,
 }
 
 
@@ -193,9 +193,9 @@ def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Calla
             logits = model.head(hidden[target != IGNORE])  # (supervised, V)
         return torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
 
-    recipe = {"stand-in": "brain", "seed": seed, "steps": steps, "lr": lr, "width": model.config.hidden_size}
+    recipe = {"stand-in": "language_model", "seed": seed, "steps": steps, "lr": lr, "width": model.config.hidden_size}
     if done:
         recipe["done"] = done
-    with bar(steps, "step", "brain") as progress:
+    with bar(steps, "step", "language_model") as progress:
         watch = along(follow(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)

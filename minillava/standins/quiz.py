@@ -1,7 +1,7 @@
 """The picture book's science quiz, in ScienceQA's format: three subjects, hints, grades, lectures, solutions (section 5.2).
 
 Notable: `SKILLS` is the whole quiz, one maker (drafts.py) a skill. As in ScienceQA some questions need the picture,
-some have one and do not need it, some come with a text instead, some with neither, so that a reader without eyes is
+some have one and do not need it, some come with a text instead, some with neither, so that a reader without vision towers is
 strong on some and guesses on others. No question of one split stands in another: pictures come from the scenes' own splits, and what has no
 picture is split by a hash of its text and choices. The place of the right choice is drawn evenly.
 

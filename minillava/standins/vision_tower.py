@@ -4,9 +4,9 @@ Notable: the vision tower is the project's own (`model/vision.py`), the text tow
 used after. Half of every batch are twins (`compose.twin`): scenes that differ in one colour or in left and right. CLIP
 saw 400 million pairs; here every patch is a pair too: it is compared with what a person would say of the thing it
 shows ("a red car on the left"), which teaches kinds in a tenth of the steps (LOG.md). A quarter of the pictures are
-of the other style: like CLIP, the eye has seen more of the world than the instruction data will show.
+of the other style: like CLIP, the vision tower has seen more of the world than the instruction data will show.
 
-    python -m minillava.standins.weights --only eye
+    python -m minillava.standins.weights --only vision tower
 """
 
 import random
@@ -31,7 +31,9 @@ from minillava.scenes.world import Thing, a
 from minillava.training.loop import LOOKS, Ahead, along, fit
 from minillava.training.optim import muon
 
-EYE = VisionConfig(image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4)
+TINY_CLIP = VisionConfig(
+    image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4
+)
 MEAN, STD = (0.70, 0.74, 0.75), (0.26, 0.22, 0.25)  # of the training pictures
 SHARED = 128  # width of the space in which pictures and captions are compared
 PAIRS = 64  # scenes a batch; as many twins
@@ -87,12 +89,12 @@ def name(thing: Thing) -> str:
     return " ".join(filter(None, (a(noun(thing)), thing.doing, SIDE[thing.side])))
 
 
-def batch(step: int, seed: int, tokenizer, eye: VisionConfig = EYE) -> tuple[torch.Tensor, ...]:
+def batch(step: int, seed: int, tokenizer, vision_tower: VisionConfig = TINY_CLIP) -> tuple[torch.Tensor, ...]:
     """What `Clip.forward` takes, of one step: 2 * PAIRS pictures; half the captions are the fullest ones.
 
-    eye: whose pictures and patches they are. A text longer than its tokenizer allows (CLIP's: 77 tokens) is cut.
+    vision tower: whose pictures and patches they are. A text longer than its tokenizer allows (CLIP's: 77 tokens) is cut.
     """
-    size, grid = eye.image_size, eye.image_size // eye.patch_size
+    size, grid = vision_tower.image_size, vision_tower.image_size // vision_tower.patch_size
     rng = random.Random(f"eye {seed} {step}")
     chosen = [compose("train", 1_000_000 * seed + step * PAIRS + i) for i in range(PAIRS)]
     chosen += [twin(scene, rng) for scene in chosen]
@@ -129,7 +131,7 @@ def make(seed: int):
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=128, bos_token_id=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=0, projection_dim=SHARED,
     )  # fmt: skip
-    return Clip(EYE, text), tokenizer
+    return Clip(TINY_CLIP, text), tokenizer
 
 
 def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int = 0, lr: float = 2e-3):
@@ -145,8 +147,8 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return clip(*parts)
 
-    recipe = {"stand-in": "eye", "seed": seed, "steps": steps, "lr": lr}
-    with bar(steps, "step", "eye") as progress:
+    recipe = {"stand-in": "vision_tower", "seed": seed, "steps": steps, "lr": lr}
+    with bar(steps, "step", "vision_tower") as progress:
         watch = along(follow(progress), clip, lambda: measure(clip), folder, LOOKS)
         fit(clip, optimizer, loss_at, steps, folder, recipe, watch)
     return clip, tokenizer

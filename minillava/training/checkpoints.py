@@ -9,7 +9,7 @@ Notable
 - Tensors go through `torch.distributed.checkpoint`, each process writes its part, and any number of processes may read
   them again. They are safetensors: reading one cannot run code.
 
-Try it: `latest("runs/weights/brain")`.
+Try it: `latest("runs/weights/language_model")`.
 """
 
 import json
@@ -32,6 +32,7 @@ from minillava.training.parallel import agree, rank, world
 
 KEPT = 2
 FILE = 512 << 20  # bytes of a file: the library holds two copies of each that it writes
+RENAMED = {"eye": "vision_tower", "brain": "language_model"}  # names in recipes and of folders in older checkpoints
 
 
 class TrainingError(UserError):
@@ -150,6 +151,9 @@ def _read(path: Path) -> dict | str:
     """state.json of a whole checkpoint, or what is wrong with it."""
     try:
         state = json.loads((path / "state.json").read_text())
+        state["recipe"] = {
+            RENAMED.get(k, k): RENAMED.get(v, v) if k in RENAMED else v for k, v in state["recipe"].items()
+        }
         for name, (size, checksum) in state["files"].items():
             if (path / name).stat().st_size != size or _checksum(path / name) != checksum:
                 return f"{name} is not as it was written"

@@ -23,7 +23,7 @@ SEEDS, POINTS = 3, 40  # at least so many runs; at most so many points of a curv
 FACTOR, DEVIATIONS = 1.15, 3.0
 LASTING = 2  # points in a row outside the band that count as leaving it
 ADVICE = {
-    "above": "look at the learning rate, at what carries loss (template, labels), and that the eye's features are the right ones",
+    "above": "look at the learning rate, at what carries loss (template, labels), and that the vision tower's features are the right ones",
     "below": "look whether too much carries loss, or the same records come again and again",
 }
 

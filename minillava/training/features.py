@@ -1,7 +1,7 @@
-"""What the frozen eye sees in every picture, kept on disk: looked at once for stages, epochs and ablations.
+"""What the frozen vision tower sees in every picture, kept on disk: looked at once for stages, epochs and ablations.
 
 Notable: a file is a safetensors of one tensor, memory-mapped, so a batch reads only its own pictures. It says what it was
-made from - the eye's weights, the feature layer, how pictures are prepared, and of every picture its size and time - and
+made from - the vision tower's weights, the feature layer, how pictures are prepared, and of every picture its size and time - and
 where anything of that is no longer so, it is made again. A file half made is gone on with.
 """
 
@@ -35,7 +35,7 @@ class Features:
     def of(
         cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
     ) -> "Features":
-        """Look at every picture of a folder with the frozen eye, and keep what is seen in memory."""
+        """Look at every picture of a folder with the frozen vision tower, and keep what is seen in memory."""
         parts = list(_look(model, folder, names, mean, std, progress))
         return cls({name: n for n, name in enumerate(names)}, torch.cat(parts))
 
@@ -43,7 +43,7 @@ class Features:
     def kept(
         cls, path: Path, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
     ) -> "Features":
-        """Those in `path`, made now where they are not there or not of this eye and these pictures."""
+        """Those in `path`, made now where they are not there or not of this vision tower and these pictures."""
         made_from = {"key": key(model, mean, std), "pictures": json.dumps([_mark(folder / name) for name in names])}
         made_from |= {"names": "\n".join(names)}
         if path.exists():
@@ -55,7 +55,7 @@ class Features:
             wrong = [what for what in made_from if (stated or {}).get(what) != made_from[what]]
             if not wrong:
                 return cls.load(path)
-            what = "another eye, layer or preparation" if "key" in wrong else "other pictures"
+            what = "another vision tower, layer or preparation" if "key" in wrong else "other pictures"
             why = "torn" if stated is None else f"made from {what}"
             print(f"{path}: {why}; the pictures are looked at again", file=sys.stderr)
         P, width = model.config.vision.num_patches, model.config.vision.hidden_size
@@ -118,7 +118,7 @@ def _look(
 
 
 def key(model: Llava, mean, std) -> str:
-    """A digest of all that decides what is seen in a picture: the eye's weights, the layer, the preparation."""
+    """A digest of all that decides what is seen in a picture: the vision tower's weights, the layer, the preparation."""
     found = hashlib.sha256(
         repr((model.config.vision, model.config.select_layer, tuple(mean), tuple(std), CHUNK)).encode()
     )

@@ -1,6 +1,6 @@
 """The two stages of section 4.2, as two calls of one function: stage 1 trains W, stage 2 W and the language model.
 
-Notable: the eye is frozen in both stages, so its features are computed once a picture and shared by stages, epochs and
+Notable: the vision tower is frozen in both stages, so its features are computed once a picture and shared by stages, epochs and
 ablations (features.py). Stage 1 reads brief questions and captions, stage 2 instruction records; the sequence and the
 loss are the same (Table 2, Eq. 3).
 """
@@ -102,8 +102,8 @@ def train_stage(
 
     records = samples.digest() if isinstance(samples, Stored) else digest(samples)
     recipe = {"stage": stage, "samples": len(samples), "records": records, "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
-              "seed": seed, "uneven": uneven, "eye": getattr(model.vision_tower, "origin", None),
-              "brain": getattr(model.language_model, "origin", None),
+              "seed": seed, "uneven": uneven, "vision_tower": getattr(model.vision_tower, "origin", None),
+              "language_model": getattr(model.language_model, "origin", None),
               "trained": sum(p.numel() for p in model.parameters() if p.requires_grad)}  # fmt: skip
     ids_at = lambda step: [samples[i].id for i in batches[step]]  # noqa: E731
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at, cores=cores)

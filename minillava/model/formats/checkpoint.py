@@ -197,10 +197,10 @@ def save_llava(model, folder, about, dtype=None):
     write(folder, {"llava.json": written}, _renamed(model, str), dtype)
 
 
-def save_pretrained(model, folder, tokenizer, eye, template, about, dtype=None):
+def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dtype=None):
     """A folder that `transformers`' LlavaForConditionalGeneration and LlavaProcessor load, with equal logits.
 
-    eye: where the vision tower's preprocessor_config.json is. template: a data.template.Template, for a chat template.
+    vision tower: where the vision tower's preprocessor_config.json is. template: a data.template.Template, for a chat template.
     There a picture stands as P tokens `<image>`, so the vocabulary gains that token where it lacks it; its score is the
     mean of all scores, and so never the highest. Ids equal ours where a conversation begins; a later answer may begin
     with another token, as `transformers` tokenizes the joined text and not piece by piece.
@@ -226,7 +226,7 @@ def save_pretrained(model, folder, tokenizer, eye, template, about, dtype=None):
             torch.eye(D),
             torch.zeros(D),
         )
-    pictures = AutoImageProcessor.from_pretrained(str(find(eye)))
+    pictures = AutoImageProcessor.from_pretrained(str(find(vision_tower)))
     sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
     chat = {"chat_template": _jinja(template), "vision_feature_select_strategy": "default"}
     processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)

@@ -8,7 +8,7 @@ Notable
   memory holds one stored tensor. One that is not a number is an error that names it.
 - `write` puts files beside their place, flushes them to disk and only then renames: a crash leaves the old ones whole.
 
-Try it: `{name: t.shape for name, t in open_tensors("data_samples/weights/eye").items()}`.
+Try it: `{name: t.shape for name, t in open_tensors("data_samples/weights/vision_tower").items()}`.
 """
 
 import json
