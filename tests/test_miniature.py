@@ -247,7 +247,7 @@ def test_a_file_a_folder_at_work_and_missing_weights_are_named(weights, tmp_path
         with pytest.raises(RunError, match="busy: another run is at work in this folder"):
             Run(tmp_path / "busy", SMALL, 1, weights)
     shutil.copytree(weights / "vision_tower", tmp_path / "half" / "vision_tower")
-    with pytest.raises(RunError, match="language model: no weights here; `make weights` trains them"):
+    with pytest.raises(RunError, match="language_model: no weights here; `make weights` trains them"):
         Run(tmp_path / "new", SMALL, 1, tmp_path / "half")
     assert not (tmp_path / "new").exists()
 

@@ -408,9 +408,9 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
     ]
     assert [look["step"] for look in looks] == [3, 6] and all(len(look["right"]) == 15 for look in looks)
     assert {p.name for p in folder.glob("seed-0/stage1*")} == {
-        "stage1-2-language model",
-        "stage1-1-language model",
-        "stage1-2-language model-small",
+        "stage1-2-language_model",
+        "stage1-1-language_model",
+        "stage1-2-language_model_small",
     }
     report = science_report.science_report(held := Run(folder, SMALL, 1, parts))
     held.lock.release()
