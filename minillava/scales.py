@@ -5,7 +5,7 @@ by field; a test holds both against `paper.py` (RECIPES). `tiny` and `smoke` are
 minutes on a laptop; the others train real parts on real data (`minillava fetch`, then `minillava train`).
 
     minillava cost                                                    # every scale on one screen
-    python -c "from minillava.scales import find; print(find('colab').stage('stage 2'))"
+    python -c "from minillava.scales import find_scale; print(find_scale('colab').stage('stage 2'))"
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +17,7 @@ from minillava.errors import UserError
 WEIGHTS = (
     Path(__file__).parent.parent / "data_samples" / "weights"
 )  # vision tower, language model, llava: what the tiny scale starts from
-EVERYTHING = ("W", "LLM")  # what stage 2 trains; the vision tower is frozen in both stages
+W_AND_LLM = ("W", "LLM")  # what stage 2 trains; the vision tower is frozen in both stages
 
 
 class ScaleError(UserError):
@@ -61,7 +61,7 @@ class Stage:
         return 1 if self.trains == ("W",) else 2
 
     @property
-    def reach(self) -> int:
+    def longest_sample(self) -> int:
         """Tokens of the longest sample that memory must bear."""
         return min(self.longest or self.max_length, self.max_length)
 
@@ -90,7 +90,7 @@ class Stage:
         return {name: (*pair, self.why[name]) for name, pair in self.departures().items()}
 
 
-class Stages:
+class HasStages:
     """What every scale has: `stages`, each found by its name."""
 
     def stage(self, name: str) -> Stage:
@@ -101,11 +101,11 @@ class Stages:
         return names[name]
 
 
-ALONE = {
+ONE_DEVICE_REASONS = {
     "shard": "one device: there is nothing to share",
     "checkpointing": "activations are small: keeping them is quicker",
 }
-LAPTOP = ALONE | {
+LAPTOP_REASONS = ONE_DEVICE_REASONS | {
     "data": "the picture book, drawn offline",
     "samples": "what a laptop draws and trains in minutes; types of records in the paper's proportions",
     "batch": "fewer samples: smaller batches make more steps of them",
@@ -115,7 +115,7 @@ LAPTOP = ALONE | {
 
 
 @dataclass(frozen=True)
-class Scale(Stages):
+class Scale(HasStages):
     """Everything a run of the whole paper in miniature depends on. Counts are pictures, records or questions."""
 
     name: str
@@ -154,13 +154,13 @@ class Scale(Stages):
         one = Stage(
             "stage 1", "picture-book captions", self.pairs, 1, ("W",), self.stage1_lr, self.stage1_batch, 49, 16,
             self.stage1_batch, **common,
-            why=LAPTOP | {"lr": "from a small vision tower to a small model the higher rate is reached sooner"},
+            why=LAPTOP_REASONS | {"lr": "from a small vision tower to a small model the higher rate is reached sooner"},
         )  # fmt: skip
         two = Stage(
             "stage 2", "picture-book instructions", self.conversation + self.detail + self.complex, self.stage2_epochs,
-            EVERYTHING, self.stage2_lr, self.stage2_batch, 115, 41, self.stage2_batch, **common,
+            W_AND_LLM, self.stage2_lr, self.stage2_batch, 115, 41, self.stage2_batch, **common,
             optimizer="Adam, Muon in the blocks",
-            why=LAPTOP | {"epochs": "`make demo` stays within ten minutes on a slower or busier machine",
+            why=LAPTOP_REASONS | {"epochs": "`make demo` stays within ten minutes on a slower or busier machine",
                           "lr": "1M parameters bear, and need, a far higher rate than 13B",
                           "optimizer": "Muon binds words to what is seen in a fraction of Adam's steps (LOG.md)"},
         )  # fmt: skip
@@ -187,11 +187,11 @@ TINY = Scale(
 # The same chain in well under a minute, to see that it works; its scores mean nothing.
 SMOKE = replace(TINY, name="smoke", pictures=96, pairs=96, conversation=64, detail=32, complex=64, stage1_batch=16,
                 stage2_batch=16, stage2_epochs=1, bench_scenes=6, exact_scenes=400, exact_per_kind=8)  # fmt: skip
-SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
+PICTURE_BOOK_SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 
 @dataclass(frozen=True)
-class RealScale(Stages):
+class RealScale(HasStages):
     """Real parts on real data: hub ids of vision tower and language model, the stages, and the hardware they are meant for."""
 
     name: str
@@ -206,57 +206,57 @@ class RealScale(Stages):
 
 # Text lengths are estimates: a caption of CC3M is about 10 words; the 229 MB of Instruct-150K are about 1150 letters a
 # record beside its JSON; half of ScienceQA's questions have a picture. The template's own words are counted in.
-PAIRS = Stage("stage 1", "CC-595K", 595_375, 1, ("W",), 2e-3, 128, text=75, answer=16, micro=16, longest=400)
-INSTRUCT = Stage("stage 2", "Instruct-158K", 158_000, 3, EVERYTHING, 2e-5, 32, text=320, answer=200, micro=4)
-SCIENCE = Stage(
-    "ScienceQA", "ScienceQA train", 12_726, 12, EVERYTHING, 2e-5, 32, text=300, answer=150, micro=4, looks=0.5
+STAGE_1 = Stage("stage 1", "CC-595K", 595_375, 1, ("W",), 2e-3, 128, text=75, answer=16, micro=16, longest=400)
+STAGE_2 = Stage("stage 2", "Instruct-158K", 158_000, 3, W_AND_LLM, 2e-5, 32, text=320, answer=200, micro=4)
+SCIENCEQA = Stage(
+    "ScienceQA", "ScienceQA train", 12_726, 12, W_AND_LLM, 2e-5, 32, text=300, answer=150, micro=4, looks=0.5
 )
 
 FULL_13B = RealScale(
-    "full-13b", "openai/clip-vit-large-patch14", "lmsys/vicuna-13b-v1.3", (PAIRS, INSTRUCT, SCIENCE), "8xa100-80gb",
+    "full-13b", "openai/clip-vit-large-patch14", "lmsys/vicuna-13b-v1.3", (STAGE_1, STAGE_2, SCIENCEQA), "8xa100-80gb",
     {"language_model": "the paper's v0 is published as a difference to LLaMA-1's weights; v1.3 is whole, of the same shape"},
 )  # fmt: skip
 FULL_7B = replace(
     FULL_13B, name="full-7b", language_model="lmsys/vicuna-7b-v1.3", why=FULL_13B.why | {"size": "the paper's own ablation, Table 8"}
 )  # fmt: skip
 
-T4 = ALONE | {
+T4_REASONS = ONE_DEVICE_REASONS | {
     "samples": "about a quarter of an hour of a free T4",
     "precision": "a T4 multiplies bf16 in software only: float16 with a loss scaler",
     "max_length": "logits over 152K tokens are what fills 16 GB",
 }
-_T4 = dict(max_length=1024, precision="fp16", shard=False)
+T4_SETTINGS = dict(max_length=1024, precision="fp16", shard=False)
 COLAB = RealScale(
     "colab",
     "openai/clip-vit-base-patch16",
     "Qwen/Qwen2.5-0.5B-Instruct",
     (
         # A hundredth of the parameters: 60,000 pairs are 468 steps, a tenth of the paper's.
-        replace(PAIRS, samples=60_000, micro=16, checkpointing=False, **_T4, why=T4),
-        replace(INSTRUCT, samples=20_000, epochs=1, micro=2, **_T4,
-                why=T4 | {"epochs": "new records teach more than the same ones again",
+        replace(STAGE_1, samples=60_000, micro=16, checkpointing=False, **T4_SETTINGS, why=T4_REASONS),
+        replace(STAGE_2, samples=20_000, epochs=1, micro=2, **T4_SETTINGS,
+                why=T4_REASONS | {"epochs": "new records teach more than the same ones again",
                           "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
-        replace(SCIENCE, epochs=3, micro=2, **_T4,
-                why=T4 | {"epochs": "12 are two hours of a T4", "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
+        replace(SCIENCEQA, epochs=3, micro=2, **T4_SETTINGS,
+                why=T4_REASONS | {"epochs": "12 are two hours of a T4", "lr": "0.5B parameters bear a higher rate than 13B"}, lr=5e-5),
     ),
     "t4",
     {"vision_tower": "a third of the parameters; 196 patches", "language_model": "an open chat model that fits with Adam's state in 16 GB",
      "hardware": "what Colab gives away"},
 )  # fmt: skip
-REAL = {scale.name: scale for scale in (COLAB, FULL_7B, FULL_13B)}
+REAL_SCALES = {scale.name: scale for scale in (COLAB, FULL_7B, FULL_13B)}
 
 
-def get(name: str) -> Scale:
+def picture_book_scale(name: str) -> Scale:
     """The scale of the picture book of that name. Raises ScaleError that lists the names there are."""
-    if name not in SCALES:
-        real = "; it trains on real data: see `minillava cost` and `minillava fetch`" if name in REAL else ""
-        raise ScaleError(f"no scale {'of the picture book ' if real else ''}is called {name!r}{real}; there are: {', '.join(SCALES)}")  # fmt: skip
-    return SCALES[name]
+    if name not in PICTURE_BOOK_SCALES:
+        real = "; it trains on real data: see `minillava cost` and `minillava fetch`" if name in REAL_SCALES else ""
+        raise ScaleError(f"no scale {'of the picture book ' if real else ''}is called {name!r}{real}; there are: {', '.join(PICTURE_BOOK_SCALES)}")  # fmt: skip
+    return PICTURE_BOOK_SCALES[name]
 
 
-def find(name: str) -> Scale | RealScale:
+def find_scale(name: str) -> Scale | RealScale:
     """Any scale by its name. Raises ScaleError that lists the names there are."""
-    every = SCALES | REAL
+    every = PICTURE_BOOK_SCALES | REAL_SCALES
     if name not in every:
         raise ScaleError(f"no scale is called {name!r}; there are: {', '.join(every)}")
     return every[name]

@@ -19,7 +19,7 @@ from minillava.data.template import CHAT, PLAIN, TEMPLATES
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.scenes.compose import scenes
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_template_is_table_2s_order_and_only_answers_and_their_stop_are_gree
 
 
 def test_a_sequence_reads_as_its_record_and_what_carries_loss_reads_as_answers_and_stops(tokenizer):
-    some = [instruct(s, kind) for s in scenes("train", 60) for kind in TYPES] + [caption_record(s) for s in scenes("train", 60)]  # fmt: skip
+    some = [instruction_record(s, kind) for s in scenes("train", 60) for kind in TYPES] + [caption_record(s) for s in scenes("train", 60)]  # fmt: skip
     for one in some:
         sample, pairs = encode(one, CHAT, tokenizer), pairs_of(one)
         assert sample.id == one["id"] and sample.image == one["image"] and len(sample.ids) == len(sample.labels)
@@ -285,7 +285,7 @@ def test_any_text_comes_back_as_it_was(tokenizer, text):
 
 def test_special_tokens_come_first_and_the_words_of_the_picture_book_are_mostly_one_token(tokenizer):
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    words = " ".join(pair for s in scenes("dev", 50) for pair in (t["value"] for t in instruct(s, "detail")["conversations"])).split()  # fmt: skip
+    words = " ".join(pair for s in scenes("dev", 50) for pair in (t["value"] for t in instruction_record(s, "detail")["conversations"])).split()  # fmt: skip
     assert len(tokenizer.encode(" ".join(words), add_special_tokens=False)) < 1.4 * len(words)
 
 

@@ -25,7 +25,9 @@ from minillava.scales import ScaleError
 
 def arguments(parser) -> None:
     """Declare what the verb is given."""
-    parser.add_argument("--scale", help=f"one of: {', '.join(scales.SCALES | scales.REAL)} (default: all)")
+    parser.add_argument(
+        "--scale", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all)"
+    )
     parser.add_argument(
         "--hardware",
         help=f"here, {', '.join(hardware.CARDS)}, or several: 8xa100-80gb (default: what the scale is for)",
@@ -43,7 +45,7 @@ def show(scale, config, on: hardware.Hardware, estimates: list[Estimate], utilis
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
     vision_tower, language_model = (
         ("shipped vision tower", "shipped language model")
-        if scale.name in scales.SCALES
+        if scale.name in scales.PICTURE_BOOK_SCALES
         else (scale.vision_tower, scale.language_model)
     )
     lines = [
@@ -97,7 +99,7 @@ def run(options) -> None:
     """Print it, scale by scale, as text or as JSON. Raises ScaleError for what does not exist."""
     if not 0 < options.utilisation <= 1:
         raise ScaleError(f"--utilisation {options.utilisation:g}: a share above 0, 1 at the most")
-    chosen = [scales.find(options.scale)] if options.scale else [scales.TINY, *scales.REAL.values()]
+    chosen = [scales.find_scale(options.scale)] if options.scale else [scales.TINY, *scales.REAL_SCALES.values()]
     found, texts = {}, []
     for scale in chosen:
         name = options.hardware or scale.hardware

@@ -87,7 +87,7 @@ def examine(speed: float, here: dict) -> dict:
         }
         row["answering"]["fits"] = row["answering"]["bytes"] < SHARE * device["memory"]
         for number in (1, 2):
-            stage = scales.find(name).stage(f"stage {number}")
+            stage = scales.find_scale(name).stage(f"stage {number}")
             tokens = stage.looks * config.vision.num_patches + stage.text
             work = flops(config, tokens, stage.answer, stage.looks, number)["total"]
             cards = (n for n in range(1, MOST + 1) if fits(config, stage, Hardware(CARDS[BIG_GPU], n)))

@@ -17,7 +17,7 @@ from minillava.datagen.messages import PROMPTS, TYPES, USES_BOXES
 from minillava.datagen.sources import SourceError, read_source
 from minillava.datagen.statistics import statistics, statistics_table
 from minillava.datagen.teachers import MODEL, OFFLINE, Recorded, openai_teacher
-from minillava.standins.pictures import BOOK, picture_book
+from minillava.standins.pictures import PICTURE_BOOK, picture_book
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import aligned, listed
 
@@ -26,8 +26,10 @@ SHOWN = 20  # problems on the terminal; the quarantine file has all
 
 def arguments(parser) -> None:
     """Declare what the verb is given."""
-    parser.add_argument("--source", required=True, help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv (image, caption), or {BOOK}")  # fmt: skip
-    parser.add_argument("--images", type=Path, help=f"the folder the pictures are in ({BOOK}: they are drawn into it)")
+    parser.add_argument("--source", required=True, help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv (image, caption), or {PICTURE_BOOK}")  # fmt: skip
+    parser.add_argument(
+        "--images", type=Path, help=f"the folder the pictures are in ({PICTURE_BOOK}: they are drawn into it)"
+    )
     parser.add_argument("--instances", type=Path, help="COCO's instances_*.json (default: the one beside the captions)")
     parser.add_argument("--types", default=",".join(TYPES), help=f"of {', '.join(KINDS)} (default: %(default)s)")
     parser.add_argument("--boxes", default=",".join(k for k, used in USES_BOXES.items() if used), help="types that are told the boxes (default, as in the paper: %(default)s)")  # fmt: skip
@@ -72,7 +74,7 @@ def run(options) -> int:
         types=_names(options.types), model=options.model or (OFFLINE if offline else MODEL), prompts=options.prompts,
         boxes=_names(options.boxes), max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
     )  # fmt: skip
-    book = options.source.partition(":")[0] == BOOK
+    book = options.source.partition(":")[0] == PICTURE_BOOK
     if options.images is None and not book:
         raise SourceError("--images: name the folder that the pictures are in")
     if out.exists() and not out.is_dir():

@@ -22,7 +22,7 @@ from minillava.judging.judges import ApiJudge, both_orders, join, lengths, rows_
 from minillava.judging.reviews import agreement, over_runs, read_reviews
 from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
-from minillava.standins.bench import build
+from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
 from minillava.text import aligned, printable
 
@@ -154,13 +154,13 @@ def judge_quality(options) -> int:
     if options.judge != OFFLINE and not options.out:
         raise FileError(f"--judge {options.judge} needs --out, a folder for what it replies")
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        rows = quality.measure(_judge(options), build("coco", options.scenes))
+        rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
     out = {
         "judge": options.judge,
-        "better first": quality.overall(rows),
+        "better first": quality.overall_share(rows),
         "ways": [vars(r) | {"share": r.share} for r in rows],
     }
-    _say(options, out, quality.text(rows))
+    _say(options, out, quality.quality_table(rows))
     return 0
 
 

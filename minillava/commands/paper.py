@@ -14,7 +14,9 @@ QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 
 def arguments(parser) -> None:
     """Declare what the verb is given."""
-    parser.add_argument("--scale", default="tiny", help=f"one of: {', '.join(scales.SCALES)} (default: tiny)")
+    parser.add_argument(
+        "--scale", default="tiny", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES)} (default: tiny)"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
     parser.add_argument(
         "--out",
@@ -43,7 +45,7 @@ def run(options) -> int | None:
     from minillava.scenes.draw import draw
     from minillava.scenes.questions import questions
 
-    scale = scales.get(options.scale)
+    scale = scales.picture_book_scale(options.scale)
     if options.seeds < 1:
         raise RunError(f"--seeds {options.seeds}: at least 1 is needed")
     if options.table:

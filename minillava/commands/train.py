@@ -239,8 +239,8 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
     images, spare = options.images or options.data / "images", disk_bytes(config, stage)["total"]
     features = see(model, images, samples.pictures(), normalisation(vision_tower), folder, spare)
     steps, lengths = -(-len(samples) // stage.batch) * stage.epochs, samples.lengths(patches)
-    most = AT_ONCE if device.type == "cpu" else stage.micro * stage.reach
-    tokens = options.tokens or min(most, stage.micro * stage.reach)
+    most = AT_ONCE if device.type == "cpu" else stage.micro * stage.longest_sample
+    tokens = options.tokens or min(most, stage.micro * stage.longest_sample)
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * stage.batch]
     filled = fill_rate(lengths, divide(lengths, order, tokens, options.packed), options.packed)
     say(f"stage {n}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), {dtype}, "
@@ -279,7 +279,7 @@ def share_cores() -> None:
 
 def run(options) -> None:
     """The stages whose records are there, one after another."""
-    scale = scales.find(options.scale)
+    scale = scales.find_scale(options.scale)
     for name, least in (("batch", 1), ("micro", 1), ("epochs", 1), ("lora", 0), ("tokens", 0), ("lr", 0), ("seed", 0)):
         value = getattr(options, name)
         if value is not None and not least <= value < 2**32:  # nan is neither
@@ -306,7 +306,7 @@ def run(options) -> None:
     with together() as device:
         wide = {"precision": "float32"} if calculated_in(options, device) == torch.float32 else {}
         for stage in stages:  # all of them before any begins
-            some = options.tokens and max(1, options.tokens // stage.reach)
+            some = options.tokens and max(1, options.tokens // stage.longest_sample)
             planned = replace(stage, micro=some or stage.micro, **wide)
             foresee(options.vision_tower, options.language_model, planned, options.out, world())
         options.out.mkdir(parents=True, exist_ok=True)

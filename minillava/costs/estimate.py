@@ -62,4 +62,4 @@ def duration(hours: float) -> str:
 
 def config_of(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
-    return shapes()["tiny" if name in scales.SCALES else name]
+    return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

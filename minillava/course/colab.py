@@ -32,21 +32,21 @@ from minillava.course.dial import dial
 
 scale = dial()  # or dial("tiny"), dial("colab"), dial("full"): the same cells on other parts
 """.strip()
-KEPT = ("torch", "numpy")  # Colab's own fit its drivers and each other
-LOCAL = ("jupyterlab",)  # Colab is the notebook there
+PREINSTALLED = ("torch", "numpy")  # Colab's own fit its drivers and each other
+NOT_ON_COLAB = ("jupyterlab",)  # Colab is the notebook there
 
 
-def address(name: str, folder: str = "notebooks") -> str:
+def colab_url(name: str, folder: str = "notebooks") -> str:
     """Where Colab opens a notebook of this repository, by its file name."""
     return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{folder}/{name}"
 
 
 def badge(name: str, folder: str = "notebooks") -> str:
     """The badge's Markdown for a notebook's file name."""
-    return BADGE.format(address=address(name, folder))
+    return BADGE.format(address=colab_url(name, folder))
 
 
-def lacking(requirements: list[str]) -> list[str]:
+def unmet_requirements(requirements: list[str]) -> list[str]:
     """Those of the requirements, written as in pyproject.toml, that are not met here; extras "course" and "api" count."""
     from packaging.requirements import Requirement
 
@@ -58,7 +58,7 @@ def lacking(requirements: list[str]) -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             version = None
         met = version is not None and requirement.specifier.contains(version, prereleases=True)
-        if wanted and not met and requirement.name not in LOCAL:
+        if wanted and not met and requirement.name not in NOT_ON_COLAB:
             found.append(f"{requirement.name}{requirement.specifier}")
     return found
 
@@ -73,14 +73,16 @@ def set_up(home: str | Path) -> None:
     except importlib.metadata.PackageNotFoundError:
         _pip("--no-deps", "--editable", str(home))
         importlib.invalidate_caches()
-    missing = lacking(importlib.metadata.requires("minillava") or [])
-    if old := [r for r in missing if _name(r) in KEPT]:
+    missing = unmet_requirements(importlib.metadata.requires("minillava") or [])
+    if old := [r for r in missing if _name(r) in PREINSTALLED]:
         raise RuntimeError(
             f"this runtime has no {' and no '.join(old)}; choose a newer one (Runtime > Change runtime type)"
         )
     if not missing:
         return
-    held = [f"{name}=={importlib.metadata.version(name)}" for name in KEPT]  # what is here, so that pip leaves it alone
+    held = [
+        f"{name}=={importlib.metadata.version(name)}" for name in PREINSTALLED
+    ]  # what is here, so that pip leaves it alone
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kept.txt").write_text("\n".join(held))
         _pip("--constraint", f"{folder}/kept.txt", *missing)

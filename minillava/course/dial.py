@@ -33,11 +33,11 @@ from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.draw import draw
 from minillava.standins.judge import OfflineJudge
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.standins.teacher import OfflineTeacher, offline_reply
 
-TINY, NAMES = "tiny", ("tiny", "colab", "full", "full-7b", "full-13b")
-ROOM = {
+TINY, SCALE_NAMES = "tiny", ("tiny", "colab", "full", "full-7b", "full-13b")
+MIN_MEMORY = {
     "full-13b": 40e9,
     "full-7b": 20e9,
     "colab": 0,
@@ -47,8 +47,8 @@ PROJECTORS = {
     "full-7b": "liuhaotian/llava-pretrain-vicuna-7b-v1.3",
     "full-13b": "liuhaotian/llava-pretrain-vicuna-13b-v1.3",
 }
-BUDGET = Budget(usd=1.0)  # the most that all replies of a teacher, and all reviews of a judge, may cost
-TOKENS = Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
+USD_BUDGET = Budget(usd=1.0)  # the most that all replies of a teacher, and all reviews of a judge, may cost
+TOKEN_BUDGET = Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
 
 
 class Example(NamedTuple):
@@ -82,7 +82,7 @@ class Dial:
         """The model, as a conversation. Raises CheckpointError where its parts are neither here nor to be fetched."""
         if self.weights or self.name == TINY:
             return Chat(self.weights or WEIGHTS / "llava", device=self.device, dtype=self.dtype)
-        real = scales.REAL[self.name]
+        real = scales.REAL_SCALES[self.name]
         return Chat.assembled(
             real.vision_tower, real.language_model, PROJECTORS.get(self.name), self.device, self.dtype
         )
@@ -90,12 +90,12 @@ class Dial:
     @property
     def vision_tower(self) -> Path:
         """The folder of the vision tower; fetched where it is not here yet."""
-        return WEIGHTS / "vision_tower" if self.name == TINY else find(scales.REAL[self.name].vision_tower)
+        return WEIGHTS / "vision_tower" if self.name == TINY else find(scales.REAL_SCALES[self.name].vision_tower)
 
     @property
     def language_model(self) -> Path:
         """The folder of the language model and its tokenizer; fetched where it is not here yet."""
-        return WEIGHTS / "language_model" if self.name == TINY else find(scales.REAL[self.name].language_model)
+        return WEIGHTS / "language_model" if self.name == TINY else find(scales.REAL_SCALES[self.name].language_model)
 
     def assemble(self, seed: int) -> Llava:
         """LLaVA before any training: vision tower, language model, and a W that is random by `seed`."""
@@ -104,13 +104,13 @@ class Dial:
     def records(self, kind: str, count: int, size: int = 96) -> list[Example]:
         """`count` instruction records of one type: conversation, detail or complex. size: of a drawn picture, in pixels."""
         if self.name == TINY:
-            return [Example(instruct(s, kind), draw(s, size)) for s in scenes("train", count)]
+            return [Example(instruction_record(s, kind), draw(s, size)) for s in scenes("train", count)]
         return self._fetched("instruct", kind, count)
 
     def record(self, kind: str, number: int, size: int = 96) -> Example:
         """The record of one picture: scene `number` of the training split, or one of 64 records of the hub."""
         if self.name == TINY:
-            return Example(instruct(compose("train", number), kind), draw(compose("train", number), size))
+            return Example(instruction_record(compose("train", number), kind), draw(compose("train", number), size))
         found = self.records(kind, 64)
         return found[number % len(found)]
 
@@ -147,7 +147,7 @@ class Dial:
         if model is None:
             return OfflineJudge(), why
         known = price(model.model)
-        return ApiJudge(model, self.data / "judged", budget=budget(model.model), price=known, yes=True), ""
+        return ApiJudge(model, self.data / "judged", budget=budget_of(model.model), price=known, yes=True), ""
 
     def _live(self, variable: str) -> tuple[Teacher | None, str]:
         """The model behind an API that a variable names, else MODEL; or None, and why there is none."""
@@ -168,32 +168,32 @@ class Dial:
         if teacher.model == OFFLINE:
             return read_reply(offline_reply(body), body).text
         with Journal(self.data / "replies") as journal:
-            outcome = ask_all([body], teacher, journal, budget(teacher.model), price(teacher.model))
+            outcome = ask_all([body], teacher, journal, budget_of(teacher.model), price(teacher.model))
         if key(body) not in outcome.replies:
             raise AskingError(outcome.failures.get(key(body)) or outcome.stopped)
         return outcome.replies[key(body)].text
 
     @property
-    def rates(self) -> dict[str, float]:
+    def short_run_rates(self) -> dict[str, float]:
         """What stage 2 of a notebook gives `train_stage`: the rates, and how many tokens go through the model at once."""
         if self.name == TINY:
             return {"lr": 3e-3, "lr_muon": 3e-3}
-        stage = scales.REAL[self.name].stage("stage 2")
-        return {"lr": stage.lr, "tokens": stage.micro * stage.reach}
+        stage = scales.REAL_SCALES[self.name].stage("stage 2")
+        return {"lr": stage.lr, "tokens": stage.micro * stage.longest_sample}
 
-    def training(self, stage: int) -> dict[str, float]:
+    def stage_settings(self, stage: int) -> dict[str, float]:
         """What stage 1 or 2 of a notebook gives `train_stage`: batch, rate, and how many tokens go through the model at once."""
         if self.name == TINY:
             tiny = scales.TINY
             batch, lr = (tiny.stage1_batch, tiny.stage1_lr) if stage == 1 else (tiny.stage2_batch, tiny.stage2_lr)
             return {"batch_size": batch, "lr": lr}
-        real = scales.REAL[self.name].stage(f"stage {stage}")
-        return {"batch_size": real.batch, "lr": real.lr, "tokens": real.micro * real.reach}
+        real = scales.REAL_SCALES[self.name].stage(f"stage {stage}")
+        return {"batch_size": real.batch, "lr": real.lr, "tokens": real.micro * real.longest_sample}
 
     def __str__(self) -> str:
         if self.name == TINY:
             return f"scale tiny ({self.why}): the small LLaVA that ships here, drawn scenes, the offline teacher"
-        real, (teacher, why), judge = scales.REAL[self.name], self._teacher(), self._judge()[0]
+        real, (teacher, why), judge = scales.REAL_SCALES[self.name], self._teacher(), self._judge()[0]
         w = (
             "the authors' W"
             if self.name in PROJECTORS
@@ -206,18 +206,18 @@ class Dial:
         )
 
 
-def budget(model: str) -> Budget:
+def budget_of(model: str) -> Budget:
     """The most that may be spent on a model: BUDGET where its price is known, else TOKENS."""
-    return BUDGET if price(model) else TOKENS
+    return USD_BUDGET if price(model) else TOKEN_BUDGET
 
 
-def _choose(memory: float | None, offline: bool) -> tuple[str, str]:
+def _choose_scale(memory: float | None, offline: bool) -> tuple[str, str]:
     """(scale, why) for a GPU of so many bytes, or None."""
     if memory is None:
         return TINY, "no NVIDIA GPU here"
     if offline:
         return TINY, "a GPU is here, but HF_HUB_OFFLINE keeps the hub away"
-    name = next(name for name, room in ROOM.items() if memory >= room)
+    name = next(name for name, room in MIN_MEMORY.items() if memory >= room)
     return name, f"a GPU with {memory / 1e9:.0f} GB"
 
 
@@ -233,11 +233,11 @@ def dial(scale: str | None = None, weights: str | None = None, say: Callable[[st
     by = "asked for by name" if scale else "asked for by MINILLAVA_SCALE"
     name, why = scale or os.environ.get("MINILLAVA_SCALE"), by
     if not name:
-        name, why = _choose(memory, constants.HF_HUB_OFFLINE)
-    elif name not in NAMES:
-        raise ScaleError(f"no scale of the notebooks is called {name!r} ({by}); there are: {', '.join(NAMES)}")
+        name, why = _choose_scale(memory, constants.HF_HUB_OFFLINE)
+    elif name not in SCALE_NAMES:
+        raise ScaleError(f"no scale of the notebooks is called {name!r} ({by}); there are: {', '.join(SCALE_NAMES)}")
     elif name == "full":
-        name = "full-13b" if (memory or 0) >= ROOM["full-13b"] else "full-7b"
+        name = "full-13b" if (memory or 0) >= MIN_MEMORY["full-13b"] else "full-7b"
     data = Path(os.environ.get("MINILLAVA_DATA") or Path.home() / ".cache" / "minillava")
     made = Dial(name, why, weights or os.environ.get("MINILLAVA_WEIGHTS") or None, data)
     say(str(made))

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.course.colab import CELL, address, badge
+from minillava.course.colab import CELL, badge, colab_url
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = (*STRUCTURE, *EQUATIONS)
 SET_UP = "set-up"  # the id of the cell that `furnish` writes
-WAY_ON = "## The way on\n\n"
-PLANNED = 17  # notebooks 00 to 16 together cover every item
+NEXT_HEADING = "## The way on\n\n"
+NOTEBOOKS = 17  # notebooks 00 to 16 together cover every item
 
 
 class CourseError(ValueError):
@@ -33,7 +33,7 @@ class CourseError(ValueError):
 
 
 @dataclass(frozen=True)
-class Shown:
+class CoveringCell:
     """One cell that covers an item. cell: its number from 0. heading: the last one above it. symbols: of the package."""
 
     notebook: str
@@ -65,7 +65,7 @@ def symbols(tree: ast.Module, known: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(used[place] for place in sorted(used)))
 
 
-def cells_of(path: Path) -> dict[str, list[Shown]]:
+def cells_of(path: Path) -> dict[str, list[CoveringCell]]:
     """Item -> the cells of one notebook that cover it. Raises CourseError for a tag that names no item of the paper."""
     notebook, known, heading, out = json.loads(path.read_text(encoding="utf-8")), {}, "", {}
     for n, cell in enumerate(notebook["cells"]):
@@ -82,27 +82,27 @@ def cells_of(path: Path) -> dict[str, list[Shown]]:
             item = tag.removeprefix(TAG)
             if item not in ITEMS:
                 raise CourseError(f"{path.name}, cell {n}: {tag!r} names no item; there are: {', '.join(ITEMS)}")
-            out.setdefault(item, []).append(Shown(path.name, n, heading, symbols(tree, known)))
+            out.setdefault(item, []).append(CoveringCell(path.name, n, heading, symbols(tree, known)))
     return out
 
 
-def coverage(folder: Path) -> dict[str, list[Shown]]:
+def coverage(folder: Path) -> dict[str, list[CoveringCell]]:
     """Every item of the paper, in its order, -> the cells that cover it, over all notebooks of a folder."""
     found = [cells_of(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))]
     return {item: [cell for one in found for cell in one.get(item, [])] for item in ITEMS}
 
 
-def missing(folder: Path) -> list[str]:
+def missing_items(folder: Path) -> list[str]:
     """The items that no cell covers yet."""
     return [item for item, cells in coverage(folder).items() if not cells]
 
 
-def complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether all planned notebooks are there, so that nothing may be missing."""
-    return len(list(Path(folder).glob("[01][0-9]_*.ipynb"))) >= PLANNED
+    return len(list(Path(folder).glob("[01][0-9]_*.ipynb"))) >= NOTEBOOKS
 
 
-def card(path: Path) -> tuple[str, str, str, str]:
+def opening_card(path: Path) -> tuple[str, str, str, str]:
     """(title, pass, time to read, time to run) from a notebook's opening card."""
     first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in first if line.startswith("|")]
@@ -118,7 +118,7 @@ def readme(folder: Path) -> str:
              "Each notebook runs by itself, in any order, offline. `make lab` opens the first.", "",
              "| notebook | pass | read | run |", "|---|---|---|---|"]  # fmt: skip
     for path in paths:
-        title, *rest = card(path)
+        title, *rest = opening_card(path)
         lines.append(f"| [{title}]({path.name}) | {' | '.join(rest)} |")
     lines += ["", "## From the paper to the code", "", "Cells are counted from 0, markdown included.", "",
               "| of the paper | what it is | where | in the package |", "|---|---|---|---|"]  # fmt: skip
@@ -129,25 +129,25 @@ def readme(folder: Path) -> str:
         where = "<br>".join(f"[{s.notebook[:2]}]({s.notebook}), cell {s.cell}: {s.heading}" for s in shown)
         names = dict.fromkeys(name.removeprefix("minillava.") for s in shown for name in s.symbols)
         lines.append(f"| {item} | {fact.meaning} | {where} | {', '.join(f'`{n}`' for n in names)} |")
-    if gaps := missing(folder):
+    if gaps := missing_items(folder):
         lines += ["", "## Not covered yet", "", "Items of the paper that no notebook shows so far:", ""]
         lines += [f"- {item}: {(STRUCTURE[item] if item in STRUCTURE else EQUATIONS[item]).meaning}" for item in gaps]
     return "\n".join(lines) + "\n"
 
 
-def to_exercise(text: str, path: Path) -> str:
+def link_exercise(text: str, path: Path) -> str:
     """The text of a notebook's way on with a link to its exercise: where it is named, else in a sentence in front."""
     number, file = path.name[:2], f"ex{path.name}"
-    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({address(file, 'exercises')}))"
+    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({colab_url(file, 'exercises')}))"
     if link in text or not (path.parents[1] / "exercises" / file).is_file():
         return text
     named = f"Exercise {number}"
     if named in text:
         return text.replace(named, link, 1)
-    return text.replace(WAY_ON, f"{WAY_ON}{link} goes with this notebook. ", 1)
+    return text.replace(NEXT_HEADING, f"{NEXT_HEADING}{link} goes with this notebook. ", 1)
 
 
-def furnish(path: Path) -> None:
+def add_set_up(path: Path) -> None:
     """Give a notebook its badge under the title, after the opening card the set-up cell with the dial (colab.CELL), and
     under "The way on" a link to its exercise, where there is one.
 
@@ -174,13 +174,13 @@ def furnish(path: Path) -> None:
         cells.insert(0, {"cell_type": "code", "execution_count": 1, "id": SET_UP, "metadata": {}, "outputs": [shown],
                          "source": CELL.splitlines(keepends=True)})  # fmt: skip
     for cell in cells:
-        if cell["cell_type"] == "markdown" and WAY_ON in "".join(cell["source"]):
-            cell["source"] = to_exercise("".join(cell["source"]), path).splitlines(keepends=True)
+        if cell["cell_type"] == "markdown" and NEXT_HEADING in "".join(cell["source"]):
+            cell["source"] = link_exercise("".join(cell["source"]), path).splitlines(keepends=True)
     notebook["cells"] = [opening, *cells]
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def shrink(path: Path) -> None:
+def shrink_figures(path: Path) -> None:
     """Store the figures of an executed notebook with 256 colours: a third of the size, alike to look at."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
@@ -195,6 +195,6 @@ def shrink(path: Path) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for notebook in sorted(folder.glob("*.ipynb")):
-        furnish(notebook)
-        shrink(notebook)
+        add_set_up(notebook)
+        shrink_figures(notebook)
     (folder / "README.md").write_text(readme(folder), encoding="utf-8")

@@ -37,7 +37,7 @@ def _without(lines: list[str], marks: tuple[str, str], stub: tuple[str, ...], na
     return out
 
 
-def strip(solution: dict, name: str = "exercise") -> dict:
+def student_version(solution: dict, name: str = "exercise") -> dict:
     """The student's notebook of a solution's. Raises ExerciseError."""
     notebook = copy.deepcopy(solution)
     for n, cell in enumerate(notebook["cells"]):
@@ -56,17 +56,18 @@ def strip(solution: dict, name: str = "exercise") -> dict:
     return notebook
 
 
-def read(path: Path) -> dict:
+def read_notebook(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def build(folder: Path) -> list[Path]:
+def build_exercises(folder: Path) -> list[Path]:
     """Write the student's file of every solution in `folder`/solutions; returns them."""
     made = []
     for source in sorted((folder / "solutions").glob("ex*.ipynb")):
         target = folder / source.name
         target.write_text(
-            json.dumps(strip(read(source), source.name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(student_version(read_notebook(source), source.name), indent=1, ensure_ascii=False) + "\n",
+            encoding="utf-8",
         )
         made.append(target)
     return made

@@ -17,7 +17,7 @@ class Raised:
     error: Exception
 
 
-def shown(value) -> str:
+def one_line(value) -> str:
     """A value in one line: of a tensor its shape and first numbers."""
     if isinstance(value, Raised):
         return f"{type(value.error).__name__}: {value.error}"
@@ -26,7 +26,7 @@ def shown(value) -> str:
         numbers = ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in some)
         return f"tensor {tuple(value.shape)} [{numbers}{', ...' if value.numel() > 5 else ''}]"
     if isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
-        return "[" + ", ".join(map(shown, value[:4])) + (", ...]" if len(value) > 4 else "]")
+        return "[" + ", ".join(map(one_line, value[:4])) + (", ...]" if len(value) > 4 else "]")
     if isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values()):
         return f"{len(value)} tensors by name"
     if callable(value):
@@ -34,7 +34,7 @@ def shown(value) -> str:
     return _SHORT.repr(value)
 
 
-def differ(got, want, tolerance: float = 1e-4, at: str = "") -> str | None:
+def difference(got, want, tolerance: float = 1e-4, at: str = "") -> str | None:
     """None where `got` is `want`, else in what they differ. at: the place within the result."""
     place = f"at {at}: " if at else ""
     if isinstance(want, Raised) or isinstance(got, Raised):
@@ -52,15 +52,15 @@ def differ(got, want, tolerance: float = 1e-4, at: str = "") -> str | None:
         return None if close or (math.isnan(want) and math.isnan(got)) else f"{place}{got:.9g} is not {want:.9g}"
     if isinstance(want, dict):
         if not isinstance(got, dict) or got.keys() != want.keys():
-            return f"{place}the keys are {shown(list(got)) if isinstance(got, dict) else type(got).__name__}, not {shown(list(want))}"
-        return next(filter(None, (differ(got[k], want[k], tolerance, f"{at}[{k!r}]") for k in want)), None)
+            return f"{place}the keys are {one_line(list(got)) if isinstance(got, dict) else type(got).__name__}, not {one_line(list(want))}"
+        return next(filter(None, (difference(got[k], want[k], tolerance, f"{at}[{k!r}]") for k in want)), None)
     if isinstance(want, (list, tuple)):
         if not isinstance(got, (list, tuple)):
             return f"{place}{type(got).__name__} where a {type(want).__name__} was wanted"
         if len(got) != len(want):
             return f"{place}{len(got)} entries, not {len(want)}"
-        return next(filter(None, (differ(g, w, tolerance, f"{at}[{n}]") for n, (g, w) in enumerate(zip(got, want)))), None)  # fmt: skip
-    return None if type(got) is type(want) and got == want else f"{place}{shown(got)} is not {shown(want)}"
+        return next(filter(None, (difference(g, w, tolerance, f"{at}[{n}]") for n, (g, w) in enumerate(zip(got, want)))), None)  # fmt: skip
+    return None if type(got) is type(want) and got == want else f"{place}{one_line(got)} is not {one_line(want)}"
 
 
 def _errors(got, want, place: str) -> str | None:

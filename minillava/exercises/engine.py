@@ -21,10 +21,10 @@ from pathlib import Path
 
 import torch
 
-from minillava.exercises.compare import Raised, differ, shown
-from minillava.exercises.progress_file import note
+from minillava.exercises.compare import Raised, difference, one_line
+from minillava.exercises.progress_file import note_check
 
-FOLDER = Path(__file__).parents[2] / "exercises"
+EXERCISES = Path(__file__).parents[2] / "exercises"
 STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 
@@ -62,22 +62,22 @@ class Unsolved(NotYet):
     """A task that nobody has begun."""
 
 
-def numbers() -> list[str]:
+def exercise_numbers() -> list[str]:
     """The exercises there are, `02` first."""
-    return sorted(path.stem[2:] for path in (FOLDER / "tasks").glob("ex[0-9][0-9].py"))
+    return sorted(path.stem[2:] for path in (EXERCISES / "tasks").glob("ex[0-9][0-9].py"))
 
 
-def tasks(number: str) -> dict[str, Task]:
+def tasks_of(number: str) -> dict[str, Task]:
     """The tasks of one exercise by id. Raises KeyError for an exercise that is not there."""
-    if number not in numbers():
-        raise KeyError(f"there is no exercise {number!r}; there are {', '.join(numbers())}")
+    if number not in exercise_numbers():
+        raise KeyError(f"there is no exercise {number!r}; there are {', '.join(exercise_numbers())}")
     return {task.id: task for task in _module(number).TASKS}
 
 
 @lru_cache
 def _module(number: str):
     """exercises/tasks/exNN.py, loaded by its path: it stands beside the notebooks it checks, outside the package."""
-    path = FOLDER / "tasks" / f"ex{number}.py"
+    path = EXERCISES / "tasks" / f"ex{number}.py"
     spec = importlib.util.spec_from_file_location(f"minillava_exercise_{number}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
@@ -85,9 +85,9 @@ def _module(number: str):
     return module
 
 
-def find(task_id: str) -> Task:
+def find_task(task_id: str) -> Task:
     """A task by its id. Raises KeyError, naming those that are there."""
-    some = tasks(str(task_id)[:2])
+    some = tasks_of(str(task_id)[:2])
     if task_id not in some:
         raise KeyError(f"there is no task {task_id!r}; exercise {task_id[:2]} has {', '.join(some)}")
     return some[task_id]
@@ -100,7 +100,7 @@ def _anywhere() -> Iterator[None]:
         yield
 
 
-def outcomes(fn: Callable, cases: list[tuple]) -> list:
+def run_cases(fn: Callable, cases: list[tuple]) -> list:
     """What `fn` gives in each case, or the error it raises as a `Raised`. Each call gets its own copy, and the same luck."""
     given = []
     for case in cases:
@@ -122,21 +122,21 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
 
     seed: of the cases. What became of it is kept for `minillava progress`, on this machine only.
     """
-    task = find(task_id)
+    task = find_task(task_id)
     cases = task.cases(seed)
     try:
-        got = outcomes(fn, cases)
+        got = run_cases(fn, cases)
     except NotImplementedError:
-        note(task.id, False)
+        note_check(task.id, False)
         raise Unsolved(
             f'{task}: nothing here yet, so nothing is wrong yet. Fill in the cell above; hint("{task.id}", 1) is a first push.'
         ) from None
-    wanted = outcomes(task.oracle, cases)
-    why = [differ(g, w, task.tolerance) for g, w in zip(got, wanted)]
+    wanted = run_cases(task.oracle, cases)
+    why = [difference(g, w, task.tolerance) for g, w in zip(got, wanted)]
     bad = next((n for n, reason in enumerate(why) if reason), None)
     if task.draw and seed == 0 and not isinstance(got[bad or 0], Raised):
         _display(task.draw, got[bad or 0], wanted[bad or 0])
-    note(task.id, bad is None)
+    note_check(task.id, bad is None)
     if bad is None:
         print(f"{task}: right, in {len(cases)} cases of {len(cases)}.")
         return
@@ -144,8 +144,8 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
     raise NotYet(
         f"{task}: not yet ({right} cases of {len(cases)} are right).\n"
         f"Case {bad + 1}, {_call(fn, cases[bad])}\n"
-        f"  got     {shown(got[bad])}\n"
-        f"  wanted  {shown(wanted[bad])}\n"
+        f"  got     {one_line(got[bad])}\n"
+        f"  wanted  {one_line(wanted[bad])}\n"
         f"  {why[bad]}\n"
         f"{_diagnosis(task, cases, got, wanted)}\n"
         f'hint("{task.id}", 1) says more.'
@@ -154,15 +154,15 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
 
 def _call(fn: Callable, case: tuple) -> str:
     name = getattr(fn, "__name__", "your function")
-    return f"{name}({', '.join(shown(value) for value in case)})"
+    return f"{name}({', '.join(one_line(value) for value in case)})"
 
 
 def _diagnosis(task: Task, cases: list[tuple], got: list, wanted: list) -> str:
     """The mistake whose results these are, in all cases or at least in those that are wrong; else the two likeliest."""
     if all(g is None for g in got):
         return "It gives back nothing: is there a `return`?"
-    same = lambda a, b: differ(a, b, task.tolerance) is None  # noqa: E731
-    tried = [(outcomes(wrong, cases), says) for wrong, says in task.mistakes]
+    same = lambda a, b: difference(a, b, task.tolerance) is None  # noqa: E731
+    tried = [(run_cases(wrong, cases), says) for wrong, says in task.mistakes]
     for theirs, says in tried:
         if all(map(same, got, theirs)) and not all(map(same, theirs, wanted)):
             return f"This is what comes out when {says}"
@@ -192,13 +192,13 @@ def _display(draw: Callable, got, wanted) -> None:
 
 def hint(task_id: str, level: int = 1) -> None:
     """Print one hint more of a task; behind the last one stands where the solution is."""
-    task = find(task_id)
+    task = find_task(task_id)
     if level < 1:
         raise ValueError(f"level {level}: hints begin at 1")
     if level <= len(task.hints):
         more = f'  (hint("{task_id}", {level + 1}) goes on)'
         print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}\n{more}")
         return
-    home = next((FOLDER / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None)
+    home = next((EXERCISES / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None)
     where = f"exercises/solutions/{home.name}" if home else "exercises/solutions"
     print(f"{task}: no more hints. One way to do it: {where}")

@@ -15,14 +15,14 @@ class ProgressError(UserError):
     """A file of progress that cannot be read; the message names it."""
 
 
-def path() -> Path:
+def progress_path() -> Path:
     """Where it is kept."""
     return Path(os.environ.get("MINILLAVA_PROGRESS") or Path.home() / ".minillava" / "progress.json")
 
 
-def read() -> dict[str, bool]:
+def read_progress() -> dict[str, bool]:
     """Task id -> whether its last check passed. A file that is not JSON of that form raises ProgressError, naming it."""
-    home = path()
+    home = progress_path()
     if not home.exists():
         return {}
     try:
@@ -34,10 +34,10 @@ def read() -> dict[str, bool]:
     return found
 
 
-def note(task_id: str, passed: bool) -> None:
+def note_check(task_id: str, passed: bool) -> None:
     """Keep what became of a check. Where nothing can be written, that is said, and the check goes on."""
-    home = path()
+    home = progress_path()
     try:
-        write_json(home, dict(sorted((read() | {task_id: passed}).items())))
+        write_json(home, dict(sorted((read_progress() | {task_id: passed}).items())))
     except OSError as error:
         print(f"(progress is not kept: {home}: {error.strerror})")

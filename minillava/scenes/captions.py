@@ -11,11 +11,11 @@ import random
 
 from minillava.scenes.world import KINDS, PLACES, SIDES, Scene, Thing, a
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
-SIDE = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
-ALIASES = {"bike": "bicycle", "airplane": "plane", "mug": "cup", "bunny": "rabbit", "sailboat": "boat", "road": "street",
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six")
+SIDE_PHRASES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
+SYNONYMS = {"bike": "bicycle", "airplane": "plane", "mug": "cup", "bunny": "rabbit", "sailboat": "boat", "road": "street",
            "seaside": "beach"}  # fmt: skip
-MOODS = {
+ADJECTIVES = {
     "park": ("green", "quiet", "sunny"), "street": ("grey", "busy", "long"), "lake": ("calm", "blue", "wide"),
     "room": ("warm", "cosy", "tidy"), "beach": ("sandy", "sunny", "wide"),
 }  # fmt: skip
@@ -28,11 +28,11 @@ def noun(thing: Thing, colour: bool = True) -> str:
     return f"person in {thing.colour}" if thing.kind == "person" else f"{thing.colour} {thing.kind}"
 
 
-def up(place: str | None) -> str:
+def sky_phrase(place: str | None) -> str:
     return "in the air" if place == "room" else "in the sky"
 
 
-def onto(top: Thing, under: Thing) -> str:
+def preposition(top: Thing, under: Thing) -> str:
     """How one says that `top` is on `under`: `riding`, `in`, `on`."""
     if top.kind == "person" and under.kind in ("horse", "bicycle"):
         return "riding"
@@ -47,13 +47,13 @@ def phrase(scene: Scene, i: int, colour: bool = True, article: bool = True) -> s
         words.append(thing.doing)
     if thing.on is not None:
         under = scene.things[thing.on]
-        words += [onto(thing, under), a(noun(under, colour))]
+        words += [preposition(thing, under), a(noun(under, colour))]
     if thing.air:
-        words.append(up(scene.place))
+        words.append(sky_phrase(scene.place))
     return " ".join(words)
 
 
-def heads(scene: Scene) -> list[int]:
+def subjects(scene: Scene) -> list[int]:
     """The things to name, left to right, ground first; what carries something is named with it."""
     under = {t.on for t in scene.things}
     order = [i for i in range(len(scene.things)) if i not in under]
@@ -62,47 +62,49 @@ def heads(scene: Scene) -> list[int]:
     )
 
 
-def listing(parts: list[str]) -> str:
+def join_words(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def capital(text: str) -> str:
+def capitalise(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
 def _full(rng, scene):
-    parts = [f"{phrase(scene, i)} {SIDE[scene.things[i].side]}" for i in heads(scene)]
+    parts = [f"{phrase(scene, i)} {SIDE_PHRASES[scene.things[i].side]}" for i in subjects(scene)]
     where = PLACES[scene.place]
-    return rng.choice((f"{capital(where)} there is {listing(parts)}.", f"{capital(listing(parts))}, {where}."))
+    return rng.choice(
+        (f"{capitalise(where)} there is {join_words(parts)}.", f"{capitalise(join_words(parts))}, {where}.")
+    )
 
 
 def _terse(rng, scene):
-    some = rng.sample(heads(scene), min(len(heads(scene)), rng.choice((1, 2))))
-    return listing([a(noun(scene.things[i], rng.random() < 0.7)) for i in sorted(some)])
+    some = rng.sample(subjects(scene), min(len(subjects(scene)), rng.choice((1, 2))))
+    return join_words([a(noun(scene.things[i], rng.random() < 0.7)) for i in sorted(some)])
 
 
 def _place(rng, scene):
-    parts = [phrase(scene, i, colour=rng.random() < 0.6) for i in heads(scene)]
-    return f"{capital(a(rng.choice(MOODS[scene.place]) + ' ' + scene.place))} with {listing(parts)}."
+    parts = [phrase(scene, i, colour=rng.random() < 0.6) for i in subjects(scene)]
+    return f"{capitalise(a(rng.choice(ADJECTIVES[scene.place]) + ' ' + scene.place))} with {join_words(parts)}."
 
 
 def _relation(rng, scene):
     things, options = scene.things, []
     stacked = {t.on for t in things}
-    ground = [i for i in heads(scene) if not things[i].air and things[i].on is None and i not in stacked]
+    ground = [i for i in subjects(scene) if not things[i].air and things[i].on is None and i not in stacked]
     for thing in things:
         if thing.on is not None:
             under = things[thing.on]
-            pose = "" if onto(thing, under) == "riding" else rng.choice(("is ", "is right "))
-            pose = "is " if onto(thing, under) == "riding" else pose
-            options.append(f"{capital(a(noun(thing)))} {pose}{onto(thing, under)} {a(noun(under))}.")
+            pose = "" if preposition(thing, under) == "riding" else rng.choice(("is ", "is right "))
+            pose = "is " if preposition(thing, under) == "riding" else pose
+            options.append(f"{capitalise(a(noun(thing)))} {pose}{preposition(thing, under)} {a(noun(under))}.")
         elif thing.doing:
-            options.append(f"{capital(a(noun(thing)))} is {thing.doing} {PLACES[scene.place]}.")
+            options.append(f"{capitalise(a(noun(thing)))} is {thing.doing} {PLACES[scene.place]}.")
     for i, j in zip(ground, ground[1:]):
         gap = SIDES.index(things[j].side) - SIDES.index(things[i].side)
         how = "next to" if gap == 1 and rng.random() < 0.5 else "to the left of"
-        options.append(f"{capital(a(noun(things[i])))} is {how} {a(noun(things[j]))}.")
-    return rng.choice(options) if options else f"There is {phrase(scene, heads(scene)[0])} {PLACES[scene.place]}."
+        options.append(f"{capitalise(a(noun(things[i])))} is {how} {a(noun(things[j]))}.")
+    return rng.choice(options) if options else f"There is {phrase(scene, subjects(scene)[0])} {PLACES[scene.place]}."
 
 
 def _wonder(rng, scene):
@@ -111,15 +113,15 @@ def _wonder(rng, scene):
     kinds = {}
     for thing in scene.things:
         kinds[thing.kind] = kinds.get(thing.kind, 0) + 1
-    parts = [a(k) if n == 1 else f"{NUMBERS[n]} {KINDS[k].plural}" for k, n in kinds.items()]
-    return f"{listing(parts)} {PLACES[scene.place]}"
+    parts = [a(k) if n == 1 else f"{NUMBER_WORDS[n]} {KINDS[k].plural}" for k, n in kinds.items()]
+    return f"{join_words(parts)} {PLACES[scene.place]}"
 
 
 def captions(scene: Scene) -> list[str]:
     """Five captions in COCO's manner; the order of the writers changes from scene to scene."""
     rng = random.Random(f"captions {scene.id}")
     texts = [writer(rng, scene) for writer in (_full, _terse, _place, _relation, _wonder)]
-    for alias, name in ALIASES.items():  # people use other words for the same; the one who lists does not
+    for alias, name in SYNONYMS.items():  # people use other words for the same; the one who lists does not
         if rng.random() < 0.3:
             texts[1:] = [" ".join(alias if w == name else w for w in text.split(" ")) for text in texts[1:]]
     texts = [text.replace("a airplane", "an airplane") for text in texts]
@@ -138,7 +140,7 @@ def caps_boxes(scene: Scene) -> dict:
     return {"id": scene.id, "image": f"{scene.id}.png", "captions": captions(scene), "instances": instances}
 
 
-def coco(scenes: list[Scene], size: int) -> tuple[dict, dict]:
+def coco_files(scenes: list[Scene], size: int) -> tuple[dict, dict]:
     """The scenes as COCO's captions_*.json and instances_*.json: boxes are x, y, width, height in pixels."""
     images = [{"id": n, "file_name": f"{s.id}.png", "width": size, "height": size} for n, s in enumerate(scenes)]
     ids = {kind: n for n, kind in enumerate(KINDS, 1)}

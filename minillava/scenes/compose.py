@@ -13,15 +13,22 @@ from functools import lru_cache
 
 from minillava.scenes.world import CAN_FLY, COLOURS, DOINGS, KINDS, PLACES, SIDES, Scene, Thing, oddities
 
-SPLITS = {"train": range(14), "dev": range(14, 16), "bench": range(16, 18), "wild": range(18, 20)}  # of 20 buckets
+SPLIT_BUCKETS = {
+    "train": range(14),
+    "dev": range(14, 16),
+    "bench": range(16, 18),
+    "wild": range(18, 20),
+}  # of 20 buckets
 ODD_SHARE = 1 / 3
 _COLOURS = list(COLOURS)
 # A kind that is usual in few places is drawn more often there, so that all kinds are about equally frequent.
-GROUND = {
+GROUND_KINDS = {
     place: [k.name for k in KINDS.values() if place in k.ground for _ in range(6 // len(k.ground))] for place in PLACES
 }
-AIR = {place: [k.name for k in KINDS.values() if place in k.air for _ in range(6 // len(k.air))] for place in PLACES}
-LIKELY = ("park", "park", "park", "street", "street", "lake", "room", "room", "room", "beach")
+AIR_KINDS = {
+    place: [k.name for k in KINDS.values() if place in k.air for _ in range(6 // len(k.air))] for place in PLACES
+}
+PLACE_DRAWS = ("park", "park", "park", "street", "street", "lake", "room", "room", "room", "beach")
 
 
 def _bucket(text: str, buckets: int) -> int:
@@ -69,9 +76,9 @@ def _normal(rng, place: str) -> list[Thing]:
     things, free_air = [], list(SIDES)
     columns = rng.sample(SIDES, rng.choice((1, 2, 2, 3, 3)))
     repeat = rng.random() < 0.3  # several of one kind, so that counting is worth while
-    kind = rng.choice(GROUND[place])
+    kind = rng.choice(GROUND_KINDS[place])
     for side in columns:
-        kind = kind if repeat else rng.choice(GROUND[place])
+        kind = kind if repeat else rng.choice(GROUND_KINDS[place])
         doing = rng.choice(list(DOINGS)) if kind == "person" and rng.random() < 0.6 else None
         if doing and place not in DOINGS[doing][0]:
             doing = None
@@ -88,9 +95,9 @@ def _normal(rng, place: str) -> list[Thing]:
             )
             things.append(_thing(rng, top, side, on=len(things) - 1, under=base, doing=doing))
             free_air.remove(side)
-    kind = rng.choice(AIR[place])
+    kind = rng.choice(AIR_KINDS[place])
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
-        kind = kind if repeat else rng.choice(AIR[place])
+        kind = kind if repeat else rng.choice(AIR_KINDS[place])
         side = free_air.pop(rng.randrange(len(free_air))) if free_air else None
         if side:
             things.append(_thing(rng, kind, side, air=True))
@@ -108,7 +115,7 @@ def _odd(rng, place: str) -> list[Thing]:
         return [*things, _thing(rng, kind, side, air=True)]
     if way == "place":
         return [*things, _thing(rng, rng.choice([k for k in KINDS if KINDS[k].ground]), side)]
-    bases = [k for k in GROUND[place] if KINDS[k].seat is not None and k not in ("boat", "tree", "bicycle")]
+    bases = [k for k in GROUND_KINDS[place] if KINDS[k].seat is not None and k not in ("boat", "tree", "bicycle")]
     if way == "doing" or not bases:
         person = [d for d in DOINGS if place not in DOINGS[d][0]]
         if not person or place == "lake":
@@ -138,11 +145,11 @@ def _without(things: list[Thing], side: str) -> list[Thing]:
 
 def compose(split: str, index: int) -> Scene:
     """Scene number `index` of a split. Deterministic; raises KeyError for an unknown split."""
-    buckets, wild = SPLITS[split], split == "wild"
+    buckets, wild = SPLIT_BUCKETS[split], split == "wild"
     rng = random.Random(f"picture book 1 {split} {index}")
     odd = rng.random() < (0.5 if wild else ODD_SHARE)
     for _ in range(10_000):
-        place = rng.choice(LIKELY)
+        place = rng.choice(PLACE_DRAWS)
         things = _odd(rng, place) if odd else _normal(rng, place)
         scene = Scene(f"{split}-{index:06d}", place, tuple(things), rng.randrange(6), "sticker" if wild else "book")
         if not things or len(oddities(scene)) != odd or _novel(scene) != wild:
@@ -176,4 +183,4 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
         if way == "exchange":
             things[j] = Thing(**{**vars(things[j]), "colour": colours[1]})
     other = Scene(scene.id + "-twin", scene.place, tuple(things), scene.variant, scene.style)
-    return other if not _novel(other) and _bucket(str(other.key()), 20) in SPLITS["train"] else scene
+    return other if not _novel(other) and _bucket(str(other.key()), 20) in SPLIT_BUCKETS["train"] else scene

@@ -13,13 +13,13 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from minillava.scenes.sprites import DOING, PERSON, SPRITES
+from minillava.scenes.sprites import DOING_SHAPES, PERSON, SPRITES
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
 
-SMALLEST = 64
-OVER = 4  # supersampling
+SMALLEST_SIZE = 64
+OVERSAMPLING = 4  # supersampling
 DOING_WIDTH = {"painting": 160, "fishing": 160, "ironing": 160}  # per cent of a person's width
-FIXED = {
+FIXED_COLOURS = {
     "ink": (48, 46, 54), "white": (252, 252, 250), "skin": (240, 196, 160), "hair": (112, 72, 44), "glass": (190, 226, 244),
     "wood": (164, 112, 66), "trunk": (132, 92, 58), "grey": (170, 174, 182), "leaf": (70, 160, 76), "roof": (150, 78, 60),
     "pink": (244, 158, 168), "beak": (246, 160, 40), "cream": (248, 234, 208), "red": (222, 52, 48), "blue": (60, 120, 220),
@@ -62,8 +62,8 @@ def mix(a, b, per_mille):
 def palette(colour: str) -> dict:
     """Roles of `sprites.py` -> RGB, for an object of this colour."""
     main = COLOURS[colour]
-    spot = FIXED["spot"] if sum(main) > 330 else FIXED["white"]  # a dark cow has light spots
-    return FIXED | {
+    spot = FIXED_COLOURS["spot"] if sum(main) > 330 else FIXED_COLOURS["white"]  # a dark cow has light spots
+    return FIXED_COLOURS | {
         "main": main,
         "dark": mix(main, (0, 0, 0), 240),
         "light": mix(main, (255, 255, 255), 380),
@@ -97,20 +97,20 @@ def paint(draw: ImageDraw.ImageDraw, shapes: str, colours: dict, x: int, y: int,
 @lru_cache(maxsize=8192)
 def sprite(kind: str, colour: str, doing: str | None, w: int, h: int, flip: bool, rim: int, style: str) -> Image.Image:
     """One object as RGBA, w x h pixels plus a margin of `rim` on each side."""
-    margin = rim * OVER
-    canvas = Image.new("RGBA", (w * OVER + 2 * margin, h * OVER + 2 * margin), (*COLOURS[colour], 0))
+    margin = rim * OVERSAMPLING
+    canvas = Image.new("RGBA", (w * OVERSAMPLING + 2 * margin, h * OVERSAMPLING + 2 * margin), (*COLOURS[colour], 0))
     draw = ImageDraw.Draw(canvas)
     if kind == "person":
-        body = w * OVER * 100 // DOING_WIDTH.get(doing, 100)
-        shapes = PERSON + DOING[doing]
+        body = w * OVERSAMPLING * 100 // DOING_WIDTH.get(doing, 100)
+        shapes = PERSON + DOING_SHAPES[doing]
     else:
-        body, shapes = w * OVER, SPRITES[kind]
-    paint(draw, shapes, palette(colour), margin, margin, body, h * OVER)
+        body, shapes = w * OVERSAMPLING, SPRITES[kind]
+    paint(draw, shapes, palette(colour), margin, margin, body, h * OVERSAMPLING)
     outline = Image.new("RGBA", canvas.size, (*STYLES[style].rim, 0))
     alpha = canvas.getchannel("A")
     outline.putalpha(alpha.filter(ImageFilter.MaxFilter(2 * (margin // 2) + 1)))
     outline.paste(canvas, (0, 0), alpha)
-    small = outline.reduce(OVER)
+    small = outline.reduce(OVERSAMPLING)
     return small.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else small
 
 
@@ -118,7 +118,7 @@ def sprite(kind: str, colour: str, doing: str | None, w: int, h: int, flip: bool
 def background(place: str, variant: int, size: int, style: str) -> Image.Image:
     """Sky or wall above, ground below, and the few things that make a place that place."""
     top, low, near, far = STYLES[style].places[place]
-    n = size * OVER
+    n = size * OVERSAMPLING
     horizon = n * (500 + 20 * (variant % 3)) // 1000
     image = Image.new("RGB", (n, n))
     draw = ImageDraw.Draw(image)
@@ -169,18 +169,18 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
         for k in range(10):
             x, y = (k * 229 + shift) % 1000, 590 + (k * 113) % 390
             draw.ellipse(at(x, y, x + 14, y + 9), fill=mix(far, (120, 80, 40), 300))
-    return image.reduce(OVER)
+    return image.reduce(OVERSAMPLING)
 
 
-def order(scene: Scene) -> list[int]:
+def paint_order(scene: Scene) -> list[int]:
     """The things in the order in which they are painted: supports first, then from back to front."""
     return sorted(range(len(scene.things)), key=lambda i: (scene.things[i].on is not None, scene.things[i].box[3]))
 
 
-def cover(scene: Scene, grid: int) -> list[int]:
+def topmost_things(scene: Scene, grid: int) -> list[int]:
     """Which thing lies topmost under the middle of each cell of grid x grid, row by row; -1 where only the place is."""
     middle, cells = [(2 * n + 1) * 500 // grid for n in range(grid)], [-1] * grid * grid
-    for i in order(scene):
+    for i in paint_order(scene):
         x1, y1, x2, y2 = scene.things[i].box
         for row, y in enumerate(middle):
             for column, x in enumerate(middle):
@@ -194,8 +194,8 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
 
     Raises ValueError when size is under 64 or a thing has no box, colour or known kind (as after reading a text).
     """
-    if size < SMALLEST:
-        raise ValueError(f"size {size}: the smallest picture is {SMALLEST} pixels")
+    if size < SMALLEST_SIZE:
+        raise ValueError(f"size {size}: the smallest picture is {SMALLEST_SIZE} pixels")
     if scene.place not in PLACES or any(
         t.box is None or t.colour not in COLOURS or t.kind not in KINDS for t in scene.things
     ):
@@ -205,7 +205,7 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     style = STYLES[scene.style]
     rim = max(1, style.rim_width * size // 1000)
     image = background(scene.place, scene.variant, size, scene.style).copy()
-    for thing in (scene.things[i] for i in order(scene)):
+    for thing in (scene.things[i] for i in paint_order(scene)):
         x1, y1, x2, y2 = (v * size // 1000 for v in thing.box)
         picture = sprite(thing.kind, thing.colour, thing.doing, x2 - x1, y2 - y1, thing.flip, rim, scene.style)
         corner = (x1 - rim, y1 - rim)
@@ -216,7 +216,7 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     return image
 
 
-def sheet(cell: int = 96) -> Image.Image:
+def sprite_sheet(cell: int = 96) -> Image.Image:
     """Every kind in both styles, for looking at."""
     names, colours = list(KINDS), list(COLOURS)
     image = Image.new("RGB", (11 * cell, 6 * cell), (206, 226, 214))
@@ -230,4 +230,4 @@ def sheet(cell: int = 96) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sheet().save(sys.argv[1])
+    sprite_sheet().save(sys.argv[1])

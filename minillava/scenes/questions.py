@@ -12,13 +12,21 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
-from minillava.scenes.captions import NUMBERS, SIDE, capital, noun, onto, phrase, up
-from minillava.scenes.reading import COUNT, PLACE_WORDS, mentions, sentences
+from minillava.scenes.captions import NUMBER_WORDS, SIDE_PHRASES, capitalise, noun, phrase, preposition, sky_phrase
+from minillava.scenes.reading import NUMBER_OF_WORD, PLACE_OF_WORD, mentions, sentences
 from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, Thing, a
 
-EXACT = ("existence", "colour", "count", "place", "side", "relation", "odd")  # the kinds of the exact-match questions
-REASONS = ("odd", "use", "doors", "doing")  # the kinds a complex-reasoning question may be of
-WANTS = {
+EXACT_KINDS = (
+    "existence",
+    "colour",
+    "count",
+    "place",
+    "side",
+    "relation",
+    "odd",
+)  # the kinds of the exact-match questions
+REASONING_KINDS = ("odd", "use", "doors", "doing")  # the kinds a complex-reasoning question may be of
+MOTIVES = {
     "reading": "wants to know how the story goes on", "waving": "wants to greet somebody",
     "painting": "wants to make a picture", "fishing": "hopes for a catch", "ironing": "wants smooth clothes",
 }  # fmt: skip
@@ -34,7 +42,7 @@ class Question:
     key: str
 
 
-def alone(scene: Scene, i: int) -> bool:
+def only_of_its_kind(scene: Scene, i: int) -> bool:
     """Whether thing i is the only one of its kind, so that `the car` is clear."""
     return sum(t.kind == scene.things[i].kind for t in scene.things) == 1
 
@@ -47,7 +55,7 @@ def _existence(scene):
             yield from (Question("existence", text, f"No, there is no {kind}.", "no") for text in asked)
             continue
         if len(found) == 1:
-            where = f" {SIDE[found[0].side]}" if found[0].side else ""
+            where = f" {SIDE_PHRASES[found[0].side]}" if found[0].side else ""
             yield Question("existence", asked[0], f"Yes, there is {a(noun(found[0]))}.", "yes")
             yield Question("existence", asked[1], f"Yes, there is {a(noun(found[0]))}{where}.", "yes")
         for colour in COLOURS if all(t.colour for t in found) else ():
@@ -59,7 +67,7 @@ def _existence(scene):
 
 def _attributes(scene):
     for i, t in enumerate(scene.things):
-        if not alone(scene, i):
+        if not only_of_its_kind(scene, i):
             continue
         if t.colour and t.kind == "person":
             yield Question(
@@ -71,10 +79,12 @@ def _attributes(scene):
             yield Question(
                 "side",
                 f"Is the {t.kind} on the left, in the middle or on the right?",
-                f"The {t.kind} is {SIDE[t.side]}.",
+                f"The {t.kind} is {SIDE_PHRASES[t.side]}.",
                 t.side,
             )
-            yield Question("side", f"Where in the picture is the {t.kind}?", f"The {t.kind} is {SIDE[t.side]}.", t.side)
+            yield Question(
+                "side", f"Where in the picture is the {t.kind}?", f"The {t.kind} is {SIDE_PHRASES[t.side]}.", t.side
+            )
         if t.doing:
             yield Question("doing", "What is the person doing?", f"The person is {t.doing}.", t.doing)
 
@@ -82,10 +92,10 @@ def _attributes(scene):
 def _counts(scene):
     counts = Counter(t.kind for t in scene.things)
     for kind, n in counts.items():
-        if n >= len(NUMBERS):
+        if n >= len(NUMBER_WORDS):
             continue  # more than can be counted here
         many = KINDS[kind].plural
-        answer = f"There is one {kind}." if n == 1 else f"There are {NUMBERS[n]} {many}."
+        answer = f"There is one {kind}." if n == 1 else f"There are {NUMBER_WORDS[n]} {many}."
         yield Question("count", f"How many {many} are there?", answer, str(n))
     for kind in [k for k in KINDS if k not in counts]:
         many = KINDS[kind].plural
@@ -101,24 +111,37 @@ def _place(scene):
 def _relations(scene):
     things = scene.things
     for i, top in enumerate(things):
-        if top.on is not None and alone(scene, top.on):
+        if top.on is not None and only_of_its_kind(scene, top.on):
             under = things[top.on]
-            how = onto(top, under)
+            how = preposition(top, under)
             if how != "riding":
                 text = f"What is {how} the {under.kind}?"
-                yield Question("relation", text, f"{capital(a(noun(top)))} is {how} the {under.kind}.", top.kind)
-        if top.on is not None and alone(scene, i):
+                yield Question("relation", text, f"{capitalise(a(noun(top)))} is {how} the {under.kind}.", top.kind)
+        if top.on is not None and only_of_its_kind(scene, i):
             under = things[top.on]
-            how = onto(top, under)
+            how = preposition(top, under)
             text = f"What is the {top.kind} riding?" if how == "riding" else f"What is the {top.kind} {how}?"
             yield Question("relation", text, f"The {top.kind} is {how} {a(noun(under))}.", under.kind)
     flying = [t for t in things if t.air]
     if len(flying) < 2 and scene.place:
-        answer = f"{capital(a(noun(flying[0])))} is {up(scene.place)}." if flying else f"Nothing is {up(scene.place)}."
-        yield Question("relation", f"What is {up(scene.place)}?", answer, flying[0].kind if flying else "nothing")
+        answer = (
+            f"{capitalise(a(noun(flying[0])))} is {sky_phrase(scene.place)}."
+            if flying
+            else f"Nothing is {sky_phrase(scene.place)}."
+        )
+        yield Question(
+            "relation", f"What is {sky_phrase(scene.place)}?", answer, flying[0].kind if flying else "nothing"
+        )
     for i, t in enumerate(things):
         for j, u in enumerate(things):
-            if i != j and alone(scene, i) and alone(scene, j) and t.side and u.side and t.side != u.side:
+            if (
+                i != j
+                and only_of_its_kind(scene, i)
+                and only_of_its_kind(scene, j)
+                and t.side
+                and u.side
+                and t.side != u.side
+            ):
                 left = SIDES.index(t.side) < SIDES.index(u.side)
                 answer = (
                     f"{'Yes' if left else 'No'}, the {t.kind} is to the {'left' if left else 'right'} of the {u.kind}."
@@ -138,7 +161,7 @@ def _odd(scene):
         odd = scene.odd[0]
         what = phrase(scene, odd.thing)
         kind = scene.things[odd.thing].kind
-        yield Question("odd", asked[0], f"{capital(what)} is odd, because {odd.why}.", kind)
+        yield Question("odd", asked[0], f"{capitalise(what)} is odd, because {odd.why}.", kind)
         yield Question("odd", asked[1], f"Yes, {what} is unusual, because {odd.why}.", kind)
         where = f" {PLACES[scene.place]}" if scene.place else ""
         yield Question("odd", "What is unusual about this picture, and why?",
@@ -152,7 +175,7 @@ def _uses(scene):
         if not able:
             yield Question("use", text, f"Nothing, because one can use none of these to {use}.", "nothing")
         elif len(able) == 1:
-            where = f" {SIDE[able[0].side]}" if able[0].side else ""
+            where = f" {SIDE_PHRASES[able[0].side]}" if able[0].side else ""
             yield Question(
                 "use",
                 text,
@@ -168,10 +191,10 @@ def _doors(scene):
         yield Question("doors", "Is this indoors or outdoors, and how can one tell?",
                        f"This is {answer}, {PLACES[scene.place]}, because {because}.", answer)  # fmt: skip
     for i, t in enumerate(scene.things):
-        if t.doing and alone(scene, i):
+        if t.doing and only_of_its_kind(scene, i):
             text = "What may the person want?"
             yield Question(
-                "doing", text, f"The {noun(t)} is {t.doing}, so perhaps the person {WANTS[t.doing]}.", t.doing
+                "doing", text, f"The {noun(t)} is {t.doing}, so perhaps the person {MOTIVES[t.doing]}.", t.doing
             )
 
 
@@ -189,7 +212,7 @@ def questions(scene: Scene) -> tuple[Question, ...]:
     return tuple(q for make in makers for q in make(scene))
 
 
-def right(question: Question, answer: str) -> bool:
+def is_correct(question: Question, answer: str) -> bool:
     """Whether an answer holds the key and nothing against it (exact match on the fact asked for, not on the wording)."""
     text = " ".join(sentences(answer))
     words = set(text.replace(",", " ").replace("'s", " ").split())
@@ -198,10 +221,10 @@ def right(question: Question, answer: str) -> bool:
     if question.kind == "colour":
         return words & set(COLOURS) == {question.key}
     if question.kind == "count":
-        said = [COUNT[w] for w in text.split() if w in COUNT]
+        said = [NUMBER_OF_WORD[w] for w in text.split() if w in NUMBER_OF_WORD]
         return bool(said) and said[0] == int(question.key)
     if question.kind == "place":
-        return {PLACE_WORDS[w] for w in words & set(PLACE_WORDS)} == {question.key}
+        return {PLACE_OF_WORD[w] for w in words & set(PLACE_OF_WORD)} == {question.key}
     if question.kind == "side":
         return words & set(SIDES) == {question.key}
     if question.kind in ("doors", "doing"):
@@ -213,24 +236,24 @@ def right(question: Question, answer: str) -> bool:
     return "nothing" not in words and bool(named) and named[0] == question.key
 
 
-def group(question: Question) -> str:
+def answer_group(question: Question) -> str:
     """What balance is counted in: the key, but one group for all things that may be odd, or related."""
     plain = question.kind not in ("odd", "relation") or question.key in ("yes", "no", "nothing")
     return question.key if plain else "a thing"
 
 
-def balanced(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Scene, Question]]:
+def balanced_questions(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Scene, Question]]:
     """`per_kind` questions of each exact kind, at most one a scene and kind, the answers of each kind as even as the scenes allow.
 
     Raises ValueError when there are too few scenes.
     """
     rng, out = random.Random(f"balanced {seed}"), []
-    for kind in EXACT:
+    for kind in EXACT_KINDS:
         pool, used = {}, Counter()
         for scene in scenes:
             for q in questions(scene):
                 if q.kind == kind:
-                    pool.setdefault(group(q), []).append((scene, q))
+                    pool.setdefault(answer_group(q), []).append((scene, q))
         for items in pool.values():
             rng.shuffle(items)
         taken, chosen = set(), []
@@ -254,6 +277,6 @@ def exact_match(items: list[tuple[str, Question]], answers: list[str]) -> dict[s
     """Accuracy in per cent of each kind of question, and `all`: the mean over kinds. items: (picture, question)."""
     hits = defaultdict(list)
     for (_, question), text in zip(items, answers, strict=True):
-        hits[question.kind].append(right(question, text))
-    scores = {kind: round(100 * sum(hits[kind]) / len(hits[kind]), 1) for kind in EXACT if hits[kind]}
+        hits[question.kind].append(is_correct(question, text))
+    scores = {kind: round(100 * sum(hits[kind]) / len(hits[kind]), 1) for kind in EXACT_KINDS if hits[kind]}
     return scores | {"all": round(sum(scores.values()) / len(scores), 1)}

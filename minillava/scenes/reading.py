@@ -10,30 +10,32 @@ The grammar is small: a mention (`two red cars`, `a person in blue`) and what th
 import re
 from dataclasses import dataclass
 
-from minillava.scenes.captions import ALIASES, NUMBERS
+from minillava.scenes.captions import NUMBER_WORDS, SYNONYMS
 from minillava.scenes.world import COLOURS, DOINGS, KINDS, PLACES, SIDES, Scene, Thing
 
-COUNT = {word: n for n, word in enumerate(NUMBERS)} | {str(n): n for n in range(7)} | {"a": 1, "an": 1, "another": 1}
-NOUNS = {k.plural: k.name for k in KINDS.values()} | {k: k for k in KINDS}
-NOUNS |= {alias: name for alias, name in ALIASES.items() if name in KINDS}
-NOUNS |= {alias + "s": name for alias, name in ALIASES.items() if name in KINDS and alias != "bunny"} | {
+NUMBER_OF_WORD = (
+    {word: n for n, word in enumerate(NUMBER_WORDS)} | {str(n): n for n in range(7)} | {"a": 1, "an": 1, "another": 1}
+)
+KIND_OF_NOUN = {k.plural: k.name for k in KINDS.values()} | {k: k for k in KINDS}
+KIND_OF_NOUN |= {alias: name for alias, name in SYNONYMS.items() if name in KINDS}
+KIND_OF_NOUN |= {alias + "s": name for alias, name in SYNONYMS.items() if name in KINDS and alias != "bunny"} | {
     "bunnies": "rabbit"
 }
-PLACE_WORDS = {place: place for place in PLACES} | {alias: name for alias, name in ALIASES.items() if name in PLACES}
+PLACE_OF_WORD = {place: place for place in PLACES} | {alias: name for alias, name in SYNONYMS.items() if name in PLACES}
 _any = lambda words: "|".join(sorted(map(re.escape, words), key=len, reverse=True))  # noqa: E731
 MENTION = re.compile(
-    rf"\b(?:(?P<det>{_any(COUNT)}|the|any|some|no)\s+)?(?:(?P<colour>{_any(COLOURS)})\s+)?"
-    rf"(?P<noun>{_any(NOUNS)})(?!\w)(?:'s shirt)?(?:\s+(?:in|wearing)\s+(?P<worn>{_any(COLOURS)})(?!\w))?"
+    rf"\b(?:(?P<det>{_any(NUMBER_OF_WORD)}|the|any|some|no)\s+)?(?:(?P<colour>{_any(COLOURS)})\s+)?"
+    rf"(?P<noun>{_any(KIND_OF_NOUN)})(?!\w)(?:'s shirt)?(?:\s+(?:in|wearing)\s+(?P<worn>{_any(COLOURS)})(?!\w))?"
 )
 SIDE_OF = re.compile(r"\b(?:on|at|in) the (left|middle|right|centre|center)\b(?! of)")
-UP = re.compile(r"\bin the (?:sky|air)\b|\bon the wall\b")
+IN_THE_AIR = re.compile(r"\bin the (?:sky|air)\b|\bon the wall\b")
 IS_COLOUR = re.compile(rf"^ (?:is|are) (not )?({_any(COLOURS)})\b")
 DOING_OF = re.compile(rf"\b({_any(DOINGS)})\b")
 RELATION = re.compile(r"\b(riding|on top of|on|in|inside|next to|beside|to the left of|to the right of)\s*$")
 RELATIONS = {"riding": "on", "on top of": "on", "in": "on", "inside": "on", "beside": "next to"}
-PLACE = re.compile(rf"\b({_any(PLACE_WORDS)})\b")
-ODD = re.compile(r"\b(odd|unusual|strange|out of place|unexpected)\b")
-DENIED = re.compile(r"\b(no|not|nothing|none|never|without|cannot|don't|isn't|aren't)\b")
+PLACE = re.compile(rf"\b({_any(PLACE_OF_WORD)})\b")
+ODD_WORD = re.compile(r"\b(odd|unusual|strange|out of place|unexpected)\b")
+NEGATION = re.compile(r"\b(no|not|nothing|none|never|without|cannot|don't|isn't|aren't)\b")
 
 
 @dataclass
@@ -65,8 +67,8 @@ def mentions(sentence: str) -> list[Mention]:
         end = found[n + 1].start() if n + 1 < len(found) else len(sentence)
         before, gap = sentence[: match.start()], sentence[match.end() : end]
         det = match["det"]
-        mention = Mention(NOUNS[match["noun"]], match["colour"] or match["worn"], COUNT.get(det))
-        mention.denied = det == "no" or bool(DENIED.search(before.rsplit(",", 1)[-1]))
+        mention = Mention(KIND_OF_NOUN[match["noun"]], match["colour"] or match["worn"], NUMBER_OF_WORD.get(det))
+        mention.denied = det == "no" or bool(NEGATION.search(before.rsplit(",", 1)[-1]))
         if is_colour := IS_COLOUR.match(gap):
             if is_colour[1]:
                 mention.not_colour = is_colour[2]
@@ -75,7 +77,7 @@ def mentions(sentence: str) -> list[Mention]:
         side = SIDE_OF.search(gap) or (SIDE_OF.search(before) if n == 0 else None)
         if side:
             mention.side = side[1].replace("centre", "middle").replace("center", "middle")
-        mention.air = bool(UP.search(gap))
+        mention.air = bool(IN_THE_AIR.search(gap))
         doing = DOING_OF.search(gap)
         mention.doing = doing and doing[1]
         relation = RELATION.search(gap) if n + 1 < len(found) else None
@@ -90,7 +92,7 @@ def mentions(sentence: str) -> list[Mention]:
 
 def place_in(text: str) -> str | None:
     """The one place a text names outside its reasons; None when it names none or several."""
-    named = {PLACE_WORDS[w] for s in sentences(text) for w in PLACE.findall(s)}
+    named = {PLACE_OF_WORD[w] for s in sentences(text) for w in PLACE.findall(s)}
     return named.pop() if len(named) == 1 else None
 
 
@@ -127,8 +129,8 @@ def claims(text: str) -> list[tuple]:
     out = []
     for sentence in sentences(text):
         found = mentions(sentence)
-        if ODD.search(sentence):
-            none = DENIED.search(sentence)
+        if ODD_WORD.search(sentence):
+            none = NEGATION.search(sentence)
             out.append(("odd", None if none else found[0].kind if found else "?"))
             if none:
                 continue
@@ -147,8 +149,8 @@ def claims(text: str) -> list[tuple]:
             if m.relation:
                 other = found[m.relation[1]]
                 out.append((m.relation[0], m.kind, m.colour, other.kind, other.colour))
-        if len(places := set(PLACE.findall(sentence))) == 1 and not DENIED.search(sentence):
-            out.append(("place", PLACE_WORDS[places.pop()]))
+        if len(places := set(PLACE.findall(sentence))) == 1 and not NEGATION.search(sentence):
+            out.append(("place", PLACE_OF_WORD[places.pop()]))
     return list(dict.fromkeys(out))
 
 

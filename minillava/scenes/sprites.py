@@ -16,7 +16,7 @@ PERSON = """
 """
 ARMS_DOWN = "l skin 9 22 42 12 62; l skin 9 78 42 88 62"
 # What a person does, painted over the person; the box is widened for props (draw.py: DOING_WIDTH).
-DOING = {
+DOING_SHAPES = {
     None: ARMS_DOWN,
     "waving": "l skin 9 22 42 12 62; l skin 9 78 42 94 18; e skin 87 8 100 20",
     "reading": "l skin 8 22 42 34 60; l skin 8 78 42 66 60; p white 26 48 50 54 50 70 26 64; p white 74 48 50 54 50 70 74 64; l ink 2 50 54 50 70; l ink 2 26 48 50 54 74 48; l ink 2 26 64 50 70 74 64",

@@ -54,7 +54,7 @@ class Kind:
         object.__setattr__(self, "plural", self.plural or self.name + "s")
 
 
-OUT = ("park", "street", "lake", "beach")
+OUTDOORS = ("park", "street", "lake", "beach")
 _ROWS = [
     Kind("person", (170, 350), ("park", "street", "room", "beach"), belongs="on the ground", plural="people"),
     Kind("cat", (230, 230), ("park", "street", "room"), belongs="on land"),
@@ -72,7 +72,7 @@ _ROWS = [
     Kind("truck", (330, 240), ("street",), belongs="on a street", carries=("box", "bird"), seat=60, use="drive"),
     Kind("bicycle", (300, 210), ("street", "park"), belongs="on a street", carries=("person", "bird"), seat=280, use="pedal along"),
     Kind("boat", (320, 280), ("lake",), belongs="on the water", carries=("person", "dog", "bird"), seat=700, use="cross the water"),
-    Kind("plane", (330, 180), (), OUT, belongs="in the sky"),
+    Kind("plane", (330, 180), (), OUTDOORS, belongs="in the sky"),
     Kind("tree", (280, 360), ("park", "street"), belongs="in a park", carries=("bird",), seat=60, use="find shade"),
     Kind("flower", (180, 260), ("park", "room"), belongs="in a park"),
     Kind("mushroom", (220, 220), ("park",), belongs="in a park"),

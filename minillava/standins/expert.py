@@ -14,14 +14,14 @@ from functools import partial
 from minillava.data.scienceqa import Problem
 from minillava.judging.ensembles import say
 from minillava.judging.scienceqa import AnswerError, read_answer
-from minillava.scenes.captions import SIDE
-from minillava.scenes.reading import COUNT, NOUNS
+from minillava.scenes.captions import SIDE_PHRASES
+from minillava.scenes.reading import KIND_OF_NOUN, NUMBER_OF_WORD
 from minillava.scenes.world import CAN_FLY, KINDS, PLACES
 from minillava.standins.drafts import GROUPS, USES
 
 UNSEEN = "I cannot see the picture."
 # How often things are met: the expert's habit where it has to guess.
-USUAL = (
+MOST_COMMON = (
     "tree",
     "person",
     "dog",
@@ -45,16 +45,18 @@ def _only(choices, fits) -> int | None:
 
 
 def _most(match, problem) -> tuple[int, str] | None:
-    told = {NOUNS[noun]: COUNT[word] for word, noun in re.findall(r"\b(\w+)(?= (\w+))", problem.hint) if word in COUNT and noun in NOUNS}  # fmt: skip
+    told = {KIND_OF_NOUN[noun]: NUMBER_OF_WORD[word] for word, noun in re.findall(r"\b(\w+)(?= (\w+))", problem.hint) if word in NUMBER_OF_WORD and noun in KIND_OF_NOUN}  # fmt: skip
     if not told:
         return None
     best = (max if match[1] == "most" else min)(told, key=told.get)
-    index = _only(problem.choices, lambda c: NOUNS.get(c) == best)
+    index = _only(problem.choices, lambda c: KIND_OF_NOUN.get(c) == best)
     return None if index is None else (index, f"There are {told[best]} {KINDS[best].plural}, the {match[1]}.")
 
 
 def _home(match, problem) -> tuple[int, str] | None:
-    animal = next((NOUNS[w] for w in re.findall(r"\w+", problem.hint) if NOUNS.get(w) in GROUPS["animal"]), None)
+    animal = next(
+        (KIND_OF_NOUN[w] for w in re.findall(r"\w+", problem.hint) if KIND_OF_NOUN.get(w) in GROUPS["animal"]), None
+    )
     index = animal and _only(problem.choices, lambda c: any(PLACES[p] == c for p in KINDS[animal].ground))
     return None if index is None else (index, f"A {animal} belongs {problem.choices[index]}.")
 
@@ -71,7 +73,7 @@ def _trade(match, problem) -> tuple[int, str] | None:
 
 
 def _side(match, problem) -> tuple[int, str] | None:
-    said = re.search(rf"\b{match[1]}\b[^.]*?({'|'.join(SIDE.values())})", problem.hint)
+    said = re.search(rf"\b{match[1]}\b[^.]*?({'|'.join(SIDE_PHRASES.values())})", problem.hint)
     index = said and _only(problem.choices, lambda c: c == said[1])
     return None if index is None else (index, f"The text says {said[1]}.")
 
@@ -100,7 +102,7 @@ SOLVERS = (
 )  # fmt: skip
 
 
-def settled(problem: Problem) -> tuple[int, str] | None:
+def answer_from_text(problem: Problem) -> tuple[int, str] | None:
     """(index, reason) where the text alone settles a question, None where it does not."""
     for pattern, solve in SOLVERS:
         match = re.match(pattern, problem.question)
@@ -109,12 +111,12 @@ def settled(problem: Problem) -> tuple[int, str] | None:
     return None
 
 
-def expert(problem: Problem) -> str:
+def expert_answer(problem: Problem) -> str:
     """The expert's answer to one problem, as text. Reads question, hint and choices, nothing else of it."""
-    known = settled(problem)
+    known = answer_from_text(problem)
     if known:
         return say(problem, *known)
-    usual = [n for word in USUAL for n, choice in enumerate(problem.choices) if choice == word]
+    usual = [n for word in MOST_COMMON for n, choice in enumerate(problem.choices) if choice == word]
     if usual:
         return say(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
     if all(choice in KINDS for choice in problem.choices):
@@ -122,7 +124,7 @@ def expert(problem: Problem) -> str:
     return f"{UNSEEN} Nothing in the text speaks for any of these."
 
 
-def again(problem: Problem, own: str, other: str) -> str:
+def second_answer(problem: Problem, own: str, other: str) -> str:
     """The expert's final answer to a disagreement: its own where it knew, the other's where it guessed and that one's
     reasons name what its letter stands for, else its own (section 5.2, Table 10)."""
     if UNSEEN not in own:

@@ -37,16 +37,16 @@ from minillava.model import (
 from minillava.model.formats.assemble import normalisation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import balanced, exact_match, right
+from minillava.scenes.questions import balanced_questions, exact_match, is_correct
 from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
-from minillava.standins.bench import build, judge_answers
-from minillava.standins.language_model import TOLD
+from minillava.standins.bench import build_bench, judge_answers
+from minillava.standins.language_model import SCENE_FORMATS
 from minillava.standins.vision_tower import TINY_CLIP
 
-READ = {"kind": list(KINDS), "colour": list(COLOURS), "side": list(SIDES)}
+PROBED = {"kind": list(KINDS), "colour": list(COLOURS), "side": list(SIDES)}
 BINDING = ("existence", "colour", "side")
 # Gate -> figure -> per cent wanted; those of `controls` are wanted below.
-WANTED = {
+THRESHOLDS = {
     "vision_tower": {"kind": 90, "colour": 95, "side": 90},
     "language_model": {"all": 95},
     "llava": {"existence": 90, "colour": 90, "side": 90, "place": 90, "all": 80, "odd: named": 80, "odd: none": 80,
@@ -71,11 +71,11 @@ def object_features(
                 columns = [c for c, x in enumerate(middle) if t.box[0] <= x < t.box[2]]
                 lines = [r for r, y in enumerate(middle) if t.box[1] <= y < t.box[3]]
                 rows.append(seen[lines][:, columns].mean(dim=(0, 1)))
-                labels.append([READ[name].index(getattr(t, name)) for name in READ])
+                labels.append([PROBED[name].index(getattr(t, name)) for name in PROBED])
     return torch.stack(rows), torch.tensor(labels)
 
 
-def probe(
+def linear_probe(
     tower: VisionTower, normal: tuple, layer: int = -2, split: str = "dev", train: int = 3000, test: int = 600
 ) -> dict[str, float]:
     """Per cent right of a linear probe for kind, colour and side, fitted on `train` scenes and read on `test` of a split."""
@@ -84,7 +84,7 @@ def probe(
     mean, std = x.mean(0), x.std(0)
     out = {}
     with torch.enable_grad():
-        for k, (name, values) in enumerate(READ.items()):
+        for k, (name, values) in enumerate(PROBED.items()):
             generator = torch.Generator().manual_seed(0)
             linear = torch.nn.Linear(x.shape[1], len(values))
             torch.nn.init.normal_(linear.weight, std=0.02, generator=generator)
@@ -107,9 +107,9 @@ def text_accuracy(
         LlavaConfig(TINY_CLIP, language.config), language_model=language
     ).eval()  # a vision tower that is never used
     model.to(language.embed_tokens.weight)  # and a W, where the language model is
-    rng, items = random.Random(0), balanced(scenes(split, 15 * per_kind), per_kind)
+    rng, items = random.Random(0), balanced_questions(scenes(split, 15 * per_kind), per_kind)
     stop, out = [tokenizer.encode(CHAT.stop, add_special_tokens=False)], {}
-    for how, tell in TOLD.items():
+    for how, tell in SCENE_FORMATS.items():
         texts = []
         for start in range(0, len(items), 64):
             prompts = [prompt(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
@@ -118,13 +118,13 @@ def text_accuracy(
     return out
 
 
-def looking(model: Llava, tokenizer, normal: tuple, split: str = "dev", per_kind: int = 40) -> dict[str, dict]:
+def picture_accuracy(model: Llava, tokenizer, normal: tuple, split: str = "dev", per_kind: int = 40) -> dict[str, dict]:
     """Exact match from the picture, from a blank one and from another scene's: {"picture" | "blank" | "shuffled": figures}.
 
     Beside the seven kinds and their mean: of the scenes with something odd in which share it is named, and of the others
     in which share the model says that nothing is.
     """
-    items, size = balanced(scenes(split, 15 * per_kind), per_kind), model.config.vision.image_size
+    items, size = balanced_questions(scenes(split, 15 * per_kind), per_kind), model.config.vision.image_size
     drawn = {scene.id: scene for scene, _ in items}
     seen = see(model, normal, [draw(s, size) for s in drawn.values()])
     features = dict(zip(drawn, seen))
@@ -135,16 +135,16 @@ def looking(model: Llava, tokenizer, normal: tuple, split: str = "dev", per_kind
     for how, look in looks.items():
         texts = answer(model, tokenizer, CHAT, [(q.text, z) for (_, q), z in zip(items, look)], 40)
         out[how] = exact_match([(s.id, q) for s, q in items], texts)
-        odd = [(q.key == "nothing", right(q, text)) for (_, q), text in zip(items, texts) if q.kind == "odd"]
+        odd = [(q.key == "nothing", is_correct(q, text)) for (_, q), text in zip(items, texts) if q.kind == "odd"]
         for name, none in (("odd: named", False), ("odd: none", True)):
             hits = [hit for key, hit in odd if key == none]
             out[how][name] = round(100 * sum(hits) / len(hits), 1)
     return out
 
 
-def scored(model: Llava, tokenizer, normal: tuple, count: int = 100) -> dict[str, float]:
+def relative_scores(model: Llava, tokenizer, normal: tuple, count: int = 100) -> dict[str, float]:
     """The relative score on the picture book's LLaVA-Bench of `count` scenes, and with the pictures exchanged."""
-    items = build("coco", count)
+    items = build_bench("coco", count)
     drawn = {f"{s.id}.png": draw(s, model.config.vision.image_size) for s in scenes("bench", count)}
     features, out = dict(zip(drawn, see(model, normal, list(drawn.values())))), {}
     for name, look in (("relative score", list), ("relative score, shuffled", shuffled)):
@@ -155,16 +155,16 @@ def scored(model: Llava, tokenizer, normal: tuple, count: int = 100) -> dict[str
     return out
 
 
-def gates(weights: Path, split: str = "bench", per_kind: int = 100) -> list[dict]:
+def measure_gates(weights: Path, split: str = "bench", per_kind: int = 100) -> list[dict]:
     """Every gate of the shipped weights: what is wanted, what was measured, with the picture blank and shuffled."""
     rows = []
 
     def row(gate, figure, measured, **more):
-        wanted = WANTED[gate][figure]
+        wanted = THRESHOLDS[gate][figure]
         passed = measured < wanted if gate == "controls" else measured >= wanted
         rows.append({"gate": gate, "figure": figure, "wanted": wanted, "measured": measured, "passed": passed, **more})
 
-    for name, value in probe(
+    for name, value in linear_probe(
         load_vision(weights / "vision_tower"), normalisation(weights / "vision_tower"), -2, split
     ).items():
         row("vision_tower", name, value)
@@ -174,8 +174,11 @@ def gates(weights: Path, split: str = "bench", per_kind: int = 100) -> list[dict
     row("language_model", "all", round(sum(f["all"] for f in told.values()) / len(told), 1), formats=told)
     (model, _), tokenizer = load_llava(weights / "llava"), load_tokenizer(weights / "llava")
     normal = normalisation(weights / "llava")
-    seen, score = looking(model.eval(), tokenizer, normal, split, per_kind), scored(model, tokenizer, normal)
-    for name in WANTED["llava"]:
+    seen, score = (
+        picture_accuracy(model.eval(), tokenizer, normal, split, per_kind),
+        relative_scores(model, tokenizer, normal),
+    )
+    for name in THRESHOLDS["llava"]:
         if name in seen["picture"]:
             row("llava", name, seen["picture"][name], blank=seen["blank"][name], shuffled=seen["shuffled"][name])
     row("llava", "relative score", score["relative score"], shuffled=score["relative score, shuffled"])
@@ -184,5 +187,5 @@ def gates(weights: Path, split: str = "bench", per_kind: int = 100) -> list[dict
 
 
 if __name__ == "__main__":
-    for found in gates(Path(sys.argv[1])):
+    for found in measure_gates(Path(sys.argv[1])):
         print(json.dumps(found), flush=True)

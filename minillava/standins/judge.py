@@ -15,12 +15,12 @@ from functools import lru_cache
 
 from minillava.files import Excluded, FileError
 from minillava.judging.judges import Case, Judged
-from minillava.scenes.questions import Question, questions, right
+from minillava.scenes.questions import Question, is_correct, questions
 from minillava.scenes.reading import claims, holds, mentions, sentences
 from minillava.scenes.world import COLOURS, SIDES, Scene
 from minillava.standins.teacher import read_context
 
-RULE = "picture-book rule 2"
+RULE_ID = "picture-book rule 2"
 EMPTY_WORDS = set("a an the is are in on of to one can it this that there and be with here".split())
 
 
@@ -71,7 +71,7 @@ def _coverage(scene: Scene, answer: str) -> float:
     return named / max(1, len(scene.things))
 
 
-def spelt(claim: tuple) -> str:
+def claim_text(claim: tuple) -> str:
     """A claim (`scenes.reading.claims`) in words: `side bird purple right`."""
     return " ".join(str(v) for v in claim if v not in (None, False, True))
 
@@ -87,7 +87,7 @@ def marks(context: str, question: str, answer: str) -> Marks:
     share = len(true) / len(stated) if stated else 0.0
     accuracy = 1 + 9 * share
     if asked:  # a question with a definite answer
-        correct, reason = right(asked, answer), _reason(asked, answer)
+        correct, reason = is_correct(asked, answer), _reason(asked, answer)
         sound = share if stated else 1.0  # "Red." states nothing beside what was asked
         accuracy = 1 + 9 * sound if correct else min(accuracy, 4.0)
         helpfulness = 1 + 9 * correct * sound * (0.5 + 0.5 * reason)
@@ -110,7 +110,7 @@ def marks(context: str, question: str, answer: str) -> Marks:
         detail = 1 + 9 * min(1.0, 1.25 * len(true) / wanted)
         why = f"a description: names {coverage:.0%} of the things, {len(true)} facts right"
     if false:
-        why += f"; not so: {', '.join(map(spelt, false[:4]))}"
+        why += f"; not so: {', '.join(map(claim_text, false[:4]))}"
     return Marks(*(round(v, 2) for v in (helpfulness, relevance, accuracy, detail)), why)
 
 
@@ -127,15 +127,15 @@ def review(context: str, question: str, answers: Sequence[str]) -> str:
 class OfflineJudge:
     """The picture book's rule (`judge.py`). It always says the same, so a second run tells nothing."""
 
-    id = RULE
+    id = RULE_ID
 
     def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
         if runs > 1:
-            raise FileError(f"the judge {RULE!r} says the same each time; several runs need a judge behind an API")
+            raise FileError(f"the judge {RULE_ID!r} says the same each time; several runs need a judge behind an API")
         out = Judged([])
         for case in cases:
             try:
-                out.texts.append((case, review(case.item.context, case.item.text, case.both), RULE))
+                out.texts.append((case, review(case.item.context, case.item.text, case.both), RULE_ID))
             except ValueError as error:  # a context that it cannot read
                 out.excluded.append(Excluded(case.name, str(error)))
         return [out]

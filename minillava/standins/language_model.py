@@ -21,25 +21,25 @@ from minillava.data.tokenizer import train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.machine import bar, compute_dtype, follow
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.scenes.captions import SIDE, captions, noun, onto, phrase
+from minillava.scenes.captions import SIDE_PHRASES, captions, noun, phrase, preposition
 from minillava.scenes.compose import compose, scenes
-from minillava.scenes.questions import EXACT, group, questions
+from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
-from minillava.standins.records import instruct
-from minillava.standins.teacher import BRIEF_QUESTIONS, brief, teach
+from minillava.standins.records import instruction_record
+from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description, teacher_reply
 from minillava.training.loop import LOOKS, Ahead, along, fit
 from minillava.training.optim import muon
 
-BATCH = 32
-TURNS = 8  # questions about one scene: they share the reading of it
-LATE = 0.7  # from here on, as a share of the steps, look-ups are asked more often: they are learnt last (LOG.md)
-SECOND = 2000  # steps of a second course, all of it of the late kind, with a schedule of its own
-LOOKUPS = ("colour", "side", "count", "relation")
+BATCH_SIZE = 32
+QUESTIONS_PER_SCENE = 8  # questions about one scene: they share the reading of it
+LATE_PHASE = 0.7  # from here on, as a share of the steps, look-ups are asked more often: they are learnt last (LOG.md)
+SECOND_STEPS = 2000  # steps of a second course, all of it of the late kind, with a schedule of its own
+LOOKUP_KINDS = ("colour", "side", "count", "relation")
 
 
-def notes(scene: Scene, rng: random.Random) -> str:
+def as_notes(scene: Scene, rng: random.Random) -> str:
     """The scene as notes in any order, one thing a line: `a red car on the left`."""
-    lines = [f"{phrase(scene, i)} {SIDE[t.side]}" for i, t in enumerate(scene.things)]
+    lines = [f"{phrase(scene, i)} {SIDE_PHRASES[t.side]}" for i, t in enumerate(scene.things)]
     return "\n".join([*rng.sample(lines, len(lines)), PLACES[scene.place]])
 
 
@@ -47,21 +47,23 @@ def as_table(scene: Scene, rng: random.Random) -> str:
     """The scene as a table in any order, bare words: `car red left`, `cup white left on table`."""
     lines = []
     for t in scene.things:
-        on = [onto(t, scene.things[t.on]), scene.things[t.on].kind] if t.on is not None else []
+        on = [preposition(t, scene.things[t.on]), scene.things[t.on].kind] if t.on is not None else []
         lines.append(
             " ".join([t.kind, t.colour, t.side, *([t.doing] if t.doing else []), *on, *(["up"] if t.air else [])])
         )
     return "\n".join([scene.place, *rng.sample(lines, len(lines))])
 
 
-TOLD = {
+SCENE_FORMATS = {
     "captions": lambda scene, rng: "\n".join(captions(scene)),
-    "notes": notes,
+    "notes": as_notes,
     "table": as_table,
 }
 
 
-def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...], lookups: int = 1) -> list[tuple[str, str]]:
+def choose_questions(
+    scene: Scene, rng: random.Random, kinds: tuple[str, ...], lookups: int = 1
+) -> list[tuple[str, str]]:
     """`TURNS` questions of these kinds with their answers, as balanced within a kind as the scene allows.
 
     lookups: how many times as often those of LOOKUPS are asked.
@@ -69,13 +71,13 @@ def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...], lookups: int =
     pool = {}
     for q in questions(scene):
         if q.kind in kinds:
-            pool.setdefault(q.kind, {}).setdefault(group(q), []).append(q)
+            pool.setdefault(q.kind, {}).setdefault(answer_group(q), []).append(q)
     # an absent colour of a thing that is there is the harder "no": half of them
     near = [q for q in pool.get("existence", {}).get("no", []) if any(c in q.text.split() for c in COLOURS)]
     # two scenes in three have nothing odd, so the third is asked about it twice as often
-    weights = [lookups if kind in LOOKUPS else 2 if kind == "odd" and scene.odd else 1 for kind in pool]
+    weights = [lookups if kind in LOOKUP_KINDS else 2 if kind == "odd" and scene.odd else 1 for kind in pool]
     chosen = {}
-    while len(chosen) < TURNS:
+    while len(chosen) < QUESTIONS_PER_SCENE:
         kind = rng.choices(list(pool), weights)[0]
         key = rng.choice(list(pool[kind]))
         some = near if near and (kind, key) == ("existence", "no") and rng.random() < 0.5 else pool[kind][key]
@@ -84,7 +86,7 @@ def ask(scene: Scene, rng: random.Random, kinds: tuple[str, ...], lookups: int =
     return list(chosen.items())
 
 
-def told_record(name: str, told: str, pairs: list[tuple[str, str]]) -> dict:
+def text_record(name: str, told: str, pairs: list[tuple[str, str]]) -> dict:
     """A text-only instruction record: the scene in words stands before the first question."""
     turns = []
     for n, (question, answer) in enumerate(pairs):
@@ -95,16 +97,16 @@ def told_record(name: str, told: str, pairs: list[tuple[str, str]]) -> dict:
     return {"id": name, "conversations": turns}
 
 
-def taught(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
+def teacher_turns(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
     """What the teacher writes about the scene, of one of its types, or a brief description."""
     kind = rng.choices((*TYPES, "brief"), (2, 4, 1, 2))[0]
     if kind == "brief":
-        return [(rng.choice(BRIEF_QUESTIONS), brief(scene))]
-    values = [t["value"].replace("<image>", "").strip() for t in instruct(scene, kind)["conversations"]]
+        return [(rng.choice(BRIEF_QUESTIONS), brief_description(scene))]
+    values = [t["value"].replace("<image>", "").strip() for t in instruction_record(scene, kind)["conversations"]]
     return list(zip(values[::2], values[1::2]))
 
 
-def lesson(step: int, steps: int, seed: int, done: int = 0) -> list[dict]:
+def curriculum_records(step: int, steps: int, seed: int, done: int = 0) -> list[dict]:
     """The records of one step: half questions of all kinds, half what the teacher writes; the first scenes are small.
 
     Descriptions are what look-up grows from: every word of one is copied from somewhere in the scene's words. Questions
@@ -114,45 +116,52 @@ def lesson(step: int, steps: int, seed: int, done: int = 0) -> list[dict]:
     step += done
     rng = random.Random(f"brain {seed} {step}")
     most = 2 if way < 0.06 else 3 if way < 0.15 else 9
-    asked, lookups = (0.5, 1) if way < LATE else (0.75, 3)
+    asked, lookups = (0.5, 1) if way < LATE_PHASE else (0.75, 3)
     out, index = [], 10_000_000 * (seed + 1) + 1000 * step
-    while len(out) < BATCH:
+    while len(out) < BATCH_SIZE:
         scene = compose("train", index)
         index += 1
         if len(scene.things) > most:
             continue
         how = rng.choice(("captions", "captions", "notes", "table"))
-        pairs = ask(scene, rng, EXACT, lookups) if rng.random() < asked else taught(scene, rng)
-        out.append(told_record(f"{scene.id}-{how}", TOLD[how](scene, rng), pairs))
+        pairs = (
+            choose_questions(scene, rng, EXACT_KINDS, lookups) if rng.random() < asked else teacher_turns(scene, rng)
+        )
+        out.append(text_record(f"{scene.id}-{how}", SCENE_FORMATS[how](scene, rng), pairs))
     return out
 
 
-def corpus(count: int):
+def tokenizer_texts(count: int):
     """Text to train the tokenizer on: everything that people, teacher and template write."""
     rng = random.Random("corpus")
-    yield from (" ".join((*KINDS, *COLOURS, *SIDE.values(), *(noun(t) for t in s.things))) for s in scenes("train", 50))
+    yield from (
+        " ".join((*KINDS, *COLOURS, *SIDE_PHRASES.values(), *(noun(t) for t in s.things))) for s in scenes("train", 50)
+    )
     for scene in scenes("train", count):
-        told, pairs = rng.choice(list(TOLD.values()))(scene, rng), taught(scene, rng) + ask(scene, rng, EXACT)
+        told, pairs = (
+            rng.choice(list(SCENE_FORMATS.values()))(scene, rng),
+            teacher_turns(scene, rng) + choose_questions(scene, rng, EXACT_KINDS),
+        )
         yield from (text for text, _ in CHAT.segments([(told, None)]))
         yield from (text for text, _ in CHAT.segments(pairs))
-        yield teach("detail", captions(scene), seed=scene.id)
+        yield teacher_reply("detail", captions(scene), seed=scene.id)
 
 
-def pad(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_batch(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     """ids, labels (B, T), padded on the right."""
     ids = torch.nn.utils.rnn.pad_sequence([s.ids for s in samples], batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence([s.labels for s in samples], batch_first=True, padding_value=IGNORE)
     return ids, labels
 
 
-def batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def make_batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """ids and labels (B, T) of one step."""
-    return pad([encode(record, CHAT, tokenizer) for record in lesson(step, steps, seed, done)])
+    return pad_batch([encode(record, CHAT, tokenizer) for record in curriculum_records(step, steps, seed, done)])
 
 
-def make(seed: int, width: int = 128, layers: int = 4):
+def untrained(seed: int, width: int = 128, layers: int = 4):
     """The untrained language model and its tokenizer."""
-    tokenizer = train_tokenizer(corpus(2000), 1000)
+    tokenizer = train_tokenizer(tokenizer_texts(2000), 1000)
     config = LanguageConfig(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width * 8 // 3 // 16 * 16, num_layers=layers,
         num_heads=width // 32, rope_theta=1e7, max_position=1024,
@@ -172,17 +181,17 @@ def train(
 
     second: steps of a second course in `folder`/second, of the late lessons alone, at two thirds of the rate.
     """
-    model, tokenizer = make(seed, width)
-    course(model, tokenizer, folder, 0, steps, measure, seed, lr)
+    model, tokenizer = untrained(seed, width)
+    train_phase(model, tokenizer, folder, 0, steps, measure, seed, lr)
     if second:
-        course(model, tokenizer, folder / "second", steps, second, measure, seed, lr * 2 / 3)
+        train_phase(model, tokenizer, folder / "second", steps, second, measure, seed, lr * 2 / 3)
     return model, tokenizer
 
 
-def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, seed: int, lr: float) -> None:
+def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, seed: int, lr: float) -> None:
     """`steps` steps with a warm-up and a cosine of their own, after `done` steps of an earlier course."""
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype("cpu")
-    make = partial(batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done)
+    make = partial(make_batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done)
     batches = Ahead(make, steps)
 
     def loss_at(step):

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from minillava.judging.judges import Case, Judged
 from minillava.judging.reviews import HIGHEST, LOWEST, read_scores
-from minillava.standins.judge import RULE, review
+from minillava.standins.judge import RULE_ID, review
 
-LEVEL = 0.85  # of the rule's points, so that noise has room above; a ratio of means does not change by it
-GRAIN = 0.5  # points: it gives whole and half ones, as GPT-4 does
+SCORE_SCALE = 0.85  # of the rule's points, so that noise has room above; a ratio of means does not change by it
+SCORE_STEP = 0.5  # points: it gives whole and half ones, as GPT-4 does
 # First lines that are not as asked. The last states no scores.
-UNTIDY = ("{0:g}, {1:g}", "{0:g} {1:g} ", "({0:g}, {1:g})", "**{0:g} {1:g}**", "Scores: {0:g} and {1:g}", "Both answers have their merits.")  # fmt: skip
+UNTIDY_LINES = ("{0:g}, {1:g}", "{0:g} {1:g} ", "({0:g}, {1:g})", "**{0:g} {1:g}**", "Scores: {0:g} and {1:g}", "Both answers have their merits.")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class MoodyJudge:
+class NoisyJudge:
     """A judge with known faults. noise: standard deviation of each score, in points of ten. taste: points less for the
     answer that stands second. untidy: the share of reviews whose first line is one of UNTIDY. seed: of all its moods."""
 
@@ -33,14 +33,14 @@ class MoodyJudge:
 
     @property
     def id(self) -> str:
-        return f"{RULE}, noise {self.noise:g}, taste {self.taste:g}, untidy {self.untidy:g}, seed {self.seed}"
+        return f"{RULE_ID}, noise {self.noise:g}, taste {self.taste:g}, untidy {self.untidy:g}, seed {self.seed}"
 
     def _one(self, case: Case, run: int) -> str:
         mood = random.Random(f"{self.seed} {run} {case.name}")
         said = review(case.item.context, case.item.text, case.both)
-        first, second = (LEVEL * s + mood.gauss(0, self.noise) for s in read_scores(said))
-        both = [min(max(GRAIN * round(s / GRAIN), LOWEST), HIGHEST) for s in (first, second - self.taste)]
-        line = mood.choice(UNTIDY) if mood.random() < self.untidy else "{0:g} {1:g}"
+        first, second = (SCORE_SCALE * s + mood.gauss(0, self.noise) for s in read_scores(said))
+        both = [min(max(SCORE_STEP * round(s / SCORE_STEP), LOWEST), HIGHEST) for s in (first, second - self.taste)]
+        line = mood.choice(UNTIDY_LINES) if mood.random() < self.untidy else "{0:g} {1:g}"
         return "\n".join([line.format(*both), *said.splitlines()[1:]])
 
     def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:

@@ -18,19 +18,19 @@ from minillava.judging.reviews import ScoreError, read_scores
 from minillava.scenes.questions import Question, questions
 from minillava.scenes.reading import mentions
 from minillava.scenes.world import COLOURS, KINDS, SIDES
-from minillava.standins.bench import build
+from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
 from minillava.standins.teacher import read_context
 
 OFF_TOPIC = ("I like music.", "Paris is in France.", "It will be fine tomorrow.", "Two and two make four.")
-SAID = 5  # examples kept of each kind of miss
+EXAMPLES = 5  # examples kept of each kind of miss
 
 
 def _asked(item: Item) -> Question | None:
     return next((q for q in questions(read_context(item.context)) if q.text == item.text), None)
 
 
-def recolour(item: Item, rng: random.Random) -> str | None:
+def change_colour(item: Item, rng: random.Random) -> str | None:
     """Another colour in the place of one that is stated (outside the reason, which is about the world)."""
     said = [c for c in COLOURS if c in item.reference.split("because")[0]]
     if not said or item.reference.startswith("No, there is no"):  # there may be no car of the other colour either
@@ -38,7 +38,7 @@ def recolour(item: Item, rng: random.Random) -> str | None:
     return item.reference.replace(rng.choice(said), rng.choice([c for c in COLOURS if c not in item.reference]))
 
 
-def move(item: Item, rng: random.Random) -> str | None:
+def change_side(item: Item, rng: random.Random) -> str | None:
     """Another side in the place of one that is stated: on the left, in the middle, on the right."""
     said = [s for s in ("on the left", "in the middle", "on the right") if s in item.reference.split("because")[0]]
     if not said:
@@ -47,14 +47,14 @@ def move(item: Item, rng: random.Random) -> str | None:
     return item.reference.replace(right, rng.choice([s for s in ("on the left", "in the middle", "on the right") if s != right]))  # fmt: skip
 
 
-def add(item: Item, rng: random.Random) -> str:
+def add_object(item: Item, rng: random.Random) -> str:
     """A thing that is not there, said to be."""
     there = {t.kind for t in read_context(item.context).things}
     kind = rng.choice([k for k in KINDS if k not in there])
     return f"{item.reference} There is a {rng.choice(list(COLOURS))} {kind} on the {rng.choice(SIDES)}."
 
 
-def drop(item: Item, rng: random.Random) -> str | None:
+def drop_object(item: Item, rng: random.Random) -> str | None:
     """A description without one of its things."""
     if item.category != "detail":
         return None
@@ -65,7 +65,7 @@ def drop(item: Item, rng: random.Random) -> str | None:
     return ". ".join(kept) if len(kept) > 1 else None
 
 
-def terse(item: Item, rng: random.Random) -> str | None:
+def only_the_word(item: Item, rng: random.Random) -> str | None:
     """Right, but no more than the word asked for; of a description, its first sentence about a thing."""
     if item.category == "detail":
         parts = item.reference.split(". ")
@@ -74,27 +74,27 @@ def terse(item: Item, rng: random.Random) -> str | None:
     return f"{asked.key.capitalize()}." if asked else None
 
 
-def no_reason(item: Item, rng: random.Random) -> str | None:
+def without_reason(item: Item, rng: random.Random) -> str | None:
     """A conclusion without its reason."""
     head, found, _ = item.reference.partition(", because ")
     return f"{head}." if found and item.category == "complex" else None
 
 
-WAYS: dict[str, Callable[[Item, random.Random], str | None]] = {
-    "wrong colour": recolour,
-    "wrong side": move,
-    "added object": add,
-    "dropped object": drop,
+WAYS_TO_SPOIL: dict[str, Callable[[Item, random.Random], str | None]] = {
+    "wrong colour": change_colour,
+    "wrong side": change_side,
+    "added object": add_object,
+    "dropped object": drop_object,
     "off-topic": lambda item, rng: rng.choice(OFF_TOPIC),
     "empty": lambda item, rng: rng.choice(["", "   ", "\n"]),
     "copied question": lambda item, rng: item.text,
-    "right but terse": terse,
-    "without the reason": no_reason,
+    "right but terse": only_the_word,
+    "without the reason": without_reason,
 }
 
 
 @dataclass(frozen=True)
-class Row:
+class WayResult:
     """One way of spoiling: how many answers, in how many the unspoilt one scored higher or the same, by how much on average,
     and examples of the misses, each (question, unspoilt, spoilt, their scores)."""
 
@@ -110,17 +110,17 @@ class Row:
         return 100 * self.higher / self.answers
 
 
-def measure(judge: Judge, items: list[Item], seed: int = 0) -> list[Row]:
+def measure_judge(judge: Judge, items: list[Item], seed: int = 0) -> list[WayResult]:
     """Every way of spoiling over every item it can be done to; the unspoilt answer is the reference, the spoilt one the
     candidate, in either order at random. A review that cannot be read counts as a miss."""
     rng, cases = random.Random(f"spoil {seed}"), []
     for item in items:
-        for way, spoil in WAYS.items():
+        for way, spoil in WAYS_TO_SPOIL.items():
             text = spoil(item, rng)
             if text is not None and text.strip() != item.reference.strip():
                 cases.append((way, Case(item, text, way, swapped=rng.random() < 0.5)))
     (judged,) = judge.review([case for _, case in cases])
-    said = {id(case): text for case, text, _ in judged.texts}
+    said = {id(case): quality_table for case, quality_table, _ in judged.texts}
     gaps, misses = defaultdict(list), defaultdict(list)
     for way, case in cases:
         try:
@@ -134,21 +134,21 @@ def measure(judge: Judge, items: list[Item], seed: int = 0) -> list[Row]:
             misses[way].append((case.item.text, case.item.reference, case.answer, scores))
     count = lambda way, test: sum(test(g) for g in gaps[way])  # noqa: E731
     return [
-        Row(way, len(g), count(way, lambda v: v > 0), count(way, lambda v: v == 0), round(sum(g) / len(g), 2), tuple(misses[way][:SAID]))
+        WayResult(way, len(g), count(way, lambda v: v > 0), count(way, lambda v: v == 0), round(sum(g) / len(g), 2), tuple(misses[way][:EXAMPLES]))
         for way, g in gaps.items()
     ]  # fmt: skip
 
 
-def overall(rows: list[Row]) -> float:
+def overall_share(rows: list[WayResult]) -> float:
     """The per cent of all spoilt answers that the judge puts below the unspoilt one."""
     return 100 * sum(r.higher for r in rows) / sum(r.answers for r in rows)
 
 
-def text(rows: list[Row]) -> str:
+def quality_table(rows: list[WayResult]) -> str:
     """The table, and what is missed."""
     lines = [f"{'spoilt by':20s}{'answers':>9s}{'better first':>14s}{'same':>7s}{'points apart':>14s}"]
     lines += [f"{r.way:20s}{r.answers:9d}{r.share:13.1f}%{r.same:7d}{r.gap:14.2f}" for r in rows]
-    lines += [f"{'all':20s}{sum(r.answers for r in rows):9d}{overall(rows):13.1f}%", ""]
+    lines += [f"{'all':20s}{sum(r.answers for r in rows):9d}{overall_share(rows):13.1f}%", ""]
     for r in rows:
         lines += [f"missed, {r.way}: {q} | {good} | {bad!r} | {scores}" for q, good, bad, scores in r.misses]
     return "\n".join(lines)
@@ -156,4 +156,6 @@ def text(rows: list[Row]) -> str:
 
 if __name__ == "__main__":
     for name in ("coco", "wild"):
-        print(f"{OfflineJudge.id}, benchmark {name}\n{text(measure(OfflineJudge(), build(name, 100)))}\n")
+        print(
+            f"{OfflineJudge.id}, benchmark {name}\n{quality_table(measure_judge(OfflineJudge(), build_bench(name, 100)))}\n"
+        )

@@ -21,26 +21,30 @@ from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
 from minillava.standins.drafts import (
     Draft,
-    asks,
-    can_fly,
-    colour_of_use,
-    describes,
-    farthest,
-    home,
-    likes,
-    most,
-    plural,
-    read_side,
+    choose_tool,
+    compare_counts,
+    draw_conclusion,
+    find_in_text,
+    find_question,
+    habitat,
+    living_things,
+    member_of_group,
+    name_place,
+    plural_form,
+    read_map,
     trade,
-    use_of,
-    where,
-    which_animal,
-    which_group,
+    true_sentence,
+    use_and_colour,
+    what_flies,
 )
 
-SCENES = {"train": "train", "val": "dev", "test": "bench"}
-BUCKETS = {"train": range(14), "val": range(14, 16), "test": range(16, 20)}  # of 20, for questions without a picture
-START = 20_000  # scenes from here on: others than those of the chat benchmark
+SCENE_SPLITS = {"train": "train", "val": "dev", "test": "bench"}
+TEXT_BUCKETS = {
+    "train": range(14),
+    "val": range(14, 16),
+    "test": range(16, 20),
+}  # of 20, for questions without a picture
+FIRST_SCENE = 20_000  # scenes from here on: others than those of the chat benchmark
 
 
 @dataclass(frozen=True)
@@ -61,21 +65,21 @@ class Skill:
 
 NAT, SOC, LAN = "natural science", "social science", "language science"
 SKILLS = (
-    Skill("identify living things", NAT, "biology", 2, "Animals move and eat. Plants grow where they stand. Vehicles carry people.", True, which_animal),
-    Skill("link uses and properties", NAT, "physics", 8, "To find a thing by its use, first name the thing, then look at it.", True, colour_of_use),
-    Skill("identify what flies", NAT, "physics", 7, "Things with wings fly. Things that are light or full of gas fly too.", True, can_fly),
-    Skill("classify things", NAT, "biology", 3, "Animals move and eat. Plants grow where they stand. Vehicles carry people.", False, which_group),
-    Skill("identify habitats", NAT, "biology", 5, "An animal lives where it finds food.", False, home),
-    Skill("compare counts", NAT, "science practices", 4, "To compare, look at the numbers.", False, most),
-    Skill("read a map", SOC, "geography", 6, "On a map, west is on the left and east is on the right.", True, farthest),
-    Skill("identify places", SOC, "geography", 1, "A place is known by its ground and its sky or walls.", True, where),
-    Skill("identify tools", SOC, "economics", 9, "A tool is made for a use.", False, use_of),
+    Skill("identify living things", NAT, "biology", 2, "Animals move and eat. Plants grow where they stand. Vehicles carry people.", True, living_things),
+    Skill("link uses and properties", NAT, "physics", 8, "To find a thing by its use, first name the thing, then look at it.", True, use_and_colour),
+    Skill("identify what flies", NAT, "physics", 7, "Things with wings fly. Things that are light or full of gas fly too.", True, what_flies),
+    Skill("classify things", NAT, "biology", 3, "Animals move and eat. Plants grow where they stand. Vehicles carry people.", False, member_of_group),
+    Skill("identify habitats", NAT, "biology", 5, "An animal lives where it finds food.", False, habitat),
+    Skill("compare counts", NAT, "science practices", 4, "To compare, look at the numbers.", False, compare_counts),
+    Skill("read a map", SOC, "geography", 6, "On a map, west is on the left and east is on the right.", True, read_map),
+    Skill("identify places", SOC, "geography", 1, "A place is known by its ground and its sky or walls.", True, name_place),
+    Skill("identify tools", SOC, "economics", 9, "A tool is made for a use.", False, choose_tool),
     Skill("trade", SOC, "economics", 10, "In a good trade, each gives what the other wants.", False, trade),
-    Skill("form plurals", LAN, "vocabulary", 2, "Most words for more than one end in s. Some change, and some stay as they are.", False, plural),
-    Skill("check statements", LAN, "reading", 9, "A sentence is true if every word of it is.", True, describes),
-    Skill("find details in a text", LAN, "reading", 5, "Read the text again and look for the word.", False, read_side),
-    Skill("identify sentence types", LAN, "grammar", 3, "A sentence that asks ends with a question mark.", False, asks),
-    Skill("draw conclusions", LAN, "reading", 11, "Take what the text says to what the picture shows.", True, likes),
+    Skill("form plurals", LAN, "vocabulary", 2, "Most words for more than one end in s. Some change, and some stay as they are.", False, plural_form),
+    Skill("check statements", LAN, "reading", 9, "A sentence is true if every word of it is.", True, true_sentence),
+    Skill("find details in a text", LAN, "reading", 5, "Read the text again and look for the word.", False, find_in_text),
+    Skill("identify sentence types", LAN, "grammar", 3, "A sentence that asks ends with a question mark.", False, find_question),
+    Skill("draw conclusions", LAN, "reading", 11, "Take what the text says to what the picture shows.", True, draw_conclusion),
 )  # fmt: skip
 
 
@@ -89,9 +93,9 @@ def problem(split: str, number: int) -> tuple[Problem, Scene | None]:
     rng = random.Random(f"quiz 1 {split} {number}")
     skill = SKILLS[number % len(SKILLS)]
     for attempt in range(1000):
-        scene = compose(SCENES[split], START + 1000 * number + attempt)
+        scene = compose(SCENE_SPLITS[split], FIRST_SCENE + 1000 * number + attempt)
         draft = skill.make(rng, scene)
-        if draft is None or not skill.picture and _bucket(draft) not in BUCKETS[split]:
+        if draft is None or not skill.picture and _bucket(draft) not in TEXT_BUCKETS[split]:
             continue
         order = list(range(len(draft.choices)))
         rng.shuffle(order)

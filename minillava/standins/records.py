@@ -6,13 +6,13 @@ from minillava.data.records import RecordError, make_record
 from minillava.datagen.messages import USES_BOXES
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.world import Scene
-from minillava.standins.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, teach
+from minillava.standins.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, teacher_reply
 
 
-def instruct(scene: Scene, kind: str, seed: int = 0) -> dict:
+def instruction_record(scene: Scene, kind: str, seed: int = 0) -> dict:
     """The record of one response type for one scene, written by the offline teacher from its captions (and boxes)."""
     rng = random.Random(f"record {kind} {scene.id} {seed}")
-    reply = teach(kind, captions(scene), boxes(scene) if USES_BOXES[kind] else (), f"{scene.id} {seed}")
+    reply = teacher_reply(kind, captions(scene), boxes(scene) if USES_BOXES[kind] else (), f"{scene.id} {seed}")
     return make_record(f"{scene.id}-{kind}", f"{scene.id}.png", parse_reply(kind, reply, scene.id, rng), rng)
 
 

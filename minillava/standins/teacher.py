@@ -13,15 +13,24 @@ from minillava.asking import Rejected
 from minillava.asking.server import completion
 from minillava.datagen.messages import TYPES, context, read_lines
 from minillava.datagen.teachers import OFFLINE
-from minillava.scenes.captions import SIDE, capital, heads, listing, noun, onto, phrase, up
-from minillava.scenes.questions import REASONS, Question, is_reasoning, questions
+from minillava.scenes.captions import (
+    SIDE_PHRASES,
+    capitalise,
+    join_words,
+    noun,
+    phrase,
+    preposition,
+    sky_phrase,
+    subjects,
+)
+from minillava.scenes.questions import REASONING_KINDS, Question, is_reasoning, questions
 from minillava.scenes.reading import read_scene
 from minillava.scenes.world import PLACES, SIDES, Scene, a
 
-NO_IDEA = "I am sorry, but I do not know any of the things in this picture."
+REFUSAL = "I am sorry, but I do not know any of the things in this picture."
 
 
-TURNS = 8  # questions of a conversation: they share what the picture costs
+CONVERSATION_TURNS = 8  # questions of a conversation: they share what the picture costs
 DETAIL_QUESTIONS = (  # own wording, in the spirit of Table 12
     "Describe this picture in detail.",
     "Tell me everything you can see here.",
@@ -45,21 +54,21 @@ def read_context(text: str, name: str = "context") -> Scene:
     return read_scene(*read_lines(text, name), name)
 
 
-def describe(scene: Scene) -> str:
+def detailed_description(scene: Scene) -> str:
     """A detailed description: the place, every thing from left to right, neighbours, what is odd."""
     parts = [f"This picture is {PLACES[scene.place]}."] if scene.place else []
-    top = heads(scene)
+    top = subjects(scene)
     for i in top:
         thing = scene.things[i]
-        words = [capital(a(noun(thing))), "is"]
+        words = [capitalise(a(noun(thing))), "is"]
         if thing.doing:
             words.append(thing.doing)
         if thing.on is not None:
-            words += [onto(thing, scene.things[thing.on]), a(noun(scene.things[thing.on]))]
+            words += [preposition(thing, scene.things[thing.on]), a(noun(scene.things[thing.on]))]
         if thing.air:
-            words.append(up(scene.place))
+            words.append(sky_phrase(scene.place))
         if thing.side:
-            words.append(SIDE[thing.side])
+            words.append(SIDE_PHRASES[thing.side])
         if words[-1] != "is":
             parts.append(" ".join(words) + ".")
     ground = [
@@ -69,14 +78,16 @@ def describe(scene: Scene) -> str:
         if SIDES.index(u.side) - SIDES.index(t.side) == 1:
             parts.append(f"The {noun(t)} is next to the {noun(u)}.")
     if scene.odd:
-        parts.append(f"{capital(phrase(scene, scene.odd[0].thing, article=True))} is odd, because {scene.odd[0].why}.")
+        parts.append(
+            f"{capitalise(phrase(scene, scene.odd[0].thing, article=True))} is odd, because {scene.odd[0].why}."
+        )
     return " ".join(parts)
 
 
-def brief(scene: Scene) -> str:
+def brief_description(scene: Scene) -> str:
     """One sentence with all that is there."""
     where = f" {PLACES[scene.place]}" if scene.place else ""
-    return capital(listing([phrase(scene, i) for i in heads(scene)])) + where + "."
+    return capitalise(join_words([phrase(scene, i) for i in subjects(scene)])) + where + "."
 
 
 def _draw(rng, pool: list[Question], kind: str) -> Question | None:
@@ -104,7 +115,7 @@ def _same(colour: Question, existence: Question) -> bool:
     return colour.answer.split()[1].removesuffix("'s") in existence.text
 
 
-def teach(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | str = 0) -> str:
+def teacher_reply(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | str = 0) -> str:
     """The teacher's reply for one picture, as text in the format of Table 1 (`Question:` / `===` / `Answer:`).
 
     kind: conversation, detail or complex; a detailed description is the answer alone, as in the authors' prompts.
@@ -116,21 +127,21 @@ def teach(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | s
     if not scene.things:
         raise ValueError(f"the captions name nothing of the picture book's world: {captions[0]!r}")
     if kind == "detail":
-        return describe(scene)
+        return detailed_description(scene)
     pool = [q for q in questions(scene) if is_reasoning(q) == (kind == "complex")]
     if kind == "complex":
-        kinds = [k for k in REASONS if any(q.kind == k for q in pool)]
+        kinds = [k for k in REASONING_KINDS if any(q.kind == k for q in pool)]
         chosen = [_draw(rng, pool, "odd" if rng.random() < (0.7 if scene.odd else 0.35) else rng.choice(kinds))]
     else:
         mix, chosen = CONVERSATION_MIX + ("odd",) * 3 * bool(scene.odd), []  # so that "nothing" is half the answers
-        while len(chosen) < TURNS:
+        while len(chosen) < CONVERSATION_TURNS:
             q = _draw(rng, pool, rng.choice(mix))
             if q and q.text not in {c.text for c in chosen}:
                 chosen.append(q)
     return "\n===\n".join(f"Question:\n{q.text}\n===\nAnswer:\n{q.answer}" for q in chosen)
 
 
-def form(messages: list[dict]) -> str:
+def response_type(messages: list[dict]) -> str:
     """Which response type the messages ask for: the few-shot replies show it, else the system message names it.
 
     Raises Rejected when neither does.
@@ -160,7 +171,7 @@ def offline_reply(body: dict) -> dict:
     request's limit. Raises Rejected for messages that ask for nothing, or whose boxes cannot be read.
     """
     turns = [m for m in body["messages"] if m["role"] == "user"]
-    kind = form(body["messages"])
+    kind = response_type(body["messages"])
     if not turns or not turns[-1]["content"].strip():
         raise Rejected("no user message with captions")
     context = turns[-1]["content"]
@@ -169,9 +180,9 @@ def offline_reply(body: dict) -> dict:
     except ValueError as error:
         raise Rejected(str(error)) from None
     try:
-        text = teach(kind, captions, boxes, f"{body.get('seed', 0)} {context}")
+        text = teacher_reply(kind, captions, boxes, f"{body.get('seed', 0)} {context}")
     except ValueError:
-        return completion(body, "", refusal=NO_IDEA)
+        return completion(body, "", refusal=REFUSAL)
     most = 4 * (body.get("max_completion_tokens") or body.get("max_tokens") or len(text))
     return completion(body, text[:most], "stop" if len(text) <= most else "length")
 

@@ -30,19 +30,19 @@ from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins import language_model as language_model
 from minillava.standins import vision_tower as vision_tower
-from minillava.standins.gates import looking, probe, text_accuracy
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
+from minillava.standins.records import caption_record, instruction_record
 from minillava.training.checkpoints import seconds_of
 from minillava.training.features import Features
 from minillava.training.loop import LOOKS, along
 from minillava.training.stages import train_stage
 
 VISION_STEPS, LANGUAGE_STEPS = 3000, 4800
-SMALL = 64  # width of the smaller language model, for Table 8's comparison of language models
-PRECISION = torch.float16  # stored; loaded as float32
+SMALL_WIDTH = 64  # width of the smaller language model, for Table 8's comparison of language models
+STORED_DTYPE = torch.float16  # stored; loaded as float32
 PICTURES = 48_000
-PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
-STAGE_1, STAGE_2 = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
+RECORDS_PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
+STAGE_1_SETTINGS, STAGE_2_SETTINGS = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
 PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
@@ -60,11 +60,11 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
         elif name.startswith("text_model.") and not name.startswith("text_model.text_model."):
             name = name if "position_ids" not in name else None
         if name:
-            tensors[name] = tensor.detach().to(PRECISION).contiguous()
+            tensors[name] = tensor.detach().to(STORED_DTYPE).contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     vision = {k: v for k, v in vision_published(clip.vision_model.config).items() if k != "architectures"}
     config = CLIPConfig(
-        text_config=clip.text_model.config.to_dict(), vision_config=vision, projection_dim=vision_tower.SHARED
+        text_config=clip.text_model.config.to_dict(), vision_config=vision, projection_dim=vision_tower.PROJECTION_DIM
     )
     config.architectures = ["CLIPModel"]
     config.save_pretrained(folder)
@@ -76,7 +76,7 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
     tokenizer.save_pretrained(folder)
 
 
-def see(model, vision_tower: Path, pictures: int, folder: Path) -> Features:
+def picture_features(model, vision_tower: Path, pictures: int, folder: Path) -> Features:
     """The features of the training pictures, drawn to files once."""
     path = folder / "train.safetensors"
     if not path.exists():
@@ -97,27 +97,38 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         assemble(weights / "vision_tower", weights / "language_model", seed=0),
         load_tokenizer(weights / "language_model"),
     )
-    normal, features = normalisation(weights / "vision_tower"), see(model, weights / "vision_tower", pictures, work)
+    normal, features = (
+        normalisation(weights / "vision_tower"),
+        picture_features(model, weights / "vision_tower", pictures, work),
+    )
     train = scenes("train", pictures)
     stages = (
-        (1, [caption_record(s) for s in train[: pictures // 4]], STAGE_1),
-        (2, [instruct(s, kind) for kind in TYPES for s in train[: round(pictures * PER_PICTURE[kind])]], STAGE_2),
+        (1, [caption_record(s) for s in train[: pictures // 4]], STAGE_1_SETTINGS),
+        (
+            2,
+            [
+                instruction_record(s, kind)
+                for kind in TYPES
+                for s in train[: round(pictures * RECORDS_PER_PICTURE[kind])]
+            ],
+            STAGE_2_SETTINGS,
+        ),
     )
     steps = {}
     for stage, records, settings in stages:
         samples, folder = [encode(r, CHAT, tokenizer) for r in records], work / f"stage{stage}"
         steps[stage] = len(samples) // settings["batch_size"]
         with bar(steps[stage], "step", f"stage {stage}") as progress:
-            measure = lambda: looking(model, tokenizer, normal)  # noqa: E731
+            measure = lambda: picture_accuracy(model, tokenizer, normal)  # noqa: E731
             show = along(follow(progress), model, measure, folder, LOOKS) if stage == 2 else follow(progress)
             train_stage(model, stage, samples, features, folder, steps=steps[stage], progress=show, **settings)
     model.eval()
-    figures = looking(model, tokenizer, normal, per_kind=80)
+    figures = picture_accuracy(model, tokenizer, normal, per_kind=80)
     recipe = {"made as": "LLaVA: stage 1, then stage 2, from the shipped vision tower and language model", "pictures": pictures,
               "steps": {f"stage {k}": v for k, v in steps.items()}}  # fmt: skip
     card = {"recipe": recipe, "figures": {"exact match, dev split, per cent": figures}}
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
-    save_trained(model, tokenizer, weights / "vision_tower", out, about, PRECISION)
+    save_trained(model, tokenizer, weights / "vision_tower", out, about, STORED_DTYPE)
     return card
 
 
@@ -126,27 +137,27 @@ def make_vision_tower(work: Path, out: Path, steps: int) -> dict:
     normal = (vision_tower.MEAN, vision_tower.STD)
 
     def measure(clip):  # a smaller probe on the way than at the end
-        return {f"layer {k}": probe(clip.vision_model, normal, k, train=1500, test=400) for k in (-1, -2)}
+        return {f"layer {k}": linear_probe(clip.vision_model, normal, k, train=1500, test=400) for k in (-1, -2)}
 
     clip, tokenizer = vision_tower.train(work, steps, measure)
     export_vision_tower(clip, tokenizer, out)
     recipe = {"made as": "CLIP, contrastive, pictures and captions of the picture book, and patches and names of things",
-              "steps": steps, "pairs": steps * 2 * vision_tower.PAIRS}  # fmt: skip
-    probed = {f"layer {k}": probe(load_vision(out), normal, k) for k in (-1, -2, -3)}
+              "steps": steps, "pairs": steps * 2 * vision_tower.SCENES_PER_BATCH}  # fmt: skip
+    probed = {f"layer {k}": linear_probe(load_vision(out), normal, k) for k in (-1, -2, -3)}
     return {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
 
 
 def make_language_model(
-    work: Path, out: Path, steps: int, width: int = 128, second: int = language_model.SECOND
+    work: Path, out: Path, steps: int, width: int = 128, second: int = language_model.SECOND_STEPS
 ) -> dict:
     """Train and export a language model of this width; returns its card."""
     model, tokenizer = language_model.train(
         work, steps, partial(text_accuracy, per_kind=10), width=width, second=second
     )
-    save_language(model, out, dtype=PRECISION)
+    save_language(model, out, dtype=STORED_DTYPE)
     tokenizer.save_pretrained(out)
     recipe = {"made as": "Llama, text only, questions and descriptions", "steps": {"first course": steps, "second": second},
-              "records": (steps + second) * language_model.BATCH}  # fmt: skip
+              "records": (steps + second) * language_model.BATCH_SIZE}  # fmt: skip
     answers = text_accuracy(model.eval(), tokenizer)
     return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
 
@@ -168,7 +179,7 @@ def main() -> None:
             card = train_llava(work, options.out, out)
         else:
             card = make_language_model(
-                work, out, options.language_steps, **({"width": SMALL} if part == "language_model_small" else {})
+                work, out, options.language_steps, **({"width": SMALL_WIDTH} if part == "language_model_small" else {})
             )
         rows = []
         for path in sorted(work.glob("**/gates.jsonl")):  # of one course after the other
