@@ -1,10 +1,10 @@
-"""Questions with definite answers about a scene, and how an answer is checked: the grammar teacher and judge share.
+"""Questions about a scene that have one right answer, and how an answer is checked. Teacher and judge share them.
 
-Notable: everything is derived from a `Scene`, and a scene can come from a text (`reading.read_scene`); so the teacher
-asks what the captions settle, the exact-match questions ask what is true, and the judge knows what was asked by
-looking the question up among all that could be asked. "No" and "there is none" are answers too.
+Everything is derived from a `Scene`, and a scene can be read from a text (`reading.read_scene`). So the teacher asks
+what the captions tell, and the exact-match questions ask what is true. The judge finds out what was asked by looking
+the question up among all that could be asked. "No" and "there is none" are answers too.
 
-    python -c "from minillava.scenes.questions import *; from minillava.scenes.compose import compose; print(questions(compose('dev', 0))[:9])"
+    python -c "from minillava.scenes import compose, questions as q; print(q.questions(compose.compose('dev', 0))[:9])"
 """
 
 import random
@@ -16,15 +16,7 @@ from minillava.scenes.captions import NUMBER_WORDS, SIDE_PHRASES, capitalise, no
 from minillava.scenes.reading import NUMBER_OF_WORD, PLACE_OF_WORD, mentions, sentences
 from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, Thing, a
 
-EXACT_KINDS = (
-    "existence",
-    "colour",
-    "count",
-    "place",
-    "side",
-    "relation",
-    "odd",
-)  # the kinds of the exact-match questions
+EXACT_KINDS = ("existence", "colour", "count", "place", "side", "relation", "odd")  # of exact-match questions
 REASONING_KINDS = ("odd", "use", "doors", "doing")  # the kinds a complex-reasoning question may be of
 MOTIVES = {
     "reading": "wants to know how the story goes on", "waving": "wants to greet somebody",
@@ -34,7 +26,7 @@ MOTIVES = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its answer in a sentence, and `key`: what must be in any right answer (see `right`)."""
+    """A question, its answer in a sentence, and `key`: what `is_correct` looks for in an answer."""
 
     kind: str
     text: str
@@ -43,7 +35,7 @@ class Question:
 
 
 def only_of_its_kind(scene: Scene, i: int) -> bool:
-    """Whether thing i is the only one of its kind, so that `the car` is clear."""
+    """Whether thing i is the only one of its kind, so that `the car` means one thing."""
     return sum(t.kind == scene.things[i].kind for t in scene.things) == 1
 
 
@@ -69,22 +61,13 @@ def _attributes(scene):
     for i, t in enumerate(scene.things):
         if not only_of_its_kind(scene, i):
             continue
-        if t.colour and t.kind == "person":
-            yield Question(
-                "colour", "What colour is the person's shirt?", f"The person's shirt is {t.colour}.", t.colour
-            )
-        elif t.colour:
-            yield Question("colour", f"What colour is the {t.kind}?", f"The {t.kind} is {t.colour}.", t.colour)
+        if t.colour:
+            coloured = "person's shirt" if t.kind == "person" else t.kind
+            yield Question("colour", f"What colour is the {coloured}?", f"The {coloured} is {t.colour}.", t.colour)
         if t.side:
-            yield Question(
-                "side",
-                f"Is the {t.kind} on the left, in the middle or on the right?",
-                f"The {t.kind} is {SIDE_PHRASES[t.side]}.",
-                t.side,
-            )
-            yield Question(
-                "side", f"Where in the picture is the {t.kind}?", f"The {t.kind} is {SIDE_PHRASES[t.side]}.", t.side
-            )
+            answer = f"The {t.kind} is {SIDE_PHRASES[t.side]}."
+            yield Question("side", f"Is the {t.kind} on the left, in the middle or on the right?", answer, t.side)
+            yield Question("side", f"Where in the picture is the {t.kind}?", answer, t.side)
         if t.doing:
             yield Question("doing", "What is the person doing?", f"The person is {t.doing}.", t.doing)
 
@@ -93,7 +76,7 @@ def _counts(scene):
     counts = Counter(t.kind for t in scene.things)
     for kind, n in counts.items():
         if n >= len(NUMBER_WORDS):
-            continue  # more than can be counted here
+            continue  # there is no word for the number
         many = KINDS[kind].plural
         answer = f"There is one {kind}." if n == 1 else f"There are {NUMBER_WORDS[n]} {many}."
         yield Question("count", f"How many {many} are there?", answer, str(n))
@@ -142,30 +125,31 @@ def _relations(scene):
                 and u.side
                 and t.side != u.side
             ):
-                left = SIDES.index(t.side) < SIDES.index(u.side)
-                answer = (
-                    f"{'Yes' if left else 'No'}, the {t.kind} is to the {'left' if left else 'right'} of the {u.kind}."
-                )
-                text = f"Is the {t.kind} to the left of the {u.kind}?"
-                yield Question("relation", text, answer, "yes" if left else "no")
+                key, side = ("yes", "left") if SIDES.index(t.side) < SIDES.index(u.side) else ("no", "right")
+                answer = f"{key.capitalize()}, the {t.kind} is to the {side} of the {u.kind}."
+                yield Question("relation", f"Is the {t.kind} to the left of the {u.kind}?", answer, key)
 
 
 def _odd(scene):
-    asked = ("What is odd in this picture?", "Is anything unusual here?")
     if not scene.odd:
-        yield Question("odd", asked[0], "Nothing is odd in this picture.", "nothing")
-        yield Question("odd", asked[1], "No, nothing is unusual here.", "nothing")
-        yield Question("odd", "What is unusual about this picture, and why?",
-                       "Nothing is unusual about this picture, because everything is where it belongs.", "nothing")  # fmt: skip
+        key = "nothing"
+        answers = (
+            "Nothing is odd in this picture.",
+            "No, nothing is unusual here.",
+            "Nothing is unusual about this picture, because everything is where it belongs.",
+        )
     else:
         odd = scene.odd[0]
-        what = phrase(scene, odd.thing)
-        kind = scene.things[odd.thing].kind
-        yield Question("odd", asked[0], f"{capitalise(what)} is odd, because {odd.why}.", kind)
-        yield Question("odd", asked[1], f"Yes, {what} is unusual, because {odd.why}.", kind)
+        what, key = phrase(scene, odd.thing), scene.things[odd.thing].kind
         where = f" {PLACES[scene.place]}" if scene.place else ""
-        yield Question("odd", "What is unusual about this picture, and why?",
-                       f"It is unusual that there is {what}{where}, because {odd.why}.", kind)  # fmt: skip
+        answers = (
+            f"{capitalise(what)} is odd, because {odd.why}.",
+            f"Yes, {what} is unusual, because {odd.why}.",
+            f"It is unusual that there is {what}{where}, because {odd.why}.",
+        )
+    why = "What is unusual about this picture, and why?"
+    asked = ("What is odd in this picture?", "Is anything unusual here?", why)
+    yield from (Question("odd", text, answer, key) for text, answer in zip(asked, answers))
 
 
 def _uses(scene):
@@ -175,45 +159,39 @@ def _uses(scene):
         if not able:
             yield Question("use", text, f"Nothing, because one can use none of these to {use}.", "nothing")
         elif len(able) == 1:
-            where = f" {SIDE_PHRASES[able[0].side]}" if able[0].side else ""
-            yield Question(
-                "use",
-                text,
-                f"The {noun(able[0])}{where}, because one can use {a(able[0].kind)} to {use}.",
-                able[0].kind,
-            )
+            (thing,) = able
+            where = f" {SIDE_PHRASES[thing.side]}" if thing.side else ""
+            answer = f"The {noun(thing)}{where}, because one can use {a(thing.kind)} to {use}."
+            yield Question("use", text, answer, thing.kind)
 
 
 def _doors(scene):
     if scene.place:
-        answer = "indoors" if scene.place == "room" else "outdoors"
-        because = "a room has walls and a floor" if answer == "indoors" else f"{a(scene.place)} is in the open"
-        yield Question("doors", "Is this indoors or outdoors, and how can one tell?",
-                       f"This is {answer}, {PLACES[scene.place]}, because {because}.", answer)  # fmt: skip
+        key = "indoors" if scene.place == "room" else "outdoors"
+        because = "a room has walls and a floor" if key == "indoors" else f"{a(scene.place)} is in the open"
+        answer = f"This is {key}, {PLACES[scene.place]}, because {because}."
+        yield Question("doors", "Is this indoors or outdoors, and how can one tell?", answer, key)
     for i, t in enumerate(scene.things):
         if t.doing and only_of_its_kind(scene, i):
-            text = "What may the person want?"
-            yield Question(
-                "doing", text, f"The {noun(t)} is {t.doing}, so perhaps the person {MOTIVES[t.doing]}.", t.doing
-            )
+            answer = f"The {noun(t)} is {t.doing}, so perhaps the person {MOTIVES[t.doing]}."
+            yield Question("doing", "What may the person want?", answer, t.doing)
 
 
 def is_reasoning(question: Question) -> bool:
-    """Whether a question wants a conclusion and its reason (the paper's complex reasoning) rather than a fact."""
-    return (
-        question.kind in ("use", "doors") or question.text.endswith("and why?") or question.text.startswith("What may")
-    )
+    """Whether a question asks for a conclusion and its reason (the paper's complex reasoning), not for a fact."""
+    text = question.text
+    return question.kind in ("use", "doors") or text.endswith("and why?") or text.startswith("What may")
 
 
-@lru_cache(maxsize=256)  # a scene has some 200 questions: more would fill the memory of a small laptop
+@lru_cache(maxsize=256)  # a scene has about 200 questions: a larger cache would fill the memory of a small laptop
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """Everything that can be asked of a scene with a definite answer. What the scene leaves unknown is not asked."""
+    """All questions about a scene that have one right answer. What the scene leaves unknown is not asked."""
     makers = (_existence, _attributes, _counts, _place, _relations, _odd, _uses, _doors)
     return tuple(q for make in makers for q in make(scene))
 
 
 def is_correct(question: Question, answer: str) -> bool:
-    """Whether an answer holds the key and nothing against it (exact match on the fact asked for, not on the wording)."""
+    """Exact match on the fact asked for, not on the wording: the answer holds the key, and nothing contradicts it."""
     text = " ".join(sentences(answer))
     words = set(text.replace(",", " ").replace("'s", " ").split())
     if question.key in ("yes", "no"):
@@ -237,15 +215,15 @@ def is_correct(question: Question, answer: str) -> bool:
 
 
 def answer_group(question: Question) -> str:
-    """What balance is counted in: the key, but one group for all things that may be odd, or related."""
+    """What `balanced_questions` balances: the key, with one group for all things that may be odd or related."""
     plain = question.kind not in ("odd", "relation") or question.key in ("yes", "no", "nothing")
     return question.key if plain else "a thing"
 
 
 def balanced_questions(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Scene, Question]]:
-    """`per_kind` questions of each exact kind, at most one a scene and kind, the answers of each kind as even as the scenes allow.
+    """`per_kind` questions of each exact kind, the answers of each kind as balanced as the scenes allow.
 
-    Raises ValueError when there are too few scenes.
+    A scene gives at most one question of each kind. Raises ValueError when there are too few scenes.
     """
     rng, out = random.Random(f"balanced {seed}"), []
     for kind in EXACT_KINDS:
@@ -260,9 +238,8 @@ def balanced_questions(scenes: list[Scene], per_kind: int, seed: int = 0) -> lis
         while len(chosen) < per_kind:
             keys = [k for k in sorted(pool) if pool[k]]
             if not keys:
-                raise ValueError(
-                    f"{kind}: {len(chosen)} of {per_kind} questions found; give more scenes than {len(scenes)}"
-                )
+                found = f"{len(chosen)} of {per_kind} questions found"
+                raise ValueError(f"{kind}: {found}; give more scenes than {len(scenes)}")
             key = min(keys, key=lambda k: used[k])
             scene, q = pool[key].pop()
             if scene.id not in taken:
@@ -274,7 +251,7 @@ def balanced_questions(scenes: list[Scene], per_kind: int, seed: int = 0) -> lis
 
 
 def exact_match(items: list[tuple[str, Question]], answers: list[str]) -> dict[str, float]:
-    """Accuracy in per cent of each kind of question, and `all`: the mean over kinds. items: (picture, question)."""
+    """Accuracy in per cent for each kind of question, and `all`, the mean over kinds. items: (picture, question)."""
     hits = defaultdict(list)
     for (_, question), text in zip(items, answers, strict=True):
         hits[question.kind].append(is_correct(question, text))
