@@ -10,14 +10,14 @@ from minillava.scenes.compose import SPLIT_BUCKETS, scenes
 from minillava.scenes.draw import draw
 
 PICTURE_BOOK = "picture-book"
-PICTURE_SIZE = 256  # pixels of a side
+PICTURE_SIZE = 256  # pixels per side
 
 
 def picture_book(source: str, images: Path, limit: int | None = None) -> list[Picture]:
-    """The first `limit` (default: 100) scenes of a split, each drawn into `images` unless it is there.
+    """The first `limit` scenes of a split, by default 100, each drawn into `images` unless it is already there.
 
-    source: `picture-book` (its split `train`) or `picture-book:SPLIT`. Raises SourceError for an unknown split or limit and
-    for a folder that cannot be written to.
+    source: `picture-book` (the split `train`) or `picture-book:SPLIT`. Raises SourceError for an unknown split, a limit
+    below 1, or a folder that cannot be written to.
     """
     if limit is not None and limit < 1:
         raise SourceError(f"--limit {limit}: at least 1 is needed")
