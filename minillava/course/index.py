@@ -159,7 +159,7 @@ def link_exercise(text: str, path: Path) -> str:
 
 
 def add_set_up(path: Path) -> None:
-    """Add the badge under a notebook's title, the set-up cell (colab.CELL) below, and a link to the exercise at the end.
+    """Add the badge under a notebook's title, the set-up cell (colab.CELL) below, and the exercise's link at the end.
 
     What is already there is not changed. A new set-up cell is stored with its output on this machine, the scale, and
     the execution counts of the other cells grow by one.

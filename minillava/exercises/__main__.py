@@ -1,4 +1,4 @@
-"""`python -m minillava.exercises exercises`: the student's notebooks from exercises/solutions."""
+"""`python -m minillava.exercises exercises`: write the students' notebooks from exercises/solutions."""
 
 import sys
 from pathlib import Path
