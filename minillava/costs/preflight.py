@@ -44,9 +44,9 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     fused: as in `costs.memory`.
     """
     precision = PRECISIONS[stage.precision]
-    patches = config.vision.num_patches
-    answer = min(stage.longest_sample - patches, max(1, round(stage.longest_sample * stage.answer / (patches + stage.text))))
-    needs = memory(config, stage.number, stage.micro, stage.longest_sample, answer, precision, stage.checkpointing, fused)
+    tokens, patches = stage.longest_sample, config.vision.num_patches
+    answer = min(tokens - patches, max(1, round(tokens * stage.answer / (patches + stage.text))))
+    needs = memory(config, stage.number, stage.micro, tokens, answer, precision, stage.checkpointing, fused)
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)
