@@ -14,7 +14,7 @@ from PIL import Image
 from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, crop, open_picture, pixels
 from minillava.data.records import RecordError
-from minillava.data.samples import encode, plan, prompt
+from minillava.data.samples import encode, plan_batches, prompt_ids
 from minillava.data.template import CHAT, PLAIN, TEMPLATES
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
@@ -93,14 +93,14 @@ def test_a_record_without_a_picture_has_no_image_token(tokenizer):
 @pytest.mark.parametrize("template", [CHAT, PLAIN], ids=["chat", "plain"])
 def test_a_prompt_is_the_sequence_up_to_the_answer(tokenizer, template):
     whole = encode(record("<image>\nWhat?", "A car."), template, tokenizer)
-    asked = prompt("<image>\nWhat?", template, tokenizer)
+    asked = prompt_ids("<image>\nWhat?", template, tokenizer)
     assert torch.equal(whole.ids[: len(asked)], asked) and (whole.labels[: len(asked)] == IGNORE).all()
     assert whole.labels[len(asked)] != IGNORE
 
 
 def test_a_later_prompt_goes_on_from_the_turns_before(tokenizer):
     whole = encode(record("<image>\nWhat?", "A car.", "Where?", "Here."), CHAT, tokenizer)
-    asked = prompt("Where?", CHAT, tokenizer, [("<image>\nWhat?", "A car.")])
+    asked = prompt_ids("Where?", CHAT, tokenizer, [("<image>\nWhat?", "A car.")])
     assert torch.equal(whole.ids[: len(asked)], asked) and whole.labels[len(asked)] != IGNORE
 
 
@@ -122,7 +122,7 @@ def test_a_record_that_breaks_the_format_or_would_carry_no_loss_is_named(tokeniz
 @pytest.mark.parametrize("count, size", [(64, 8), (67, 8), (8, 8), (400, 16), (5, 1)])
 def test_every_sample_is_taken_at_most_once_an_epoch_and_all_but_the_last_odd_ones(count, size):
     lengths, per = [random.Random(i).randrange(5, 90) for i in range(count)], count // size
-    batches = plan(lengths, size, 3 * per, seed=1)
+    batches = plan_batches(lengths, size, 3 * per, seed=1)
     assert all(len(b) == size for b in batches)
     for epoch in range(3):
         taken = Counter(i for b in batches[epoch * per : (epoch + 1) * per] for i in b)
@@ -133,24 +133,26 @@ def test_every_sample_is_taken_at_most_once_an_epoch_and_all_but_the_last_odd_on
 
 def test_a_plan_is_the_same_from_its_seed_and_a_shorter_one_is_its_beginning():
     lengths = list(range(100))
-    whole = plan(lengths, 8, 20, seed=3)
-    assert plan(lengths, 8, 20, seed=3) == whole and plan(lengths, 8, 10, seed=3) == whole[:10]
-    assert plan(lengths, 8, 20, seed=4) != whole and whole[:12] != whole[12:]
+    whole = plan_batches(lengths, 8, 20, seed=3)
+    assert plan_batches(lengths, 8, 20, seed=3) == whole and plan_batches(lengths, 8, 10, seed=3) == whole[:10]
+    assert plan_batches(lengths, 8, 20, seed=4) != whole and whole[:12] != whole[12:]
 
 
 def test_batches_are_of_similar_lengths_but_not_in_the_order_of_length():
     lengths = [random.Random(i).randrange(10, 200) for i in range(512)]
-    batches = plan(lengths, 16, 32, seed=0)
+    batches = plan_batches(lengths, 16, 32, seed=0)
     padding = sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches)
     assert padding < 0.15 * sum(lengths)  # at random it is about 0.7
-    assert {frozenset(b) for b in batches} != {frozenset(b) for b in plan(lengths, 16, 64, seed=0)[32:]}  # new company
+    assert {frozenset(b) for b in batches} != {
+        frozenset(b) for b in plan_batches(lengths, 16, 64, seed=0)[32:]
+    }  # new company
     longest = [max(lengths[i] for i in b) for b in batches[:16]]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
 
 
 def test_too_few_samples_for_a_batch_are_an_error():
     with pytest.raises(ValueError, match="7 samples cannot fill a batch of 8"):
-        plan([1] * 7, 8, 1, 0)
+        plan_batches([1] * 7, 8, 1, 0)
 
 
 # pictures
@@ -224,7 +226,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, scene_png
         with pytest.raises(ImageError, match=why) as error:
             open_picture(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
-    monkeypatch.setattr(images, "MOST_PIXELS", 96 * 96 - 1)
+    monkeypatch.setattr(images, "MAX_PIXELS", 96 * 96 - 1)
     with pytest.raises(ImageError, match="a.png: 96 x 96 pixels is more than 9,215; make it smaller first"):
         open_picture(scene_png)
 

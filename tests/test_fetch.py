@@ -13,10 +13,10 @@ from stand_in import PAIRS, datasets, jpeg, record, stand_in
 from minillava import cli
 from minillava.data.records import read_records
 from minillava.data.scienceqa import read_problems
-from minillava.data.valid import good
+from minillava.data.valid import valid_records
 from minillava.fetch import hub, remote
-from minillava.fetch.hub import SOURCES, Places, fetch
-from minillava.fetch.remote import FetchError, RemoteZip, Tally, Window
+from minillava.fetch.hub import HUB_DATASETS, Endpoints, fetch
+from minillava.fetch.remote import FetchError, MissingPictures, RemoteFile, RemoteZip
 from minillava.text import listed
 
 
@@ -28,14 +28,14 @@ def root(tmp_path_factory):
 @pytest.fixture
 def server(root, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(remote, "PATIENCE", 0.01)
+    monkeypatch.setattr(remote, "FIRST_DELAY", 0.01)
     with stand_in(root) as server:
         yield server
 
 
 @pytest.fixture
 def places(server, tmp_path):
-    return Places(server.url, f"{server.url}/coco", tmp_path / "cache")
+    return Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache")
 
 
 def ranges(server):
@@ -43,14 +43,14 @@ def ranges(server):
 
 
 def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
-    seen, size = [], (root / SOURCES["pretrain"].repo / "images.zip").stat().st_size
+    seen, size = [], (root / HUB_DATASETS["pretrain"].repo / "images.zip").stat().st_size
     card = fetch("pretrain", tmp_path / "out", limit=70, places=places, progress=lambda *a: seen.append(a))
     records = read_records(tmp_path / "out" / "stage1.json")
     assert len(records) == card["records"] == 70 and seen[-1] == (70, 70)
     for r in records:
         assert (tmp_path / "out" / "images" / r["image"]).read_bytes() == jpeg(int(r["image"][10:19]))
     assert server.sent < 0.4 * size and len(ranges(server)) < 12  # 64 neighbours, 6 more, the directory
-    assert len({int(r["image"][10:19]) // hub.TOGETHER for r in records}) == 2
+    assert len({int(r["image"][10:19]) // hub.RUN_LENGTH for r in records}) == 2
     asked = len(ranges(server))
     assert fetch("pretrain", tmp_path / "out", limit=70, places=places) == card
     assert len(ranges(server)) - asked <= 5  # the directory again, no picture
@@ -63,7 +63,7 @@ def test_the_whole_zip_when_nothing_limits(server, places, tmp_path):
 
 
 def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
-    data, asked = (root / SOURCES["pretrain"].repo / "images.zip").read_bytes(), []
+    data, asked = (root / HUB_DATASETS["pretrain"].repo / "images.zip").read_bytes(), []
 
     def read(start, end):
         asked.append((start, end))
@@ -72,7 +72,7 @@ def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
     archive = RemoteZip(read, len(data), "a zip")
     names = archive.names()
     assert archive.runs([names[5], names[3], names[4], names[-1]]) == [names[3:6], [names[-1]]]
-    monkeypatch.setattr(remote, "RUN", 2 * len(data) // PAIRS)
+    monkeypatch.setattr(remote, "MAX_RUN", 2 * len(data) // PAIRS)
     assert all(len(run) <= 3 for run in archive.runs(names)) and sum(archive.runs(names), []) == names
 
 
@@ -86,7 +86,7 @@ def test_a_torn_zip_and_a_server_without_ranges_are_refused(server, places, tmp_
 
 def test_a_window_reads_as_a_file_does():
     data = random.Random(0).randbytes(1000)
-    window, file, rng = Window(lambda a, b: data[a:b], 1000), io.BytesIO(data), random.Random(1)
+    window, file, rng = RemoteFile(lambda a, b: data[a:b], 1000), io.BytesIO(data), random.Random(1)
     for _ in range(200):
         at, count = rng.randrange(1100), rng.choice([0, 1, 30, 700, -1])
         assert window.seek(at) == file.seek(at) and window.read(count) == file.read(count)
@@ -116,7 +116,7 @@ def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
 
 def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(server, places, tmp_path, monkeypatch):
     into = RemoteZip.into
-    monkeypatch.setattr(RemoteZip, "into", lambda *a: server.broken.update({f"/far/{SOURCES['pretrain'].repo}/images.zip": 99}) or into(*a))  # fmt: skip
+    monkeypatch.setattr(RemoteZip, "into", lambda *a: server.broken.update({f"/far/{HUB_DATASETS['pretrain'].repo}/images.zip": 99}) or into(*a))  # fmt: skip
     with pytest.raises(
         FetchError, match="images.zip: cannot be fetched .*503.*; with a network the same command goes on"
     ):
@@ -129,12 +129,14 @@ def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(se
     assert fetch("pretrain", tmp_path / "out", limit=70, places=places)["pictures"] == 70
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", HUB_DATASETS)
 def test_no_network_at_all_is_said(source, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(FetchError, match=f"{SOURCES[source].repo}/.*: cannot be fetched"):
-        fetch(source, tmp_path / "out", places=Places("http://127.0.0.1:9", "http://127.0.0.1:9", tmp_path / "cache"))
+    with pytest.raises(FetchError, match=f"{HUB_DATASETS[source].repo}/.*: cannot be fetched"):
+        fetch(
+            source, tmp_path / "out", places=Endpoints("http://127.0.0.1:9", "http://127.0.0.1:9", tmp_path / "cache")
+        )
 
 
 def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places, root, tmp_path):
@@ -176,7 +178,7 @@ def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tm
 def test_a_picture_in_the_parquet_that_is_none_is_counted(server, places, root, tmp_path):
     import pyarrow.parquet
 
-    file = next((root / SOURCES["scienceqa"].repo / "data").iterdir())
+    file = next((root / HUB_DATASETS["scienceqa"].repo / "data").iterdir())
     before, table = file.read_bytes(), pyarrow.parquet.read_table(file).to_pylist()
     try:
         table[2]["image"] = {"bytes": b"no picture", "path": "image.png"}
@@ -203,8 +205,8 @@ def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places,
 
 
 def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(hub, "Places", lambda: Places(server.url, f"{server.url}/coco", tmp_path / "cache"))
-    file = root / SOURCES["instruct"].repo / "llava_instruct_150k.json"
+    monkeypatch.setattr(hub, "Endpoints", lambda: Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache"))
+    file = root / HUB_DATASETS["instruct"].repo / "llava_instruct_150k.json"
     rows = json.loads(file.read_text())
     try:
         file.write_text(json.dumps([*rows, {"id": "bad"}, record("out", "../../etc/passwd")]))
@@ -245,10 +247,10 @@ def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
 def test_bad_records_are_listed_up_to_eight_and_counted():
     problems = []
     some = [record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5]
-    assert [r["id"] for r in good(some, problems)] == ["a"] and len(problems) == 24
+    assert [r["id"] for r in valid_records(some, problems)] == ["a"] and len(problems) == 24
     assert listed(problems).count("\n") == 8 and listed(problems).endswith("and 16 more")
     assert listed([]) == "" and "more" not in listed(["one"])
-    tally = Tally(10, 0.2)
+    tally = MissingPictures(10, 0.2)
     tally.lost("a", "x"), tally.lost("b", "x")
     with pytest.raises(FetchError, match="3 of 10"):
         tally.lost("c", "x")

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 
 from minillava import cli
 from minillava.datagen import chunks, concepts
-from minillava.datagen.chunks import ChunkerError, chunker, normal, nouns_and_verbs, phrases, word_class
-from minillava.datagen.concepts import LEAST, MOST, CaptionError, concept_filter, read_captions, write_captions
+from minillava.datagen.chunks import ChunkerError, find_chunker, normalise, noun_phrases, nouns_and_verbs, word_class
+from minillava.datagen.concepts import (
+    COMMON_ABOVE,
+    RARE_BELOW,
+    CaptionError,
+    concept_filter,
+    read_captions,
+    write_captions,
+)
 from minillava.figures import data as figures_data
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import scenes
@@ -39,13 +46,13 @@ from minillava.scenes.compose import scenes
     ],
 )  # fmt: skip
 def test_noun_phrases_of_captions(text, expected):
-    assert phrases(text) == expected
+    assert noun_phrases(text) == expected
 
 
 def test_the_words_of_the_picture_book_are_found():  # but `a person painting` may be a noun, as `an oil painting` is
     for scene in scenes("train", 200):
         for text in captions(scene):
-            found = {normal(p).split()[-1] for p in phrases(text)}
+            found = {normalise(p).split()[-1] for p in noun_phrases(text)}
             for thing in scene.things:
                 if thing.doing != "painting" and f" {thing.kind} " in f" {text.lower().strip('.!')} ":
                     assert thing.kind in found, (text, found)
@@ -65,17 +72,17 @@ def test_nouns_are_heads_and_verbs_are_in_their_base_form():
 
 
 def test_phrases_are_compared_in_lower_case_without_determiners_unless_told_otherwise():
-    assert normal("The Red Car") == "red car" and normal("The Red Car", lower=False) == "Red Car"
+    assert normalise("The Red Car") == "red car" and normalise("The Red Car", lower=False) == "Red Car"
     assert (
-        normal("The Red Car", determiners=True) == "the red car"
-        and normal("all the dogs") == "dogs"
-        and normal("this") == "this"
+        normalise("The Red Car", determiners=True) == "the red car"
+        and normalise("all the dogs") == "dogs"
+        and normalise("this") == "this"
     )
 
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_chunker_and_phrases_are_words_of_the_text(text):
-    for phrase in phrases(text):
+    for phrase in noun_phrases(text):
         assert phrase and all(word in text for word in phrase.split(" "))
     assert word_class.cache_info().maxsize
 
@@ -85,11 +92,11 @@ def test_spacy_is_used_where_it_and_its_model_are_installed(monkeypatch):
     monkeypatch.setattr(
         chunks.importlib.util, "find_spec", lambda name: None if name in ("spacy", chunks.SPACY_MODEL) else find(name)
     )
-    assert chunker("auto")[0] == "rules"
+    assert find_chunker("auto")[0] == "rules"
     with pytest.raises(ChunkerError, match="python -m spacy download en_core_web_sm"):
-        chunker("spacy")
+        find_chunker("spacy")
     with pytest.raises(ChunkerError, match="--chunker magic: choose auto, spacy or rules"):
-        chunker("magic")
+        find_chunker("magic")
     made = types.ModuleType("spacy")  # it stands in for spaCy: the same two calls
 
     class Pipeline:
@@ -119,7 +126,7 @@ def test_rare_phrases_are_skipped_common_ones_drawn_and_the_others_kept_whole():
     kept = Counter(texts[i] for i in found.kept)
     assert kept == {"a dog": 3, "a horse": 100, "a tree": 100, "a house": 100}
     assert found.before == {"cat": 2, "dog": 3, "horse": 100, "tree": 101, "house": 400} and found.after == {"dog": 3, "horse": 100, "tree": 100, "house": 100}  # fmt: skip
-    assert (LEAST, MOST) == (3, 100)
+    assert (RARE_BELOW, COMMON_ABOVE) == (3, 100)
 
 
 NOUNS = ("cat", "dog", "tree", "house", "kite", "boat")
@@ -175,7 +182,7 @@ def test_the_order_of_the_captions_decides_nothing_but_which_are_drawn():
     texts = [text for scene in scenes("train", 300) for text in captions(scene)]
     one, other = concept_filter(texts, most=20, chunker="rules"), concept_filter(texts[::-1], most=20, chunker="rules")
     assert one.before == other.before
-    small = {p for p, n in one.before.items() if LEAST <= n <= 20}
+    small = {p for p, n in one.before.items() if RARE_BELOW <= n <= 20}
     assert all(one.after[p] == other.after[p] == one.before[p] for p in small) and len(small) > 50
 
 
@@ -261,7 +268,7 @@ def test_the_command_filters_and_draws_figure_7(capsys, tmp_path):
 
 def test_figure_7_shows_every_phrase_before_and_after():
     found = concept_filter(corpus({"cat": 2, "dog": 3, "tree": 250}), chunker="rules")
-    axis = figures_data.concept_figure(found, LEAST, MOST).axes[0]
+    axis = figures_data.concept_figure(found, RARE_BELOW, COMMON_ABOVE).axes[0]
     before, after = axis.lines[0], axis.lines[1]
     assert (
         list(before.get_ydata()) == [250, 3, 2]
@@ -270,4 +277,4 @@ def test_figure_7_shows_every_phrase_before_and_after():
     )
     shown = axis.get_xlabel() + " ".join(t.get_text() for t in axis.get_legend().get_texts())
     assert all(n in shown for n in ("108,182", "31,423", "before: 3 unique", "after: 2 unique"))
-    assert figures_data.concept_figure(concepts.Concepts([], {}, {}, 0, "rules"), LEAST, MOST)
+    assert figures_data.concept_figure(concepts.FilterResult([], {}, {}, 0, "rules"), RARE_BELOW, COMMON_ABOVE)

@@ -20,18 +20,18 @@ from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
 from minillava.datagen.export import to_dataset, to_records
 from minillava.datagen.generate import (
+    ALL_TYPES,
     FAILED,
-    KINDS,
     Settings,
     generate,
-    plan,
-    show,
+    plan_records,
+    request_text,
     write_requests,
 )
 from minillava.datagen.messages import (
-    BRIEF,
-    DETAILED,
-    FOLDERS,
+    BRIEF_INSTRUCTIONS,
+    DETAILED_INSTRUCTIONS,
+    PROMPT_FOLDERS,
     PROMPTS,
     TYPES,
     PromptError,
@@ -39,10 +39,10 @@ from minillava.datagen.messages import (
     messages,
     read_prompt,
 )
-from minillava.datagen.pictures import Picture, Problem
+from minillava.datagen.pictures import LeftOut, Picture
 from minillava.datagen.sources import read_source
 from minillava.datagen.statistics import statistics
-from minillava.datagen.teachers import OFFLINE, Recorded, openai_teacher
+from minillava.datagen.teachers import OFFLINE_MODEL, RecordedTeacher, openai_teacher
 from minillava.figures import data as figures_data
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import boxes, captions
@@ -52,7 +52,7 @@ from minillava.standins.teacher import NO_IDEA, OfflineTeacher, form, offline_re
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
 pytestmark = pytest.mark.usefixtures("no_key")
-ALL = Settings(types=KINDS)
+ALL = Settings(types=ALL_TYPES)
 FILES = ("conversation.json", "detail.json", "complex.json", "caption.json", "instruct.json", "quarantine.jsonl")
 
 
@@ -71,7 +71,7 @@ def made(out, files=FILES):
 
 
 def online(server, timeout=10.0):
-    return openai_teacher(OFFLINE, server.url, timeout)
+    return openai_teacher(OFFLINE_MODEL, server.url, timeout)
 
 
 def run(pictures, teacher, out, settings=ALL, **more):
@@ -90,7 +90,7 @@ def reference(tmp_path_factory):
 
 
 def test_messages_are_system_then_pairs_then_the_query():
-    for kind, folder in FOLDERS.items():
+    for kind, folder in PROMPT_FOLDERS.items():
         prompt = read_prompt(PROMPTS / folder)
         turns = messages(prompt, "the query")
         assert [t["role"] for t in turns] == ["system", *("user", "assistant") * len(prompt.shots), "user"]
@@ -103,28 +103,28 @@ def test_the_shipped_few_shots_are_of_this_projects_scenes_and_in_the_form_that_
     scene_of = {
         "conversation": (900005, 900010), "detail": (900002, 900007, 900019), "complex": (900003, 900005, 900023)
     }  # fmt: skip
-    for kind, folder in FOLDERS.items():
+    for kind, folder in PROMPT_FOLDERS.items():
         shots = read_prompt(PROMPTS / folder).shots
         for (shown, reply), number in zip(shots, scene_of[kind], strict=True):
             scene = compose("train", number)
             assert shown == context(captions(scene), boxes(scene) if kind != "conversation" else ())
-            assert len(replies.pairs_of(kind, reply)) == {"conversation": len(replies.read_pairs(kind, reply))}.get(
-                kind, 1
-            )
+            assert len(replies.checked_pairs(kind, reply)) == {
+                "conversation": len(replies.read_pairs(kind, reply))
+            }.get(kind, 1)
         assert form(messages(read_prompt(PROMPTS / folder), "x")) == kind
 
 
 def test_the_authors_prompt_folders_work_unchanged(real, tmp_path):
     folders = {"conversation": (2, 0), "detail": (3, 33)}
     for kind, (shots, drawn) in folders.items():
-        prompt = read_prompt(real("prompts") / FOLDERS[kind])
+        prompt = read_prompt(real("prompts") / PROMPT_FOLDERS[kind])
         assert len(prompt.shots) == shots and all(len(c.split("\n\n")[0].split("\n")) == 5 for c, _ in prompt.shots)
         assert sum(c.count("]") for c, _ in prompt.shots) == drawn
         assert form(messages(prompt, "x")) == kind
     settings = Settings(types=("conversation", "detail"), prompts=real("prompts"))
     assert run(book(4), OfflineTeacher(), tmp_path, settings).made == {"conversation": 4, "detail": 4}
     with pytest.raises(PromptError, match="complex_reasoning: no such prompt folder"):
-        plan(book(1), Settings(prompts=real("prompts")))
+        plan_records(book(1), Settings(prompts=real("prompts")))
 
 
 def test_no_wording_is_the_authors(real):
@@ -141,13 +141,13 @@ def test_no_wording_is_the_authors(real):
 def test_descriptions_are_asked_for_in_as_many_ways_as_in_the_paper():
     from minillava.paper import DATA
 
-    assert (len(set(BRIEF)), len(set(DETAILED))) == tuple(DATA["instructions"].value.values())
+    assert (len(set(BRIEF_INSTRUCTIONS)), len(set(DETAILED_INSTRUCTIONS))) == tuple(DATA["instructions"].value.values())
 
 
 def test_conversation_is_told_captions_only_and_the_settings_say_so():
     pictures = book(3)
     for settings in (Settings(), Settings(boxes=TYPES), Settings(boxes=())):
-        for item in plan(pictures, settings):
+        for item in plan_records(pictures, settings):
             shown = item.body["messages"][-1]["content"]
             assert shown == context(
                 list(item.picture.captions), item.picture.boxes if item.kind in settings.boxes else ()
@@ -193,8 +193,12 @@ def test_records_are_of_the_authors_format_with_the_image_on_both_sides(tmp_path
         check_record(record)
     first = [r["conversations"][0]["value"] for r in records]
     assert 90 < sum(t.startswith("<image>\n") for t in first) < 150 and all(t.count("<image>") == 1 for t in first)
-    asked = {k: {t["conversations"][0]["value"].replace("<image>", "").strip() for t in read_records(tmp_path / f"{k}.json")} for k in KINDS}  # fmt: skip
-    assert asked["detail"] <= set(DETAILED) and len(asked["detail"]) > 10 and asked["caption"] <= set(BRIEF)
+    asked = {k: {t["conversations"][0]["value"].replace("<image>", "").strip() for t in read_records(tmp_path / f"{k}.json")} for k in ALL_TYPES}  # fmt: skip
+    assert (
+        asked["detail"] <= set(DETAILED_INSTRUCTIONS)
+        and len(asked["detail"]) > 10
+        and asked["caption"] <= set(BRIEF_INSTRUCTIONS)
+    )
     assert read_records(tmp_path / "instruct.json") == records[:180]
     for record, picture in zip(read_records(tmp_path / "caption.json"), book(60)):
         assert record["conversations"][1]["value"] in picture.captions
@@ -233,7 +237,7 @@ def test_through_the_real_client_the_records_are_the_same_and_a_second_run_costs
 ):
     summary = run(book(12), online(teacher_server), tmp_path, concurrency=8)
     assert summary.complete and made(tmp_path) == reference and summary.asked == 36
-    bodies = [item.body for item in plan(book(12), ALL) if item.body]
+    bodies = [item.body for item in plan_records(book(12), ALL) if item.body]
     assert set(teacher_server.attempts) == {key(b) for b in bodies} and set(teacher_server.attempts.values()) == {1}
     again = run(book(12), online(teacher_server), tmp_path)
     assert (again.asked, again.reused, again.tokens) == (0, 36, {"prompt": 0, "completion": 0})
@@ -252,10 +256,10 @@ def test_through_batch_files_and_from_recordings_the_records_are_the_same(tmp_pa
     assert not partly.complete and partly.not_asked == 16 and partly.asked == 20
     assert run(book(12), OfflineTeacher(), tmp_path / "a", batch=[tmp_path / "two"]).complete
     assert made(tmp_path / "a") == reference
-    summary = run(book(12), Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "b")
+    summary = run(book(12), RecordedTeacher(tmp_path / "a" / "replies.jsonl"), tmp_path / "b")
     assert summary.complete and made(tmp_path / "b") == reference
     stranger = run(
-        book(13)[12:], Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "c", Settings(types=("detail",))
+        book(13)[12:], RecordedTeacher(tmp_path / "a" / "replies.jsonl"), tmp_path / "c", Settings(types=("detail",))
     )
     assert stranger.quarantined == {FAILED: 1} and "not among the recorded replies" in (tmp_path / "c" / "quarantine.jsonl").read_text()  # fmt: skip
 
@@ -308,7 +312,7 @@ def test_every_bad_reply_is_in_the_quarantine_with_its_reason_and_nothing_is_sil
         return server.completion(body, text, finish, refusal)
 
     with faulty(reply=reply, fault=lambda b, n: ("status", 400, {}) if order["".join(b["messages"][-1]["content"].split("\n")[:2])] == 7 else None) as running:  # fmt: skip
-        summary = run(pictures, online(running), tmp_path, Settings(types=("conversation",)), problems=[Problem("f.csv", "line 9", "no captions")])  # fmt: skip
+        summary = run(pictures, online(running), tmp_path, Settings(types=("conversation",)), problems=[LeftOut("f.csv", "line 9", "no captions")])  # fmt: skip
     assert summary.made == {"conversation": 1} and summary.left_out == 1 and not summary.complete
     assert summary.quarantined == dict.fromkeys((*replies.REASONS, FAILED), 1)
     rows = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
@@ -332,7 +336,7 @@ def test_the_offline_teacher_takes_its_task_from_the_messages_alone():
     }
     for kind, text in told.items():
         assert form([{"role": "system", "content": text}]) == kind
-    body = plan(book(1), Settings(types=("detail",)))[0].body
+    body = plan_records(book(1), Settings(types=("detail",)))[0].body
     assert offline_reply(body) == offline_reply(dict(body))
     assert offline_reply(body | {"max_tokens": 3})["choices"][0]["finish_reason"] == "length"
     for wrong, message in (([{"role": "user", "content": "a cat"}], "no few-shot example"),
@@ -389,7 +393,7 @@ def test_a_disk_that_is_full_when_results_are_written_loses_no_reply(tmp_path, m
 
 def life(url, out):
     """What is killed: the whole of it, from the plan to the files, as the command does it."""
-    run(book(16), openai_teacher(OFFLINE, url, 10.0), Path(out), concurrency=4)
+    run(book(16), openai_teacher(OFFLINE_MODEL, url, 10.0), Path(out), concurrency=4)
 
 
 def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_server, tmp_path):
@@ -428,7 +432,7 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
             if kills % 20 == 0:
                 time.sleep(0.02)  # what was in flight has arrived
                 before = {name: teacher_server.attempts[name] for name in done}
-                run(book(16), openai_teacher(OFFLINE, teacher_server.url, 10.0), out, concurrency=4)
+                run(book(16), openai_teacher(OFFLINE_MODEL, teacher_server.url, 10.0), out, concurrency=4)
                 assert all(teacher_server.attempts[name] == n for name, n in before.items()), "asked again"
                 assert made(out) == expected and set(teacher_server.billed.values()) == {1}
                 folder += 1
@@ -472,12 +476,12 @@ def write_book(folder, n=3):
 
 def by_api(folder, url, n=3):
     """`write_book`, asked of the API at `url`; without the last word, --yes, only after consent."""
-    return [*write_book(folder, n), "--teacher", "openai", "--base-url", url, "--model", OFFLINE, "--yes"]
+    return [*write_book(folder, n), "--teacher", "openai", "--base-url", url, "--model", OFFLINE_MODEL, "--yes"]
 
 
 def test_the_command_makes_everything_offline_and_ends_with_0(capsys, tmp_path):
     status, out, _ = command(
-        capsys, "generate", "--source", BOOK, "--limit", 3, "--types", ",".join(KINDS), "--out", tmp_path / "o"
+        capsys, "generate", "--source", BOOK, "--limit", 3, "--types", ",".join(ALL_TYPES), "--out", tmp_path / "o"
     )
     assert status == 0 and "12 of 12 records of 3 pictures" in out
     assert {p.name for p in (tmp_path / "o").iterdir()} >= {
@@ -503,14 +507,14 @@ def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path,
     status, out, err = command(capsys, *arguments, "--dry-run")
     pictures, _ = read_source(tmp_path / "caps.jsonl", tmp_path / "images")
     assert status == 0 and not teacher_server.asked and not (tmp_path / "out").exists()
-    for item in plan(pictures, Settings()):
-        assert show(item) in out and all(m["content"] in out for m in item.body["messages"])
+    for item in plan_records(pictures, Settings()):
+        assert request_text(item) in out and all(m["content"] in out for m in item.body["messages"])
     assert out.count("##### train-") == 9 and "nothing was sent; it would be 9 requests" in err
     seen = []
     teacher_server.reply = lambda body: (seen.append(body), offline_reply(body))[1]
     assert command(capsys, *arguments, "--yes")[0] == 0
-    assert all(show(type(item)(item.picture, item.kind, body)) in out for item in plan(pictures, Settings()) for body in seen if body == item.body)  # fmt: skip
-    assert sorted(map(key, seen)) == sorted(key(i.body) for i in plan(pictures, Settings()))
+    assert all(request_text(type(item)(item.picture, item.kind, body)) in out for item in plan_records(pictures, Settings()) for body in seen if body == item.body)  # fmt: skip
+    assert sorted(map(key, seen)) == sorted(key(i.body) for i in plan_records(pictures, Settings()))
 
 
 def test_without_consent_nothing_is_sent(capsys, tmp_path, teacher_server):
@@ -535,7 +539,7 @@ def test_batch_files_by_command(capsys, tmp_path):
 
 def test_a_fault_that_lasts_ends_with_1_and_the_next_run_mends_it(capsys, tmp_path, teacher_server):
     arguments = by_api(tmp_path, teacher_server.url)
-    victim = key(plan(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
+    victim = key(plan_records(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
     teacher_server.fault = lambda body, n: ("status", 400, {}) if key(body) == victim else None
     status, out, _ = command(capsys, *arguments)
     assert status == 1 and f"quarantined: 1 (1 {FAILED})" in out

@@ -10,7 +10,7 @@ import torch
 
 from minillava.data.records import RecordError, write_records
 from minillava.data.samples import encode
-from minillava.data.stored import Stored, keep
+from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import each_record
@@ -33,7 +33,9 @@ def book(tmp_path, weights):
 
     def keeper(template=CHAT, longest=900, patches=16):
         said.clear()
-        return keep(tmp_path / "r.json", images, template, tokenizer, longest, patches, tmp_path / "kept", said.append)
+        return store_samples(
+            tmp_path / "r.json", images, template, tokenizer, longest, patches, tmp_path / "kept", said.append
+        )
 
     keeper.said, keeper.folder = said, tmp_path
     return records, keeper, tokenizer
@@ -64,7 +66,7 @@ def test_they_are_encoded_again_only_where_something_changed(book):
     assert about.stat().st_ino == before
     assert len(keeper(template=PLAIN)[0].ids) < len(encode(records[0], CHAT, book[2]).ids)
     write_records(records[:5], keeper.folder / "r.json")
-    assert len(keeper(template=PLAIN)) == 5 and len(Stored(keeper.folder / "kept")) == 5
+    assert len(keeper(template=PLAIN)) == 5 and len(StoredSamples(keeper.folder / "kept")) == 5
 
 
 def test_other_records_have_another_digest_and_the_same_ones_the_same(book):
@@ -134,7 +136,7 @@ def test_records_are_read_one_at_a_time_whatever_the_chunks(tmp_path):
 
 
 def test_what_is_no_json_is_found_before_the_rest_of_the_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("minillava.data.valid.LARGEST", 1000)
+    monkeypatch.setattr("minillava.data.valid.MAX_RECORD", 1000)
     path = tmp_path / "r.json"
     path.write_bytes(b"[1, oops" + b" " * 50_000 + b"\xff")  # which is no UTF-8: whoever reads so far says so
     with pytest.raises(RecordError, match="not JSON after 1 records"):
@@ -152,7 +154,7 @@ def test_memory_does_not_grow_with_the_number_of_records(tmp_path, weights):
         path = tmp_path / f"{count}.json"
         path.write_text(json.dumps([{"id": str(n), "conversations": turns} for n in range(count)]))
         tracemalloc.start()
-        stored = keep(path, tmp_path, CHAT, tokenizer, 2000, 16, tmp_path / f"kept-{count}", chunk=1 << 12)
+        stored = store_samples(path, tmp_path, CHAT, tokenizer, 2000, 16, tmp_path / f"kept-{count}", chunk=1 << 12)
         assert sum(1 for s in stored if len(s.ids) > 800) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -9,8 +9,7 @@ from matplotlib.patches import Rectangle
 
 from minillava.data.records import RecordError, check_record
 from minillava.datagen.messages import USES_BOXES, context
-from minillava.datagen.replies import ReplyError
-from minillava.datagen.replies import check as check_pairs
+from minillava.datagen.replies import ReplyError, check_pairs
 from minillava.exercises.engine import Task
 from minillava.figures.style import BLUE, GREY
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from minillava.errors import UserError
 
-MOST_PIXELS = 89_000_000  # just under where Pillow begins to warn
+MAX_PIXELS = 89_000_000  # just under where Pillow begins to warn
 
 
 class ImageError(UserError):
@@ -23,7 +23,7 @@ class ImageError(UserError):
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     """The image in a file, at its first frame; whatever goes wrong with it, also within, is an ImageError naming the file."""
     path = Path(path)
     if not path.is_file():
@@ -40,33 +40,33 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is an error below
             image = Image.open(path)
         with image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
-                    f"{path}: {image.width} x {image.height} pixels is more than {MOST_PIXELS:,}; make it smaller first"
+                    f"{path}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}; make it smaller first"
                 )
             image.seek(0)
             yield image
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: far more than {MOST_PIXELS:,} pixels; make it smaller first") from error
+        raise ImageError(f"{path}: far more than {MAX_PIXELS:,} pixels; make it smaller first") from error
     except Exception as error:  # Pillow raises whatever its parsers do
         raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
 
 
 def open_picture(path: str | Path) -> Image.Image:
     """The picture as RGB: first frame, EXIF orientation applied, transparency on white. Raises ImageError naming the file."""
-    with opened(path) as image:
-        return as_rgb(image)
+    with _opened(path) as image:
+        return to_rgb(image)
 
 
-def frames(path: str | Path) -> int:
+def frame_count(path: str | Path) -> int:
     """How many frames a file has: 1 unless it is an animation, of which `open_picture` shows the first. Raises ImageError."""
-    with opened(path) as image:
+    with _opened(path) as image:
         return getattr(image, "n_frames", 1)
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """An open image as RGB: EXIF orientation applied, transparency on white, 16-bit grey scaled."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:

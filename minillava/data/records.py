@@ -75,6 +75,6 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
-def leaves(image: str) -> bool:
+def points_outside(image: str) -> bool:
     """Whether a relative path could lead out of its folder, by its words alone."""
     return not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image

@@ -50,7 +50,7 @@ def encode(record: dict, template: Template, tokenizer) -> Sample:
     return Sample(record["id"], torch.tensor(ids), torch.tensor(labels), record.get("image"))
 
 
-def prompt(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
+def prompt_ids(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
     """(T,) ids up to where the assistant's answer begins. `question` (or the first turn before it) holds `<image>`."""
     return torch.tensor(encode_segments(template.segments([*before, (question, None)]), tokenizer)[0])
 
@@ -64,7 +64,7 @@ def digest(samples: Iterable[Sample]) -> str:
     return whole.hexdigest()[:16]
 
 
-def plan(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: bool = False) -> list[list[int]]:
+def plan_batches(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: bool = False) -> list[list[int]]:
     """Which samples make up the batch of each of `steps` steps; epoch after epoch, every sample once an epoch.
 
     Samples are shuffled, then sorted by length within windows of 16 batches, and the batches of a window shuffled.
@@ -86,7 +86,9 @@ def plan(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: boo
     return batches[:steps]
 
 
-def divide(lengths: list[int], chosen: list[int], tokens: int, packed: bool = False, ranks: int = 1) -> list[list[int]]:
+def micro_batches(
+    lengths: list[int], chosen: list[int], tokens: int, packed: bool = False, ranks: int = 1
+) -> list[list[int]]:
     """A step's samples in parts of at most `tokens` tokens each, the longest samples first; a longer sample stands alone.
 
     A part is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no bound. ranks: for

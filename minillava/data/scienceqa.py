@@ -60,7 +60,7 @@ class Problem:
         return LETTERS[self.answer]
 
 
-def problem_of(name: str, row: dict) -> Problem:
+def parse_problem(name: str, row: dict) -> Problem:
     """A problem from a record of problems.json. Raises ScienceError naming it and what it lacks."""
     if not isinstance(row, dict):
         raise ScienceError(f"problem {name}: not a record of problems.json (found {type(row).__name__})")
@@ -74,7 +74,7 @@ def problem_of(name: str, row: dict) -> Problem:
     return Problem(str(name), row["question"], tuple(choices), answer, image=f"{name}/{image}" if image else None, **known)  # fmt: skip
 
 
-def row_of(problem: Problem) -> dict:
+def problem_row(problem: Problem) -> dict:
     """A problem as its record of problems.json."""
     row = {k: v for k, v in vars(problem).items() if k != "id"}
     return row | {"choices": list(problem.choices), "image": problem.image and Path(problem.image).name}
@@ -97,7 +97,7 @@ def read_problems(folder: Path, split: str | None = None) -> dict[str, Problem]:
     if not isinstance(rows, dict):
         raise ScienceError(f"{path}: expected an object of problems by id, found {type(rows).__name__}")
     if split is None:
-        return {name: problem_of(name, row) for name, row in rows.items()}
+        return {name: parse_problem(name, row) for name, row in rows.items()}
     beside = path.with_name("pid_splits.json")
     splits = _json(beside)
     if not isinstance(splits, dict) or split not in splits:
@@ -108,13 +108,13 @@ def read_problems(folder: Path, split: str | None = None) -> dict[str, Problem]:
     lost = [name for name in splits[split] if name not in rows]
     if lost:
         raise ScienceError(f"{path}: no problem {lost[0]}, which the split {split} names ({len(lost)} missing in all)")
-    return {name: problem_of(name, rows[name]) for name in splits[split]}
+    return {name: parse_problem(name, rows[name]) for name in splits[split]}
 
 
 def write_problems(problems: list[Problem], folder: Path) -> None:
     """problems.json and pid_splits.json, each whole or not at all."""
     splits = {split: [p.id for p in problems if p.split == split] for split in SPLITS}
-    for name, value in (("problems", {p.id: row_of(p) for p in problems}), ("pid_splits", splits)):
+    for name, value in (("problems", {p.id: problem_row(p) for p in problems}), ("pid_splits", splits)):
         write_text(Path(folder) / f"{name}.json", json.dumps(value, indent=1))
 
 
@@ -142,12 +142,12 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, dict, bytes | None]]:
 
 def read_parquet(path: Path) -> dict[str, Problem]:
     """The problems of one parquet file of the hub's form by id. Raises ScienceError."""
-    return {name: problem_of(name, row) for name, row, _ in parquet_rows(path)}
+    return {name: parse_problem(name, row) for name, row, _ in parquet_rows(path)}
 
 
 def parquet_pictures(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name as in the problem, bytes) of the pictures in such a file, one after another."""
-    return ((problem_of(name, row).image, data) for name, row, data in parquet_rows(path) if data)
+    return ((parse_problem(name, row).image, data) for name, row, data in parquet_rows(path) if data)
 
 
 CHOICE = re.compile(r"^([A-H])\. (.*)$")

@@ -20,19 +20,19 @@ from minillava.data import IGNORE
 from minillava.data.records import RecordError
 from minillava.data.samples import Sample, encode
 from minillava.data.template import Template
-from minillava.data.valid import CHUNK, check, each_record
+from minillava.data.valid import READ_CHUNK, check_untrusted, each_record
 from minillava.text import listed
 
-MISSING = 0.01  # the share of records whose picture may be missing
-KINDS = {"ids": np.int32, "carries": np.uint8, "text": np.uint8, "ends": np.int64}
+MAX_MISSING = 0.01  # the share of records whose picture may be missing
+DTYPES = {"ids": np.int32, "carries": np.uint8, "text": np.uint8, "ends": np.int64}
 
 
-class Stored(Sequence):
+class StoredSamples(Sequence):
     """Samples in a folder that `keep` made: `stored[n]` reads one from the disk."""
 
     def __init__(self, folder: Path):
         self.ids, self.carries, self.text, ends = (
-            np.memmap(Path(folder) / f"{name}.bin", kind, "r") for name, kind in KINDS.items()
+            np.memmap(Path(folder) / f"{name}.bin", kind, "r") for name, kind in DTYPES.items()
         )
         self.ends = ends.reshape(
             -1, 3
@@ -68,10 +68,10 @@ class Stored(Sequence):
         return sorted({image for image in found if image})
 
 
-def keep(
+def store_samples(
     path: Path, images: Path, template: Template, tokenizer, longest: int, patches: int, folder: Path,
-    say: Callable[[str], None] = print, progress: Callable[[int], None] = lambda done: None, chunk: int = CHUNK,
-) -> Stored:  # fmt: skip
+    say: Callable[[str], None] = print, progress: Callable[[int], None] = lambda done: None, chunk: int = READ_CHUNK,
+) -> StoredSamples:  # fmt: skip
     """The records of `path` as samples in `folder`, made now unless they are there from all the same.
 
     longest: tokens of a sample, its `patches` among them. progress(how many records are done) is called now and then.
@@ -84,7 +84,7 @@ def keep(
         "tokenizer": hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest(),
     }  # fmt: skip
     if (folder / "about.json").exists() and json.loads((folder / "about.json").read_text()) == made_from:
-        return Stored(folder)
+        return StoredSamples(folder)
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -96,7 +96,7 @@ def keep(
             if count % 1000 == 0:
                 progress(count)
             try:
-                check(record)
+                check_untrusted(record)
                 sample = encode(record, template, tokenizer)
             except RecordError as error:
                 wrong.append(str(error))
@@ -113,10 +113,10 @@ def keep(
         kept = ends.tell()
     if wrong:
         raise RecordError(f"{path}: {len(wrong):,} of {count:,} records cannot be used:\n{listed(wrong)}")
-    if len(missing) > MISSING * count:
+    if len(missing) > MAX_MISSING * count:
         raise RecordError(
             f"{path}: {len(missing):,} of {count:,} pictures are not in {images}; fetch them, or leave their records "
-            f"out: {100 * MISSING:g} % may be missing\n{listed(missing)}"
+            f"out: {100 * MAX_MISSING:g} % may be missing\n{listed(missing)}"
         )
     for some, why in ((len(missing), "without their picture"), (long, f"of more than {longest} tokens")):
         if some:
@@ -126,7 +126,7 @@ def keep(
     (beside / "about.json").write_text(json.dumps(made_from))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-    return Stored(folder)
+    return StoredSamples(folder)
 
 
 def _mark(path: Path) -> list[int]:

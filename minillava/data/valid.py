@@ -10,14 +10,14 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minillava.data.records import RecordError, check_record, leaves
+from minillava.data.records import RecordError, check_record, points_outside
 
 NAMED = 10  # problems that are named
-CHUNK = 1 << 20  # characters of the file that are read at once
-LARGEST = 16 << 20  # characters of one record
+READ_CHUNK = 1 << 20  # characters of the file that are read at once
+MAX_RECORD = 16 << 20  # characters of one record
 
 
-def each_record(path: Path, chunk: int = CHUNK) -> Iterator:
+def each_record(path: Path, chunk: int = READ_CHUNK) -> Iterator:
     """The values of a JSON list one after another, a chunk of the file in memory. Raises RecordError for another form."""
     decoder = json.JSONDecoder()
     with open(path, encoding="utf-8") as file:
@@ -33,7 +33,7 @@ def each_record(path: Path, chunk: int = CHUNK) -> Iterator:
                 try:
                     record, at = decoder.raw_decode(text, at)
                 except json.JSONDecodeError as error:  # perhaps only because the record goes on in the next chunk
-                    more = file.read(chunk) if len(text) - at <= LARGEST else ""
+                    more = file.read(chunk) if len(text) - at <= MAX_RECORD else ""
                     if not more:
                         raise RecordError(f"{path}: not JSON after {begun} records ({error.msg})") from error
                     text, at = text[at:] + more, 0
@@ -44,19 +44,19 @@ def each_record(path: Path, chunk: int = CHUNK) -> Iterator:
             raise RecordError(f"{path}: not a JSON file of records ({error})") from error
 
 
-def check(record) -> None:
+def check_untrusted(record) -> None:
     """Raise RecordError, naming it, unless a record is of the authors' format and its picture lies within its folder."""
     check_record(record)
     image = record.get("image")
-    if "image" in record and (not isinstance(image, str) or leaves(image)):
+    if "image" in record and (not isinstance(image, str) or points_outside(image)):
         raise RecordError(f"record {record['id']}: the image path {image!r} is none, or leaves the image folder")
 
 
-def good(records: Iterable, problems: list[str]) -> Iterator[dict]:
+def valid_records(records: Iterable, problems: list[str]) -> Iterator[dict]:
     """The records of the authors' format, one after another; a line for each of the others goes into `problems`."""
     for number, record in enumerate(records):
         try:
-            check(record)
+            check_untrusted(record)
         except RecordError as error:
             problems.append(f"number {number}: {error}")
         else:

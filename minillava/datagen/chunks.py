@@ -152,7 +152,7 @@ def _scan(text: str) -> Iterator[tuple[list[str], list[str]]]:
     yield (phrase if noun or verbal else []), verbs
 
 
-def phrases(text: str) -> list[str]:
+def noun_phrases(text: str) -> list[str]:
     """The noun phrases of a text by the rules, with their determiners, as they are written."""
     return [" ".join(words) for words, _ in _scan(text) if words]
 
@@ -166,7 +166,7 @@ def nouns_and_verbs(text: str) -> tuple[list[str], list[str]]:
     return nouns, verbs
 
 
-def normal(phrase: str, lower: bool = True, determiners: bool = False) -> str:
+def normalise(phrase: str, lower: bool = True, determiners: bool = False) -> str:
     """A phrase as it is counted: in lower case, and without determiners at its front unless they are to be kept."""
     phrase = phrase.lower() if lower else phrase
     if determiners:
@@ -182,7 +182,7 @@ class ChunkerError(UserError):
     """A chunker that is not here; the message says how to get it."""
 
 
-def chunker(name: str = "auto") -> tuple[str, Callable[[Iterable[str]], Iterator[list[str]]]]:
+def find_chunker(name: str = "auto") -> tuple[str, Callable[[Iterable[str]], Iterator[list[str]]]]:
     """(name, captions -> their phrases): `spacy`, `rules`, or `auto`, which is spaCy where it and its model are installed.
 
     Raises ChunkerError for spaCy without its model, and for an unknown name.
@@ -195,7 +195,7 @@ def chunker(name: str = "auto") -> tuple[str, Callable[[Iterable[str]], Iterator
             f"spaCy or its model is not installed: pip install spacy; python -m spacy download {SPACY_MODEL}"
         )
     if name == "rules" or not there:
-        return "rules", lambda captions: map(phrases, captions)
+        return "rules", lambda captions: map(noun_phrases, captions)
     return "spacy", _spacy
 
 

@@ -19,13 +19,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minillava.datagen.chunks import chunker as find_chunker
-from minillava.datagen.chunks import normal
+from minillava.datagen.chunks import find_chunker, normalise
 from minillava.errors import UserError
 from minillava.files import whole, write_text
 from minillava.paper import DATA
 
-LEAST, MOST = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
+RARE_BELOW, COMMON_ABOVE = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
 
 
 class CaptionError(UserError):
@@ -33,7 +32,7 @@ class CaptionError(UserError):
 
 
 @dataclass
-class Concepts:
+class FilterResult:
     """What the filter kept. kept: indices of captions, ascending. before, after: phrase -> frequency, in all and in the kept."""
 
     kept: list[int]
@@ -47,15 +46,15 @@ class Concepts:
             "captions": self.captions,
             "kept": len(self.kept),
             "phrases before": len(self.before),
-            f"phrases before, at least {LEAST} times": sum(n >= LEAST for n in self.before.values()),
+            f"phrases before, at least {RARE_BELOW} times": sum(n >= RARE_BELOW for n in self.before.values()),
             "phrases after": len(self.after),
         }
 
 
 def concept_filter(
     captions: Iterable[str],
-    least: int = LEAST,
-    most: int = MOST,
+    least: int = RARE_BELOW,
+    most: int = COMMON_ABOVE,
     seed: int = 0,
     chunker: str = "auto",
     lower: bool = True,
@@ -63,7 +62,7 @@ def concept_filter(
     occurrences: bool = False,
     pooled: bool = False,
     progress: bool = False,
-) -> Concepts:
+) -> FilterResult:
     """Keep the captions that cover every concept which is not too rare, and no concept too often.
 
     least, most: phrases below `least` are skipped; of phrases above `most`, that many captions are drawn (exactly `most`
@@ -82,7 +81,7 @@ def concept_filter(
     times: Counter[str] = Counter()
     total = 0
     for spoken in tqdm(read(captions), unit="caption", unit_scale=True, disable=not progress):
-        said = [normal(phrase, lower, determiners) for phrase in spoken]
+        said = [normalise(phrase, lower, determiners) for phrase in spoken]
         for phrase in dict.fromkeys(said):
             holders.setdefault(phrase, []).append(total)
         if occurrences:
@@ -102,7 +101,7 @@ def concept_filter(
             pool[caption] = 1
     kept = [caption for caption in range(total) if pool[caption]]
     after = {phrase: n for phrase, some in holders.items() if (n := sum(pool[c] for c in some))}
-    return Concepts(kept, dict(frequency), after, total, name)
+    return FilterResult(kept, dict(frequency), after, total, name)
 
 
 # files
@@ -200,7 +199,7 @@ def write_captions(rows: list, path: Path) -> None:
             file.writelines(f"{row}\n" for row in rows)
 
 
-def write_phrases(concepts: Concepts, path: Path) -> None:
+def write_phrases(concepts: FilterResult, path: Path) -> None:
     """`phrase, before, after` as a .tsv, most frequent first: the figures behind Fig. 7."""
     order = sorted(concepts.before, key=lambda p: (-concepts.before[p], p))
     rows = (f"{p}\t{concepts.before[p]}\t{concepts.after.get(p, 0)}\n" for p in order)

@@ -9,8 +9,8 @@ that it can be moved. And back: the same records.
 
 from pathlib import Path
 
-from minillava.data.records import RecordError, leaves, read_records
-from minillava.datagen.pictures import Bad, check_image
+from minillava.data.records import RecordError, points_outside, read_records
+from minillava.datagen.pictures import BadRecord, check_image
 
 __all__ = ["read_records", "to_dataset", "to_records"]
 
@@ -29,7 +29,7 @@ def to_dataset(records: dict[str, list[dict]], images: Path):
             try:
                 if name is not None:
                     check_image(name, root)
-            except Bad as error:
+            except BadRecord as error:
                 raise RecordError(f"record {record['id']}: {error}") from error
             picture = None if name is None else {"path": str(root / name), "bytes": None}
             turns = record["conversations"]
@@ -61,7 +61,7 @@ def to_records(dataset, images: Path | None = None) -> dict[str, list[dict]]:
         if name is not None:
             record["image"] = name
         if name is not None and images is not None:
-            if leaves(name):
+            if points_outside(name):
                 raise RecordError(f"record {row['id']}: the image path {name!r} leaves the image folder")
             path = Path(images) / name
             path.parent.mkdir(parents=True, exist_ok=True)

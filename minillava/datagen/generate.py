@@ -36,9 +36,9 @@ from minillava.asking import (
 from minillava.asking.request import likely_tokens
 from minillava.data.records import IMAGE_TOKEN, make_record, write_records
 from minillava.datagen.messages import (
-    BRIEF,
-    DETAILED,
-    FOLDERS,
+    BRIEF_INSTRUCTIONS,
+    DETAILED_INSTRUCTIONS,
+    PROMPT_FOLDERS,
     PROMPTS,
     TYPES,
     USES_BOXES,
@@ -46,12 +46,12 @@ from minillava.datagen.messages import (
     messages,
     read_prompt,
 )
-from minillava.datagen.pictures import Picture, Problem
-from minillava.datagen.replies import ReplyError, pairs_of
+from minillava.datagen.pictures import LeftOut, Picture
+from minillava.datagen.replies import ReplyError, checked_pairs
 from minillava.files import write_text
 
 CAPTION = "caption"  # stage-1 pairs: a brief question and a caption; nobody is asked
-KINDS = (*TYPES, CAPTION)
+ALL_TYPES = (*TYPES, CAPTION)
 INSTRUCT = "instruct.json"  # the three types in one file
 QUARANTINE, SUMMARY = "quarantine.jsonl", "summary.json"
 FAILED = "request failed"
@@ -71,7 +71,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self):
-        for name, given, known in (("--types", self.types, KINDS), ("--boxes", self.boxes, TYPES)):
+        for name, given, known in (("--types", self.types, ALL_TYPES), ("--boxes", self.boxes, TYPES)):
             for kind in given:
                 if kind not in known:
                     raise AskingError(f"{name} {kind}: choose from {', '.join(known)}")
@@ -82,7 +82,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedRecord:
     """One record to be made: of which picture, of which type, and the request for it (None: nobody is asked)."""
 
     picture: Picture
@@ -150,22 +150,22 @@ class Summary:
         return "\n".join(lines)
 
 
-def plan(pictures: list[Picture], settings: Settings) -> list[Item]:
+def plan_records(pictures: list[Picture], settings: Settings) -> list[PlannedRecord]:
     """What is to be made, type by type in the order of the pictures. Raises PromptError for a prompt folder."""
     items = []
     for kind in settings.types:
         if kind == CAPTION:
-            items += [Item(picture, kind) for picture in pictures]
+            items += [PlannedRecord(picture, kind) for picture in pictures]
             continue
-        prompt = read_prompt(Path(settings.prompts) / FOLDERS[kind])
+        prompt = read_prompt(Path(settings.prompts) / PROMPT_FOLDERS[kind])
         for picture in pictures:
             text = context(list(picture.captions), picture.boxes if kind in settings.boxes else ())
             body = chat(settings.model, messages(prompt, text), settings.max_tokens, settings.temperature)
-            items.append(Item(picture, kind, body))
+            items.append(PlannedRecord(picture, kind, body))
     return items
 
 
-def guess(items: list[Item], price: Price | None) -> Estimate:
+def estimate_cost(items: list[PlannedRecord], price: Price | None) -> Estimate:
     """The estimate for items: a reply is taken to be as long as the few-shot replies of its type are on average."""
     bodies, shown = [], []
     for item in items:
@@ -175,22 +175,22 @@ def guess(items: list[Item], price: Price | None) -> Estimate:
     return estimate(bodies, price, round(sum(shown) / len(shown)) if shown else None)
 
 
-def missing(items: list[Item], journal: Journal) -> list[Item]:
+def unanswered(items: list[PlannedRecord], journal: Journal) -> list[PlannedRecord]:
     """The items that have to be asked, each different request once."""
     unique = {item.key: item for item in items if item.body}
     return [item for name, item in unique.items() if name not in journal.replies]
 
 
-def record_of(item: Item, journal: Journal, seed: int) -> dict:
+def record_of(item: PlannedRecord, journal: Journal, seed: int) -> dict:
     """The record of an item, from its reply in the journal. Raises ReplyError when the reply is none."""
     rng = random.Random(f"record {item.kind} {item.picture.id} {seed}")
     if item.kind == CAPTION:
-        pairs = [(rng.choice(BRIEF), _plain(rng.choice(item.picture.captions)))]
+        pairs = [(rng.choice(BRIEF_INSTRUCTIONS), _plain(rng.choice(item.picture.captions)))]
     else:
         reply = journal.replies[item.key]
-        pairs = pairs_of(item.kind, _plain(reply.text), reply.finish, reply.refusal)
+        pairs = checked_pairs(item.kind, _plain(reply.text), reply.finish, reply.refusal)
         if item.kind == "detail":
-            pairs = [(rng.choice(DETAILED), pairs[0][1])]
+            pairs = [(rng.choice(DETAILED_INSTRUCTIONS), pairs[0][1])]
     return make_record(item.name, item.picture.image, pairs, rng)
 
 
@@ -204,7 +204,7 @@ def generate(
     teacher: Teacher,
     out: Path,
     settings: Settings,
-    problems: list[Problem] = (),
+    problems: list[LeftOut] = (),
     price: Price | None = None,
     budget: Budget = NO_LIMIT,
     concurrency: int = 16,
@@ -219,7 +219,7 @@ def generate(
     consent: called with the estimate before the first request; it raises to stop. batch: output files of the Batch API; then
     nobody is asked. problems: what the source left out, for the quarantine file. Raises AskingError as `ask_all` does.
     """
-    items = plan(pictures, settings)
+    items = plan_records(pictures, settings)
     with Journal(out) as journal:
         asked = [item for item in items if item.body]
         before, spent, unknown = len(journal.replies), copy.copy(journal.spent), 0
@@ -228,9 +228,9 @@ def generate(
             taken = read_batch(batch, [item.body for item in asked], journal, price)
             outcome, unknown = Outcome(failures=taken.failures, reused=reused), len(taken.unknown)
         else:
-            todo = missing(asked, journal)
+            todo = unanswered(asked, journal)
             if todo:
-                consent(guess(todo, price))
+                consent(estimate_cost(todo, price))
             outcome = ask_all(
                 [item.body for item in asked], teacher, journal, budget, price, concurrency,
                 [item.name for item in asked], progress, backoff,
@@ -292,13 +292,13 @@ def _write_text(path: Path, text: str) -> None:
 
 def write_requests(pictures: list[Picture], out: Path, settings: Settings) -> tuple[list[Path], int]:
     """The Batch API's input files for all that the journal does not hold, in `out`/batch: (paths, how many requests)."""
-    items = plan(pictures, settings)
+    items = plan_records(pictures, settings)
     with Journal(out) as journal:
-        todo = missing(items, journal)
+        todo = unanswered(items, journal)
         return write_batch([item.body for item in todo], Path(out) / "batch"), len(todo)
 
 
-def show(item: Item) -> str:
+def request_text(item: PlannedRecord) -> str:
     """A request as people read it: each message with its role, word for word."""
     settings = {k: v for k, v in item.body.items() if k != "messages"}
     parts = [f"##### {item.name} {json.dumps(settings)}"]

@@ -15,7 +15,7 @@ from minillava.errors import UserError
 
 TYPES = ("conversation", "detail", "complex")
 USES_BOXES = {"conversation": False, "detail": True, "complex": True}  # as the authors had it (facts B1)
-BRIEF = (
+BRIEF_INSTRUCTIONS = (
     "What is this, in a few words?",
     "Put this picture into one sentence.",
     "What would a short caption of this say?",
@@ -28,7 +28,7 @@ BRIEF = (
     "Give the gist of the picture.",
     "Write a caption that fits on a postcard.",
 )
-DETAILED = (
+DETAILED_INSTRUCTIONS = (
     "Tell me everything that can be seen here.",
     "I cannot see the picture. What is in it, from one side to the other?",
     "Go through the picture bit by bit.",
@@ -49,7 +49,7 @@ DETAILED = (
 
 
 PROMPTS = Path(__file__).parent / "prompts"
-FOLDERS = {"conversation": "conversation", "detail": "detail_description", "complex": "complex_reasoning"}
+PROMPT_FOLDERS = {"conversation": "conversation", "detail": "detail_description", "complex": "complex_reasoning"}
 
 
 class PromptError(UserError):
@@ -113,7 +113,7 @@ def context(captions: list[str], boxes: list[tuple] = ()) -> str:
     return "\n".join(captions) + ("\n\n" + "\n".join(lines) if lines else "")
 
 
-def read_lines(text: str, name: str = "context") -> tuple[list[str], list[tuple]]:
+def parse_context(text: str, name: str = "context") -> tuple[list[str], list[tuple]]:
     """The captions and the (category, box) pairs of a context. Raises ValueError naming a box line that cannot be read."""
     captions, _, rest = text.partition("\n\n")
     boxes = []

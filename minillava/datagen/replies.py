@@ -13,9 +13,9 @@ FORMAT = "format"  # the reasons, as they are counted
 EMPTY = "empty turn"
 TRUNCATED = "truncated"
 REFUSED = "refusal"
-SOURCE = "speaks of its source"
+MENTIONS_SOURCE = "speaks of its source"
 DUPLICATE = "duplicate question"
-REASONS = (FORMAT, EMPTY, TRUNCATED, REFUSED, SOURCE, DUPLICATE)
+REASONS = (FORMAT, EMPTY, TRUNCATED, REFUSED, MENTIONS_SOURCE, DUPLICATE)
 
 SEPARATOR = re.compile(r"^[ \t]*={3,}[ \t]*$", re.M)
 RULE = re.compile(r"^[ \t]*(?:={3,}|-{3,}|\*{3,}|_{3,})[ \t]*$", re.M)  # separators of all kinds
@@ -43,7 +43,7 @@ REFUSALS = re.compile(  # at the start of an answer, but "as an AI" anywhere; "I
     re.I,
 )
 GIVEN = r"(?:given|provided|above|supplied|five)"
-SOURCES = re.compile(  # "the text on the sign" is part of a picture, "the given text" is not
+SOURCE_MENTIONS = re.compile(  # "the text on the sign" is part of a picture, "the given text" is not
     r"\bcaptions?\b|\bbounding[ -]?box(?:es)?\b|\bcoordinates?\b"
     r"|\b(?:the|these|those|your) (?:image |picture )?(?:sentences|descriptions?)\b"
     rf"|\b(?:the|these|those|this|all|your|from|on|in|by) {GIVEN} (?:\w+ )?(?:sentences?|descriptions?|texts?|lists?|information)\b"
@@ -128,23 +128,23 @@ def _description(text: str) -> str:
     return text
 
 
-def check(kind: str, pairs: list[tuple[str, str]], finish: str = "stop", refusal: str | None = None) -> None:
+def check_pairs(kind: str, pairs: list[tuple[str, str]], finish: str = "stop", refusal: str | None = None) -> None:
     """Raise ReplyError for what must not become a record: see REASONS. finish, refusal: of the reply (`asking.Reply`)."""
     for question, answer in pairs:
         said = REFUSALS.search(answer)
         if said:
             raise ReplyError(REFUSED, f"{answer[max(0, said.start() - 20) : said.end() + 40]!r}")
         for text in (question, answer):
-            named = SOURCES.search(text)
+            named = SOURCE_MENTIONS.search(text)
             if named:
-                raise ReplyError(SOURCE, f"{text[max(0, named.start() - 30) : named.end() + 20]!r}")
+                raise ReplyError(MENTIONS_SOURCE, f"{text[max(0, named.start() - 30) : named.end() + 20]!r}")
     asked = [" ".join(re.findall(r"\w+", q.lower())) for q, _ in pairs]
     for n, question in enumerate(asked):
         if question in asked[:n]:
             raise ReplyError(DUPLICATE, repr(pairs[n][0]))
 
 
-def pairs_of(kind: str, text: str, finish: str = "stop", refusal: str | None = None) -> list[tuple[str, str]]:
+def checked_pairs(kind: str, text: str, finish: str = "stop", refusal: str | None = None) -> list[tuple[str, str]]:
     """The checked pairs of a reply: what `generate` makes records of. Raises ReplyError with one of REASONS."""
     if refusal or finish == "content_filter":
         raise ReplyError(REFUSED, refusal or "stopped by the endpoint's content filter")
@@ -155,5 +155,5 @@ def pairs_of(kind: str, text: str, finish: str = "stop", refusal: str | None = N
     if kind != "detail" and REFUSALS.search(text) and not any(h.search(text) for h in HEADERS):
         raise ReplyError(REFUSED, repr(text[:80]))
     pairs = read_pairs(kind, text)
-    check(kind, pairs)
+    check_pairs(kind, pairs)
     return pairs

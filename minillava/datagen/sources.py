@@ -12,15 +12,15 @@ import json
 from pathlib import Path
 
 from minillava.datagen.pictures import (
-    Bad,
+    BadRecord,
+    LeftOut,
     Picture,
-    Problem,
-    box_of,
     check_box,
     check_image,
     is_number,
-    text_of,
-    texts_of,
+    parse_box,
+    parse_captions,
+    required_text,
 )
 from minillava.errors import UserError
 
@@ -31,7 +31,7 @@ class SourceError(UserError):
 
 def read_source(
     source: str | Path, images: Path, instances: Path | None = None, limit: int | None = None
-) -> tuple[list[Picture], list[Problem]]:
+) -> tuple[list[Picture], list[LeftOut]]:
     """The pictures of a source, at most `limit`, in its own order, and what had to be left out.
 
     source: COCO's captions_*.json (boxes from `instances`, or from instances_*.json beside it where there is one), a
@@ -54,7 +54,7 @@ def read_source(
         raise SourceError(f"{source}: not a CSV file ({error})") from error
 
 
-def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Picture], list[Problem]]:
+def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Picture], list[LeftOut]]:
     """rows: (record's name, () -> Picture); the good ones, each id once, and the problems of the others."""
     pictures, problems, seen = [], [], set()
     for record, make in rows:
@@ -63,19 +63,19 @@ def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Pict
         try:
             picture = make()
             if picture.id in seen:
-                raise Bad(f"the id {picture.id!r} is there twice; the first one is used")
+                raise BadRecord(f"the id {picture.id!r} is there twice; the first one is used")
             seen.add(picture.id)
             if not picture.captions:
-                raise Bad("no captions")
+                raise BadRecord("no captions")
             said = [picture.id, picture.image, *picture.captions, *(kind for kind, _ in picture.boxes)]
             if any("\ud800" <= c <= "\udfff" for text in said for c in text):
-                raise Bad("half a character (a lone surrogate), which cannot be written as UTF-8")
+                raise BadRecord("half a character (a lone surrogate), which cannot be written as UTF-8")
             check_image(picture.image, root)
             for kind, box in picture.boxes:
                 check_box(kind, box)
             pictures.append(picture)
-        except Bad as error:
-            problems.append(Problem(source.name, record, str(error)))
+        except BadRecord as error:
+            problems.append(LeftOut(source.name, record, str(error)))
     return pictures, problems
 
 
@@ -91,19 +91,21 @@ def _lines(path: Path):
 def _caps_boxes(path: Path):
     def make(line):
         if line is None:
-            raise Bad("not UTF-8")
+            raise BadRecord("not UTF-8")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise Bad(f"not JSON ({error})") from None
+            raise BadRecord(f"not JSON ({error})") from None
         if not isinstance(row, dict) or not isinstance(row.get("instances", []), list):
-            raise Bad("expected an object with `id`, `image`, `captions`, `instances`")
+            raise BadRecord("expected an object with `id`, `image`, `captions`, `instances`")
         found = []
         for instance in row.get("instances", []):
             if not isinstance(instance, dict):
-                raise Bad(f"{instance!r} is not an instance")
-            found.append(box_of(instance.get("category"), instance.get("bbox")))
-        return Picture(text_of(row, "id"), text_of(row, "image"), texts_of(row.get("captions")), tuple(found))
+                raise BadRecord(f"{instance!r} is not an instance")
+            found.append(parse_box(instance.get("category"), instance.get("bbox")))
+        return Picture(
+            required_text(row, "id"), required_text(row, "image"), parse_captions(row.get("captions")), tuple(found)
+        )
 
     for number, line in _lines(path):
         if line is None or line.strip():
@@ -128,15 +130,17 @@ def _from_csv(image: str, rows: list[tuple[int, dict]]) -> Picture:
     for number, row in rows:
         values = [v for v in row.values() if isinstance(v, str)]
         if any("\udc80" <= c <= "\udcff" for v in values for c in v):
-            raise Bad(f"line {number} is not UTF-8")
+            raise BadRecord(f"line {number} is not UTF-8")
         if None in row or None in row.values():
-            raise Bad(f"line {number} has {'more' if None in row else 'fewer'} fields than the header")
+            raise BadRecord(f"line {number} has {'more' if None in row else 'fewer'} fields than the header")
     if not image:
-        raise Bad("no `image`")
+        raise BadRecord("no `image`")
     ids = {row["id"] for _, row in rows if row.get("id")}
     if len(ids) > 1:
-        raise Bad(f"one image with several ids: {', '.join(sorted(ids))}")
-    return Picture(*ids or (str(Path(image).with_suffix("")),), image, texts_of([row["caption"] for _, row in rows]))
+        raise BadRecord(f"one image with several ids: {', '.join(sorted(ids))}")
+    return Picture(
+        *ids or (str(Path(image).with_suffix("")),), image, parse_captions([row["caption"] for _, row in rows])
+    )
 
 
 def _json(path: Path, *names: str) -> dict:
@@ -184,7 +188,7 @@ def _id(row: dict, name: str = "id") -> int | float | str:
 
 def _stray(path: Path):
     def make():
-        raise Bad("has captions but is not among `images`")
+        raise BadRecord("has captions but is not among `images`")
 
     return make
 
@@ -192,15 +196,15 @@ def _stray(path: Path):
 def _from_coco(image: dict, texts: dict, found: dict, kinds: dict) -> Picture:
     width, height = image.get("width"), image.get("height")
     if not all(is_number(v) and v > 0 for v in (width, height)):
-        raise Bad("no `width` and `height`")
+        raise BadRecord("no `width` and `height`")
     corners = []
     for row in found.get(_id(image), []):
         box = row.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-            raise Bad(f"{box!r} is not a box; expected x, y, width, height")
+            raise BadRecord(f"{box!r} is not a box; expected x, y, width, height")
         x, y, w, h = box
         corners.append(
-            box_of(kinds.get(_id(row, "category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
+            parse_box(kinds.get(_id(row, "category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
         )
-    name = text_of(image, "file_name")
-    return Picture(Path(name).stem, name, texts_of(texts.get(_id(image), [])), tuple(corners))
+    name = required_text(image, "file_name")
+    return Picture(Path(name).stem, name, parse_captions(texts.get(_id(image), [])), tuple(corners))

@@ -11,7 +11,7 @@ from statistics import mean, median
 
 from minillava.datagen.chunks import VERBS, nouns_and_verbs
 
-SHOWN = 20
+TOP_WORDS = 20
 PLURALS = (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("s", ""))
 
 
@@ -48,7 +48,7 @@ def _one(nouns: Counter[str]) -> Counter[str]:
     return out
 
 
-def statistics(records: dict[str, list[dict]], shown: int = SHOWN) -> dict[str, Statistics]:
+def statistics(records: dict[str, list[dict]], shown: int = TOP_WORDS) -> dict[str, Statistics]:
     """Statistics of each type of records, and of `all` together. records: type -> LLaVA records."""
     out = {}
     for kind, some in [*records.items(), ("all", [r for rows in records.values() for r in rows])]:

@@ -12,16 +12,16 @@ from pathlib import Path
 from minillava.asking import AskingError, Rejected, Teacher, key, read_replies
 from minillava.asking.server import completion
 
-MODEL = "gpt-4o"  # of the openai teacher, unless --model names another; the paper's GPT-4 is gone
+OPENAI_MODEL = "gpt-4o"  # of the openai teacher, unless --model names another; the paper's GPT-4 is gone
 
 
-OFFLINE = "offline-teacher"  # the name of its model
+OFFLINE_MODEL = "offline-teacher"  # the name of its model
 
 
-class Recorded:
+class RecordedTeacher:
     """Replies recorded before, from a `replies.jsonl`: what is not in it is refused. Raises AskingError naming the file."""
 
-    def __init__(self, path: Path, model: str = OFFLINE):
+    def __init__(self, path: Path, model: str = OFFLINE_MODEL):
         self.replies, self.model, self.endpoint = read_replies(path), model, f"recorded replies ({Path(path).name})"
 
     async def open(self) -> None:

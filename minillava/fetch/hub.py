@@ -22,16 +22,16 @@ from filelock import FileLock, Timeout
 
 from minillava.data.records import RecordError, write_records
 from minillava.data.scienceqa import parquet_pictures, read_parquet, science_record, write_problems
-from minillava.data.valid import each_record, good
+from minillava.data.valid import each_record, valid_records
 from minillava.fetch import remote
-from minillava.fetch.remote import FetchError, RemoteZip, Tally, keep, one_by_one
+from minillava.fetch.remote import FetchError, MissingPictures, RemoteZip, download_each, write_picture
 from minillava.machine import bar
 
-TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
+RUN_LENGTH = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
 
 
 @dataclass(frozen=True)
-class Source:
+class HubDataset:
     """A dataset on the hub. files: part -> the file of its records (with * where a name has a checksum in it); the first
     part is what is taken unless another is named. pictures: "zip", "coco" or "parquet", where its pictures are. stage:
     what it is for."""
@@ -42,35 +42,35 @@ class Source:
     stage: str
 
 
-SOURCES = {
-    "pretrain": Source(
+HUB_DATASETS = {
+    "pretrain": HubDataset(
         "liuhaotian/LLaVA-CC3M-Pretrain-595K", {"all": "chat.json"}, "zip", "stage1"
     ),
-    "instruct": Source(
+    "instruct": HubDataset(
         "liuhaotian/LLaVA-Instruct-150K",
         {"all": "llava_instruct_150k.json", "conversation": "conversation_58k.json", "detail": "detail_23k.json",
          "complex": "complex_reasoning_77k.json"},
         "coco", "stage2",
     ),
-    "scienceqa": Source(
+    "scienceqa": HubDataset(
         "derek-thomas/ScienceQA",
         {"train": "data/train-*.parquet", "validation": "data/validation-*.parquet", "test": "data/test-*.parquet"},
         "parquet", "stage2",
     ),
 }  # fmt: skip
-COCO = "http://images.cocodataset.org/train2017"
+COCO_URL = "http://images.cocodataset.org/train2017"
 
 
 @dataclass(frozen=True)
-class Places:
+class Endpoints:
     """Where things are. hub: its address, None for the one that huggingface_hub knows (HF_ENDPOINT); cache: its folder."""
 
     hub: str | None = None
-    coco: str = COCO
+    coco: str = COCO_URL
     cache: Path | None = None
 
 
-def download(source: Source, part: str, places: Places) -> Path:
+def download(source: HubDataset, part: str, places: Endpoints) -> Path:
     """The file of a part's records in the hub's cache, fetched where it is not there yet. Raises FetchError."""
     from huggingface_hub import HfApi, hf_hub_download
 
@@ -88,7 +88,7 @@ def download(source: Source, part: str, places: Places) -> Path:
             hf_hub_download(source.repo, name, repo_type="dataset", endpoint=places.hub, cache_dir=places.cache)
         )
     except network_errors() as error:
-        raise unreachable(f"{source.repo}/{name}", error) from error
+        raise fetch_error(f"{source.repo}/{name}", error) from error
 
 
 def network_errors() -> tuple:
@@ -99,12 +99,12 @@ def network_errors() -> tuple:
     return (*HfHubHTTPError.__bases__, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError)
 
 
-def unreachable(what: str, error: Exception) -> FetchError:
+def fetch_error(what: str, error: Exception) -> FetchError:
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return FetchError(f"{what}: cannot be fetched ({said}); with a network the same command goes on")
 
 
-def remote_zip(repo: str, places: Places) -> RemoteZip:
+def remote_zip(repo: str, places: Endpoints) -> RemoteZip:
     """images.zip of a dataset, read in ranges. Raises FetchError."""
     from huggingface_hub import HfFileSystem
     from huggingface_hub.utils import http_backoff
@@ -117,39 +117,41 @@ def remote_zip(repo: str, places: Places) -> RemoteZip:
         def read(start, end):
             wanted = headers | {"range": f"bytes={start}-{end - 1}"}
             try:
-                answer = http_backoff("GET", url, headers=wanted, timeout=60, base_wait_time=remote.PATIENCE)
+                answer = http_backoff("GET", url, headers=wanted, timeout=60, base_wait_time=remote.FIRST_DELAY)
                 answer.raise_for_status()
                 return answer.content
             except network_errors() as error:
-                raise unreachable(path, error) from error
+                raise fetch_error(path, error) from error
 
         return RemoteZip(read, size, path)
     except network_errors() as error:
-        raise unreachable(path, error) from error
+        raise fetch_error(path, error) from error
 
 
-def drawn(names: list[str], count: int, seed: int) -> set[str]:
+def draw_runs(names: list[str], count: int, seed: int) -> set[str]:
     """`count` names, drawn as runs of neighbours."""
-    rng, starts = random.Random(f"fetch {seed}"), list(range(0, len(names), TOGETHER))
+    rng, starts = random.Random(f"fetch {seed}"), list(range(0, len(names), RUN_LENGTH))
     rng.shuffle(starts)
-    return set([n for start in starts for n in names[start : start + TOGETHER]][:count])
+    return set([n for start in starts for n in names[start : start + RUN_LENGTH]][:count])
 
 
-def choose(count: int, limit: int | None, seed: int) -> list[int]:
+def draw_indices(count: int, limit: int | None, seed: int) -> list[int]:
     """`limit` of the numbers below `count` by chance, rising."""
     if limit is None or limit >= count:
         return list(range(count))
     return sorted(random.Random(f"fetch {seed}").sample(range(count), limit))
 
 
-def unpack(path: Path, images: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
+def extract_pictures(
+    path: Path, images: Path, names: list[str], tally: MissingPictures, progress: Callable[[int], None]
+) -> None:
     """Write the named pictures of a parquet file that are not there yet; those that are none are counted."""
     wanted = {n for n in names if not (images / n).exists()}
     progress(len(names) - len(wanted))
     for name, data in parquet_pictures(path) if wanted else ():
         if name in wanted:
             try:
-                keep(data, images / name)
+                write_picture(data, images / name)
             except ValueError as error:
                 tally.lost(name, str(error))
             progress(1)
@@ -157,7 +159,7 @@ def unpack(path: Path, images: Path, names: list[str], tally: Tally, progress: C
 
 def fetch(
     name: str, folder: Path, part: str | None = None, limit: int | None = None, seed: int = 0, missing: float = 0.02,
-    places: Places | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
+    places: Endpoints | None = None, progress: Callable[[int, int], None] = lambda done, total: None,
     format: str = "QCM-LEPA",
 ) -> dict:  # fmt: skip
     """Fill a folder with records and pictures; returns what its card says.
@@ -165,11 +167,11 @@ def fetch(
     limit: so many records by chance (None: all). missing: the share of pictures (and of bad records) that may be left
     out. progress(done, of how many pictures). format: of ScienceQA's answers. Raises FetchError.
     """
-    if name not in SOURCES:
-        raise FetchError(f"no source is called {name!r}; there are: {', '.join(SOURCES)}")
+    if name not in HUB_DATASETS:
+        raise FetchError(f"no source is called {name!r}; there are: {', '.join(HUB_DATASETS)}")
     if limit is not None and limit < 1:
         raise FetchError(f"--limit {limit}: at least 1 is needed")
-    source, places, folder = SOURCES[name], places or Places(), Path(folder)
+    source, places, folder = HUB_DATASETS[name], places or Endpoints(), Path(folder)
     part = part or next(iter(source.files))
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -180,13 +182,13 @@ def fetch(
         raise FetchError(f"{folder}: another run is at work in this folder; wait for it or name another") from None
 
 
-def _records(path: Path, source: Source, format: str, bad: list[str]) -> Iterator[dict]:
+def _records(path: Path, source: HubDataset, format: str, bad: list[str]) -> Iterator[dict]:
     """The good records of a file, one at a time; what is wrong with the others goes into `bad`. Raises FetchError."""
     try:
         if source.pictures == "parquet":
-            yield from good((science_record(p, format) for p in read_parquet(path).values()), bad)
+            yield from valid_records((science_record(p, format) for p in read_parquet(path).values()), bad)
         else:
-            yield from good(each_record(path), bad)
+            yield from valid_records(each_record(path), bad)
     except RecordError as error:
         raise FetchError(str(error)) from error
 
@@ -200,12 +202,12 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
     archive = remote_zip(source.repo, places) if source.pictures == "zip" else None
     if archive and limit is not None:  # what is missing from the zip would never be drawn: it is not looked for
         known = set(pictures)
-        drawn_ones = drawn([n for n in archive.names() if n in known], limit, seed)
+        drawn_ones = draw_runs([n for n in archive.names() if n in known], limit, seed)
         chosen = [n for n, picture in enumerate(pictures) if picture in drawn_ones][:limit]
     else:
-        chosen = choose(len(pictures), limit, seed)
+        chosen = draw_indices(len(pictures), limit, seed)
     names = list(dict.fromkeys(pictures[n] for n in chosen if pictures[n]))
-    tally, done = Tally(len(names), missing), 0
+    tally, done = MissingPictures(len(names), missing), 0
 
     def more(count):
         nonlocal done
@@ -215,9 +217,9 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
     if archive:
         archive.into(images, names, tally, more)
     elif source.pictures == "coco":
-        one_by_one(places.coco, images, names, tally, more)
+        download_each(places.coco, images, names, tally, more)
     else:
-        unpack(path, images, names, tally, more)
+        extract_pictures(path, images, names, tally, more)
     wanted = {n for n in chosen if not pictures[n] or (images / pictures[n]).is_file()}
     again, ids = enumerate(_records(path, source, format, [])), []
     kept = (ids.append(record["id"]) or record for n, record in again if n in wanted)
@@ -233,7 +235,7 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
     return card
 
 
-def shown(source: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
+def fetch_with_bar(source: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
     """`fetch` with a progress bar."""
     with bar(1, "picture") as progress:
 

@@ -22,17 +22,17 @@ from minillava.errors import UserError
 from minillava.files import whole
 from minillava.text import listed
 
-WORKERS = 8  # requests under way
-GAP, RUN = 64 << 10, 4 << 20  # bytes: neighbours are read with one request over such a gap, up to such a length
-TRIES, PATIENCE = 4, 1.0  # of one request; seconds before the second try, doubled each time
-LARGEST = 64 << 20  # bytes of one picture
+MAX_REQUESTS = 8  # requests under way
+MAX_GAP, MAX_RUN = 64 << 10, 4 << 20  # bytes: neighbours are read with one request over such a gap, up to such a length
+ATTEMPTS, FIRST_DELAY = 4, 1.0  # of one request; seconds before the second try, doubled each time
+MAX_PICTURE = 64 << 20  # bytes of one picture
 
 
 class FetchError(UserError):
     """What cannot be fetched, or too much that is missing; the message says what to do."""
 
 
-class Tally:
+class MissingPictures:
     """What is missing of `wanted` things, and the share of them above which it is too much."""
 
     def __init__(self, wanted: int, limit: float):
@@ -49,7 +49,7 @@ class Tally:
             )
 
 
-def ahead(work: Callable, items: Iterable, workers: int = WORKERS) -> Iterator[tuple]:
+def prefetch(work: Callable, items: Iterable, workers: int = MAX_REQUESTS) -> Iterator[tuple]:
     """(item, future of work(item)) in order, `workers` of them under way at a time and no more held."""
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
@@ -64,7 +64,7 @@ def ahead(work: Callable, items: Iterable, workers: int = WORKERS) -> Iterator[t
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def keep(data: bytes, path: Path) -> None:
+def write_picture(data: bytes, path: Path) -> None:
     """Write a picture's bytes, whole or not at all. Raises ValueError where they are no picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -75,7 +75,7 @@ def keep(data: bytes, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-class Window(io.RawIOBase):
+class RemoteFile(io.RawIOBase):
     """A remote file as a seekable one, for `zipfile`. read(start, end) -> its bytes in [start, end).
 
     It holds one stretch of the file: what was asked for last, or what `hold` was given.
@@ -122,7 +122,7 @@ class RemoteZip:
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int, name: str):
-        self.window = Window(read, size)
+        self.window = RemoteFile(read, size)
         try:
             self.archive = zipfile.ZipFile(self.window)
         except zipfile.BadZipFile as error:
@@ -141,7 +141,7 @@ class RemoteZip:
         start = end = 0
         for name in sorted(names, key=lambda n: self.places[n][0].header_offset):
             entry, after = self.places[name]
-            if runs and entry.header_offset - end <= GAP and after - start <= RUN:
+            if runs and entry.header_offset - end <= MAX_GAP and after - start <= MAX_RUN:
                 runs[-1].append(name)
             else:
                 runs.append([name])
@@ -149,7 +149,7 @@ class RemoteZip:
             end = after
         return runs
 
-    def into(self, folder: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
+    def into(self, folder: Path, names: list[str], tally: MissingPictures, progress: Callable[[int], None]) -> None:
         """Write the named pictures that are not there yet. Missing ones are counted; `progress(n)`: n more are done."""
         for name in [n for n in names if n not in self.places]:
             tally.lost(name, "not in the zip")
@@ -163,17 +163,19 @@ class RemoteZip:
                 raise FetchError(f"asked for {end - start} bytes, got {len(data)}: the server reads no ranges")
             return start, data
 
-        for run, coming in ahead(bring, self.runs(wanted)):
+        for run, coming in prefetch(bring, self.runs(wanted)):
             self.window.hold(*coming.result())
             for name in run:
                 try:
-                    keep(self.archive.read(self.places[name][0]), folder / name)
+                    write_picture(self.archive.read(self.places[name][0]), folder / name)
                 except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as error:
                     tally.lost(name, str(error))
                 progress(1)
 
 
-def one_by_one(base: str, folder: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
+def download_each(
+    base: str, folder: Path, names: list[str], tally: MissingPictures, progress: Callable[[int], None]
+) -> None:
     """Write base/NAME for every name that is not there yet, several at a time.
 
     A picture that the server has not is counted; a server that cannot be reached is a FetchError.
@@ -185,9 +187,9 @@ def one_by_one(base: str, folder: Path, names: list[str], tally: Tally, progress
     with httpx.Client(timeout=30, follow_redirects=True) as client:
 
         def bring(name):
-            for attempt in range(TRIES):
+            for attempt in range(ATTEMPTS):
                 if attempt:
-                    time.sleep(PATIENCE * 2 ** (attempt - 1))
+                    time.sleep(FIRST_DELAY * 2 ** (attempt - 1))
                 try:
                     answer = client.get(f"{base}/{name}")
                 except httpx.TransportError as error:
@@ -198,14 +200,14 @@ def one_by_one(base: str, folder: Path, names: list[str], tally: Tally, progress
                 why = f"status {answer.status_code}"
             raise FetchError(f"{base}/{name}: cannot be fetched ({why}); the same command goes on where it stopped")
 
-        for name, coming in ahead(bring, wanted):
+        for name, coming in prefetch(bring, wanted):
             answer = coming.result()
             try:
                 if answer.status_code != 200:
                     raise ValueError(f"status {answer.status_code}")
-                if len(answer.content) > LARGEST:
+                if len(answer.content) > MAX_PICTURE:
                     raise ValueError(f"{len(answer.content)} bytes")
-                keep(answer.content, folder / name)
+                write_picture(answer.content, folder / name)
             except ValueError as error:
                 tally.lost(name, str(error))
             progress(1)
