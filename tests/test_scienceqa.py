@@ -80,7 +80,7 @@ def test_problems_written_are_the_problems_read_by_split_and_in_its_order(tmp_pa
     [
         (lambda rows, splits: rows["12"].pop("choices"), "problem 12: not a record of problems.json"),
         (lambda rows, splits: rows["12"].update(answer=3), "problem 12: answer 3 to 3 choices"),
-        (lambda rows, splits: rows.pop("12"), "no problem 12, which the split test names"),
+        (lambda rows, splits: rows.pop("12"), "no problem 12 of the split test"),
         (lambda rows, splits: splits.pop("test"), "no split 'test'; there are train, val"),
     ],
 )
@@ -95,14 +95,14 @@ def test_a_file_of_problems_that_cannot_be_used_is_named(tmp_path, change, messa
 
 
 def test_files_that_are_no_problems_are_named(tmp_path):
-    for name, text, message in (("a.json", "{", "a.json: not a JSON file"), ("b.json", "[]", "b.json: no problems in it"),
+    for name, text, message in (("a.json", "{", "a.json: not a JSON file"), ("b.json", "[]", "b.json: there are no problems"),
                                 ("c.json", '[{"id": "4"}]', "c.json: problem 4 is not a question"), ("d.json", "[3]", "problem number 0")):  # fmt: skip
         (tmp_path / name).write_text(text)
         with pytest.raises(ScienceError, match=message):
             read_labels(tmp_path / name)
     twice = [{"id": "4", "conversations": [{"value": "Q?\nA. x\nB. y"}, {"value": "B"}]}] * 2
     (tmp_path / "e.json").write_text(json.dumps(twice))
-    with pytest.raises(ScienceError, match="problem 4 stands twice"):
+    with pytest.raises(ScienceError, match="problem 4 appears twice"):
         read_labels(tmp_path / "e.json")
     (tmp_path / "f.json").write_text(
         json.dumps([{**twice[0], "conversations": [{"value": "Q?\nA. x\nB. y"}, {"value": "C"}]}])

@@ -105,7 +105,7 @@ def test_a_picture_outside_its_folder_is_refused(book):
     records, keeper, _ = book
     write_records([*records, records[0] | {"image": "../r.json"}], keeper.folder / "r.json")
     with pytest.raises(
-        RecordError, match=r"1 of 14 records cannot be used:(.|\n)*'../r.json' .*leaves the image folder"
+        RecordError, match=r"1 of 14 records cannot be used:(.|\n)*'../r.json' .*outside the image folder"
     ):
         keeper()
 
