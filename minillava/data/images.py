@@ -1,7 +1,7 @@
 """Pictures from files to the vision tower's input: opened safely, turned upright, on white, cropped, normalised.
 
-As CLIP's own processor does for the paper (facts D8), the shorter side is resized, then the centre is cropped. A file that
-is not a picture, is incomplete, or is absurdly large is an error that names it.
+As CLIP's own processor does for the paper (facts D8), the shorter side is resized, then the centre is cropped. A file
+that is not a picture, is incomplete, or is absurdly large is an error that names it.
 """
 
 import warnings
@@ -24,7 +24,7 @@ class ImageError(UserError):
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The image in a file, at its first frame. Raises ImageError naming the file, also for an error in the `with` block."""
+    """The image in a file, at its first frame. Any error, also one in the `with` block, becomes ImageError."""
     path = Path(path)
     if not path.is_file():
         why = "a folder, not a picture" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
@@ -49,7 +49,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """The picture as RGB: first frame, upright by its EXIF data, transparency on white. Raises ImageError naming the file."""
+    """The picture as RGB: first frame, upright by its EXIF data, transparency on white. Raises ImageError."""
     with _opened(path) as image:
         return to_rgb(image)
 

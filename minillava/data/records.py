@@ -1,9 +1,9 @@
 """Instruction records in the authors' JSON: the form of every dataset, and of what a teacher's reply becomes.
 
-A record has one image token, in its first human turn, before or after the question at random (Eq. 2). Its place is fixed
-in the record, as in the authors' files. The error for a record that breaks the format names its id and the reason.
+A record has one image token, in its first human turn, before or after the question at random (Eq. 2). Its place is
+fixed in the record, as in the authors' files. A record that breaks the format is an error that names it.
 
-    {"id": "train-000000", "image": "train-000000.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}
+    {"id": "train-000000", "image": "train-000000.png", "conversations": [{"from": "human", "value": "..."}, ...]}
 """
 
 import json

@@ -20,7 +20,7 @@ from minillava.data.template import Template
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sequence before the splice. ids, labels: (T,); one id is `IMAGE`, a label without loss is `IGNORE`."""
+    """One training sequence before the splice. ids, labels: (T,); `IMAGE` is the picture, `IGNORE` carries no loss."""
 
     id: str
     ids: torch.Tensor

@@ -1,11 +1,11 @@
 """ScienceQA (section 5.2): problems from the files they come in, and the paper's prompts, letter for letter.
 
-A prompt format is part of a result: with another format the same weights lose thirty points (facts E16). So each is one of
-`FORMATS`, and tests keep it from changing. Q question, C context, M multiple choice; L lecture, E explanation, A answer.
-LEPA is the paper's: `LECTURE: ... SOLUTION: ... ### ANSWER: B.`, where the answer is asked for in a second step. ALE gives
-the answer first (Table 8). The picture comes after the question, as in the paper.
+A prompt format is part of a result: with another format the same weights lose thirty points (facts E16). So each is one
+of `FORMATS`, and tests keep it from changing. Q question, C context, M multiple choice; L lecture, E explanation, A
+answer. LEPA is the paper's: `LECTURE: ... SOLUTION: ... ### ANSWER: B.`, where the answer is asked for in a second
+step. ALE gives the answer first (Table 8). The picture comes after the question, as in the paper.
 
-    problems.json + pid_splits.json -> read_problems;  the hub's parquet -> read_parquet;  the authors' labels -> read_labels
+    problems.json, pid_splits.json -> read_problems;  hub's parquet -> read_parquet;  authors' labels -> read_labels
 """
 
 import json
@@ -122,8 +122,8 @@ def write_problems(problems: list[Problem], folder: Path) -> None:
 def parquet_rows(path: Path) -> Iterator[tuple[str, dict, bytes | None]]:
     """(id, record as in problems.json, its picture's bytes) of one of the hub's parquet files, row by row.
 
-    The ids of `test-00000-of-00001-*.parquet` are `test-0`, `test-1`, ... The hub's files have no ScienceQA ids, so they
-    cannot be joined to released predictions (facts G). Needs `datasets` (`pip install minillava[course]`).
+    The ids of `test-00000-of-00001-*.parquet` are `test-0`, `test-1`, ... The hub's files have no ScienceQA ids, so
+    they cannot be joined to released predictions (facts G). Needs `datasets` (`pip install minillava[course]`).
     """
     from datasets import Image, load_dataset
     from pyarrow import ArrowException
@@ -206,7 +206,7 @@ def read_labels(path: Path, split: str = "test") -> dict[str, Problem]:
 
 
 def question_text(problem: Problem) -> str:
-    """The question in QCM form: question, context (or `N/A`), options. As in the authors' files, without `Question: `."""
+    """The question as QCM: question, context (or `N/A`), options; without `Question: `, as the authors do."""
     options = " ".join(f"({LETTERS[n]}) {choice}" for n, choice in enumerate(problem.choices))
     text = f"{problem.question}\nContext: {problem.hint.strip() or 'N/A'}\nOptions: {options}\n"
     return text.replace("  ", " ").strip()

@@ -1,10 +1,10 @@
 """Any number of records as samples on disk: encoded once and memory-mapped, so memory does not grow with their number.
 
-Records that break the format are an error. Records that are too long are left out and counted, and so are records without
-their picture, up to a limit. Samples on disk are used again unless the records, the pictures' folder, the template, the
-length limit or the tokenizer changed.
+Records that break the format are an error. Records that are too long are left out and counted, and so are records
+without their picture, up to a limit. Samples on disk are used again unless the records, the pictures' folder, the
+template, the length limit or the tokenizer changed.
 
-    FOLDER/ids.bin (int32), carries.bin (1 if the token carries loss), text.bin (id and picture), ends.bin (3 per sample)
+    FOLDER/ids.bin (int32), carries.bin (1 where there is loss), text.bin (id, picture), ends.bin (3 per sample)
 """
 
 import hashlib

@@ -36,7 +36,7 @@ class TokenizerError(UserError):
 
 
 def load_tokenizer(folder: str | Path):
-    """The tokenizer of a checkpoint folder. Raises FileNotFoundError without tokenizer files, TokenizerError for broken ones."""
+    """The tokenizer of a checkpoint folder. Raises FileNotFoundError if it has none, TokenizerError if it is broken."""
     if not any((Path(folder) / name).is_file() for name in FILES):
         raise FileNotFoundError(f"{folder}: no tokenizer files here; copy tokenizer.json next to the weights")
     try:

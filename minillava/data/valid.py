@@ -17,7 +17,7 @@ MAX_RECORD = 16 << 20  # characters per record
 
 
 def each_record(path: Path, chunk: int = READ_CHUNK) -> Iterator:
-    """The values of a JSON list one by one, with one chunk of the file in memory. Raises RecordError for any other file."""
+    """The values of a JSON list one by one, with one chunk of the file in memory. Raises RecordError."""
     decoder = json.JSONDecoder()
     with open(path, encoding="utf-8") as file:
         try:
@@ -44,7 +44,7 @@ def each_record(path: Path, chunk: int = READ_CHUNK) -> Iterator:
 
 
 def check_untrusted(record) -> None:
-    """Raise RecordError, naming it, unless a record has the authors' format and its image path stays in the image folder."""
+    """Raise RecordError, naming it, unless a record has the authors' format and its picture is in the image folder."""
     check_record(record)
     image = record.get("image")
     if "image" in record and (not isinstance(image, str) or points_outside(image)):
