@@ -213,7 +213,7 @@ def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_
         arguments = ["fetch", "instruct", "--out", str(tmp_path / "out"), "--missing", "0.05"]
         assert cli.main(arguments) == 0
         out = capsys.readouterr().out
-        assert "40 records and 40 pictures" in out and "2 records break the format" in out and "leaves" in out
+        assert "40 records and 40 pictures" in out and "2 records break the format" in out and "passwd" in out
         assert cli.main([*arguments[:-1], "0.04"]) == 2
         assert "2 of 42 records break the format" in capsys.readouterr().err
     finally:

@@ -239,7 +239,7 @@ def test_rows_that_are_no_captions_are_named_and_end_with_1(capsys, tmp_path, mo
     [
         ("c.md", b"a dog", "expected .txt, .tsv, .csv or .json"), ("c.json", b"{", "not a JSON file"), ("c.json", b"[" * 100_000, "not a JSON file"), ("c.csv", b"a,b\n1,2\n", "expected a column `caption`"),
         ("c.csv", b"caption\n" + b"x" * 200_000, "c.csv: not a CSV file (field larger"),
-        ("c.txt", b"", "no captions in it"), ("c.txt", b"\xff", "no captions in it"), (None, b"", "none.txt: cannot be read"),
+        ("c.txt", b"", "no captions"), ("c.txt", b"\xff", "no captions"), (None, b"", "none.txt: cannot be read"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_named(capsys, tmp_path, name, text, message):

@@ -167,8 +167,8 @@ def test_settings_that_make_no_sense_are_named(wrong, message):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda d: (d / "000_conv.txt").unlink(), "000_caps.txt has no 000_conv.txt beside it"),
-    (lambda d: (d / "000_caps.txt").unlink(), "000_conv.txt has no 000_caps.txt beside it"),
+    (lambda d: (d / "000_conv.txt").unlink(), "000_caps.txt needs 000_conv.txt"),
+    (lambda d: (d / "000_caps.txt").unlink(), "000_conv.txt needs 000_caps.txt"),
     (lambda d: (d / "system_message.txt").unlink(), "system_message.txt: cannot be read"),
     (lambda d: (d / "system_message.txt").write_text(" \n"), "system_message.txt: empty"),
     (lambda d: (d / "000_caps.txt").write_bytes(b"\xff\xfe"), "000_caps.txt: not UTF-8"),
@@ -668,10 +668,10 @@ def test_text_only_records_and_folders_of_pictures_are_exported_and_paths_that_l
         and (tmp_path / "out" / "a" / "b.png").read_bytes() == b"any bytes"
     )
     records["detail"][0]["image"] = "../in/a/b.png"
-    with pytest.raises(RecordError, match="record p: the image path .* leaves the image folder"):
+    with pytest.raises(RecordError, match="record p: the image path .* outside the image folder"):
         to_dataset(records, tmp_path / "in")
     evil = dataset.map(lambda row: {"file": "../evil.png"})
-    with pytest.raises(RecordError, match="leaves the image folder"):
+    with pytest.raises(RecordError, match="outside the image folder"):
         to_records(evil, tmp_path / "out")
 
 

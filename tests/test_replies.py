@@ -113,7 +113,7 @@ def test_what_must_not_become_a_record_is_refused_with_its_reason(kind, text, re
     ],
 )  # fmt: skip
 def test_answers_that_only_look_like_it_pass(answer):
-    check_pairs("conversation", [("What is there?", answer)])
+    check_pairs([("What is there?", answer)])
 
 
 def test_cut_off_and_filtered_replies_are_refused_whatever_they_hold():
@@ -152,7 +152,7 @@ def test_the_authors_own_replies_and_gpt4s_answers_pass(real):
             assert len(checked_pairs(kind, path.read_text())) == turns
     rows = [json.loads(line) for line in real("llava_bench_coco/qa90_gpt4_answer.jsonl").read_text().splitlines()]
     for row in rows:
-        check_pairs("detail", [("", row["text"])])
+        check_pairs([("", row["text"])])
     assert len(rows) == 90
 
 

@@ -118,14 +118,14 @@ def test_the_authors_file_is_read_whole(real, tmp_path):
     "row, reason",
     [
         (good(0, image="none.png"), "no picture 'none.png' in the image folder"),
-        (good(0, image="../images/train-000000.png"), "leaves the image folder"),
-        (good(0, image="a/../train-000000.png"), "leaves the image folder"),
-        (good(0, image="/etc/passwd"), "leaves the image folder"),
-        (good(0, image="link.png"), "leaves the image folder by a link"),
-        (good(0, image="linked/train-000000.png"), "leaves the image folder by a link"),
+        (good(0, image="../images/train-000000.png"), "outside the image folder"),
+        (good(0, image="a/../train-000000.png"), "outside the image folder"),
+        (good(0, image="/etc/passwd"), "outside the image folder"),
+        (good(0, image="link.png"), "outside the image folder through a link"),
+        (good(0, image="linked/train-000000.png"), "outside the image folder through a link"),
         (good(0, image="."), "is not a file"),
         (good(0, image="x" * 5000), "cannot be looked up"),
-        (good(0, image="a\0b"), "leaves the image folder"),
+        (good(0, image="a\0b"), "outside the image folder"),
         (good(0, image=None), "no `image`"),
         (good(0, id=None), "no `id`"),
         (good(0, captions=[]), "no captions"),
@@ -134,14 +134,14 @@ def test_the_authors_file_is_read_whole(real, tmp_path):
         (good(0, captions="a car"), "`captions` must be a list of texts"),
         (good(0, captions=[1]), "`captions` must be a list of texts"),
         (good(0, captions=["half \ud800"]), "half a character"),
-        (good(1), "the id 'train-000001' is there twice"),
-        (good(0, instances=[{"category": "car", "bbox": [0.5, 0.1, 0.2, 0.4]}]), "car: .* is turned inside out or empty"),
-        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.4, 0.2, 0.4]}]), "is turned inside out or empty"),
+        (good(1), "the id 'train-000001' appears twice"),
+        (good(0, instances=[{"category": "car", "bbox": [0.5, 0.1, 0.2, 0.4]}]), "car: .* is inverted or empty"),
+        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.4, 0.2, 0.4]}]), "is inverted or empty"),
         (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, 1.2, 0.4]}]), "is outside the picture"),
         (good(0, instances=[{"category": "car", "bbox": [-0.1, 0.1, 0.2, 0.4]}]), "is outside the picture"),
-        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, float("nan"), 0.4]}]), "is not of numbers"),
+        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, float("nan"), 0.4]}]), "is not a number"),
         (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, 0.2]}]), "is not a box"),
-        (good(0, instances=[{"category": "car", "bbox": [0.1, "0.1", 0.2, 0.4]}]), "is not of numbers"),
+        (good(0, instances=[{"category": "car", "bbox": [0.1, "0.1", 0.2, 0.4]}]), "is not a number"),
         (good(0, instances=[{"category": " ", "bbox": [0.1, 0.1, 0.2, 0.4]}]), "is not a box"),
         (good(0, instances=[7]), "7 is not an instance"),
         (good(0, instances=7), "expected an object with"),
@@ -214,7 +214,7 @@ def test_bad_coco_records_are_named(folder, images, tmp_path):
     said = [str(p).removeprefix("captions_x.json: ") for p in problems]
     for found, part in zip(said, ("image 1: no captions", "image 2: no `width`", "image 3: the box", "image 4: None", "image 77: has captions")):  # fmt: skip
         assert found.startswith(part), said
-    assert len(said) == 5 and "inside out" in said[2]
+    assert len(said) == 5 and "inverted" in said[2]
 
 
 @pytest.mark.parametrize("value", [None, [], {}, True, "1", 10**400, float("nan"), float("inf")], ids=repr)

@@ -162,7 +162,7 @@ def _fault(record):
     try:
         check_record(record)
         values = [turn["value"].replace("<image>", "") for turn in record["conversations"]]
-        check_pairs("conversation", list(zip(values[::2], values[1::2])))
+        check_pairs(list(zip(values[::2], values[1::2])))
     except RecordError as error:
         return next(name for words, name in SAID.items() if words in str(error))
     except ReplyError:
