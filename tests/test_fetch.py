@@ -80,7 +80,7 @@ def test_a_torn_zip_and_a_server_without_ranges_are_refused(server, places, tmp_
     with pytest.raises(FetchError, match="not a zip that can be read"):
         RemoteZip(lambda start, end: bytes(end - start), 1000, "broken.zip")
     server.ranges = False
-    with pytest.raises(FetchError, match="reads no ranges"):
+    with pytest.raises(FetchError, match="range requests"):
         fetch("pretrain", tmp_path / "out", limit=5, places=places)
 
 
@@ -108,18 +108,16 @@ def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
     server.broken["/coco/000000000003.jpg"] = 3
     assert fetch("instruct", tmp_path / "out", places=places)["pictures"] == 40
     server.broken["/coco/000000000003.jpg"] = 4
-    with pytest.raises(FetchError, match="status 503.*goes on where it stopped"):
+    with pytest.raises(FetchError, match="status 503"):
         fetch("instruct", tmp_path / "other", places=places)
     assert not (tmp_path / "other" / "stage2.json").exists()
     assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
 
 
 def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(server, places, tmp_path, monkeypatch):
-    into = RemoteZip.into
-    monkeypatch.setattr(RemoteZip, "into", lambda *a: server.broken.update({f"/far/{HUB_DATASETS['pretrain'].repo}/images.zip": 99}) or into(*a))  # fmt: skip
-    with pytest.raises(
-        FetchError, match="images.zip: cannot be fetched .*503.*; with a network the same command goes on"
-    ):
+    extract = RemoteZip.extract
+    monkeypatch.setattr(RemoteZip, "extract", lambda *a: server.broken.update({f"/far/{HUB_DATASETS['pretrain'].repo}/images.zip": 99}) or extract(*a))  # fmt: skip
+    with pytest.raises(FetchError, match="images.zip: cannot be fetched .*503"):
         fetch("pretrain", tmp_path / "out", limit=70, places=places)
     with pytest.raises(FetchError, match="images.zip: cannot be fetched"):  # before its directory is read
         fetch("pretrain", tmp_path / "out", limit=70, places=places)
@@ -195,7 +193,7 @@ def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places,
     for arguments, said in (
         (("nothing",), "there are: pretrain, instruct, scienceqa"),
         (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
-        (("scienceqa", tmp_path, "test"), "0 files are called data/test"),
+        (("scienceqa", tmp_path, "test"), "0 files are named data/test"),
         (("instruct", tmp_path, None, 0), "at least 1"),
     ):
         with pytest.raises(FetchError, match=said):
@@ -250,7 +248,7 @@ def test_bad_records_are_listed_up_to_eight_and_counted():
     assert [r["id"] for r in valid_records(some, problems)] == ["a"] and len(problems) == 24
     assert listed(problems).count("\n") == 8 and listed(problems).endswith("and 16 more")
     assert listed([]) == "" and "more" not in listed(["one"])
-    tally = MissingPictures(10, 0.2)
-    tally.lost("a", "x"), tally.lost("b", "x")
+    missing = MissingPictures(10, 0.2)
+    missing.add("a", "x"), missing.add("b", "x")
     with pytest.raises(FetchError, match="3 of 10"):
-        tally.lost("c", "x")
+        missing.add("c", "x")

@@ -44,7 +44,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: far more than {MAX_PIXELS:,} pixels; make it smaller first") from error
-    except Exception as error:  # Pillow raises whatever its parsers do
+    except Exception as error:  # Pillow's parsers raise errors of many kinds
         raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
 
 

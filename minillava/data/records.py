@@ -31,10 +31,6 @@ def make_record(name: str, image: str, pairs: list[tuple[str, str]], rng: random
     return {"id": name, "image": image, "conversations": turns}
 
 
-def _is_text(value) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def check_record(record: dict) -> None:
     """Raise RecordError, naming the record, unless it has the authors' format (facts: C)."""
     name = record.get("id") if isinstance(record, dict) else None
@@ -43,7 +39,8 @@ def check_record(record: dict) -> None:
         raise RecordError(f"record {name!r}: needs a string `id` and `conversations` of human and gpt turns in pairs")
     for n, turn in enumerate(turns):
         expected = ("human", "gpt")[n % 2]
-        if not isinstance(turn, dict) or turn.get("from") != expected or not _is_text(turn.get("value")):
+        text = turn.get("value") if isinstance(turn, dict) and turn.get("from") == expected else None
+        if not isinstance(text, str) or not text.strip():
             raise RecordError(f"record {name}: turn {n} must be a {expected} turn with text")
     images = [t["value"].count(IMAGE_TOKEN) for t in turns]
     expected = 1 if "image" in record else 0

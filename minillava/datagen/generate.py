@@ -17,22 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from minillava.asking import (
-    NO_LIMIT,
-    AskingError,
-    Budget,
-    Estimate,
-    Journal,
-    Outcome,
-    Price,
-    Teacher,
-    ask_all,
-    chat,
-    estimate,
-    key,
-    read_batch,
-    write_batch,
-)
+from minillava import asking
 from minillava.asking.request import likely_tokens
 from minillava.data.records import IMAGE_TOKEN, make_record, write_records
 from minillava.datagen.messages import (
@@ -74,11 +59,11 @@ class Settings:
         for name, given, known in (("--types", self.types, ALL_TYPES), ("--boxes", self.boxes, TYPES)):
             for kind in given:
                 if kind not in known:
-                    raise AskingError(f"{name} {kind}: choose from {', '.join(known)}")
+                    raise asking.AskingError(f"{name} {kind}: choose from {', '.join(known)}")
         if not self.types or len(set(self.types)) < len(self.types):
-            raise AskingError("--types: name each type once, and at least one")
+            raise asking.AskingError("--types: name each type once, and at least one")
         if self.max_tokens < 1:
-            raise AskingError(f"--max-tokens {self.max_tokens}: at least 1 is needed")
+            raise asking.AskingError(f"--max-tokens {self.max_tokens}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
@@ -96,7 +81,7 @@ class PlannedRecord:
     @cached_property
     def key(self) -> str | None:
         """The key of its reply in the journal."""
-        return key(self.body) if self.body else None
+        return asking.key(self.body) if self.body else None
 
 
 @dataclass(frozen=True)
@@ -157,27 +142,28 @@ def plan_records(pictures: list[Picture], settings: Settings) -> list[PlannedRec
         prompt = read_prompt(Path(settings.prompts) / PROMPT_FOLDERS[kind])
         for picture in pictures:
             text = context(list(picture.captions), picture.boxes if kind in settings.boxes else ())
-            body = chat(settings.model, messages(prompt, text), settings.max_tokens, settings.temperature)
+            body = asking.chat(settings.model, messages(prompt, text), settings.max_tokens, settings.temperature)
             items.append(PlannedRecord(picture, kind, body))
     return items
 
 
-def estimate_cost(items: list[PlannedRecord], price: Price | None) -> Estimate:
+def estimate_cost(items: list[PlannedRecord], price: asking.Price | None) -> asking.Estimate:
     """The estimate for items, if a reply is as long as the few-shot replies of its type on average."""
     lengths = []
     for item in items:
         examples = [likely_tokens(m["content"]) for m in item.body["messages"] if m["role"] == "assistant"]
         lengths += [sum(examples) / len(examples)] if examples else []
-    return estimate([item.body for item in items], price, round(sum(lengths) / len(lengths)) if lengths else None)
+    mean = round(sum(lengths) / len(lengths)) if lengths else None
+    return asking.estimate([item.body for item in items], price, mean)
 
 
-def unanswered(items: list[PlannedRecord], journal: Journal) -> list[PlannedRecord]:
+def unanswered(items: list[PlannedRecord], journal: asking.Journal) -> list[PlannedRecord]:
     """The items without a reply in the journal, one for each different request."""
     unique = {item.key: item for item in items if item.body}
     return [item for name, item in unique.items() if name not in journal.replies]
 
 
-def record_of(item: PlannedRecord, journal: Journal, seed: int) -> dict:
+def record_of(item: PlannedRecord, journal: asking.Journal, seed: int) -> dict:
     """The record of an item, from its reply in the journal. Raises ReplyError when the reply cannot become one."""
     rng = random.Random(f"record {item.kind} {item.picture.id} {seed}")
     if item.kind == CAPTION:
@@ -197,14 +183,14 @@ def _without_image_token(text: str) -> str:
 
 def generate(
     pictures: list[Picture],
-    teacher: Teacher,
+    teacher: asking.Teacher,
     out: Path,
     settings: Settings,
     problems: list[LeftOut] = (),
-    price: Price | None = None,
-    budget: Budget = NO_LIMIT,
+    price: asking.Price | None = None,
+    budget: asking.Budget = asking.NO_LIMIT,
     concurrency: int = 16,
-    consent: Callable[[Estimate], None] = lambda estimate: None,
+    consent: Callable[[asking.Estimate], None] = lambda estimate: None,
     batch: list[Path] | None = None,
     progress: bool = True,
     backoff: float = 0.5,
@@ -214,27 +200,25 @@ def generate(
     `out` gets one JSON file per type, `instruct.json` with TYPES together, quarantine, summary and the journal.
     consent: called with the estimate before the first request; it raises an error to stop. batch: output files of the
     Batch API, which replace the teacher. problems: what the source left out, for the quarantine file.
-    Raises AskingError as `ask_all` does, and when the results cannot be written.
+    Raises AskingError as `ask_all` does, and when a file cannot be written.
     """
     items, out = plan_records(pictures, settings), Path(out)
     asked = [item for item in items if item.body]
     bodies = [item.body for item in asked]
-    with Journal(out) as journal:
+    with asking.Journal(out) as journal:
         replies, before, unknown = len(journal.replies), copy.copy(journal.spent), 0
         if batch is not None:
             reused = len({item.key for item in asked} & set(journal.replies))
-            taken = read_batch(batch, bodies, journal, price)
-            outcome, unknown = Outcome(failures=taken.failures, reused=reused), len(taken.unknown)
+            taken = asking.read_batch(batch, bodies, journal, price)
+            outcome, unknown = asking.Outcome(failures=taken.failures, reused=reused), len(taken.unknown)
         else:
             todo = unanswered(asked, journal)
             if todo:
                 consent(estimate_cost(todo, price))
             names = [item.name for item in asked]
-            outcome = ask_all(bodies, teacher, journal, budget, price, concurrency, names, progress, backoff)
-        made, refused, not_asked = _read_all(items, journal, outcome.failures, settings)
-        prompt, completion, usd = (
-            getattr(journal.spent, n) - getattr(before, n) for n in ("prompt", "completion", "usd")
-        )
+            outcome = asking.ask_all(bodies, teacher, journal, budget, price, concurrency, names, progress, backoff)
+        made, refused, not_asked = _read(items, journal, outcome.failures, settings)
+        spent = journal.spent
         summary = Summary(
             pictures=len(pictures),
             wanted=len(items),
@@ -247,26 +231,18 @@ def generate(
             asked=len(journal.replies) - replies,
             reused=outcome.reused,
             retries=outcome.retries,
-            tokens={"prompt": prompt, "completion": completion},
-            usd=usd if price else None,
-            usd_in_all=journal.spent.usd if price else None,
+            tokens={"prompt": spent.prompt - before.prompt, "completion": spent.completion - before.completion},
+            usd=spent.usd - before.usd if price else None,
+            usd_in_all=spent.usd if price else None,
             unsettled=journal.unsettled,
             settings=vars(settings) | {"prompts": Path(settings.prompts).name},  # not where it is on this machine
         )
-        try:
-            for kind, records in made.items():
-                write_records(records, out / f"{kind}.json")
-            if set(made) & set(TYPES):
-                write_records([record for kind in TYPES for record in made.get(kind, [])], out / INSTRUCT)
-            left_out = [{"id": p.record, "stage": "source", "reason": p.reason, "file": p.file} for p in problems]
-            write_jsonl(refused + left_out, out / QUARANTINE)
-            write_json(out / SUMMARY, vars(summary) | {"complete": summary.complete})
-        except OSError as error:
-            raise AskingError(f"{out}: results cannot be written ({error.strerror}); the replies are kept") from error
+        left_out = [{"id": p.record, "stage": "source", "reason": p.reason, "file": p.file} for p in problems]
+        _write(made, refused + left_out, summary, out)
     return summary
 
 
-def _read_all(items: list[PlannedRecord], journal: Journal, failures: dict[str, str], settings: Settings) -> tuple:
+def _read(items: list[PlannedRecord], journal: asking.Journal, failures: dict[str, str], settings: Settings) -> tuple:
     """(type -> records, rows of the quarantine file, number of items that were not asked)."""
     made, rows, not_asked = {kind: [] for kind in settings.types}, [], 0
     for item in items:
@@ -284,12 +260,25 @@ def _read_all(items: list[PlannedRecord], journal: Journal, failures: dict[str, 
     return made, rows, not_asked
 
 
+def _write(made: dict[str, list[dict]], quarantine: list[dict], summary: Summary, out: Path) -> None:
+    """Write the files of `out`. Raises AskingError when one cannot be written."""
+    try:
+        for kind, records in made.items():
+            write_records(records, out / f"{kind}.json")
+        if set(made) & set(TYPES):
+            write_records([record for kind in TYPES for record in made.get(kind, [])], out / INSTRUCT)
+        write_jsonl(quarantine, out / QUARANTINE)
+        write_json(out / SUMMARY, vars(summary) | {"complete": summary.complete})
+    except OSError as error:
+        raise asking.AskingError(f"{out}: cannot be written ({error.strerror}); the replies are kept") from error
+
+
 def write_requests(pictures: list[Picture], out: Path, settings: Settings) -> tuple[list[Path], int]:
     """Write the Batch API's input files for all unanswered requests into `out`/batch. Returns (paths, requests)."""
     items = plan_records(pictures, settings)
-    with Journal(out) as journal:
+    with asking.Journal(out) as journal:
         todo = unanswered(items, journal)
-        return write_batch([item.body for item in todo], Path(out) / "batch"), len(todo)
+        return asking.write_batch([item.body for item in todo], Path(out) / "batch"), len(todo)
 
 
 def request_text(item: PlannedRecord) -> str:
