@@ -1,4 +1,4 @@
-"""Real data into a folder, from a stand-in of the hub: the same layout, and all that goes wrong with a network."""
+"""Real data into a folder, from a stand-in of the hub with the same layout, and with the faults of a network."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def ranges(server):
     return [path for path, wanted in server.asked if wanted and path.startswith("/far/")]
 
 
-def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
+def test_pairs_are_fetched_from_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
     seen, size = [], (root / HUB_DATASETS["pretrain"].repo / "images.zip").stat().st_size
     card = fetch("pretrain", tmp_path / "out", limit=70, places=places, progress=lambda *a: seen.append(a))
     records = read_records(tmp_path / "out" / "stage1.json")
@@ -58,11 +58,11 @@ def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places,
     assert another["records"] == 70 and read_records(tmp_path / "other" / "stage1.json") != records
 
 
-def test_the_whole_zip_when_nothing_limits(server, places, tmp_path):
+def test_all_pairs_are_fetched_without_a_limit(server, places, tmp_path):
     assert fetch("pretrain", tmp_path / "out", places=places)["pictures"] == PAIRS
 
 
-def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
+def test_neighbours_share_a_request_and_distant_pictures_do_not(root, monkeypatch):
     data, asked = (root / HUB_DATASETS["pretrain"].repo / "images.zip").read_bytes(), []
 
     def read(start, end):
@@ -76,7 +76,7 @@ def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
     assert all(len(run) <= 3 for run in archive.runs(names)) and sum(archive.runs(names), []) == names
 
 
-def test_a_torn_zip_and_a_server_without_ranges_are_refused(server, places, tmp_path):
+def test_a_broken_zip_and_a_server_without_ranges_are_refused(server, places, tmp_path):
     with pytest.raises(FetchError, match="not a zip that can be read"):
         RemoteZip(lambda start, end: bytes(end - start), 1000, "broken.zip")
     server.ranges = False
@@ -84,7 +84,7 @@ def test_a_torn_zip_and_a_server_without_ranges_are_refused(server, places, tmp_
         fetch("pretrain", tmp_path / "out", limit=5, places=places)
 
 
-def test_a_window_reads_as_a_file_does():
+def test_a_remote_file_reads_like_a_local_one():
     data = random.Random(0).randbytes(1000)
     window, file, rng = RemoteFile(lambda a, b: data[a:b], 1000), io.BytesIO(data), random.Random(1)
     for _ in range(200):
@@ -93,7 +93,7 @@ def test_a_window_reads_as_a_file_does():
         assert window.tell() == file.tell() or at > 1000
 
 
-def test_coco_comes_picture_by_picture_and_goes_on(server, places, tmp_path):
+def test_coco_is_fetched_picture_by_picture_and_resumes(server, places, tmp_path):
     out = tmp_path / "out"
     card = fetch("instruct", out, part="detail", limit=10, places=places)
     assert card["records"] == card["pictures"] == 10 and len(list((out / "images").iterdir())) == 10
@@ -104,7 +104,7 @@ def test_coco_comes_picture_by_picture_and_goes_on(server, places, tmp_path):
     assert [path for path, _ in server.asked if path.startswith("/coco")] == [f"/coco/{gone.name}"] and gone.exists()
 
 
-def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
+def test_a_failing_server_is_asked_again(server, places, tmp_path):
     server.broken["/coco/000000000003.jpg"] = 3
     assert fetch("instruct", tmp_path / "out", places=places)["pictures"] == 40
     server.broken["/coco/000000000003.jpg"] = 4
@@ -114,9 +114,14 @@ def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
     assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
 
 
-def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(server, places, tmp_path, monkeypatch):
+def test_a_zip_that_becomes_unreachable_is_named_and_its_pictures_are_kept(server, places, tmp_path, monkeypatch):
     extract = RemoteZip.extract
-    monkeypatch.setattr(RemoteZip, "extract", lambda *a: server.broken.update({f"/far/{HUB_DATASETS['pretrain'].repo}/images.zip": 99}) or extract(*a))  # fmt: skip
+
+    def break_and_extract(*args):
+        server.broken[f"/far/{HUB_DATASETS['pretrain'].repo}/images.zip"] = 99
+        extract(*args)
+
+    monkeypatch.setattr(RemoteZip, "extract", break_and_extract)
     with pytest.raises(FetchError, match="images.zip: cannot be fetched .*503"):
         fetch("pretrain", tmp_path / "out", limit=70, places=places)
     with pytest.raises(FetchError, match="images.zip: cannot be fetched"):  # before its directory is read
@@ -128,13 +133,12 @@ def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(se
 
 
 @pytest.mark.parametrize("source", HUB_DATASETS)
-def test_no_network_at_all_is_said(source, tmp_path, monkeypatch):
+def test_without_a_network_the_file_is_named(source, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(time, "sleep", lambda _: None)
+    nowhere = "http://127.0.0.1:9"
     with pytest.raises(FetchError, match=f"{HUB_DATASETS[source].repo}/.*: cannot be fetched"):
-        fetch(
-            source, tmp_path / "out", places=Endpoints("http://127.0.0.1:9", "http://127.0.0.1:9", tmp_path / "cache")
-        )
+        fetch(source, tmp_path / "out", places=Endpoints(nowhere, nowhere, tmp_path / "cache"))
 
 
 def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places, root, tmp_path):
@@ -157,7 +161,7 @@ def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places,
             path.write_bytes(data)
 
 
-def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tmp_path):
+def test_scienceqa_becomes_records_with_and_without_pictures(server, places, tmp_path):
     card = fetch("scienceqa", tmp_path / "out", places=places)
     records = read_records(tmp_path / "out" / "stage2.json")
     assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
@@ -173,7 +177,7 @@ def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tm
         assert list(read_problems(folder)) == [chosen["id"]]
 
 
-def test_a_picture_in_the_parquet_that_is_none_is_counted(server, places, root, tmp_path):
+def test_a_broken_picture_in_the_parquet_is_counted(server, places, root, tmp_path):
     import pyarrow.parquet
 
     file = next((root / HUB_DATASETS["scienceqa"].repo / "data").iterdir())
@@ -189,7 +193,7 @@ def test_a_picture_in_the_parquet_that_is_none_is_counted(server, places, root, 
         file.write_bytes(before)
 
 
-def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places, monkeypatch):
+def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, places, monkeypatch):
     for arguments, said in (
         (("nothing",), "there are: pretrain, instruct, scienceqa"),
         (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
@@ -202,7 +206,7 @@ def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places,
     assert cli.main(["fetch", "instruct", "--out", str(tmp_path / "out")]) == 2
 
 
-def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
+def test_the_command_fills_a_folder_and_reports_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hub, "Endpoints", lambda: Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache"))
     file = root / HUB_DATASETS["instruct"].repo / "llava_instruct_150k.json"
     rows = json.loads(file.read_text())
@@ -218,7 +222,7 @@ def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_
         file.write_text(json.dumps(rows))
 
 
-def test_records_pass_through_one_at_a_time_and_memory_does_not_hold_the_file(tmp_path, monkeypatch):
+def test_records_are_copied_one_at_a_time_so_memory_does_not_hold_the_file(tmp_path, monkeypatch):
     turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!" * 20_000}]
     rows, path = [{"id": str(n), "conversations": turns} for n in range(800)], tmp_path / "rows.json"
     path.write_text(json.dumps(rows))
@@ -233,7 +237,7 @@ def test_records_pass_through_one_at_a_time_and_memory_does_not_hold_the_file(tm
     assert peak < path.stat().st_size / 2
 
 
-def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_list_of_records_is_named(tmp_path, monkeypatch):
     path = tmp_path / "rows.json"
     monkeypatch.setattr(hub, "download", lambda *a: path)
     for text, says in (("{}", "expected a JSON list"), ('[{"id": "a"', "not JSON after 0 records")):
@@ -242,7 +246,7 @@ def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
             fetch("instruct", tmp_path / "out")
 
 
-def test_bad_records_are_listed_up_to_eight_and_counted():
+def test_the_first_eight_bad_records_are_named_and_the_others_counted():
     problems = []
     some = [record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5]
     assert [r["id"] for r in valid_records(some, problems)] == ["a"] and len(problems) == 24

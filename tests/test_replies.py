@@ -1,4 +1,4 @@
-"""Replies are read in every form that models give them; what must not become a record is refused with its reason."""
+"""Replies are read in every form that models give them; a bad reply is refused with its reason."""
 
 import json
 import random
@@ -97,7 +97,7 @@ def test_answers_of_several_paragraphs_with_lists_and_rules_stay_whole():
         ("conversation", "Question: What is red?\nAnswer: a\nQuestion: Where?\nAnswer: b\nQuestion: what is RED\nAnswer: c", DUPLICATE),
     ],
 )  # fmt: skip
-def test_what_must_not_become_a_record_is_refused_with_its_reason(kind, text, reason):
+def test_a_bad_reply_is_refused_with_its_reason(kind, text, reason):
     with pytest.raises(ReplyError) as error:
         checked_pairs(kind, text)
     assert error.value.reason == reason, error.value
@@ -112,11 +112,11 @@ def test_what_must_not_become_a_record_is_refused_with_its_reason(kind, text, re
         "I see a bird, and it provides shade.", "Somebody has given a text to the teacher.",
     ],
 )  # fmt: skip
-def test_answers_that_only_look_like_it_pass(answer):
+def test_answers_that_only_resemble_a_refusal_or_a_source_pass(answer):
     check_pairs([("What is there?", answer)])
 
 
-def test_cut_off_and_filtered_replies_are_refused_whatever_they_hold():
+def test_truncated_and_filtered_replies_are_refused_even_if_they_can_be_read():
     whole = "Question:\nWhat?\n===\nAnswer:\nA car."
     for more, reason in (
         ({"finish": "length"}, TRUNCATED),
@@ -137,7 +137,7 @@ def test_a_description_is_the_text_without_its_headings(text):
     assert read_pairs("detail", text) == [("", "A car.\n\nA dog.")]
 
 
-def test_every_reply_of_the_offline_teacher_passes_and_is_read_as_the_strict_reader_reads_it():
+def test_every_reply_of_the_offline_teacher_passes_and_both_readers_agree():
     for scene in scenes("train", 300):
         for kind in TYPES:
             reply = teach(kind, captions(scene), boxes(scene))
@@ -160,7 +160,7 @@ WORDS = st.text("abcdefgh ,.?", min_size=1, max_size=40).map(str.strip).filter(l
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6))
-def test_what_is_written_in_the_asked_form_is_read_back(pairs):
+def test_pairs_written_in_the_expected_form_are_read_back(pairs):
     text = "\n===\n".join(f"Question:\n{q}\n===\nAnswer:\n{a}" for q, a in pairs)
     assert read_pairs("conversation", text) == pairs
 
