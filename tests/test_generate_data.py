@@ -227,14 +227,15 @@ def test_an_image_token_in_a_caption_does_not_break_the_record(tmp_path):
     assert read_records(tmp_path / "caption.json")[0]["conversations"][1]["value"] == "a cat   in a park"
 
 
-@pytest.mark.parametrize("turn, named", [("What?\n===\nAnswer:\n<image>", "turn 1 has no answer"), ("<image>\n===\nAnswer:\nA car.", "turn 1 has no question")])  # fmt: skip
-def test_a_turn_with_only_an_image_token_is_empty(tmp_path, turn, named):
+@pytest.mark.parametrize("question, answer, empty", [("What?", "<image>", "answer"), ("<image>", "A car.", "question")])
+def test_a_turn_with_only_an_image_token_is_empty(tmp_path, question, answer, empty):
     class Telling(OfflineTeacher):
         async def complete(self, body, name):
-            return server.completion(body, f"Question:\n{turn}")
+            return server.completion(body, f"Question:\n{question}\n===\nAnswer:\n{answer}")
 
     summary = run(book(1), Telling(), tmp_path, Settings(types=("complex",)))
-    assert summary.quarantined == {replies.EMPTY: 1} and named in (tmp_path / "quarantine.jsonl").read_text()
+    assert summary.quarantined == {replies.EMPTY: 1}
+    assert f"turn 1 has no {empty}" in (tmp_path / "quarantine.jsonl").read_text()
     assert read_records(tmp_path / "complex.json") == []
 
 
@@ -349,7 +350,7 @@ def test_the_offline_teacher_takes_its_task_from_the_messages_alone():
 
 
 @pytest.mark.parametrize("concurrency", [1, 12])
-def test_faults_of_all_kinds_change_no_record_and_bill_nothing_twice(teacher_server, tmp_path, reference, concurrency):  # fmt: skip
+def test_faults_change_no_record_and_bill_nothing_twice(teacher_server, tmp_path, reference, concurrency):
     faults = [SAYS_429, SAYS_500, "reset", ("raw", b"{"), ("json", {"choices": []}), ("raw", b"<html>", "text/html")]
     rng = random.Random(0)
     teacher_server.fault = lambda body, n: rng.choice(faults) if n < 3 and rng.random() < 0.5 else None

@@ -1,4 +1,4 @@
-"""ScienceQA: prompts letter for letter, answers read strictly, Table 7's columns, and the authors' released answers exactly."""
+"""ScienceQA: prompts letter for letter, answers read strictly, Table 7's columns, the authors' released answers."""
 
 import base64
 import json

@@ -189,8 +189,8 @@ def test_lines_that_are_not_utf8_or_not_json_are_named(images, tmp_path):
 
 
 def test_bad_rows_of_a_csv_are_named(images, tmp_path):
-    text = b"image,caption\ntrain-000000.png,a car\ntrain-000001.png,caf\xe9\ntrain-000002.png,a,b\ntrain-000003.png\n,x\ntrain-000004.png,\n"
-    (tmp_path / "c.csv").write_bytes(text)
+    rows = (b"image,caption", b"train-000000.png,a car", b"train-000001.png,caf\xe9", b"train-000002.png,a,b")
+    (tmp_path / "c.csv").write_bytes(b"\n".join((*rows, b"train-000003.png", b",x", b"train-000004.png,\n")))
     pictures, problems = read_source(tmp_path / "c.csv", images)
     assert [p.id for p in pictures] == ["train-000000"]
     said = "\n".join(map(str, problems))

@@ -79,8 +79,9 @@ def run(options) -> int:
     """Read the source, ask the teacher, write records, quarantine, summary, statistics; or show or write the requests."""
     out, offline = Path(options.out), options.teacher == "offline"
     settings = Settings(
-        types=_names(options.types), model=options.model or (OFFLINE_MODEL if offline else OPENAI_MODEL), prompts=options.prompts,
-        boxes=_names(options.boxes), max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
+        types=_names(options.types), model=options.model or (OFFLINE_MODEL if offline else OPENAI_MODEL),
+        prompts=options.prompts, boxes=_names(options.boxes), max_tokens=options.max_tokens,
+        temperature=options.temperature, seed=options.seed,
     )  # fmt: skip
     book = options.source.partition(":")[0] == BOOK
     if options.images is None and not book:

@@ -25,7 +25,8 @@ def run(options) -> int:
     address = f"http://{options.host}:{server.server_port}/v1"
     print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:")
     print(
-        f"  minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes --source ... --out ...",
+        f"  minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes "
+        "--source ... --out ...",
         flush=True,
     )
     try:
