@@ -34,7 +34,7 @@ def server(root, monkeypatch):
 
 
 @pytest.fixture
-def places(server, tmp_path):
+def endpoints(server, tmp_path):
     return Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache")
 
 
@@ -42,9 +42,9 @@ def ranges(server):
     return [path for path, wanted in server.asked if wanted and path.startswith("/far/")]
 
 
-def test_pairs_are_fetched_from_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
+def test_pairs_are_fetched_from_the_remote_zip_without_the_rest_of_it(server, endpoints, root, tmp_path):
     seen, size = [], (root / HUB_DATASETS["pretrain"].repo / "images.zip").stat().st_size
-    card = fetch("pretrain", tmp_path / "out", limit=70, places=places, progress=lambda *a: seen.append(a))
+    card = fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints, progress=lambda *a: seen.append(a))
     records = read_records(tmp_path / "out" / "stage1.json")
     assert len(records) == card["records"] == 70 and seen[-1] == (70, 70)
     for r in records:
@@ -52,14 +52,14 @@ def test_pairs_are_fetched_from_the_remote_zip_without_the_rest_of_it(server, pl
     assert server.sent < 0.4 * size and len(ranges(server)) < 12  # 64 neighbours, 6 more, the directory
     assert len({int(r["image"][10:19]) // hub.RUN_LENGTH for r in records}) == 2
     asked = len(ranges(server))
-    assert fetch("pretrain", tmp_path / "out", limit=70, places=places) == card
+    assert fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints) == card
     assert len(ranges(server)) - asked <= 5  # the directory again, no picture
-    another = fetch("pretrain", tmp_path / "other", limit=70, seed=5, places=places)
+    another = fetch("pretrain", tmp_path / "other", limit=70, seed=5, endpoints=endpoints)
     assert another["records"] == 70 and read_records(tmp_path / "other" / "stage1.json") != records
 
 
-def test_all_pairs_are_fetched_without_a_limit(server, places, tmp_path):
-    assert fetch("pretrain", tmp_path / "out", places=places)["pictures"] == PAIRS
+def test_all_pairs_are_fetched_without_a_limit(server, endpoints, tmp_path):
+    assert fetch("pretrain", tmp_path / "out", endpoints=endpoints)["pictures"] == PAIRS
 
 
 def test_neighbours_share_a_request_and_distant_pictures_do_not(root, monkeypatch):
@@ -76,12 +76,12 @@ def test_neighbours_share_a_request_and_distant_pictures_do_not(root, monkeypatc
     assert all(len(run) <= 3 for run in archive.runs(names)) and sum(archive.runs(names), []) == names
 
 
-def test_a_broken_zip_and_a_server_without_ranges_are_refused(server, places, tmp_path):
+def test_a_broken_zip_and_a_server_without_ranges_are_refused(server, endpoints, tmp_path):
     with pytest.raises(FetchError, match="not a zip that can be read"):
         RemoteZip(lambda start, end: bytes(end - start), 1000, "broken.zip")
     server.ranges = False
     with pytest.raises(FetchError, match="range requests"):
-        fetch("pretrain", tmp_path / "out", limit=5, places=places)
+        fetch("pretrain", tmp_path / "out", limit=5, endpoints=endpoints)
 
 
 def test_a_remote_file_reads_like_a_local_one():
@@ -93,28 +93,28 @@ def test_a_remote_file_reads_like_a_local_one():
         assert window.tell() == file.tell() or at > 1000
 
 
-def test_coco_is_fetched_picture_by_picture_and_resumes(server, places, tmp_path):
+def test_coco_is_fetched_picture_by_picture_and_resumes(server, endpoints, tmp_path):
     out = tmp_path / "out"
-    card = fetch("instruct", out, part="detail", limit=10, places=places)
+    card = fetch("instruct", out, part="detail", limit=10, endpoints=endpoints)
     assert card["records"] == card["pictures"] == 10 and len(list((out / "images").iterdir())) == 10
     (gone, *_) = (out / "images").iterdir()
     gone.unlink()
     server.asked.clear()
-    fetch("instruct", out, part="detail", limit=10, places=places)
+    fetch("instruct", out, part="detail", limit=10, endpoints=endpoints)
     assert [path for path, _ in server.asked if path.startswith("/coco")] == [f"/coco/{gone.name}"] and gone.exists()
 
 
-def test_a_failing_server_is_asked_again(server, places, tmp_path):
+def test_a_failing_server_is_asked_again(server, endpoints, tmp_path):
     server.broken["/coco/000000000003.jpg"] = 3
-    assert fetch("instruct", tmp_path / "out", places=places)["pictures"] == 40
+    assert fetch("instruct", tmp_path / "out", endpoints=endpoints)["pictures"] == 40
     server.broken["/coco/000000000003.jpg"] = 4
     with pytest.raises(FetchError, match="status 503"):
-        fetch("instruct", tmp_path / "other", places=places)
+        fetch("instruct", tmp_path / "other", endpoints=endpoints)
     assert not (tmp_path / "other" / "stage2.json").exists()
-    assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
+    assert fetch("instruct", tmp_path / "other", endpoints=endpoints)["pictures"] == 40
 
 
-def test_a_zip_that_becomes_unreachable_is_named_and_its_pictures_are_kept(server, places, tmp_path, monkeypatch):
+def test_a_zip_that_becomes_unreachable_is_named_and_its_pictures_are_kept(server, endpoints, tmp_path, monkeypatch):
     extract = RemoteZip.extract
 
     def break_and_extract(*args):
@@ -123,13 +123,13 @@ def test_a_zip_that_becomes_unreachable_is_named_and_its_pictures_are_kept(serve
 
     monkeypatch.setattr(RemoteZip, "extract", break_and_extract)
     with pytest.raises(FetchError, match="images.zip: cannot be fetched .*503"):
-        fetch("pretrain", tmp_path / "out", limit=70, places=places)
+        fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints)
     with pytest.raises(FetchError, match="images.zip: cannot be fetched"):  # before its directory is read
-        fetch("pretrain", tmp_path / "out", limit=70, places=places)
+        fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints)
     server.broken.clear()
     monkeypatch.undo()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    assert fetch("pretrain", tmp_path / "out", limit=70, places=places)["pictures"] == 70
+    assert fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints)["pictures"] == 70
 
 
 @pytest.mark.parametrize("source", HUB_DATASETS)
@@ -138,31 +138,31 @@ def test_without_a_network_the_file_is_named(source, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(FetchError, match=f"{HUB_DATASETS[source].repo}/.*: cannot be fetched"):
-        fetch(source, tmp_path / "out", places=Endpoints(nowhere, nowhere, tmp_path / "cache"))
+        fetch(source, tmp_path / "out", endpoints=Endpoints(nowhere, nowhere, tmp_path / "cache"))
 
 
-def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places, root, tmp_path):
+def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, endpoints, root, tmp_path):
     away, page = root / "coco" / "000000000007.jpg", root / "coco" / "000000000009.jpg"
     before = {p: p.read_bytes() for p in (away, page)}
     try:
         away.unlink()
         page.write_text("<html>not found</html>")
-        card = fetch("instruct", tmp_path / "out", missing=0.05, places=places)
+        card = fetch("instruct", tmp_path / "out", missing=0.05, endpoints=endpoints)
         assert card["records"] == card["pictures"] == 38
         assert card["missing pictures"].keys() == {away.name, page.name}
         assert "404" in card["missing pictures"][away.name] and "not a picture" in card["missing pictures"][page.name]
         kept = {r["image"] for r in read_records(tmp_path / "out" / "stage2.json")}
         assert len(kept) == 38 and away.name not in kept
         with pytest.raises(FetchError, match=r"2 of 40 pictures are missing, more than 4.0%(.|\n)*000000000007"):
-            fetch("instruct", tmp_path / "other", missing=0.04, places=places)
+            fetch("instruct", tmp_path / "other", missing=0.04, endpoints=endpoints)
         assert not (tmp_path / "other" / "stage2.json").exists()
     finally:
         for path, data in before.items():
             path.write_bytes(data)
 
 
-def test_scienceqa_becomes_records_with_and_without_pictures(server, places, tmp_path):
-    card = fetch("scienceqa", tmp_path / "out", places=places)
+def test_scienceqa_becomes_records_with_and_without_pictures(server, endpoints, tmp_path):
+    card = fetch("scienceqa", tmp_path / "out", endpoints=endpoints)
     records = read_records(tmp_path / "out" / "stage2.json")
     assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
     assert (tmp_path / "out" / "images" / records[0]["image"]).read_bytes() == jpeg(1)
@@ -171,13 +171,13 @@ def test_scienceqa_becomes_records_with_and_without_pictures(server, places, tmp
     assert [p.id for p in problems.values()] == [r["id"] for r in records] and problems[records[0]["id"]].letter == "B"
     for seed in range(4):
         folder = tmp_path / str(seed)
-        card = fetch("scienceqa", folder, limit=1, seed=seed, places=places)
+        card = fetch("scienceqa", folder, limit=1, seed=seed, endpoints=endpoints)
         (chosen,) = read_records(folder / "stage2.json")
         assert card["pictures"] == len(list((folder / "images").iterdir())) == ("image" in chosen)
         assert list(read_problems(folder)) == [chosen["id"]]
 
 
-def test_a_broken_picture_in_the_parquet_is_counted(server, places, root, tmp_path):
+def test_a_broken_picture_in_the_parquet_is_counted(server, endpoints, root, tmp_path):
     import pyarrow.parquet
 
     file = next((root / HUB_DATASETS["scienceqa"].repo / "data").iterdir())
@@ -185,15 +185,15 @@ def test_a_broken_picture_in_the_parquet_is_counted(server, places, root, tmp_pa
     try:
         table[2]["image"] = {"bytes": b"no picture", "path": "image.png"}
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), file)
-        card = fetch("scienceqa", tmp_path / "out", missing=0.5, places=places)
+        card = fetch("scienceqa", tmp_path / "out", missing=0.5, endpoints=endpoints)
         assert list(card["missing pictures"]) == ["train-2/image.png"] and card["records"] == 2
         with pytest.raises(FetchError, match="1 of 2 pictures are missing"):
-            fetch("scienceqa", tmp_path / "other", places=places)
+            fetch("scienceqa", tmp_path / "other", endpoints=endpoints)
     finally:
         file.write_bytes(before)
 
 
-def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, places, monkeypatch):
+def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, monkeypatch):
     for arguments, said in (
         (("nothing",), "there are: pretrain, instruct, scienceqa"),
         (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
@@ -201,7 +201,7 @@ def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, places, monkeyp
         (("instruct", tmp_path, None, 0), "at least 1"),
     ):
         with pytest.raises(FetchError, match=said):
-            fetch(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)), places=places)
+            fetch(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)), endpoints=endpoints)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert cli.main(["fetch", "instruct", "--out", str(tmp_path / "out")]) == 2
 

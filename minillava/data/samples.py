@@ -68,7 +68,7 @@ def plan_batches(lengths: list[int], batch_size: int, steps: int, seed: int, une
     """The samples in the batch of each of `steps` steps; no sample is used twice in one epoch.
 
     Samples are shuffled, then sorted by length within windows of 16 batches; then the batches of a window are shuffled.
-    uneven: the samples left at the end of an epoch form a smaller batch; otherwise they wait for the next epoch.
+    uneven: the samples left at the end of an epoch form a smaller batch; otherwise that epoch leaves them out.
     Raises ValueError when there are fewer samples than a batch needs.
     """
     if not lengths or (len(lengths) < batch_size and not uneven):

@@ -2,7 +2,7 @@
 
     FOLDER/stage1.json, stage2.json   records in the authors' JSON that have their picture
     FOLDER/images/                    the pictures of both
-    FOLDER/stage1.card.json, ...      source, seed, counts, what was left out
+    FOLDER/stage1.card.json, ...      dataset, seed, counts, what was left out
 
 A subset does not need the whole download. Files of records go to the hub's own cache (`huggingface_hub`). CC3M's
 pictures come from images.zip by range requests, in runs of neighbours; COCO's one by one from COCO; ScienceQA's from
@@ -73,25 +73,25 @@ class Endpoints:
     cache: Path | None = None
 
 
-def download(source: HubDataset, part: str, places: Endpoints) -> Path:
+def download(dataset: HubDataset, part: str, endpoints: Endpoints) -> Path:
     """The file of a part's records in the hub's cache, downloaded if it is not there. Raises FetchError."""
     from huggingface_hub import HfApi, hf_hub_download
 
-    if part not in source.files:
-        raise FetchError(f"no part {part!r} in {source.repo}; there are: {', '.join(source.files)}")
-    name = source.files[part]
+    if part not in dataset.files:
+        raise FetchError(f"no part {part!r} in {dataset.repo}; there are: {', '.join(dataset.files)}")
+    name = dataset.files[part]
     try:
         if "*" in name:
-            names = HfApi(places.hub).list_repo_files(source.repo, repo_type="dataset")
+            names = HfApi(endpoints.hub).list_repo_files(dataset.repo, repo_type="dataset")
             found = fnmatch.filter(names, name)
             if len(found) != 1:
-                raise FetchError(f"{source.repo}: {len(found)} files are named {name}; expected one")
+                raise FetchError(f"{dataset.repo}: {len(found)} files are named {name}; expected one")
             name = found[0]
         return Path(
-            hf_hub_download(source.repo, name, repo_type="dataset", endpoint=places.hub, cache_dir=places.cache)
+            hf_hub_download(dataset.repo, name, repo_type="dataset", endpoint=endpoints.hub, cache_dir=endpoints.cache)
         )
     except network_errors() as error:
-        raise fetch_error(f"{source.repo}/{name}", error) from error
+        raise fetch_error(f"{dataset.repo}/{name}", error) from error
 
 
 def network_errors() -> tuple:
@@ -108,12 +108,12 @@ def fetch_error(what: str, error: Exception) -> FetchError:
     return FetchError(f"{what}: cannot be fetched ({said}); check the network and run the same command again to resume")
 
 
-def remote_zip(repo: str, places: Endpoints) -> RemoteZip:
+def remote_zip(repo: str, endpoints: Endpoints) -> RemoteZip:
     """A dataset's images.zip, read in ranges. Raises FetchError."""
     from huggingface_hub import HfFileSystem
     from huggingface_hub.utils import http_backoff
 
-    files, path = HfFileSystem(endpoint=places.hub), f"datasets/{repo}/images.zip"
+    files, path = HfFileSystem(endpoint=endpoints.hub), f"datasets/{repo}/images.zip"
     try:
         size, url = files.info(path)["size"], files.url(path)
         headers = files._api._build_hf_headers()
@@ -166,7 +166,7 @@ def fetch(
     limit: int | None = None,
     seed: int = 0,
     missing: float = 0.02,
-    places: Endpoints | None = None,
+    endpoints: Endpoints | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     format: str = "QCM-LEPA",
 ) -> dict:
@@ -179,20 +179,20 @@ def fetch(
         raise FetchError(f"no dataset {name!r}; there are: {', '.join(HUB_DATASETS)}")
     if limit is not None and limit < 1:
         raise FetchError(f"--limit {limit}: at least 1 is needed")
-    source, folder = HUB_DATASETS[name], Path(folder)
-    part = part or next(iter(source.files))
+    dataset, folder = HUB_DATASETS[name], Path(folder)
+    part = part or next(iter(dataset.files))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock").acquire(timeout=0):
-            return _fill(source, part, folder, limit, seed, missing, places or Endpoints(), progress, format)
+            return _fill(dataset, part, folder, limit, seed, missing, endpoints or Endpoints(), progress, format)
     except Timeout:
         raise FetchError(f"{folder}: another run is at work in this folder; wait for it or name another") from None
 
 
-def _records(path: Path, source: HubDataset, format: str, bad: list[str]) -> Iterator[dict]:
+def _records(path: Path, dataset: HubDataset, format: str, bad: list[str]) -> Iterator[dict]:
     """The valid records of a file, one by one; `bad` gets a line for each of the others. Raises FetchError."""
     try:
-        if source.pictures == "parquet":
+        if dataset.pictures == "parquet":
             yield from valid_records((science_record(p, format) for p in read_parquet(path).values()), bad)
         else:
             yield from valid_records(each_record(path), bad)
@@ -200,13 +200,13 @@ def _records(path: Path, source: HubDataset, format: str, bad: list[str]) -> Ite
         raise FetchError(str(error)) from error
 
 
-def _fill(source, part, folder, limit, seed, missing, places, progress, format) -> dict:
-    path, images, bad = download(source, part, places), folder / "images", []
+def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, format) -> dict:
+    path, images, bad = download(dataset, part, endpoints), folder / "images", []
     images.mkdir(exist_ok=True)
-    pictures = [record.get("image") for record in _records(path, source, format, bad)]  # names only, to save memory
+    pictures = [record.get("image") for record in _records(path, dataset, format, bad)]  # names only, to save memory
     if len(bad) > missing * (len(pictures) + len(bad)):
         raise FetchError(f"{path}: {len(bad):,} of {len(pictures) + len(bad):,} records break the format: {bad[0]}")
-    archive = remote_zip(source.repo, places) if source.pictures == "zip" else None
+    archive = remote_zip(dataset.repo, endpoints) if dataset.pictures == "zip" else None
     if archive and limit is not None:  # drawn from the zip's own names, so none of them can be missing
         known = set(pictures)
         drawn = draw_runs([n for n in archive.names() if n in known], limit, seed)
@@ -223,19 +223,19 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
 
     if archive:
         archive.extract(images, names, lost, advance)
-    elif source.pictures == "coco":
-        download_each(places.coco, images, names, lost, advance)
+    elif dataset.pictures == "coco":
+        download_each(endpoints.coco, images, names, lost, advance)
     else:
         extract_pictures(path, images, names, lost, advance)
     wanted = {n for n in chosen if not pictures[n] or (images / pictures[n]).is_file()}
-    records = (record for n, record in enumerate(_records(path, source, format, [])) if n in wanted)
-    result = folder / f"{source.stage}.json"
+    records = (record for n, record in enumerate(_records(path, dataset, format, [])) if n in wanted)
+    result = folder / f"{dataset.stage}.json"
     count = write_records(records, result)
-    if source.pictures == "parquet":  # `minillava answer` and `minillava judge scienceqa` need the problems
+    if dataset.pictures == "parquet":  # `minillava answer` and `minillava judge scienceqa` need the problems
         problems = read_parquet(path)
         write_problems([problems[record["id"]] for record in read_records(result)], folder)
     card = {
-        "source": source.repo,
+        "source": dataset.repo,
         "part": part,
         "seed": seed,
         "limit": limit,
@@ -244,11 +244,11 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
         "missing pictures": lost.reasons,
         "bad records": bad,
     }
-    write_json(folder / f"{source.stage}.card.json", card)
+    write_json(folder / f"{dataset.stage}.card.json", card)
     return card
 
 
-def fetch_with_bar(source: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
+def fetch_with_bar(dataset: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
     """`fetch` with a progress bar."""
     with bar(1, "picture") as progress:
 
@@ -256,4 +256,4 @@ def fetch_with_bar(source: str, out, part=None, limit=None, seed: int = 0, missi
             progress.total = total
             progress.update(done - progress.n)
 
-        return fetch(source, out, part, limit, seed, missing, progress=show)
+        return fetch(dataset, out, part, limit, seed, missing, progress=show)
