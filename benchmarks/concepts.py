@@ -17,8 +17,8 @@ from pathlib import Path
 
 import here
 
-from minillava.datagen.chunks import ChunkerError, chunker, normal, phrases
-from minillava.datagen.concepts import LEAST, MOST, concept_filter
+from minillava.datagen.chunks import ChunkerError, find_chunker, normalise, noun_phrases
+from minillava.datagen.concepts import COMMON_ABOVE, RARE_BELOW, concept_filter
 
 SECONDS, GIGABYTES = 300, 4.0  # the goal
 VERBS = "sits stands walks is looks plays rides waits holds".split()
@@ -60,11 +60,11 @@ def ours(captions: list[str], how: str) -> tuple[int, int]:
 def by_pandas(captions: list[str], how: str) -> tuple[int, int]:
     import pandas
 
-    found = pandas.Series([list({normal(p) for p in phrases(c)}) for c in captions]).explode().dropna()
+    found = pandas.Series([list({normalise(p) for p in noun_phrases(c)}) for c in captions]).explode().dropna()
     rows = pandas.DataFrame({"caption": found.index, "phrase": found.to_numpy()})
     times = rows.groupby("phrase")["caption"].transform("size")
-    common = rows[times > MOST].groupby("phrase").sample(MOST, random_state=0)
-    kept = set(rows[(times >= LEAST) & (times <= MOST)]["caption"]) | set(common["caption"])
+    common = rows[times > COMMON_ABOVE].groupby("phrase").sample(COMMON_ABOVE, random_state=0)
+    kept = set(rows[(times >= RARE_BELOW) & (times <= COMMON_ABOVE)]["caption"]) | set(common["caption"])
     return len(kept), rows["phrase"].nunique()
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     print(f"{count:,} captions of {sum(len(c.split()) for c in captions) / count:.1f} words")
     runs = [("rules", ours), ("pandas", by_pandas)]
     try:
-        runs += [("spacy", ours)] if chunker("spacy") else []
+        runs += [("spacy", ours)] if find_chunker("spacy") else []
     except ChunkerError as error:
         print(f"spaCy: not measured ({error})")
     for name, what in runs:

@@ -21,7 +21,7 @@ import torch
 from minillava.commands import doctor
 from minillava.costs.model import flops, memory
 from minillava.data import IGNORE, IMAGE
-from minillava.data.samples import divide, encode, plan
+from minillava.data.samples import encode, micro_batches, plan_batches
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
@@ -45,7 +45,7 @@ def samples(name, config, count=4):
         made = [encode(instruct(s, kind), CHAT, tokenizer) for s in scenes("train", 200) for kind in TYPES]
         V = config.language.vocab_size - 1  # the last one stands for a patch in `transformers`
         made = [(s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1)) for s in made]
-        return [made[i] for i in plan([len(ids) for ids, _ in made], BATCH[name], 1, seed=0)[0]]
+        return [made[i] for i in plan_batches([len(ids) for ids, _ in made], BATCH[name], 1, seed=0)[0]]
     generator, chosen = torch.Generator().manual_seed(0), []
     for _ in range(count):
         asked, answer = (int(torch.randint(*span, (1,), generator=generator)) for span in ((40, 70), (40, 160)))
@@ -89,7 +89,7 @@ def divided(ours, batch):
     cores = stages.cores_apart(ours)
     tokens = stages.AT_ONCE if cores > 1 else 0
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
-    parts = divide(lengths, list(range(len(lengths))), tokens, ranks=cores)
+    parts = micro_batches(lengths, list(range(len(lengths))), tokens, ranks=cores)
     return cores, [Batch(*([of[i] for i in part] for of in (batch.ids, batch.labels, batch.features))) for part in parts if part]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from minillava.commands import doctor
 from minillava.costs.model import flops
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import pixels
-from minillava.data.samples import Sample, divide, encode, fill_rate, plan
+from minillava.data.samples import Sample, encode, fill_rate, micro_batches, plan_batches
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
@@ -149,7 +149,7 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
 
     def of_any_size():  # full ones and what is left
         def alone(lengths, chosen, tokens, packed, ranks):
-            parts = divide(lengths, chosen, tokens, packed)
+            parts = micro_batches(lengths, chosen, tokens, packed)
             return parts + [[]] * (-len(parts) % ranks)
 
         with patch.object(stages, "divide", alone):
@@ -256,8 +256,11 @@ def measure(name, precision, options):
             f"  without {trick}: {left_out[trick][0]:.2f} x as long ({left_out[trick][1]:.2f} in CPU time)", flush=True
         )
     lengths = [len(s.ids) + ours.config.vision.num_patches - 1 for s in samples]
-    batches, drawn = (plan(by, batch, len(samples) // batch, 0) for by in (lengths, [0] * len(lengths)))
-    parts = {packed: [part for b in batches for part in divide(lengths, b, tokens, packed)] for packed in (False, True)}
+    batches, drawn = (plan_batches(by, batch, len(samples) // batch, 0) for by in (lengths, [0] * len(lengths)))
+    parts = {
+        packed: [part for b in batches for part in micro_batches(lengths, b, tokens, packed)]
+        for packed in (False, True)
+    }
     filled = {"random": drawn, "like lengths": batches, "in parts": parts[False], "packed": parts[True]}
     filled = {how: fill_rate(lengths, some, how == "packed") for how, some in filled.items()}
     print("  filled: " + ", ".join(f"{how} {100 * rate:.0f} %" for how, rate in filled.items()))

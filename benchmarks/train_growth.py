@@ -15,7 +15,7 @@ from pathlib import Path
 import side_by_side as side
 import torch
 
-from minillava.data.stored import keep
+from minillava.data.stored import store_samples
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.scales import WEIGHTS
@@ -59,7 +59,9 @@ def growth_alone(what, by, options):
                 file.write(("," if n else "[") + json.dumps(record))
             file.write("]")
         start, begun = anonymous(), time.perf_counter()
-        samples = keep(folder / "records.json", folder, CHAT, tokenizer, 1000, P, folder / "kept", progress=watch)
+        samples = store_samples(
+            folder / "records.json", folder, CHAT, tokenizer, 1000, P, folder / "kept", progress=watch
+        )
         normal = (0.5,) * 3, (0.5,) * 3
         seen = Features.kept(folder / "seen.safetensors", ours, folder, samples.pictures(), *normal, watch)
         train_stage(

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from minillava.data.images import as_rgb, open_picture, pixels
-from minillava.data.samples import prompt
+from minillava.data.images import open_picture, pixels, to_rgb
+from minillava.data.samples import prompt_ids
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
@@ -79,7 +79,7 @@ class Chat:
 
     def look(self, picture: str | Path | Image.Image) -> Image.Image:
         """Show it a picture (a file or an image); returns what was opened."""
-        image = as_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
+        image = to_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
         shown = pixels([image], self.model.config.vision.image_size, *self.normal)  # (1, 3, S, S)
         weight = self.model.vision_tower.pre_layrnorm.weight
         self.features = self.model.features(shown.to(weight.device, weight.dtype))[0]  # (P, Dv)
@@ -102,7 +102,7 @@ class Chat:
         if any("\ud800" <= letter <= "\udfff" for letter in question):
             raise ChatError("a question that is no text in UTF-8")
         asked = question if self.turns else f"<image>\n{question}"
-        ids, said = prompt(asked, self.template, self.tokenizer, self.turns), ""
+        ids, said = prompt_ids(asked, self.template, self.tokenizer, self.turns), ""
         for piece in stream(
             self.model, ids, [self.features], self.tokenizer, max_new_tokens, [self.template.stop], temperature, top_p,
             seed, self.session,

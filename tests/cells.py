@@ -84,8 +84,8 @@ if __name__ == "__main__":
     from minillava.fetch import hub
 
     torch.set_num_threads(1)
-    Real, url = hub.Places, os.environ["HF_ENDPOINT"]
-    hub.Places = lambda: Real(url, f"{url}/coco")
+    Real, url = hub.Endpoints, os.environ["HF_ENDPOINT"]
+    hub.Endpoints = lambda: Real(url, f"{url}/coco")
     for number in sys.argv[1:]:
         begun = time.monotonic()
         said = run(notebook(number), compare=False, instead=FEWER.items())[0].strip()

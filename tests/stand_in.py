@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 from PIL import Image
 
 from minillava.data.records import make_record
-from minillava.fetch.hub import SOURCES
+from minillava.fetch.hub import HUB_DATASETS
 
 PAIRS = 400
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -102,7 +102,7 @@ def datasets(root):
     import pyarrow
     import pyarrow.parquet
 
-    pretrain, instruct, science = (root / SOURCES[name].repo for name in ("pretrain", "instruct", "scienceqa"))
+    pretrain, instruct, science = (root / HUB_DATASETS[name].repo for name in ("pretrain", "instruct", "scienceqa"))
     for folder in (pretrain, instruct, science / "data", root / "coco"):
         folder.mkdir(parents=True)
     names = [f"GCC_train_{n:09}.jpg" for n in range(PAIRS)]
@@ -113,7 +113,7 @@ def datasets(root):
     pictures = [f"{n:012}.jpg" for n in range(40)]
     for n, name in enumerate(pictures):
         (root / "coco" / name).write_bytes(jpeg(n))
-    for file in SOURCES["instruct"].files.values():
+    for file in HUB_DATASETS["instruct"].files.values():
         (instruct / file).write_text(json.dumps([record(f"{file}-{n}", n) for n in pictures]))
     row = {"image": {"bytes": jpeg(1), "path": "image.png"}, "question": "Which?", "choices": ["a", "b"], "answer": 1,
            "hint": "", "lecture": "L", "solution": "S", "task": "closed choice", "grade": "grade2", "subject": "natural science",

@@ -14,7 +14,7 @@ from stand_in import datasets, models, stand_in
 from minillava.asking.server import completion, serve
 from minillava.course import dial as module
 from minillava.course.dial import NAMES, PROJECTORS, Dial, dial
-from minillava.datagen.messages import FOLDERS, PROMPTS, context, messages, read_prompt
+from minillava.datagen.messages import PROMPT_FOLDERS, PROMPTS, context, messages, read_prompt
 from minillava.judging.judges import Case, rows_of
 from minillava.judging.reviews import read_scores
 from minillava.scales import REAL, WEIGHTS, ScaleError
@@ -24,7 +24,7 @@ from minillava.standins.bench import build
 from minillava.standins.judge import RULE
 from minillava.standins.teacher import offline_reply
 
-ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(captions(compose("train", 2))))
+ASKED = messages(read_prompt(PROMPTS / PROMPT_FOLDERS["conversation"]), context(captions(compose("train", 2))))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from minillava.chat import Chat
 from minillava.course.widgets import Slider, ToggleButtons, explore
-from minillava.data.samples import encode, prompt
+from minillava.data.samples import encode, prompt_ids
 from minillava.data.template import CHAT
 from minillava.figures.model import (
     architecture,
@@ -49,7 +49,7 @@ def words(figure):
 
 @torch.no_grad()
 def test_attention_is_what_the_model_itself_computes(chat):
-    ids = prompt("<image>\nWhere is this?", CHAT, chat.tokenizer)
+    ids = prompt_ids("<image>\nWhere is this?", CHAT, chat.tokenizer)
     embeds, _ = chat.model.splice(ids, [chat.features])
     weights = attention_of(chat.model, embeds)
     T, config = len(embeds), chat.model.config.language

@@ -13,7 +13,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import open_picture, pixels
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.model import (
@@ -264,7 +264,7 @@ def test_a_model_exported_answers_in_transformers_as_here_and_comes_back_equal(t
     text = processor.apply_chat_template(chat, add_generation_prompt=True)
     given = processor(images=picture, text=text, return_tensors="pt", add_special_tokens=False)
 
-    ids = prompt(f"<image>\n{asked}", CHAT, tokenizer)
+    ids = prompt_ids(f"<image>\n{asked}", CHAT, tokenizer)
     place, count = theirs.config.image_token_id, model.config.vision.num_patches
     expected = [place if i == IMAGE else i for i in ids.tolist() for _ in range(count if i == IMAGE else 1)]
     assert given["input_ids"][0].tolist() == expected

@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 import torch
 
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import context
@@ -162,7 +162,7 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
     together = answer(model, tokenizer, CHAT, asked, max_new_tokens=6)
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for (text, features), said in zip(asked, together, strict=True):
-        ids = prompt(f"<image>\n{text}", CHAT, tokenizer)
+        ids = prompt_ids(f"<image>\n{text}", CHAT, tokenizer)
         assert said == tokenizer.decode(generate(model, [ids], [[features]], 6, stop)[0]).strip()
     assert len(set(together)) > 1
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillava.data import IGNORE, IMAGE
-from minillava.data.samples import divide, fill_rate, plan
+from minillava.data.samples import fill_rate, micro_batches, plan_batches
 from minillava.model import Batch, SpliceError, kernels, set_trainable
 from minillava.model.kernels import rounded
 from minillava.training import loop, lora, parallel, stages
@@ -49,7 +49,7 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 def test_every_sample_is_in_one_part_none_exceeds_the_budget_and_all_processes_have_as_many(
     lengths, tokens, packed, ranks
 ):
-    parts = divide(lengths, list(range(len(lengths))), tokens, packed, ranks)
+    parts = micro_batches(lengths, list(range(len(lengths))), tokens, packed, ranks)
     assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
     assert len(parts) % ranks == 0 and all(parts[: min(ranks, len(parts) - ranks + 1)])
     for part in parts:
@@ -58,30 +58,30 @@ def test_every_sample_is_in_one_part_none_exceeds_the_budget_and_all_processes_h
 
 
 def test_several_get_parts_of_like_size():
-    sizes = [list(map(len, divide([10] * 7, list(range(7)), tokens, ranks=ranks))) for tokens, ranks in ((30, 1), (30, 2), (0, 3), (0, 8))]  # fmt: skip
+    sizes = [list(map(len, micro_batches([10] * 7, list(range(7)), tokens, ranks=ranks))) for tokens, ranks in ((30, 1), (30, 2), (0, 3), (0, 8))]  # fmt: skip
     assert sizes == [[3, 3, 1], [2, 2, 2, 1], [3, 3, 1], [1] * 7 + [0]]
 
 
 @given(st.lists(st.integers(20, 400), min_size=4, max_size=40), st.integers(800, 6000), st.integers(2, 4))
 def test_no_part_is_larger_than_it_need_be_for_so_many_parts(lengths, tokens, ranks):
     everything = list(range(len(lengths)))
-    full, parts = (divide(lengths, everything, tokens, ranks=n) for n in (1, ranks))
+    full, parts = (micro_batches(lengths, everything, tokens, ranks=n) for n in (1, ranks))
     assert len(parts) == len(full) + -len(full) % ranks  # no step more than full parts need
     sizes = [max((lengths[i] for i in part), default=0) * len(part) for part in parts]
     if max(sizes) > max(lengths):
-        assert len(divide(lengths, everything, max(sizes) - 1)) > len(parts)
+        assert len(micro_batches(lengths, everything, max(sizes) - 1)) > len(parts)
 
 
 def test_two_processes_share_a_batch_of_two_full_parts_and_not_one_of_28_and_one_of_4():
     lengths = [140 + n for n in range(32)]
-    assert list(map(len, divide(lengths, list(range(32)), 4096))) == [23, 9]
-    assert list(map(len, divide(lengths, list(range(32)), 4096, ranks=2))) == [15, 17]
+    assert list(map(len, micro_batches(lengths, list(range(32)), 4096))) == [23, 9]
+    assert list(map(len, micro_batches(lengths, list(range(32)), 4096, ranks=2))) == [15, 17]
 
 
 def test_packing_fills_what_padding_leaves_empty():
     lengths = [60, 50, 40, 30, 20, 10] * 4
     everything = list(range(24))
-    padded, packed = divide(lengths, everything, 128), divide(lengths, everything, 128, packed=True)
+    padded, packed = micro_batches(lengths, everything, 128), micro_batches(lengths, everything, 128, packed=True)
     assert len(packed) < len(padded) and fill_rate(lengths, packed, packed=True) == 1.0
     unsorted = [everything[n : n + 4] for n in range(0, 24, 4)]
     assert fill_rate(lengths, unsorted) < 0.8 < fill_rate(lengths, padded) <= 1.0
@@ -89,7 +89,7 @@ def test_packing_fills_what_padding_leaves_empty():
 
 
 def test_an_epoch_with_an_uneven_last_batch_leaves_no_sample_out():
-    batches = plan([3] * 10, 4, 6, seed=0, uneven=True)
+    batches = plan_batches([3] * 10, 4, 6, seed=0, uneven=True)
     for epoch in (batches[:3], batches[3:]):
         assert sorted(map(len, epoch)) == [2, 4, 4] and sorted(i for b in epoch for i in b) == list(range(10))
 

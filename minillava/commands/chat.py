@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minillava import scales
 from minillava.chat import Chat, ChatError, blocks, on
-from minillava.data.images import frames
+from minillava.data.images import frame_count
 from minillava.model import SpliceError
 
 
@@ -40,7 +40,7 @@ def run(options) -> None:
         raise ChatError(f"--seed {options.seed}: from 0 to {2**32 - 1}")
     talk = Chat(options.weights, options.template, *on(options.dtype))
     image = talk.look(options.picture)
-    count = frames(options.picture)
+    count = frame_count(options.picture)
     if count > 1:
         print(f"{options.picture} has {count} frames; this is about the first one.", file=sys.stderr)
     if sys.stdout.isatty() and not options.ask:

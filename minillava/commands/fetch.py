@@ -10,7 +10,7 @@ and left out with their records, up to a share (--missing) above which nothing i
 
 from pathlib import Path
 
-from minillava.fetch.hub import shown
+from minillava.fetch.hub import fetch_with_bar
 from minillava.text import listed
 
 
@@ -34,7 +34,7 @@ def arguments(parser) -> None:
 
 def run(options) -> None:
     """Fetch, then say what came and what did not."""
-    card = shown(options.source, options.out, options.part, options.limit, options.seed, options.missing)
+    card = fetch_with_bar(options.source, options.out, options.part, options.limit, options.seed, options.missing)
     print(f"{card['records']:,} records and {card['pictures']:,} pictures of {card['source']} in {options.out}")
     if card["bad records"]:
         print(f"{len(card['bad records']):,} records break the format and are left out:\n{listed(card['bad records'])}")

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from minillava.datagen.concepts import (
-    LEAST,
-    MOST,
+    COMMON_ABOVE,
+    RARE_BELOW,
     CaptionError,
     concept_filter,
     read_captions,
@@ -28,8 +28,8 @@ def arguments(parser) -> None:
         "captions", type=Path, help="a .txt (a caption a line), .tsv (CC3M's), .csv, or .json of records"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--least", type=int, default=LEAST, help="skip phrases that are rarer (default: %(default)s, the paper's)")  # fmt: skip
-    parser.add_argument("--most", type=int, default=MOST, help="draw this many captions of a phrase that has more (default: %(default)s, the paper's)")  # fmt: skip
+    parser.add_argument("--least", type=int, default=RARE_BELOW, help="skip phrases that are rarer (default: %(default)s, the paper's)")  # fmt: skip
+    parser.add_argument("--most", type=int, default=COMMON_ABOVE, help="draw this many captions of a phrase that has more (default: %(default)s, the paper's)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--chunker", default="auto", help="spacy, rules, or auto: spaCy where it is installed (default)"

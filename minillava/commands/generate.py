@@ -12,11 +12,21 @@ from pathlib import Path
 
 from minillava.asking import AskingError, Budget, Price, confirm, price
 from minillava.data.records import read_records
-from minillava.datagen.generate import INSTRUCT, KINDS, SUMMARY, Settings, generate, guess, plan, show, write_requests
+from minillava.datagen.generate import (
+    ALL_TYPES,
+    INSTRUCT,
+    SUMMARY,
+    Settings,
+    estimate_cost,
+    generate,
+    plan_records,
+    request_text,
+    write_requests,
+)
 from minillava.datagen.messages import PROMPTS, TYPES, USES_BOXES
 from minillava.datagen.sources import SourceError, read_source
 from minillava.datagen.statistics import statistics, statistics_table
-from minillava.datagen.teachers import MODEL, OFFLINE, Recorded, openai_teacher
+from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, RecordedTeacher, openai_teacher
 from minillava.standins.pictures import BOOK, picture_book
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import aligned, listed
@@ -29,10 +39,10 @@ def arguments(parser) -> None:
     parser.add_argument("--source", required=True, help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv (image, caption), or {BOOK}")  # fmt: skip
     parser.add_argument("--images", type=Path, help=f"the folder the pictures are in ({BOOK}: they are drawn into it)")
     parser.add_argument("--instances", type=Path, help="COCO's instances_*.json (default: the one beside the captions)")
-    parser.add_argument("--types", default=",".join(TYPES), help=f"of {', '.join(KINDS)} (default: %(default)s)")
+    parser.add_argument("--types", default=",".join(TYPES), help=f"of {', '.join(ALL_TYPES)} (default: %(default)s)")
     parser.add_argument("--boxes", default=",".join(k for k, used in USES_BOXES.items() if used), help="types that are told the boxes (default, as in the paper: %(default)s)")  # fmt: skip
     parser.add_argument("--teacher", choices=("offline", "openai"), default="offline", help="(default: offline)")
-    parser.add_argument("--model", help=f"the openai teacher's model (default: {MODEL})")
+    parser.add_argument("--model", help=f"the openai teacher's model (default: {OPENAI_MODEL})")
     parser.add_argument("--base-url", help="where the API is (default: OPENAI_BASE_URL, else OpenAI)")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, help="a folder with conversation/, detail_description/, complex_reasoning/ (default: this project's)")  # fmt: skip
     parser.add_argument(
@@ -69,8 +79,9 @@ def run(options) -> int:
     """Read the source, ask the teacher, write records, quarantine, summary, statistics; or show or write the requests."""
     out, offline = Path(options.out), options.teacher == "offline"
     settings = Settings(
-        types=_names(options.types), model=options.model or (OFFLINE if offline else MODEL), prompts=options.prompts,
-        boxes=_names(options.boxes), max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
+        types=_names(options.types), model=options.model or (OFFLINE_MODEL if offline else OPENAI_MODEL),
+        prompts=options.prompts, boxes=_names(options.boxes), max_tokens=options.max_tokens,
+        temperature=options.temperature, seed=options.seed,
     )  # fmt: skip
     book = options.source.partition(":")[0] == BOOK
     if options.images is None and not book:
@@ -88,7 +99,7 @@ def run(options) -> int:
         raise SourceError(f"{options.source}: no picture that can be used ({len(problems)} left out)")
     cost = Price(0.0, 0.0) if offline else price(settings.model, options.price)
     if options.dry_run:
-        return _dry_run([item for item in plan(pictures, settings) if item.body], cost)
+        return _dry_run([item for item in plan_records(pictures, settings) if item.body], cost)
     if options.write_batch:
         paths, count = write_requests(pictures, out, settings)
         print(f"{count:,} requests in {len(paths)} files: {', '.join(map(str, paths)) or 'all are answered'}")
@@ -114,7 +125,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _teacher(options, model: str):
     if options.replay:
-        return Recorded(options.replay, model)
+        return RecordedTeacher(options.replay, model)
     if options.teacher == "offline" or options.read_batch:
         return OfflineTeacher()
     return openai_teacher(model, options.base_url, options.timeout)
@@ -122,8 +133,8 @@ def _teacher(options, model: str):
 
 def _dry_run(items: list, cost: Price | None) -> int:
     for item in items:
-        print(show(item), end="\n\n")
-    print(f"nothing was sent; it would be {guess(items, cost)}", file=sys.stderr)
+        print(request_text(item), end="\n\n")
+    print(f"nothing was sent; it would be {estimate_cost(items, cost)}", file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,7 @@ import sys
 
 from minillava.asking.request import LOOPBACK
 from minillava.asking.server import serve
-from minillava.datagen.teachers import OFFLINE
+from minillava.datagen.teachers import OFFLINE_MODEL
 from minillava.standins.teacher import offline_reply
 
 
@@ -19,13 +19,14 @@ def arguments(parser) -> None:
 
 def run(options) -> int:
     """The offline teacher behind an OpenAI-compatible API, until Ctrl-C."""
-    server = serve(offline_reply, options.port, options.host, OFFLINE)
+    server = serve(offline_reply, options.port, options.host, OFFLINE_MODEL)
     if options.host not in LOOPBACK:
         print(f"warning: whoever can reach {options.host} can use this; it has no key and no limits", file=sys.stderr)
     address = f"http://{options.host}:{server.server_port}/v1"
     print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:")
     print(
-        f"  minillava generate --teacher openai --base-url {address} --model {OFFLINE} --yes --source ... --out ...",
+        f"  minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes "
+        "--source ... --out ...",
         flush=True,
     )
     try:

@@ -29,8 +29,8 @@ from safetensors.torch import load_file, save_file
 
 from minillava import files, scales
 from minillava.costs.preflight import config_of, disk_bytes, foresee
-from minillava.data.samples import divide, fill_rate
-from minillava.data.stored import Stored, keep
+from minillava.data.samples import fill_rate, micro_batches
+from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.machine import bar, compute_dtype, follow
@@ -92,7 +92,7 @@ def result_of(options, number: int) -> Path:
     return options.out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
 
 
-def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stored:
+def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> StoredSamples:
     """The stage's records as samples on the disk, encoded by rank 0 where they are not there yet."""
     folder = options.out / f"stage{stage.number}" / "samples"
     path, images = options.data / f"stage{stage.number}.json", options.images or options.data / "images"
@@ -105,10 +105,10 @@ def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stor
                 progress.update(done - progress.n)
                 beat()
 
-            keep(path, images, CHAT, tokenizer, longest, patches, folder, say, show)
+            store_samples(path, images, CHAT, tokenizer, longest, patches, folder, say, show)
 
     first(encode)
-    return Stored(folder)
+    return StoredSamples(folder)
 
 
 def see(model: Llava, images: Path, names: list[str], normal, out: Path, spare: float):
@@ -242,7 +242,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
     most = AT_ONCE if device.type == "cpu" else stage.micro * stage.reach
     tokens = options.tokens or min(most, stage.micro * stage.reach)
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * stage.batch]
-    filled = fill_rate(lengths, divide(lengths, order, tokens, options.packed), options.packed)
+    filled = fill_rate(lengths, micro_batches(lengths, order, tokens, options.packed), options.packed)
     say(f"stage {n}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), {dtype}, "
         f"up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
     muon = stage.lr if "Muon" in stage.optimizer and n == 2 and not stage.lora else 0.0

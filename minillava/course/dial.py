@@ -23,8 +23,8 @@ from minillava.asking import AskingError, Budget, Journal, Teacher, ask_all, cha
 from minillava.chat import Chat
 from minillava.data.images import open_picture
 from minillava.data.records import read_records
-from minillava.datagen.teachers import MODEL, OFFLINE, openai_teacher
-from minillava.fetch.hub import shown
+from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, openai_teacher
+from minillava.fetch.hub import fetch_with_bar
 from minillava.judging.judges import ApiJudge, Judge
 from minillava.machine import compute_dtype
 from minillava.model import Llava, find
@@ -123,7 +123,7 @@ class Dial:
     def _fetched(self, source: str, part: str, count: int) -> list[Example]:
         folder, stage = self.data / f"{source}-{part}-{count}", "stage1" if source == "pretrain" else "stage2"
         if not (folder / f"{stage}.json").is_file():
-            shown(source, folder, part, count)
+            fetch_with_bar(source, folder, part, count)
         found = read_records(folder / f"{stage}.json")
         return [Example(r, open_picture(folder / "images" / r["image"])) for r in found if "image" in r]
 
@@ -154,7 +154,7 @@ class Dial:
         if self.name == TINY:
             return None, ""
         try:
-            return openai_teacher(os.environ.get(variable, MODEL)), ""
+            return openai_teacher(os.environ.get(variable, OPENAI_MODEL)), ""
         except AskingError as error:
             return None, str(error)
 
@@ -165,7 +165,7 @@ class Dial:
         """
         teacher = self.teacher()
         body = chat(teacher.model, messages, seed=seed)
-        if teacher.model == OFFLINE:
+        if teacher.model == OFFLINE_MODEL:
             return read_reply(offline_reply(body), body).text
         with Journal(self.data / "replies") as journal:
             outcome = ask_all([body], teacher, journal, budget(teacher.model), price(teacher.model))

@@ -17,7 +17,7 @@ from minillava.data.scienceqa import SPLITS, write_problems
 from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
-from minillava.datagen.teachers import OFFLINE, openai_teacher
+from minillava.datagen.teachers import OFFLINE_MODEL, openai_teacher
 from minillava.figures.scenes import gallery
 from minillava.files import write_jsonl
 from minillava.judging.bench import write_bench
@@ -66,11 +66,11 @@ def write_replies(folder: Path) -> None:
 
     Asked with the real client, of the offline teacher behind a local server.
     """
-    server = serve(offline_reply, model=OFFLINE)
+    server = serve(offline_reply, model=OFFLINE_MODEL)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        teacher = openai_teacher(OFFLINE, f"http://127.0.0.1:{server.server_port}/v1")
+        teacher = openai_teacher(OFFLINE_MODEL, f"http://127.0.0.1:{server.server_port}/v1")
         pictures, _ = read_source(folder / "caps_boxes.jsonl", folder / "pictures")
         with tempfile.TemporaryDirectory() as out:
             generate(

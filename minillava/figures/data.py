@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from minillava.data.records import read_records
-from minillava.datagen.concepts import Concepts, concept_filter
+from minillava.datagen.concepts import FilterResult, concept_filter
 from minillava.datagen.statistics import Statistics, statistics
 from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
 from minillava.paper import DATA
@@ -54,7 +54,7 @@ def statistics_figure(found: dict[str, Statistics]) -> Figure:
     return figure
 
 
-def concept_figure(concepts: Concepts, least: int, most: int) -> Figure:
+def concept_figure(concepts: FilterResult, least: int, most: int) -> Figure:
     """Fig. 7: how often each noun phrase occurs, before and after the filter, phrases ordered by their frequency before."""
     figure, axis = canvas(8, 4)
     before = sorted(concepts.before.items(), key=lambda item: (-item[1], item[0]))

@@ -19,7 +19,7 @@ from minillava.chat import Chat
 from minillava.costs.model import account
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
-from minillava.data.samples import Sample, prompt
+from minillava.data.samples import Sample, prompt_ids
 from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, canvas, headline
 from minillava.model import Llava
 from minillava.model.rope import rotate
@@ -44,7 +44,7 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
     The striped panels are the tensors' own values, a row a patch or a word. Leaves the chat's conversation as it was.
     """
     model, count = chat.model, account(chat.model)
-    ids = prompt(f"<image>\n{question}", chat.template, chat.tokenizer)
+    ids = prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer)
     Zv = chat.features
     Hv, Hq = model.projector(Zv), model.language_model.embed(ids[ids != IMAGE])
     rows = len(ids) - 1 + len(Zv)
@@ -234,7 +234,7 @@ class Look:
 @torch.no_grad()
 def looks(chat: Chat, question: str, answer: str) -> list[Look]:
     """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers."""
-    asked = prompt(f"<image>\n{question}", chat.template, chat.tokenizer)
+    asked = prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer)
     said = answer or chat.template.stop  # an empty answer is the stop alone
     told = torch.tensor(chat.tokenizer.encode(said, add_special_tokens=False))
     embeds, source = chat.model.splice(torch.cat([asked, told]), [chat.features])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from minillava.data.images import pixels
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import Template
 from minillava.model import Llava, generate
 
@@ -29,7 +29,7 @@ def answer(
         chosen = order[start : start + BATCH]
         pictures = [[] if asked[i][1] is None else [asked[i][1]] for i in chosen]
         texts_of = [f"<image>\n{asked[i][0]}" if seen else asked[i][0] for i, seen in zip(chosen, pictures)]
-        made = generate(model, [prompt(t, template, tokenizer) for t in texts_of], pictures, max_new_tokens, stop)
+        made = generate(model, [prompt_ids(t, template, tokenizer) for t in texts_of], pictures, max_new_tokens, stop)
         for i, ids in zip(chosen, made):
             texts[i] = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
     return texts

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.datagen.messages import context
-from minillava.datagen.pictures import Bad, box_of
+from minillava.datagen.pictures import BadRecord, parse_box
 from minillava.files import FileError, by_key, read_jsonl, write_jsonl
 
 CATEGORIES = ("conv", "detail", "complex")
@@ -53,8 +53,8 @@ def _told(row: dict, path: Path) -> str:
         raise FileError(f"{path}: the `instances` of {name!r} are not a list of category and bbox")
     try:
         for thing in things:
-            box_of(thing.get("category"), thing.get("bbox"))
-    except Bad as error:
+            parse_box(thing.get("category"), thing.get("bbox"))
+    except BadRecord as error:
         raise FileError(f"{path}: {name!r}: {error}") from error
     return context(lines, [(thing["category"], thing["bbox"]) for thing in things])
 

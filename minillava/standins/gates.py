@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from minillava.data.images import pixels
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.judging.answers import answer, see, shuffled
@@ -112,7 +112,7 @@ def text_accuracy(
     for how, tell in TOLD.items():
         texts = []
         for start in range(0, len(items), 64):
-            prompts = [prompt(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
+            prompts = [prompt_ids(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
             texts += [tokenizer.decode(ids).strip() for ids in generate(model, prompts, [[]] * len(prompts), 40, stop)]
         out[how] = exact_match([(s.id, q) for s, q in items], texts)
     return out

@@ -11,8 +11,8 @@ import random
 
 from minillava.asking import Rejected
 from minillava.asking.server import completion
-from minillava.datagen.messages import TYPES, context, read_lines
-from minillava.datagen.teachers import OFFLINE
+from minillava.datagen.messages import TYPES, context, parse_context
+from minillava.datagen.teachers import OFFLINE_MODEL
 from minillava.scenes.captions import SIDE, capital, heads, listing, noun, onto, phrase, up
 from minillava.scenes.questions import REASONS, Question, is_reasoning, questions
 from minillava.scenes.reading import read_scene
@@ -42,7 +42,7 @@ CONVERSATION_MIX = (
 
 def read_context(text: str, name: str = "context") -> Scene:
     """The scene a context tells of. Raises ValueError naming the line of a box that cannot be read."""
-    return read_scene(*read_lines(text, name), name)
+    return read_scene(*parse_context(text, name), name)
 
 
 def describe(scene: Scene) -> str:
@@ -165,7 +165,7 @@ def offline_reply(body: dict) -> dict:
         raise Rejected("no user message with captions")
     context = turns[-1]["content"]
     try:
-        captions, boxes = read_lines(context, "the last message")
+        captions, boxes = parse_context(context, "the last message")
     except ValueError as error:
         raise Rejected(str(error)) from None
     try:
@@ -179,7 +179,7 @@ def offline_reply(body: dict) -> dict:
 class OfflineTeacher:
     """The rule-based teacher in this process: no key, no cost."""
 
-    model, endpoint = OFFLINE, "the offline teacher"
+    model, endpoint = OFFLINE_MODEL, "the offline teacher"
 
     async def open(self) -> None:
         pass

@@ -13,8 +13,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from minillava.data import IGNORE
-from minillava.data.samples import Sample, digest, divide, plan
-from minillava.data.stored import Stored
+from minillava.data.samples import Sample, digest, micro_batches, plan_batches
+from minillava.data.stored import StoredSamples
 from minillava.machine import compute_dtype
 from minillava.model import Batch, Llava, set_trainable
 from minillava.model.llava import STAGES
@@ -79,8 +79,8 @@ def train_stage(
     kind, P = next(model.projector.parameters()).device.type, model.config.vision.num_patches
     dtype = dtype or compute_dtype(kind)
     optimizer.scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
-    lengths = samples.lengths() if isinstance(samples, Stored) else [len(s.ids) for s in samples]
-    batches = plan(lengths, batch_size, steps, seed, uneven)
+    lengths = samples.lengths() if isinstance(samples, StoredSamples) else [len(s.ids) for s in samples]
+    batches = plan_batches(lengths, batch_size, steps, seed, uneven)
 
     def loss_of(chosen, share):
         some = [samples[i] for i in chosen]
@@ -94,13 +94,13 @@ def train_stage(
         some = {i: samples[i] for i in batches[step]}
         lengths = {i: len(s.ids) + (P - 1 if s.image else 0) for i, s in some.items()}
         total = sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
-        for part in divide(lengths, batches[step], tokens, packed, world() * cores)[rank() :: world()]:
+        for part in micro_batches(lengths, batches[step], tokens, packed, world() * cores)[rank() :: world()]:
             if part:
                 yield partial(loss_of, part, 1 / total)
             elif world() > 1:  # takes another's sample for nothing, as all must take part in every exchange
                 yield partial(loss_of, batches[step][:1], 0.0)
 
-    records = samples.digest() if isinstance(samples, Stored) else digest(samples)
+    records = samples.digest() if isinstance(samples, StoredSamples) else digest(samples)
     recipe = {"stage": stage, "samples": len(samples), "records": records, "batch": batch_size, "steps": steps, "lr": lr, "muon": lr_muon,
               "seed": seed, "uneven": uneven, "vision_tower": getattr(model.vision_tower, "origin", None),
               "language_model": getattr(model.language_model, "origin", None),
