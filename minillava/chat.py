@@ -116,7 +116,7 @@ class Chat:
         return "".join(self.stream(question, **settings)).strip()
 
 
-def blocks(image: Image.Image, columns: int = 48) -> str:
+def terminal_picture(image: Image.Image, columns: int = 48) -> str:
     """The picture for a terminal: two pixels a character cell, in 24-bit colour; at most as high as it is wide."""
     rows = max(1, min(columns // 2, round(columns * image.height / image.width / 2)))
     small = image.convert("RGB").resize((columns, 2 * rows))
@@ -127,7 +127,7 @@ def blocks(image: Image.Image, columns: int = 48) -> str:
     return "\n".join(lines)
 
 
-def on(dtype: str | None) -> tuple[str, torch.dtype]:
+def device_and_dtype(dtype: str | None) -> tuple[str, torch.dtype]:
     """Where to answer, and in what: the GPU where there is one, there in bfloat16 unless another dtype is named."""
     gpu = torch.cuda.is_available()
     return "cuda" if gpu else "cpu", getattr(torch, dtype or ("bfloat16" if gpu else "float32"))

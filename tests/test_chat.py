@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from minillava import chat as talk
 from minillava import cli
-from minillava.chat import Chat, ChatError, blocks
+from minillava.chat import Chat, ChatError, terminal_picture
 from minillava.model import SpliceError, load_llava, save_pretrained
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
@@ -76,7 +76,7 @@ def test_what_is_transparent_is_seen_on_white(tmp_path, chat):
 def test_a_picture_of_any_proportions_is_looked_at_and_shown(capsys, tmp_path, weights, monkeypatch, size):
     Image.new("RGB", size, "red").save(tmp_path / "thin.png")
     assert answers(capsys, tmp_path / "thin.png", weights).startswith("Assistant: ")
-    lines = blocks(Image.open(tmp_path / "thin.png")).split("\n")
+    lines = terminal_picture(Image.open(tmp_path / "thin.png")).split("\n")
     assert 1 <= len(lines) <= 24 and all(line.count("▀") == 48 for line in lines)
 
 

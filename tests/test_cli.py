@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from minillava import chat as chat_module
 from minillava import cli, scales
-from minillava.chat import Chat, ChatError, blocks
+from minillava.chat import Chat, ChatError, terminal_picture
 from minillava.commands import chat as verb
 from minillava.data.template import CHAT
 from minillava.experiments import miniature
@@ -238,7 +238,7 @@ def test_an_image_is_looked_at_as_the_file_of_it_is(tmp_path, weights):
 
 
 def test_a_picture_for_the_terminal_has_two_pixels_a_cell():
-    lines = blocks(Image.new("RGB", (100, 50), "red"), columns=20).split("\n")
+    lines = terminal_picture(Image.new("RGB", (100, 50), "red"), columns=20).split("\n")
     assert len(lines) == 5 and all(line.count("▀") == 20 and line.endswith("\x1b[0m") for line in lines)
     assert "38;2;255;0;0;48;2;255;0;0" in lines[0]
 

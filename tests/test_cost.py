@@ -7,10 +7,10 @@ import pytest
 
 from minillava import cli, paper, scales
 from minillava.commands import cost
-from minillava.costs.hardware import CARDS, Hardware, parse
+from minillava.costs.hardware import CARDS, Hardware, parse_hardware
 from minillava.costs.model import SHAPES
 
-EIGHT = parse("8xa100-80gb")
+EIGHT = parse_hardware("8xa100-80gb")
 
 
 def test_hours_and_dollars_follow_from_arithmetic():

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from minillava import cli
-from minillava.asking import AskingError, Budget, Journal, Price, key, server
+from minillava.asking import AskingError, Budget, Journal, Price, request_key, server
 from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
 from minillava.datagen.export import to_dataset, to_records
@@ -234,7 +234,9 @@ def test_through_the_real_client_the_records_are_the_same_and_a_second_run_costs
     summary = run(book(12), online(teacher_server), tmp_path, concurrency=8)
     assert summary.complete and made(tmp_path) == reference and summary.asked == 36
     bodies = [item.body for item in plan(book(12), ALL) if item.body]
-    assert set(teacher_server.attempts) == {key(b) for b in bodies} and set(teacher_server.attempts.values()) == {1}
+    assert set(teacher_server.attempts) == {request_key(b) for b in bodies} and set(
+        teacher_server.attempts.values()
+    ) == {1}
     again = run(book(12), online(teacher_server), tmp_path)
     assert (again.asked, again.reused, again.tokens) == (0, 36, {"prompt": 0, "completion": 0})
     assert len(teacher_server.asked) == 36 and made(tmp_path) == reference
@@ -510,7 +512,7 @@ def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path,
     teacher_server.reply = lambda body: (seen.append(body), offline_reply(body))[1]
     assert command(capsys, *arguments, "--yes")[0] == 0
     assert all(show(type(item)(item.picture, item.kind, body)) in out for item in plan(pictures, Settings()) for body in seen if body == item.body)  # fmt: skip
-    assert sorted(map(key, seen)) == sorted(key(i.body) for i in plan(pictures, Settings()))
+    assert sorted(map(request_key, seen)) == sorted(request_key(i.body) for i in plan(pictures, Settings()))
 
 
 def test_without_consent_nothing_is_sent(capsys, tmp_path, teacher_server):
@@ -535,8 +537,8 @@ def test_batch_files_by_command(capsys, tmp_path):
 
 def test_a_fault_that_lasts_ends_with_1_and_the_next_run_mends_it(capsys, tmp_path, teacher_server):
     arguments = by_api(tmp_path, teacher_server.url)
-    victim = key(plan(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
-    teacher_server.fault = lambda body, n: ("status", 400, {}) if key(body) == victim else None
+    victim = request_key(plan(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
+    teacher_server.fault = lambda body, n: ("status", 400, {}) if request_key(body) == victim else None
     status, out, _ = command(capsys, *arguments)
     assert status == 1 and f"quarantined: 1 (1 {FAILED})" in out
     teacher_server.fault = lambda body, n: None

@@ -15,7 +15,7 @@ from minillava.data.scienceqa import LETTERS, question_text, read_problems, writ
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging import rubric
 from minillava.judging.bench import load_bench, write_bench
-from minillava.judging.judges import ApiJudge, both_orders, join, rows_of
+from minillava.judging.judges import ApiJudge, both_orders, match_answers, review_rows
 from minillava.judging.pope import build_pope
 from minillava.judging.reviews import read_reviews
 from minillava.scales import WEIGHTS
@@ -346,7 +346,7 @@ def test_the_shipped_rubric_is_the_project_s_own_and_can_be_copied_and_changed(t
 
 def test_the_judge_s_message_letter_for_letter(items):
     item = replace(items[0], context="A cat.\n\ncat: [0.1, 0.2, 0.3, 0.4]", text="What is it?")
-    system, user = rubric.messages(item, ["one", "two"], {"role": "Helper", "prompt": "Score them."})
+    system, user = rubric.review_messages(item, ["one", "two"], {"role": "Helper", "prompt": "Score them."})
     assert system == {"role": "system", "content": rubric.SYSTEM} and user["role"] == "user"
     assert user["content"] == (
         "[Context]\nA cat.\n\ncat: [0.1, 0.2, 0.3, 0.4]\n\n[Question]\nWhat is it?\n\n[Helper 1]\none\n\n[End of Helper 1]\n\n"
@@ -355,7 +355,7 @@ def test_the_judge_s_message_letter_for_letter(items):
 
 
 def test_answers_are_joined_to_their_questions_by_id_not_by_order(items, tmp_path):
-    cases, bad = join(items, answers_of(items)[::-1], tmp_path)
+    cases, bad = match_answers(items, answers_of(items)[::-1], tmp_path)
     assert (
         [c.item for c in cases] == items
         and [c.answer_id for c in cases] == [f"a{i.question_id}" for i in items]
@@ -368,7 +368,7 @@ def test_answers_that_do_not_join_are_named_counted_and_left_out(items, tmp_path
     rows[0]["text"], rows[1]["text"] = " \n", None
     rows[2]["prompt"] = "What is the capital of France?"
     rows[3]["prompt"] = f"<image>\n{items[3].text}"  # as some scripts write it: the same question
-    cases, bad = join(
+    cases, bad = match_answers(
         items, [*rows[:5], rows[5], rows[5], *rows[6:-1], {"question_id": 77, "text": "x"}, {"text": "x"}], tmp_path
     )
     assert [str(e) for e in bad] == [
@@ -387,7 +387,7 @@ def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
         [],
     ):
         with pytest.raises(FileError, match=r"a.jsonl: an answer file of another benchmark\?"):
-            join(items, rows, tmp_path / "a.jsonl")
+            match_answers(items, rows, tmp_path / "a.jsonl")
 
 
 # judging
@@ -542,17 +542,17 @@ def test_the_authors_rubric_can_be_dropped_in(real, bench, api, items):
     class Nobody:
         model = endpoint = "gpt-4-0314"
 
-    body = ApiJudge(Nobody(), bench / "r", rules).body(join(items, answers_of(items), bench)[0][0])
+    body = ApiJudge(Nobody(), bench / "r", rules).body(match_answers(items, answers_of(items), bench)[0][0])
     assert body["model"] == "gpt-4-0314" and body["messages"][1]["content"].endswith(
         f"[System]\n{rules['conv']['prompt']}\n\n"
     )
 
 
 def test_a_context_that_the_rule_cannot_read_is_left_out_not_scored(items, tmp_path):
-    cases, _ = join([replace(items[0], context=""), items[1]], answers_of(items[:2]), tmp_path)
+    cases, _ = match_answers([replace(items[0], context=""), items[1]], answers_of(items[:2]), tmp_path)
     (judged,) = OfflineJudge().review(cases)
     assert [str(e) for e in judged.excluded] == ["question 0: context: no captions to read"] and len(
-        rows_of(judged)
+        review_rows(judged)
     ) == 1
     assert [c.swapped for c in both_orders(cases)] == [False, False, True, True]
 

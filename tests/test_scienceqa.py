@@ -20,7 +20,16 @@ from minillava.data.scienceqa import (
     write_problems,
 )
 from minillava.files import write_jsonl
-from minillava.judging.scienceqa import COLUMNS, AnswerError, evaluate, guess, predict, read_answer, read_results, score
+from minillava.judging.scienceqa import (
+    COLUMNS,
+    AnswerError,
+    evaluate,
+    random_guesses,
+    read_answer,
+    read_predictions,
+    read_results,
+    score,
+)
 
 PLANT = Problem(
     "12", "Which  of these is a plant?", ("cat", "fern", "cup"), 1, "Ann looks\nout.", "12/image.png", "natural science", "biology",
@@ -213,10 +222,10 @@ def test_the_columns_of_table_7_count_each_question_where_it_belongs():
 def test_what_cannot_be_read_is_wrong_and_shown_and_a_guess_is_reproducible(tmp_path):
     problems = {str(n): replace(PLANT, id=str(n)) for n in range(40)}
     texts = {name: "The answer is B." if int(name) % 2 else "I cannot tell." for name in problems}
-    found, failed = predict(problems, texts)
+    found, failed = read_predictions(problems, texts)
     assert len(found) == len(failed) == 20 and score(problems, found)["Avg"]["accuracy"] == 50
-    guesses = guess(problems, failed, seed=3)
-    assert guesses == guess(problems, failed, seed=3) != guess(problems, failed, seed=4)
+    guesses = random_guesses(problems, failed, seed=3)
+    assert guesses == random_guesses(problems, failed, seed=3) != random_guesses(problems, failed, seed=4)
     assert guesses.keys() == failed.keys() and set(guesses.values()) == {0, 1, 2}
     (tmp_path / "r.json").write_text(json.dumps({"outputs": texts}))
     out = evaluate(problems, read_results(tmp_path / "r.json"), seed=3)

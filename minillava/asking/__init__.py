@@ -23,14 +23,24 @@ a lock. `write_batch` and `read_batch` are the Batch API's files. `server.serve(
 behind the same API on this machine, for tests and lessons.
 """
 
-from minillava.asking.ask import Outcome, Teacher, ask_all
+from minillava.asking.ask import ChatClient, Outcome, ask_all
 from minillava.asking.batch import read_batch, write_batch
-from minillava.asking.journal import Journal, Spent, read_replies
-from minillava.asking.money import NO_LIMIT, PRICES, Budget, Estimate, Price, confirm, estimate, price
-from minillava.asking.request import AskingError, BadReply, Lost, Rejected, Reply, Unbilled, chat, key, read_reply
+from minillava.asking.journal import Cost, Journal, read_replies
+from minillava.asking.money import NO_LIMIT, PRICES, Budget, Estimate, Price, confirm, estimate_cost, price_of
+from minillava.asking.request import (
+    AskingError,
+    BadReply,
+    Lost,
+    Rejected,
+    Reply,
+    Unbilled,
+    chat_request,
+    read_reply,
+    request_key,
+)
 
 __all__ = [
     "NO_LIMIT", "PRICES", "AskingError", "BadReply", "Budget", "Estimate", "Journal", "Lost", "Outcome", "Price",
-    "Rejected", "Reply", "Spent", "Teacher", "Unbilled", "ask_all", "chat", "confirm", "estimate", "key", "price",
+    "Rejected", "Reply", "Cost", "ChatClient", "Unbilled", "ask_all", "chat_request", "confirm", "estimate_cost", "request_key", "price_of",
     "read_batch", "read_replies", "read_reply", "write_batch",
 ]  # fmt: skip

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from minillava.asking.journal import Journal, Spent
-from minillava.asking.loop import Asking
+from minillava.asking.journal import Cost, Journal
+from minillava.asking.loop import AskingRun
 from minillava.asking.money import NO_LIMIT, Budget, Price
-from minillava.asking.request import AskingError, Reply, key
+from minillava.asking.request import AskingError, Reply, request_key
 
 
-class Teacher(Protocol):
+class ChatClient(Protocol):
     """What can be asked: `client.Client`, or anything that answers offline in the same form."""
 
     model: str
@@ -44,13 +44,13 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     reused: int = 0  # were in the journal before
     retries: int = 0
-    spent: Spent = field(default_factory=Spent)  # by this call
+    spent: Cost = field(default_factory=Cost)  # by this call
     stopped: str = ""
 
 
 def ask_all(
     bodies: list[dict],
-    teacher: Teacher,
+    teacher: ChatClient,
     journal: Journal,
     budget: Budget = NO_LIMIT,
     price: Price | None = None,
@@ -72,22 +72,22 @@ def ask_all(
     budget.check(price, teacher.model)
     wanted: dict[str, tuple[dict, str]] = {}
     for n, body in enumerate(bodies):
-        wanted.setdefault(key(body), (body, names[n] if names else str(n)))
+        wanted.setdefault(request_key(body), (body, names[n] if names else str(n)))
     todo = [(k, *item) for k, item in wanted.items() if k not in journal.replies]
-    before = Spent(journal.spent.prompt, journal.spent.completion, journal.spent.usd)
+    before = Cost(journal.spent.prompt, journal.spent.completion, journal.spent.usd)
     outcome = Outcome(reused=len(wanted) - len(todo))
     if todo:
         bar = tqdm(total=len(wanted), initial=outcome.reused, unit="reply", disable=not progress, smoothing=0.1,
                    mininterval=0.2 if sys.stderr.isatty() else 20)  # fmt: skip
         with bar:
-            _threaded(Asking(todo, teacher, journal, budget, price, concurrency, backoff, bar, outcome))
+            _threaded(AskingRun(todo, teacher, journal, budget, price, concurrency, backoff, bar, outcome))
     outcome.replies = {k: journal.replies[k] for k in wanted if k in journal.replies}
     after = journal.spent
-    outcome.spent = Spent(after.prompt - before.prompt, after.completion - before.completion, after.usd - before.usd)
+    outcome.spent = Cost(after.prompt - before.prompt, after.completion - before.completion, after.usd - before.usd)
     return outcome
 
 
-def _threaded(asking: Asking) -> None:
+def _threaded(asking: AskingRun) -> None:
     """Run it in a thread with a loop of its own; Ctrl-C asks it to stop, a second one drops what is in flight."""
     ended, failed, presses = threading.Event(), [], []
 

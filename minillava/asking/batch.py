@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minillava.asking.journal import Journal
-from minillava.asking.money import BATCH, Price
-from minillava.asking.request import AskingError, BadReply, key, read_reply
+from minillava.asking.money import BATCH_SHARE, Price
+from minillava.asking.request import AskingError, BadReply, read_reply, request_key
 from minillava.files import write_text
 
 URL = "/v1/chat/completions"
-MOST_LINES, MOST_BYTES = 50_000, 190_000_000  # of one input file; the API takes 50,000 lines and 200 MB
+MAX_LINES, MAX_BYTES = 50_000, 190_000_000  # of one input file; the API takes 50,000 lines and 200 MB
 
 
 def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
@@ -25,12 +25,12 @@ def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
     Each is written beside and renamed. Raises AskingError when the folder cannot be written to.
     """
     folder, paths, lines, size = Path(folder), [], [], 0
-    unique = list({key(body): body for body in bodies}.items())
+    unique = list({request_key(body): body for body in bodies}.items())
     try:
         for n, (name, body) in enumerate(unique):
             lines.append(json.dumps({"custom_id": name, "method": "POST", "url": URL, "body": body}) + "\n")
             size += len(lines[-1])
-            if n + 1 == len(unique) or len(lines) == MOST_LINES or size > MOST_BYTES:
+            if n + 1 == len(unique) or len(lines) == MAX_LINES or size > MAX_BYTES:
                 path = folder / f"batch-{len(paths):03d}.jsonl"
                 write_text(path, "".join(lines))
                 paths, lines, size = [*paths, path], [], 0
@@ -40,7 +40,7 @@ def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
 
 
 @dataclass
-class Taken:
+class BatchOutcome:
     """What came out of batch output files. failures: key -> reason; unknown: custom_ids that were not asked for."""
 
     replies: int = 0
@@ -49,13 +49,13 @@ class Taken:
     unknown: list[str] = field(default_factory=list)
 
 
-def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: Price | None = None) -> Taken:
+def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: Price | None = None) -> BatchOutcome:
     """File the replies of batch output (and error) files in the journal, at the batch price. bodies: what was asked.
 
     A reply that is there already is not filed again. Raises AskingError naming the file and line of what is not a batch
     output line; what stands before it is kept.
     """
-    asked, taken = {key(body): body for body in bodies}, Taken()
+    asked, taken = {request_key(body): body for body in bodies}, BatchOutcome()
     try:
         for path in paths:
             with open(path, "rb") as file:
@@ -80,7 +80,7 @@ def _row(line: bytes, path: Path, number: int) -> dict:
     return row
 
 
-def _take(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, taken: Taken) -> None:
+def _take(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, taken: BatchOutcome) -> None:
     name, response = row["custom_id"], row["response"]
     if name not in asked:
         taken.unknown.append(name)
@@ -96,6 +96,6 @@ def _take(row: dict, asked: dict[str, dict], journal: Journal, price: Price | No
         except BadReply as error:
             taken.failures[name] = f"batch: {error}"
             return
-        usd = price.of(reply.prompt_tokens, reply.completion_tokens) * BATCH if price else None
+        usd = price.of(reply.prompt_tokens, reply.completion_tokens) * BATCH_SHARE if price else None
         journal.keep(name, reply, usd, batch=True)
         taken.replies += 1

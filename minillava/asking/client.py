@@ -21,11 +21,11 @@ import httpx2  # which comes with openai
 import openai
 
 from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Rejected, Unbilled
-from minillava.asking.transport import Http, proxy_of
+from minillava.asking.transport import HttpClient, proxy_of
 
 OPENAI = "https://api.openai.com/v1"
 ABOUT_US = "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout".split()
-UNSAID = {f"X-Stainless-{name}": openai.Omit() for name in ABOUT_US}  # each costs time
+OMITTED_HEADERS = {f"X-Stainless-{name}": openai.Omit() for name in ABOUT_US}  # each costs time
 
 
 class Secret:
@@ -44,13 +44,13 @@ class Secret:
         return text.replace(self._text, "***") if len(self._text) > 4 else text
 
 
-def find_key(base_url: str) -> Secret:
+def find_api_key(base_url: str) -> Secret:
     """The key: OPENAI_API_KEY of the environment, else of Colab's secrets; a server on this machine needs none, nor does
     an address with a name and password in it.
 
     Raises AskingError that says where to put one.
     """
-    text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab()
+    text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab_key()
     url = urlsplit(base_url)
     if not text and (url.hostname in LOOPBACK or url.username is not None):
         return Secret("none")
@@ -63,7 +63,7 @@ def find_key(base_url: str) -> Secret:
     return Secret(text)
 
 
-def _colab() -> str:
+def _colab_key() -> str:
     if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.colab") is None:
         return ""
     from google.colab import userdata
@@ -95,7 +95,7 @@ class Client:
             )
         self.model, self.timeout, self._url = model, timeout, url
         self.endpoint = f"{model} at {url.hostname}"  # never the whole address: it may hold a password
-        self._key = find_key(urlunsplit(url))
+        self._key = find_api_key(urlunsplit(url))
         self._openai: openai.AsyncOpenAI | None = None
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ class Client:
             default_headers=headers,
             max_retries=0,
             timeout=openai.Timeout(self.timeout, connect=connect),
-            http_client=Http(self.timeout, connect, tls=url.scheme == "https", proxy=proxy),
+            http_client=HttpClient(self.timeout, connect, tls=url.scheme == "https", proxy=proxy),
         )
 
     async def close(self) -> None:
@@ -132,7 +132,7 @@ class Client:
                 "/chat/completions",
                 content=json.dumps(body).encode(),
                 cast_to=httpx2.Response,
-                options={"headers": {"Idempotency-Key": name, **UNSAID}},
+                options={"headers": {"Idempotency-Key": name, **OMITTED_HEADERS}},
             )
             return json.loads(answer.content)
         except openai.APIError as error:

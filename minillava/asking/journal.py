@@ -22,7 +22,7 @@ REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
 
 
 @dataclass
-class Spent:
+class Cost:
     """Tokens and US dollars. usd leaves out what had no known price."""
 
     prompt: int = 0
@@ -37,7 +37,7 @@ class Spent:
         return self.prompt + self.completion
 
 
-class Lines:
+class JsonLines:
     """An append-only file of JSON objects, one a line. A torn last line is cut off when it is opened (`torn`).
 
     Raises AskingError, naming the file, when it cannot be read or written, and the line where one before the last is broken.
@@ -153,9 +153,9 @@ class Journal:
         except (OSError, NotImplementedError) as error:
             raise AskingError(f"{self.folder}: cannot be written to ({error})") from error
         try:
-            self._replies, self._asked = Lines(self.folder / REPLIES), Lines(self.folder / ASKED)
+            self._replies, self._asked = JsonLines(self.folder / REPLIES), JsonLines(self.folder / ASKED)
             self.replies = dict(_reply(row, self._replies.path) for row in self._replies.rows)
-            self.spent, self.unsettled = Spent(), 0
+            self.spent, self.unsettled = Cost(), 0
             self._count()
         except AskingError:
             self.lock.release()

@@ -13,16 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from minillava.asking.journal import Spent
+from minillava.asking.journal import Cost
 from minillava.asking.request import AskingError, BadReply, Lost, Rejected, Unbilled, most_tokens, read_reply
 
 ATTEMPTS = 7  # of one request, where failing costs nothing: 0.5 + 1 + 2 + 4 + 8 + 16 s of waiting in all
 PAID_ATTEMPTS = 3  # of one request, where an attempt may have been billed
-LONGEST_WAIT = 300.0  # an endpoint that asks for more is left alone: run again later
-GIVE_UP = 10  # requests failed one after another: the fault is not theirs
+MAX_WAIT = 300.0  # an endpoint that asks for more is left alone: run again later
+MAX_FAILURES_IN_A_ROW = 10  # requests failed one after another: the fault is not theirs
 
 
-class Asking:
+class AskingRun:
     """One call of `ask_all`, inside its event loop."""
 
     def __init__(self, todo, teacher, journal, budget, price, concurrency, backoff, bar, outcome):
@@ -30,7 +30,7 @@ class Asking:
         self.teacher, self.journal, self.budget, self.price, self.backoff = teacher, journal, budget, price, backoff
         self.bar, self.outcome = bar, outcome
         self.error: AskingError | None = None
-        self.held, self.in_flight, self.in_a_row, self.not_before = Spent(), 0, 0, 0.0
+        self.held, self.in_flight, self.in_a_row, self.not_before = Cost(), 0, 0, 0.0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.early: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task] = []
@@ -98,8 +98,8 @@ class Asking:
                 self.outcome.failures[item[0]] = failure
                 self.in_a_row += 1
                 self.show(failed=True)
-                if self.in_a_row >= GIVE_UP:
-                    self.stop(AskingError(f"{self.teacher.endpoint}: {GIVE_UP} requests failed one after another; the last: {failure}"))  # fmt: skip
+                if self.in_a_row >= MAX_FAILURES_IN_A_ROW:
+                    self.stop(AskingError(f"{self.teacher.endpoint}: {MAX_FAILURES_IN_A_ROW} requests failed one after another; the last: {failure}"))  # fmt: skip
 
     async def one(self, name: str, body: dict, label: str) -> str | None:
         """Ask one request until it is answered or has failed; the reason of a failure, None otherwise."""
@@ -118,7 +118,7 @@ class Asking:
             except Unbilled as error:
                 free, reason = free + 1, str(error)
                 self.journal.free(name)
-                if (error.wait or 0) > LONGEST_WAIT:
+                if (error.wait or 0) > MAX_WAIT:
                     self.stop(
                         f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command again then"
                     )
@@ -164,7 +164,7 @@ class Asking:
     async def hold(self, most: tuple[int, int, float | None]) -> bool:
         """Set aside what a request can cost. Waits for others to settle; False (and a stop) when it can never fit."""
         while True:
-            after = Spent(self.held.prompt, self.held.completion, self.held.usd)
+            after = Cost(self.held.prompt, self.held.completion, self.held.usd)
             after.add(*most)
             if self.budget.allows(self.journal.spent, after):
                 self.held, self.in_flight = after, self.in_flight + 1

@@ -10,7 +10,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from minillava.asking.journal import Spent
+from minillava.asking.journal import Cost
 from minillava.asking.request import AskingError, likely_tokens, most_tokens
 
 MILLION = 1_000_000
@@ -42,10 +42,10 @@ PRICES = {
     "gpt-5-mini": Price(0.25, 2.00),
     "gpt-5-nano": Price(0.05, 0.40),
 }
-BATCH = 0.5  # the Batch API's share of the price
+BATCH_SHARE = 0.5  # the Batch API's share of the price
 
 
-def price(model: str, given: str | None = None) -> Price | None:
+def price_of(model: str, given: str | None = None) -> Price | None:
     """The price of a model: `given` as "PROMPT,COMPLETION" in dollars a million tokens, else the list's; None if unknown.
 
     Raises AskingError when `given` is not two numbers.
@@ -66,7 +66,7 @@ class Budget:
     usd: float | None = None
     tokens: int | None = None
 
-    def allows(self, spent: Spent, held: Spent) -> bool:
+    def allows(self, spent: Cost, held: Cost) -> bool:
         fits = self.usd is None or spent.usd + held.usd <= self.usd + 1e-9
         return fits and (self.tokens is None or spent.tokens + held.tokens <= self.tokens)
 
@@ -94,8 +94,8 @@ class Estimate:
     """What requests will cost: `about` from text lengths, `most` if every reply is as long as it may be."""
 
     requests: int
-    about: Spent
-    most: Spent
+    about: Cost
+    most: Cost
     priced: bool
 
     def __str__(self) -> str:
@@ -106,9 +106,9 @@ class Estimate:
         return f"{self.requests:,} requests, {tokens}: {cost}"
 
 
-def estimate(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:
+def estimate_cost(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:
     """The estimate for requests. reply: how many tokens a reply usually has; half the limit where nobody knows."""
-    about, most = Spent(), Spent()
+    about, most = Cost(), Cost()
     for body in bodies:
         limit = most_tokens(body)
         cost = price.of if price else lambda *_: 0.0

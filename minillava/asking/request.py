@@ -68,7 +68,9 @@ class Reply:
         return {k: v for k, v in vars(self).items() if v is not None}
 
 
-def chat(model: str, messages: list[dict], max_tokens: int = 1024, temperature: float | None = None, **more) -> dict:
+def chat_request(
+    model: str, messages: list[dict], max_tokens: int = 1024, temperature: float | None = None, **more
+) -> dict:
     """The body of a request. max_tokens is always set, because the budget needs to know the most a reply can cost.
 
     messages: `{"role": "system" | "user" | "assistant", "content": text}`. `more`: any other field of the API (`seed`, `top_p`).
@@ -79,7 +81,7 @@ def chat(model: str, messages: list[dict], max_tokens: int = 1024, temperature: 
     return body | {"max_tokens": max_tokens} | ({} if temperature is None else {"temperature": temperature})
 
 
-def key(body: dict) -> str:
+def request_key(body: dict) -> str:
     """The name of a request: a hash of all of it, whatever the order of its fields."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]

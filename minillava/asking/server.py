@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from minillava.asking.request import AskingError, Rejected, likely_tokens
 
-LONGEST = 16 * 1024 * 1024  # bytes of a request
+MAX_REQUEST_BYTES = 16 * 1024 * 1024  # bytes of a request
 
 
 def completion(body: dict, text: str, finish: str = "stop", refusal: str | None = None) -> dict:
@@ -55,21 +55,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length") or 0)
-        if length > LONGEST:
+        if length > MAX_REQUEST_BYTES:
             self.close_connection = True
-            return self.say(413, error("the request is too long"))
+            return self.say(413, error_body("the request is too long"))
         data = self.rfile.read(length)
         if not self.path.partition("?")[0].endswith("/chat/completions"):
-            return self.say(404, error(f"no such address: {self.path}"))
+            return self.say(404, error_body(f"no such address: {self.path}"))
         try:
             self.answer(check_body(json.loads(data)))
         except (ValueError, RecursionError, Rejected) as wrong:
-            self.say(400, error(str(wrong)))
+            self.say(400, error_body(str(wrong)))
 
     def do_GET(self):
         if self.path.endswith("/models"):
             return self.say(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
-        self.say(404, error(f"no such address: {self.path}"))
+        self.say(404, error_body(f"no such address: {self.path}"))
 
     def answer(self, body: dict) -> None:
         self.say(200, self.server.reply(body))
@@ -99,7 +99,7 @@ class Server(ThreadingHTTPServer):
         pass
 
 
-def error(message: str, kind: str = "invalid_request_error") -> dict:
+def error_body(message: str, kind: str = "invalid_request_error") -> dict:
     return {"error": {"message": message, "type": kind, "code": None, "param": None}}
 
 

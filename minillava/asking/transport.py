@@ -26,11 +26,11 @@ def _address(url: str, query: str | None) -> httpx2.URL:
 
 
 @lru_cache(maxsize=8)
-def _as_it_is(address: str) -> yarl.URL:
+def _encoded_url(address: str) -> yarl.URL:
     return yarl.URL(address, encoded=True)
 
 
-class Http(httpx2.AsyncClient):
+class HttpClient(httpx2.AsyncClient):
     """For `openai.AsyncOpenAI(http_client=...)`. To be made and closed inside an event loop.
 
     timeout: seconds for all of a request, from connecting to the last byte of the answer. connect: seconds to connect.
@@ -60,7 +60,7 @@ class Http(httpx2.AsyncClient):
         try:
             async with self._session.request(
                 request.method,
-                _as_it_is(str(request.url)),
+                _encoded_url(str(request.url)),
                 headers=request.headers.multi_items(),
                 data=request.content,
                 allow_redirects=False,

@@ -18,17 +18,17 @@ import torch
 from filelock import FileLock, Timeout
 
 from minillava import scales
-from minillava.chat import Chat, on
+from minillava.chat import Chat, device_and_dtype
 from minillava.data.images import open_picture
 from minillava.data.scienceqa import FORMATS, Problem, question_text, read_labels
 from minillava.files import FileError, by_key, write_text
-from minillava.judging.answer_scienceqa import OURS, THEIRS, solve
-from minillava.judging.answers import BLANK, LOOKS, answer, blank, see
+from minillava.judging.answer_scienceqa import AUTHORS_JOINT, TRAINED_JOINT, answer_problems
+from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.pope import read_rows
 from minillava.machine import bar
 from minillava.model import SpliceError
 
-LOOK = {tag.removeprefix("-") or "picture": look for tag, look in LOOKS.items()}  # picture, blank, shuffled, text
+LOOK = {tag.removeprefix("-") or "picture": look for tag, look in CONDITIONS.items()}  # picture, blank, shuffled, text
 BATCH = 32
 ANSWER, REASONS = 120, 1024  # most tokens of an answer; of ScienceQA's reasons, as the authors had it
 
@@ -136,13 +136,13 @@ class Shown:
 
     def _of(self, name: str) -> torch.Tensor:
         size = self.talk.model.config.vision.image_size
-        picture = blank(size) if name == BLANK else open_picture(self.images / name)
-        return see(self.talk.model, self.talk.normal, [picture])[0]  # (P, Dv)
+        picture = blank_picture(size) if name == BLANK else open_picture(self.images / name)
+        return vision_features(self.talk.model, self.talk.normal, [picture])[0]  # (P, Dv)
 
 
 def write_answers(
     talk: Chat, asked: Sequence[Asked], images: Path, out: Path, model_id: str, look: str = "picture",
-    format: str | None = None, most: int = ANSWER, batch: int = BATCH, joint: str = OURS,
+    format: str | None = None, most: int = ANSWER, batch: int = BATCH, joint: str = TRAINED_JOINT,
 ) -> int:  # fmt: skip
     """Answers to all questions as rows of `out`, which a stopped run goes on with; how many were made now.
 
@@ -168,7 +168,7 @@ def write_answers(
 
 def _write(talk, asked, images, out, model_id, look, format, most, batch, joint) -> int:
     about = {"weights": digest(talk), "look": look, "format": format, "most": most}
-    about |= {} if joint == OURS else {"joint": joint}
+    about |= {} if joint == TRAINED_JOINT else {"joint": joint}
     done = {(row.get("category"), row.get("question_id")) for row in kept(out, about)}
     turned = iter(LOOK[look]([a.image for a in asked if a.image]))
     names = [next(turned) if a.image else None for a in asked]  # the picture each question is shown
@@ -195,7 +195,9 @@ def _write(talk, asked, images, out, model_id, look, format, most, batch, joint)
 def _say(talk: Chat, asked: list[Asked], features: list, format: str | None, most: int, joint: str) -> list[str]:
     if format:
         problems = [a.problem for a in asked]
-        return solve(talk.model, talk.tokenizer, talk.template, problems, features, format, joint, reasons=most)
+        return answer_problems(
+            talk.model, talk.tokenizer, talk.template, problems, features, format, joint, reasons=most
+        )
     texts = [a.text.replace("<image>", "").strip() for a in asked]
     return answer(talk.model, talk.tokenizer, talk.template, list(zip(texts, features)), most)
 
@@ -210,10 +212,10 @@ def run(options) -> None:
         raise FileError("--batch and --max-new-tokens must be at least 1")
     if options.authors_joint and options.format != "QCM-LEPA":
         raise FileError("--authors-joint stands between the two steps of --format QCM-LEPA; the others have one")
-    talk = Chat(options.weights, options.template, *on(options.dtype))
+    talk = Chat(options.weights, options.template, *device_and_dtype(options.dtype))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(
         talk, asked, options.images, options.out, name, options.look, options.format, most, options.batch,
-        THEIRS if options.authors_joint else OURS,
+        AUTHORS_JOINT if options.authors_joint else TRAINED_JOINT,
     )  # fmt: skip
     print(f"{options.out}: {len(asked):,} answers, {made:,} of them made now, shown: {options.look}")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from minillava import scales
-from minillava.chat import Chat, ChatError, blocks, on
+from minillava.chat import Chat, ChatError, device_and_dtype, terminal_picture
 from minillava.data.images import frames
 from minillava.model import SpliceError
 
@@ -38,13 +38,13 @@ def run(options) -> None:
         raise ChatError("--max-new-tokens: at least 1; --temperature: 0 or above; --top-p: above 0, 1 at the most")
     if not 0 <= options.seed < 2**32:
         raise ChatError(f"--seed {options.seed}: from 0 to {2**32 - 1}")
-    talk = Chat(options.weights, options.template, *on(options.dtype))
+    talk = Chat(options.weights, options.template, *device_and_dtype(options.dtype))
     image = talk.look(options.picture)
     count = frames(options.picture)
     if count > 1:
         print(f"{options.picture} has {count} frames; this is about the first one.", file=sys.stderr)
     if sys.stdout.isatty() and not options.ask:
-        print(blocks(image), "\nAsk about the picture; an empty line ends.", sep="")
+        print(terminal_picture(image), "\nAsk about the picture; an empty line ends.", sep="")
     for question in options.ask or iter(_line, ""):
         pieces = talk.stream(question, options.max_new_tokens, options.temperature, options.top_p, options.seed)
         try:

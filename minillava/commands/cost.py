@@ -16,9 +16,9 @@ from dataclasses import asdict
 from minillava import scales
 from minillava.commands.doctor import matmul_speed, number
 from minillava.costs import hardware
-from minillava.costs.estimate import Estimate, config_of, duration, estimate, reached
+from minillava.costs.estimate import Estimate, config_of, duration, estimate_stage, paper_utilisation
 from minillava.costs.model import parameters
-from minillava.costs.preflight import size
+from minillava.costs.preflight import bytes_text
 from minillava.machine import compute_dtype
 from minillava.scales import ScaleError
 
@@ -31,7 +31,7 @@ def arguments(parser) -> None:
         help=f"here, {', '.join(hardware.CARDS)}, or several: 8xa100-80gb (default: what the scale is for)",
     )
     parser.add_argument(
-        "--utilisation", type=float, default=hardware.UTILISATION, help="share of the peak reached (default: 0.4)"
+        "--utilisation", type=float, default=hardware.PEAK_UTILISATION, help="share of the peak reached (default: 0.4)"
     )
     parser.add_argument("--price", type=float, help="dollars an hour and card, instead of those assumed")
     parser.add_argument("--json", action="store_true", help="the same figures for a program")
@@ -69,8 +69,8 @@ def show(scale, config, on: hardware.Hardware, estimates: list[Estimate], utilis
     add("steps", [f"{stage.steps:,}" for stage in stages])
     add("FLOPs a sample", [number(e.sample_flops) for e in estimates])
     add("FLOPs", [f"{e.flops:.2g}" for e in estimates])
-    add("memory a device", [size(e.memory) + (" - too much" if e.refused else "") for e in estimates])
-    add("disk, at most", [size(e.disk) for e in estimates])
+    add("memory a device", [bytes_text(e.memory) + (" - too much" if e.refused else "") for e in estimates])
+    add("disk, at most", [bytes_text(e.disk) for e in estimates])
     add("time", [duration(e.hours) for e in estimates])
     if estimates[0].dollars is not None:
         add("price", [f"${e.dollars:,.2f}" for e in estimates])
@@ -78,7 +78,7 @@ def show(scale, config, on: hardware.Hardware, estimates: list[Estimate], utilis
         rate = on.card.price if price is None else price
         lines += ["", f"Price: ${rate:g} an hour and card ({given})."]
     if scale.name.startswith("full"):
-        checks = [reached(config, stage) for stage in stages]
+        checks = [paper_utilisation(config, stage) for stage in stages]
         lines.append(
             "The paper, 13B on 8 A100: at most "
             + ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
@@ -101,9 +101,9 @@ def run(options) -> None:
     found, texts = {}, []
     for scale in chosen:
         name = options.hardware or scale.hardware
-        on = hardware.parse(name) if name != "here" else measured()
+        on = hardware.parse_hardware(name) if name != "here" else measured()
         config = config_of(scale.name)
-        each = [estimate(config, stage, on, options.utilisation, options.price) for stage in scale.stages]
+        each = [estimate_stage(config, stage, on, options.utilisation, options.price) for stage in scale.stages]
         found[scale.name] = {
             "hardware": str(on), "utilisation": options.utilisation, "recipe": [asdict(stage) for stage in scale.stages],
             "estimates": [asdict(e) for e in each],
@@ -114,5 +114,5 @@ def run(options) -> None:
 
 def measured() -> hardware.Hardware:
     """This machine, with the speed of a large matrix product as it is now."""
-    gpu = hardware.here().card.gpu
-    return hardware.here(matmul_speed(compute_dtype(), "cuda" if gpu else "cpu"))
+    gpu = hardware.this_machine().card.gpu
+    return hardware.this_machine(matmul_speed(compute_dtype(), "cuda" if gpu else "cpu"))

@@ -20,7 +20,7 @@ import torch
 from minillava import scales
 from minillava.costs.hardware import CARDS, Card, Hardware, memory_here
 from minillava.costs.model import cache_bytes, flops, parameters, shapes
-from minillava.costs.preflight import SHARE, DoesNotFit, device_bytes, fits, preflight
+from minillava.costs.preflight import USABLE_SHARE, DoesNotFit, device_bytes, fits, preflight
 from minillava.machine import compute_dtype
 
 WORDS = 200  # tokens of text beside a picture's patches, where one more is written
@@ -85,7 +85,7 @@ def examine(speed: float, here: dict) -> dict:
             "cache bytes a token": cache,
             "answering": {"bytes": parts["total"] * (2 if half else 4) + cache * config.language.max_position},
         }
-        row["answering"]["fits"] = row["answering"]["bytes"] < SHARE * device["memory"]
+        row["answering"]["fits"] = row["answering"]["bytes"] < USABLE_SHARE * device["memory"]
         for number in (1, 2):
             stage = scales.find(name).stage(f"stage {number}")
             tokens = stage.looks * config.vision.num_patches + stage.text

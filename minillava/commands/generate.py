@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from minillava.asking import AskingError, Budget, Price, confirm, price
+from minillava.asking import AskingError, Budget, Price, confirm, price_of
 from minillava.data.records import read_records
 from minillava.datagen.generate import INSTRUCT, KINDS, SUMMARY, Settings, generate, guess, plan, show, write_requests
 from minillava.datagen.messages import PROMPTS, TYPES, USES_BOXES
@@ -86,7 +86,7 @@ def run(options) -> int:
         print(f"left out, {len(problems):,}:\n{listed(problems, SHOWN)}", file=sys.stderr)
     if not pictures:
         raise SourceError(f"{options.source}: no picture that can be used ({len(problems)} left out)")
-    cost = Price(0.0, 0.0) if offline else price(settings.model, options.price)
+    cost = Price(0.0, 0.0) if offline else price_of(settings.model, options.price)
     if options.dry_run:
         return _dry_run([item for item in plan(pictures, settings) if item.body], cost)
     if options.write_batch:

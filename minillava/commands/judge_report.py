@@ -6,7 +6,7 @@ Notable: the same figures leave as JSON (`summary`), so the text is made from th
 """
 
 from minillava.files import Excluded
-from minillava.judging.reviews import Reviews, position_bias, scores
+from minillava.judging.reviews import Reviews, position_bias, relative_scores
 from minillava.text import aligned
 
 SHOWN = 20  # of what was left out, on the terminal; --json has all
@@ -29,7 +29,7 @@ def summary(reviews: Reviews) -> dict:
         "used": len(reviews.used),
         "excluded": [vars(e) for e in reviews.excluded],
         "noticed": reviews.noticed,
-        "scores": scores(reviews.used),
+        "scores": relative_scores(reviews.used),
         **({"position": bias} if bias else {}),
     }
 

@@ -11,15 +11,15 @@ import json
 import sys
 from contextlib import redirect_stdout
 
-from minillava.asking import Budget, estimate, price
+from minillava.asking import Budget, estimate_cost, price_of
 from minillava.commands.judge_report import SHOWN, by_control, left_out, shown, spread, summary
 from minillava.data.scienceqa import read_labels
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging import ensembles, pope, scienceqa
 from minillava.judging.bench import load_bench
 from minillava.judging.controls import judge_controls, read_controls
-from minillava.judging.judges import ApiJudge, both_orders, join, lengths, rows_of
-from minillava.judging.reviews import agreement, over_runs, read_reviews
+from minillava.judging.judges import ApiJudge, both_orders, match_answers, mean_words, review_rows
+from minillava.judging.reviews import agreement, read_reviews, spread_over_runs
 from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
 from minillava.standins.bench import build
@@ -39,7 +39,7 @@ def judge_reviews(options) -> int:
     out = {"files": [summary(f) for f in files]}
     lines = [shown(s, f.excluded) for s, f in zip(out["files"], files)]
     if options.runs:
-        out["runs"] = over_runs([f.used for f in files])
+        out["runs"] = spread_over_runs([f.used for f in files])
         lines.append(spread(out["runs"], f"Over {len(files)} runs"))
     if options.agree:
         if len(files) != 2:
@@ -139,7 +139,7 @@ def _client(options, model: str):
 
 
 def _money(options, model: str) -> dict:
-    return {"budget": Budget(usd=options.budget), "price": price(model, options.price), "yes": options.yes, "concurrency": options.concurrency}  # fmt: skip
+    return {"budget": Budget(usd=options.budget), "price": price_of(model, options.price), "yes": options.yes, "concurrency": options.concurrency}  # fmt: skip
 
 
 def _judge(options):
@@ -178,7 +178,7 @@ def _dry_run(options, cases, controls, excluded) -> int:
     more += also
     for message in bodies[0]["messages"] if bodies else ():
         print(printable(f"--- {message['role']}\n{message['content']}"))
-    print(f"---\n{estimate(bodies, price(options.judge, options.price), reply=250)}; nothing was sent")
+    print(f"---\n{estimate_cost(bodies, price_of(options.judge, options.price), reply=250)}; nothing was sent")
     print(printable("\n".join(left_out(excluded + more))))
     return int(bool(excluded + more))
 
@@ -191,7 +191,7 @@ def judge_bench(options) -> int:
     if not all(named):
         raise FileError("name the benchmark: --bench FOLDER, or --questions, --context and --reference")
     items = load_bench(*named)
-    cases, excluded = join(items, read_jsonl(options.answers), options.answers)
+    cases, excluded = match_answers(items, read_jsonl(options.answers), options.answers)
     asked = both_orders(cases) if options.both_orders else cases
     if options.runs < 1:
         raise FileError(f"--runs {options.runs}: at least 1 is needed")
@@ -210,13 +210,13 @@ def judge_bench(options) -> int:
         excluded += judged.excluded
         stopped = judged.stopped
         path = options.out / (f"reviews-run-{run}.jsonl" if options.runs > 1 else "reviews.jsonl")
-        write_jsonl(rows_of(judged), path)
+        write_jsonl(review_rows(judged), path)
         if judged.texts:
             files.append(read_reviews(path))
-    out = {"files": [summary(f) for f in files], "words": lengths(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}  # fmt: skip
+    out = {"files": [summary(f) for f in files], "words": mean_words(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}  # fmt: skip
     lines = [shown(s, f.excluded) for s, f in zip(out["files"], files)]
     if len(files) > 1 and not stopped:
-        out["runs"] = over_runs([f.used for f in files])
+        out["runs"] = spread_over_runs([f.used for f in files])
         lines.append(spread(out["runs"], f"Over {len(files)} runs of the judge (Table 5, dagger)"))
     if beside:
         out["controls"] = beside

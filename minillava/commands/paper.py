@@ -32,7 +32,7 @@ def arguments(parser) -> None:
 
 def run(options) -> int | None:
     """The whole paper in miniature, and at its end a picture that the new model has not seen; or one of its tables."""
-    from minillava.chat import Chat, blocks
+    from minillava.chat import Chat, terminal_picture
     from minillava.experiments import miniature
     from minillava.experiments.report import show, write_report
     from minillava.experiments.report_figures import report_figures
@@ -67,7 +67,7 @@ def run(options) -> int | None:
     answered(draw(unseen, 256), pairs).savefig(run.folder / "figures" / "unseen.png")
     print(f"\nA picture it has not seen ({picture}), and what the model you just trained says of it:\n")
     if sys.stdout.isatty():
-        print(blocks(draw(unseen, 96)))
+        print(terminal_picture(draw(unseen, 96)))
     for question, answer in pairs:
         print(f"  Human: {question}\n  Assistant: {answer}")
     print(f"\nTalk with the one that trained longer: minillava chat {picture}")

@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minillava import files, scales
-from minillava.costs.preflight import config_of, disk_bytes, foresee
+from minillava.costs.preflight import config_of, disk_bytes, preflight_here
 from minillava.data.samples import divide, fill_rate
 from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
@@ -308,7 +308,7 @@ def run(options) -> None:
         for stage in stages:  # all of them before any begins
             some = options.tokens and max(1, options.tokens // stage.reach)
             planned = replace(stage, micro=some or stage.micro, **wide)
-            foresee(options.vision_tower, options.language_model, planned, options.out, world())
+            preflight_here(options.vision_tower, options.language_model, planned, options.out, world())
         options.out.mkdir(parents=True, exist_ok=True)
         with alone(options.out):
             for stage in stages:  # so that bad records of the second stage do not wait for the first one's end

@@ -29,8 +29,8 @@ class Estimate:
     refused: str | None
 
 
-def estimate(
-    config, stage: Stage, on: hardware.Hardware, utilisation: float = hardware.UTILISATION, price=None
+def estimate_stage(
+    config, stage: Stage, on: hardware.Hardware, utilisation: float = hardware.PEAK_UTILISATION, price=None
 ) -> Estimate:
     """A stage of a scale on hardware. price: dollars an hour and card, instead of the one in hardware.py."""
     tokens = stage.looks * config.vision.num_patches + stage.text
@@ -50,10 +50,10 @@ def estimate(
     )  # fmt: skip
 
 
-def reached(config, stage: Stage) -> tuple[float, float]:
+def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
     """(hours, utilisation): what the paper's own run of this stage took at most, and so reached at least, on 8 A100."""
-    theirs, cards = paper.RECIPES[stage.id], hardware.parse("8xa100-80gb")
-    return theirs.wall_hours, estimate(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
+    theirs, cards = paper.RECIPES[stage.id], hardware.parse_hardware("8xa100-80gb")
+    return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 
 def duration(hours: float) -> str:

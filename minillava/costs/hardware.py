@@ -14,7 +14,7 @@ from pathlib import Path
 
 from minillava.scales import ScaleError
 
-UTILISATION = 0.4  # of that arithmetic; good training code reaches 0.3 to 0.5
+PEAK_UTILISATION = 0.4  # of that arithmetic; good training code reaches 0.3 to 0.5
 SURVEY = "middle of the specialised landlords' range in mercatus-ai.com/blog/cloud-gpu-pricing, May 2026"
 GUESS = "an assumption of 2026 from general knowledge, not looked up"
 
@@ -52,7 +52,7 @@ CARDS = {
 }
 
 
-def parse(text: str) -> Hardware:
+def parse_hardware(text: str) -> Hardware:
     """`a100-80gb` or `8xa100-80gb`. Raises ScaleError that lists the cards there are."""
     found = re.fullmatch(r"(?:(\d{1,5})x)?(.+)", text)
     count = int(found[1] or 1) if found else 0
@@ -72,7 +72,7 @@ def memory_here() -> int:
     return total
 
 
-def here(flops: float = 0.0) -> Hardware:
+def this_machine(flops: float = 0.0) -> Hardware:
     """This machine: its GPUs, or its memory. flops: of a large matrix product, where it was measured."""
     import torch
 

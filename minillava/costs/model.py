@@ -37,7 +37,7 @@ SHAPES = {
 PRECISIONS = {"float32": (4, 4), "mixed": (4, 2), "bfloat16": (2, 2)}
 
 
-def account(model):
+def count_parameters(model):
     """How many parameters each part of a model has, and their "total" - asserted to be the sum of the parts."""
     count = lambda part: sum(p.numel() for p in part.parameters())  # noqa: E731
     language = model.language_model
@@ -129,7 +129,7 @@ def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpoi
 @lru_cache
 def _account(config):
     with torch.device("meta"):  # shapes without memory; still a second for a large one
-        return account(Llava(config))
+        return count_parameters(Llava(config))
 
 
 def _matrices(language):

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from minillava.costs.hardware import Hardware, here
+from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
@@ -20,10 +20,10 @@ from minillava.model.formats.files import CheckpointError, meant
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
 
-SHARE = 0.9  # of a device's memory may be planned with; the rest is the allocator's gaps and the libraries' own
+USABLE_SHARE = 0.9  # of a device's memory may be planned with; the rest is the allocator's gaps and the libraries' own
 CHECKPOINTS = 3  # the last two, and the one that is being written
-RANK = 64  # of LoRA, where it is proposed
-MOST = 1024  # devices that are thought of
+LORA_RANK = 64  # of LoRA, where it is proposed
+MAX_DEVICES = 1024  # devices that are thought of
 PRECISIONS = {"bf16 + tf32": "mixed", "fp16": "mixed", "bf16 or float32": "float32", "float32": "float32"}
 
 
@@ -94,14 +94,14 @@ def disk_bytes(config, stage: Stage, pictures: int = 0) -> dict[str, float]:
 
 def fits(config, stage: Stage, hardware: Hardware) -> bool:
     need = device_bytes(config, stage, hardware.count, hardware.card.gpu)["total"]
-    return need <= SHARE * hardware.card.memory
+    return need <= USABLE_SHARE * hardware.card.memory
 
 
 def changes(stage: Stage, devices: int):
     """What could be changed, the smallest change first: stages that need less."""
     again = [False, True] if not stage.checkpointing else [True]
     share = [False, True] if devices > 1 and not stage.shard else [stage.shard]
-    lora = [stage.lora, RANK] if stage.number == 2 and not stage.lora else [stage.lora]
+    lora = [stage.lora, LORA_RANK] if stage.number == 2 and not stage.lora else [stage.lora]
     for rank in lora:
         for shard in share:
             for checkpointing in again:
@@ -111,7 +111,7 @@ def changes(stage: Stage, devices: int):
                     micro //= 2
 
 
-def said(stage: Stage, change: Stage) -> str:
+def change_in_words(stage: Stage, change: Stage) -> str:
     """A change in words."""
     words = []
     if change.micro != stage.micro:
@@ -127,10 +127,10 @@ def said(stage: Stage, change: Stage) -> str:
     return " and ".join(words)
 
 
-def enough(config, stage: Stage, hardware: Hardware) -> int | None:
+def devices_needed(config, stage: Stage, hardware: Hardware) -> int | None:
     """The fewest devices of that kind, one by one up to 8, then in eights, on which the stage fits as sparingly as it can."""
     least = replace(stage, micro=1, checkpointing=True, shard=True)
-    for count in [*range(hardware.count + 1, 8), *range(8, MOST + 1, 8)]:
+    for count in [*range(hardware.count + 1, 8), *range(8, MAX_DEVICES + 1, 8)]:
         if count > hardware.count and fits(config, least, replace(hardware, count=count)):
             return count
     return None
@@ -145,44 +145,44 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         needs = device_bytes(config, stage, hardware.count, hardware.card.gpu)
         most = max((part for part in needs if part != "total"), key=needs.get)
         message = (
-            f"{stage.id} needs {size(needs['total'])} of memory a device ({size(needs[most])} of it {most}); "
-            f"{hardware} has {size(SHARE * hardware.card.memory)} to plan with; "
+            f"{stage.id} needs {bytes_text(needs['total'])} of memory a device ({bytes_text(needs[most])} of it {most}); "
+            f"{hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to plan with; "
         )
         for change in changes(stage, hardware.count):
             if fits(config, change, hardware):
-                raise DoesNotFit(f"{message}what would fit: {said(stage, change)}", change)
-        count = enough(config, stage, hardware) if hardware.card.gpu else None
+                raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, change)}", change)
+        count = devices_needed(config, stage, hardware) if hardware.card.gpu else None
         if count is None:
             raise DoesNotFit(
                 f"{message}no change makes it fit here: take a smaller scale (`minillava cost` lists them)"
             )
         more = replace(hardware, count=count)
         change = next(c for c in changes(stage, count) if not c.lora and fits(config, c, more))
-        also = said(stage, change)
+        also = change_in_words(stage, change)
         raise DoesNotFit(f"{message}what would fit: {count} of these" + (f", {also}" if also else ""), change)
     if folder is not None:
-        disk(config, stage, folder, pictures)
+        check_disk(config, stage, folder, pictures)
 
 
-def foresee(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
+def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
     """`preflight` on this machine, of parts that nothing but their config.json need be there of.
 
     vision tower, language model: folders or hub ids. processes: how many train together, each on a GPU or on its share of this memory.
     """
-    machine = here()
+    machine = this_machine()
     card = machine.card if machine.card.gpu else replace(machine.card, memory=machine.card.memory / processes)
     preflight(config_of(vision_tower, language_model), stage, Hardware(card, processes), folder)
 
 
 def config_of(vision_tower: str, language_model: str) -> LlavaConfig:
     """What a LLaVA of these two parts, folders or hub ids, will be. Raises CheckpointError that names the file."""
-    with meant(published(vision_tower)) as written:
+    with meant(config_file(vision_tower)) as written:
         vision = vision_config(written)
-    with meant(published(language_model)) as written:
+    with meant(config_file(language_model)) as written:
         return LlavaConfig(vision, language_config(written))
 
 
-def published(source: str) -> Path:
+def config_file(source: str) -> Path:
     """config.json of a folder or hub id; of the latter nothing else is fetched. Raises CheckpointError."""
     path = Path(source).expanduser() / "config.json"
     if not path.is_file():
@@ -196,7 +196,7 @@ def published(source: str) -> Path:
     return path
 
 
-def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
+def check_disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
     """Raise DoesNotFit unless the disk that `folder` is (to be) on has room for the run."""
     place = Path(folder).absolute()
     while not place.exists():
@@ -205,20 +205,22 @@ def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
     free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage, pictures)
     if needs["total"] <= free:
         return
-    parts = ", ".join(f"{size(v)} {name}" for name, v in needs.items() if name != "total" and v)
-    message = f"{folder}: {stage.id} needs {size(needs['total'])} of disk ({parts}), {size(free)} are free; "
+    parts = ", ".join(f"{bytes_text(v)} {name}" for name, v in needs.items() if name != "total" and v)
+    message = (
+        f"{folder}: {stage.id} needs {bytes_text(needs['total'])} of disk ({parts}), {bytes_text(free)} are free; "
+    )
     if needs["total"] - needs["features"] <= free:
         raise DoesNotFit(f"{message}what would fit: do not keep the pictures' features, which costs time", stage)
-    lora = replace(stage, lora=stage.lora or RANK, shard=False)
+    lora = replace(stage, lora=stage.lora or LORA_RANK, shard=False)
     for kept in (pictures, 0):
         if stage.number == 2 and disk_bytes(config, lora, kept)["total"] <= free:
             without = "" if kept or not pictures else ", and do not keep the pictures' features"
-            raise DoesNotFit(f"{message}what would fit: {said(stage, lora)}{without}", lora)
+            raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, lora)}{without}", lora)
     short = needs["total"] - needs["features"] - free
-    raise DoesNotFit(f"{message}make room for {size(short)} more, or name a folder on another disk")
+    raise DoesNotFit(f"{message}make room for {bytes_text(short)} more, or name a folder on another disk")
 
 
-def size(value: float) -> str:
+def bytes_text(value: float) -> str:
     """Bytes for reading: 1234567 as "1.2 MB"."""
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:

@@ -21,16 +21,16 @@ from minillava.asking import (
     NO_LIMIT,
     AskingError,
     Budget,
+    ChatClient,
     Estimate,
     Journal,
     Outcome,
     Price,
-    Teacher,
     ask_all,
-    chat,
-    estimate,
-    key,
+    chat_request,
+    estimate_cost,
     read_batch,
+    request_key,
     write_batch,
 )
 from minillava.asking.request import likely_tokens
@@ -96,7 +96,7 @@ class Item:
     @cached_property
     def key(self) -> str | None:
         """What its reply is filed under."""
-        return key(self.body) if self.body else None
+        return request_key(self.body) if self.body else None
 
 
 @dataclass
@@ -160,7 +160,7 @@ def plan(pictures: list[Picture], settings: Settings) -> list[Item]:
         prompt = read_prompt(Path(settings.prompts) / FOLDERS[kind])
         for picture in pictures:
             text = context(list(picture.captions), picture.boxes if kind in settings.boxes else ())
-            body = chat(settings.model, messages(prompt, text), settings.max_tokens, settings.temperature)
+            body = chat_request(settings.model, messages(prompt, text), settings.max_tokens, settings.temperature)
             items.append(Item(picture, kind, body))
     return items
 
@@ -172,7 +172,7 @@ def guess(items: list[Item], price: Price | None) -> Estimate:
         said = [likely_tokens(m["content"]) for m in item.body["messages"] if m["role"] == "assistant"]
         bodies.append(item.body)
         shown += [sum(said) / len(said)] if said else []
-    return estimate(bodies, price, round(sum(shown) / len(shown)) if shown else None)
+    return estimate_cost(bodies, price, round(sum(shown) / len(shown)) if shown else None)
 
 
 def missing(items: list[Item], journal: Journal) -> list[Item]:
@@ -201,7 +201,7 @@ def _plain(text: str) -> str:
 
 def generate(
     pictures: list[Picture],
-    teacher: Teacher,
+    teacher: ChatClient,
     out: Path,
     settings: Settings,
     problems: list[Problem] = (),

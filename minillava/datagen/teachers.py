@@ -9,7 +9,7 @@ by `minillava serve-teacher`, it stands behind the real API.
 
 from pathlib import Path
 
-from minillava.asking import AskingError, Rejected, Teacher, key, read_replies
+from minillava.asking import AskingError, ChatClient, Rejected, read_replies, request_key
 from minillava.asking.server import completion
 
 MODEL = "gpt-4o"  # of the openai teacher, unless --model names another; the paper's GPT-4 is gone
@@ -28,7 +28,7 @@ class Recorded:
         pass
 
     async def complete(self, body: dict, name: str) -> dict:
-        reply = self.replies.get(key(body))
+        reply = self.replies.get(request_key(body))
         if reply is None:
             raise Rejected("not among the recorded replies; the model, the prompts or the settings differ")
         usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
@@ -38,7 +38,7 @@ class Recorded:
         pass
 
 
-def openai_teacher(model: str, base_url: str | None = None, timeout: float = 120.0) -> Teacher:
+def openai_teacher(model: str, base_url: str | None = None, timeout: float = 120.0) -> ChatClient:
     """The teacher of the paper: a model behind an OpenAI-compatible API. Raises AskingError without the client or a key."""
     try:
         from minillava.asking.client import Client

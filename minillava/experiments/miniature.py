@@ -23,7 +23,7 @@ from minillava.datagen.messages import TYPES
 from minillava.experiments.run import Run
 from minillava.experiments.workers import side_by_side, still_wanted
 from minillava.files import read_jsonl, write_jsonl
-from minillava.judging.answers import BLANK, LOOKS, answer, blank
+from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture
 from minillava.judging.bench import read_bench, write_bench
 from minillava.judging.pope import build_pope
 from minillava.machine import bar, follow
@@ -75,7 +75,7 @@ def make_data(run: Run) -> None:
                 draw(scene, 96).save(path.with_suffix(".part"), format="PNG", compress_level=1)
                 path.with_suffix(".part").replace(path)
             progress.update()
-    blank(96).save(folder / "pictures" / BLANK)
+    blank_picture(96).save(folder / "pictures" / BLANK)
     (folder / "records").mkdir(exist_ok=True)
     counts = dict(zip(TYPES, (scale.conversation, scale.detail, scale.complex)))
     for kind, count in counts.items():
@@ -168,7 +168,7 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> N
     if row == FULL:
         save_trained(model, tokenizer, weights / "vision_tower", home / "model", about)
     model.eval()
-    looks = LOOKS if row == FULL else {"": LOOKS[""]}  # the controls of the best row stand beside every score
+    looks = CONDITIONS if row == FULL else {"": CONDITIONS[""]}  # the controls of the best row stand beside every score
     see = lambda name: None if name is None else features[name]  # noqa: E731
     questions = [(r.pop("image"), Question(**r)) for r in read_jsonl(folder / "bench" / "exact.jsonl")]
     for tag, look in looks.items():

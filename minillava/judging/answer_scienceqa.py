@@ -13,9 +13,11 @@ from minillava.data.template import Template
 from minillava.model import Llava, generate
 
 BATCH = 64
-REASONS, LETTER = 160, 8  # most tokens of each step (the authors: 1024 and 64)
-THEIRS = " ###\nANSWER:"  # what the authors' script put between the steps (facts B7)
-OURS = "\n###\nANSWER:"  # what stands there in training; the small model's tokenizer tells a space from a line break
+MAX_REASONS, MAX_LETTER = 160, 8  # most tokens of each step (the authors: 1024 and 64)
+AUTHORS_JOINT = " ###\nANSWER:"  # what the authors' script put between the steps (facts B7)
+TRAINED_JOINT = (
+    "\n###\nANSWER:"  # what stands there in training; the small model's tokenizer tells a space from a line break
+)
 
 
 def two_step(reasons: str, letter: str) -> str:
@@ -23,7 +25,7 @@ def two_step(reasons: str, letter: str) -> str:
     return f"{reasons}\n The answer is {letter}"
 
 
-def _say(model, tokenizer, template, segments, pictures, most) -> list[str]:
+def _generate(model, tokenizer, template, segments, pictures, most) -> list[str]:
     stop = [tokenizer.encode(template.stop, add_special_tokens=False)]
     order, texts = sorted(range(len(segments)), key=lambda i: sum(len(t) for t, _ in segments[i])), [""] * len(segments)
     for start in range(0, len(order), BATCH):
@@ -34,8 +36,8 @@ def _say(model, tokenizer, template, segments, pictures, most) -> list[str]:
     return texts
 
 
-def solve(
-    model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None], format: str, joint: str = OURS, reasons: int | None = None
+def answer_problems(
+    model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None], format: str, joint: str = TRAINED_JOINT, reasons: int | None = None
 ) -> list[str]:  # fmt: skip
     """Answers to problems, each with its picture's features (P, Dv) or None, at temperature 0; texts for `read_answer`.
 
@@ -45,9 +47,9 @@ def solve(
     pictures = [[] if seen is None else [seen] for seen in features]
     asked = [question_text(p) + ("\n<image>" if seen else "") for p, seen in zip(problems, pictures)]
     segments = [template.segments([(text, None)]) for text in asked]
-    first = _say(model, tokenizer, template, segments, pictures, reasons or REASONS)
+    first = _generate(model, tokenizer, template, segments, pictures, reasons or MAX_REASONS)
     if format != "QCM-LEPA":
         return first
     again = [[*s, (reasons + joint, False)] for s, reasons in zip(segments, first)]
-    second = _say(model, tokenizer, template, again, pictures, LETTER)
+    second = _generate(model, tokenizer, template, again, pictures, MAX_LETTER)
     return [two_step(reasons, letter) for reasons, letter in zip(first, second)]

@@ -35,7 +35,7 @@ def answer(
     return texts
 
 
-def blank(size: int) -> Image.Image:
+def blank_picture(size: int) -> Image.Image:
     """The blank picture of the controls: one grey of the picture book's own, size x size."""
     return Image.new("RGB", (size, size), (178, 188, 190))
 
@@ -47,7 +47,7 @@ def shuffled(names: list[str]) -> list[str]:
 
 
 # Control -> which picture each question is shown, of those it is about; None: no picture, the words alone.
-LOOKS: dict[str, Callable[[list[str]], list[str | None]]] = {
+CONDITIONS: dict[str, Callable[[list[str]], list[str | None]]] = {
     "": lambda names: names,
     "-blank": lambda names: [BLANK] * len(names),
     "-shuffled": shuffled,
@@ -56,7 +56,7 @@ LOOKS: dict[str, Callable[[list[str]], list[str | None]]] = {
 
 
 @torch.no_grad()
-def see(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
+def vision_features(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
     """Zv of pictures, (N, P, Dv), 64 at a time."""
     size, weight = model.config.vision.image_size, model.vision_tower.pre_layrnorm.weight
     parts = [pixels(pictures[i : i + 64], size, *normal) for i in range(0, len(pictures), 64)]

@@ -12,17 +12,17 @@ from minillava.asking import (
     NO_LIMIT,
     AskingError,
     Budget,
+    ChatClient,
     Journal,
     Price,
-    Teacher,
     ask_all,
-    chat,
+    chat_request,
     confirm,
-    estimate,
-    key,
+    estimate_cost,
+    request_key,
 )
 from minillava.data.scienceqa import Problem
-from minillava.judging.ensembles import again_messages, disagreements, expert_messages
+from minillava.judging.ensembles import disagreements, expert_messages, final_messages
 
 SHOTS = 2  # solved examples, as in the paper
 
@@ -34,26 +34,29 @@ class ApiExpert:
     go on, or where not everything was answered - then the same call goes on.
     """
 
-    def __init__(self, client: Teacher, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,
+    def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,
                  price: Price | None = None, yes: bool = False, concurrency: int = 16, max_tokens: int = 512):  # fmt: skip
         self.client, self.folder, self.shots = client, Path(folder), list(shots)[:SHOTS]
         self.budget, self.price, self.yes = budget, price, yes
         self.concurrency, self.max_tokens = concurrency, max_tokens
 
     def _ask(self, messages: dict[str, list[dict]]) -> dict[str, str]:
-        bodies = {name: chat(self.client.model, said, self.max_tokens, 0.0) for name, said in messages.items()}
+        bodies = {name: chat_request(self.client.model, said, self.max_tokens, 0.0) for name, said in messages.items()}
         with Journal(self.folder) as journal:
-            missing = [body for body in bodies.values() if key(body) not in journal.replies]
+            missing = [body for body in bodies.values() if request_key(body) not in journal.replies]
             confirm(
-                estimate(missing, self.price, reply=150), self.budget, self.client.endpoint, self.yes or not missing
+                estimate_cost(missing, self.price, reply=150),
+                self.budget,
+                self.client.endpoint,
+                self.yes or not missing,
             )
             asked = list(bodies.values())
             outcome = ask_all(asked, self.client, journal, self.budget, self.price, self.concurrency, list(bodies))
-        lost = [name for name, body in bodies.items() if key(body) not in outcome.replies]
+        lost = [name for name, body in bodies.items() if request_key(body) not in outcome.replies]
         if lost:
-            why = outcome.failures.get(key(bodies[lost[0]])) or outcome.stopped
+            why = outcome.failures.get(request_key(bodies[lost[0]])) or outcome.stopped
             raise AskingError(f"problem {lost[0]} was not answered ({why}), {len(lost)} of {len(bodies)} in all; what was answered is kept, the same command goes on")  # fmt: skip
-        return {name: outcome.replies[key(body)].text for name, body in bodies.items()}
+        return {name: outcome.replies[request_key(body)].text for name, body in bodies.items()}
 
     def answers(self, problems: dict[str, Problem]) -> dict[str, str]:
         """Its answer to every problem, as text."""
@@ -62,4 +65,4 @@ class ApiExpert:
     def again(self, problems: dict[str, Problem], own: dict[str, str], llava: dict[str, str]) -> dict[str, str]:
         """Its final answer to every disagreement, and to nothing else."""
         differ = disagreements(problems, own, llava)
-        return self._ask({name: again_messages(problems[name], own[name], llava[name]) for name in differ})
+        return self._ask({name: final_messages(problems[name], own[name], llava[name]) for name in differ})

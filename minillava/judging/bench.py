@@ -38,7 +38,7 @@ def write_bench(items: list[Item], folder: Path) -> None:
     )
 
 
-def _told(row: dict, path: Path) -> str:
+def _context_text(row: dict, path: Path) -> str:
     """What one row of a context file tells: this project's own, captions and boxes (COCO), or a caption (In-the-Wild)."""
     name, told = row.get("image", row.get("question_id")), row.get("context", row.get("captions", row.get("caption")))
     if told is None or told == []:
@@ -69,12 +69,12 @@ def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
     answered = by_key(read_jsonl(references), references, "question_id")
     rows = read_jsonl(contexts)
     key = "question_id" if rows and "question_id" in rows[0] else "image"
-    known = {name: _told(row, contexts) for name, row in by_key(rows, contexts, key).items()}
+    known = {name: _context_text(row, contexts) for name, row in by_key(rows, contexts, key).items()}
     if not asked:
         raise FileError(f"{questions}: no questions in it")
     for path, ids in ((contexts, known if key == "question_id" else asked), (references, answered)):
         if ids.keys() != asked.keys():
-            raise FileError(f"{path} does not hold the questions of {questions}: {_differ(asked, ids)}")
+            raise FileError(f"{path} does not hold the questions of {questions}: {_difference(asked, ids)}")
     items = []
     for i, row in asked.items():
         for field in ("image", "text", "category"):
@@ -89,7 +89,7 @@ def load_bench(questions: Path, contexts: Path, references: Path) -> list[Item]:
     return items
 
 
-def _differ(one, two) -> str:
+def _difference(one, two) -> str:
     """Where two sets of ids differ, in a few words."""
     lacks, more = [i for i in one if i not in two], [i for i in two if i not in one]
     parts = [f"{len(lacks)} missing, such as {lacks[0]!r}"] if lacks else []
@@ -101,6 +101,6 @@ def read_bench(folder: Path) -> list[Item]:
     return load_bench(*(Path(folder) / f"{name}.jsonl" for name in ("questions", "context", "reference")))
 
 
-def pairs_of(reviews: list[dict], category: str | None = None) -> list[tuple[float, float]]:
+def score_pairs(reviews: list[dict], category: str | None = None) -> list[tuple[float, float]]:
     """(reference, candidate) scores, of one category or of all."""
     return [tuple(r["tuple"]) for r in reviews if category in (None, r["category"])]

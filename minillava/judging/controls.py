@@ -10,8 +10,8 @@ from pathlib import Path
 
 from minillava.files import Excluded, FileError, read_jsonl, write_jsonl
 from minillava.judging.bench import Item
-from minillava.judging.judges import Case, Judge, join, rows_of
-from minillava.judging.reviews import read_reviews, scores
+from minillava.judging.judges import Case, Judge, match_answers, review_rows
+from minillava.judging.reviews import read_reviews, relative_scores
 
 
 def read_controls(items: list[Item], paths: list[Path]) -> tuple[dict[str, list[Case]], list[Excluded]]:
@@ -20,7 +20,7 @@ def read_controls(items: list[Item], paths: list[Path]) -> tuple[dict[str, list[
     for path in paths:
         if path.stem in out:
             raise FileError(f"--controls: two files are called {path.stem}; rename one")
-        out[path.stem], bad = join(items, read_jsonl(path), path)
+        out[path.stem], bad = match_answers(items, read_jsonl(path), path)
         excluded += [Excluded(f"{path.stem}, {e.name}", e.why) for e in bad]
     return out, excluded
 
@@ -31,10 +31,10 @@ def judge_controls(judge: Judge, controls: dict[str, list[Case]], out: Path) -> 
     for name, cases in controls.items():
         (judged,) = judge.review(cases)
         path = out / f"reviews-of-{name}.jsonl"
-        write_jsonl(rows_of(judged), path)
+        write_jsonl(review_rows(judged), path)
         bad = judged.excluded
         if judged.texts:
             reviews = read_reviews(path)
-            found[name], bad = scores(reviews.used), [*bad, *reviews.excluded]
+            found[name], bad = relative_scores(reviews.used), [*bad, *reviews.excluded]
         excluded += [Excluded(f"{name}, {e.name}", e.why) for e in bad]
     return found, excluded

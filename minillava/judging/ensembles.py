@@ -9,7 +9,7 @@ were released; the wording here is this project's own.
 """
 
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError, answer_text, question_text
-from minillava.judging.scienceqa import predict, score
+from minillava.judging.scienceqa import read_predictions, score
 
 SYSTEM = "You answer school questions on science. Some are about a picture that you cannot see; then use what the text tells."  # fmt: skip
 FINAL = "End with one sentence of the form: The answer is A."
@@ -24,7 +24,7 @@ def expert_messages(problem: Problem, shots: list[Problem]) -> list[dict]:
     return [*out, {"role": "user", "content": question_text(problem)}]
 
 
-def again_messages(problem: Problem, expert: str, llava: str) -> list[dict]:
+def final_messages(problem: Problem, expert: str, llava: str) -> list[dict]:
     """The messages that show the expert both answers, its own as Assistant 1, and ask for its final one (Table 10)."""
     asked = (
         f"[Question]\n{question_text(problem)}\n\n[Assistant 1]\n{expert}\n\n[Assistant 2]\n{llava}\n\n"
@@ -36,7 +36,7 @@ def again_messages(problem: Problem, expert: str, llava: str) -> list[dict]:
 
 def disagreements(problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str]) -> list[str]:
     """The problems where both name an answer and the answers differ: those, and only those, the expert is asked again."""
-    ours, theirs = predict(problems, llava)[0], predict(problems, expert)[0]
+    ours, theirs = read_predictions(problems, llava)[0], read_predictions(problems, expert)[0]
     return [name for name in problems if name in ours and name in theirs and ours[name] != theirs[name]]
 
 
@@ -52,14 +52,14 @@ def predictions(
         lost = [name for name in problems if name not in texts]
         if lost:
             raise ScienceError(f"{who} has no answer to problem {lost[0]} ({len(lost)} missing in all)")
-    ours, theirs = predict(problems, llava)[0], predict(problems, expert)[0]
+    ours, theirs = read_predictions(problems, llava)[0], read_predictions(problems, expert)[0]
     rows = {"LLaVA": ours, "expert": theirs, "complement": ours | theirs}
     if again is not None:
         differ = disagreements(problems, expert, llava)
         wrong = [n for n in differ if n not in again] or [n for n in again if n not in differ]
         if wrong:
             raise ScienceError(f"the expert's second answers must be to the {len(differ)} disagreements, no more and no fewer; see problem {wrong[0]}")  # fmt: skip
-        final = predict({name: problems[name] for name in differ}, again)[0]
+        final = read_predictions({name: problems[name] for name in differ}, again)[0]
         rows["judge"] = rows["complement"] | {name: final.get(name, ours[name]) for name in differ}
     return rows
 
@@ -77,7 +77,7 @@ def ensembles(
         "expert without an answer": len(problems) - len(theirs), "LLaVA without an answer": len(problems) - len(ours),
     }  # fmt: skip
     if again is not None:
-        final = predict({name: problems[name] for name in differ}, again)[0]
+        final = read_predictions({name: problems[name] for name in differ}, again)[0]
         counts["second answers that cannot be read"] = len(differ) - len(final)
         counts["second answers as LLaVA"] = sum(final.get(n) == ours[n] for n in differ)
     bounds = {"either is right (most that any choice between them can reach)": oracle, "both are right (least)": both}
@@ -88,6 +88,6 @@ def ensembles(
     }
 
 
-def say(problem: Problem, index: int, reason: str) -> str:
+def expert_answer(problem: Problem, index: int, reason: str) -> str:
     """An expert's answer in the form that `read_answer` reads."""
     return f"{reason} The answer is {LETTERS[index]}."

@@ -15,11 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from minillava.asking import NO_LIMIT, Budget, Journal, Price, Teacher, ask_all, chat, confirm, estimate, key
+from minillava.asking import (
+    NO_LIMIT,
+    Budget,
+    ChatClient,
+    Journal,
+    Price,
+    ask_all,
+    chat_request,
+    confirm,
+    estimate_cost,
+    request_key,
+)
 from minillava.files import Excluded, FileError, is_id
 from minillava.judging.bench import Item
 from minillava.judging.reviews import ScoreError, read_scores
-from minillava.judging.rubric import RULES, messages, rubric_of
+from minillava.judging.rubric import RULES, review_messages, rubric_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Case:
         return pair[::-1] if self.swapped else pair
 
 
-def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case], list[Excluded]]:
+def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case], list[Excluded]]:
     """The questions that this file answers, and what is left out of it.
 
     answers: rows in the authors' format (question_id, text; prompt and answer_id where there are any). Left out: a missing
@@ -109,7 +120,7 @@ class ApiJudge:
     cannot go on; what was answered by then is in the journal.
     """
 
-    def __init__(self, client: Teacher, folder: Path, rules: dict | None = None, budget: Budget = NO_LIMIT,
+    def __init__(self, client: ChatClient, folder: Path, rules: dict | None = None, budget: Budget = NO_LIMIT,
                  price: Price | None = None, yes: bool = False, concurrency: int = 16, temperature: float = 0.2,
                  max_tokens: int = 1024):  # fmt: skip
         self.client, self.folder, self.rules = client, Path(folder), RULES if rules is None else rules
@@ -119,8 +130,10 @@ class ApiJudge:
 
     def body(self, case: Case, run: int = 0) -> dict:
         """The request for one review. A run after the first has a seed of its own, so that it is another request."""
-        asked = messages(case.item, case.both, self.rules[rubric_of(case.item)])
-        return chat(self.client.model, asked, self.max_tokens, self.temperature, **({"seed": run} if run else {}))
+        asked = review_messages(case.item, case.both, self.rules[rubric_of(case.item)])
+        return chat_request(
+            self.client.model, asked, self.max_tokens, self.temperature, **({"seed": run} if run else {})
+        )
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Excluded]]:
         """The cases that have a rubric, and those that do not."""
@@ -133,15 +146,18 @@ class ApiJudge:
         asked = [(run, case, self.body(case, run)) for run in range(runs) for case in known]
         bodies = [body for _, _, body in asked]
         with Journal(self.folder) as journal:
-            missing = [body for body in bodies if key(body) not in journal.replies]
+            missing = [body for body in bodies if request_key(body) not in journal.replies]
             confirm(
-                estimate(missing, self.price, reply=250), self.budget, self.client.endpoint, self.yes or not missing
+                estimate_cost(missing, self.price, reply=250),
+                self.budget,
+                self.client.endpoint,
+                self.yes or not missing,
             )
             names = [f"{case.name}, run {run + 1}" for run, case, _ in asked]
             outcome = ask_all(bodies, self.client, journal, self.budget, self.price, self.concurrency, names)
         out = [Judged([], [] if run else excluded, outcome.stopped) for run in range(runs)]
         for run, case, body in asked:
-            reply, failure = outcome.replies.get(key(body)), outcome.failures.get(key(body))
+            reply, failure = outcome.replies.get(request_key(body)), outcome.failures.get(request_key(body))
             if reply and reply.text.strip():
                 out[run].texts.append((case, reply.text, reply.model))
             else:
@@ -150,7 +166,7 @@ class ApiJudge:
         return out
 
 
-def rows_of(judged: Judged) -> list[dict]:
+def review_rows(judged: Judged) -> list[dict]:
     """The reviews as rows of the authors' format, with the judge's id; `tuple` is null where no two scores can be read."""
     rows = []
     for case, text, judge in judged.texts:
@@ -171,7 +187,7 @@ def both_orders(cases: Sequence[Case]) -> list[Case]:
     return [*cases, *(Case(c.item, c.answer, c.answer_id, swapped=True) for c in cases)]
 
 
-def lengths(cases: Sequence[Case]) -> dict[str, float]:
+def mean_words(cases: Sequence[Case]) -> dict[str, float]:
     """Mean words of the references and of the candidates: judges like length, so it is told beside a score."""
     words = lambda texts: round(statistics.mean(len(t.split()) for t in texts), 1)  # noqa: E731
     return {"reference": words(c.item.reference for c in cases), "candidate": words(c.answer for c in cases)}

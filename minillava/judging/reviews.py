@@ -161,7 +161,7 @@ def read_reviews(path: Path) -> Reviews:
     return Reviews(Path(path), used, excluded, noticed)
 
 
-def pairs(reviews: list[Review], category: str | None = None) -> dict:
+def scores_by_question(reviews: list[Review], category: str | None = None) -> dict:
     """question id -> (reference, candidate): the mean over both orders where both were judged."""
     rows = defaultdict(list)
     for r in reviews:
@@ -170,7 +170,7 @@ def pairs(reviews: list[Review], category: str | None = None) -> dict:
     return {q: tuple(statistics.mean(side) for side in zip(*scores)) for q, scores in rows.items()}
 
 
-def scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
+def relative_scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
     """Per category and over all questions: relative score, its 95 % interval over questions, both means, how many.
 
     `all` is over all questions, not the mean of the categories' scores; the means are rounded to 3 digits before they
@@ -179,7 +179,7 @@ def scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
     place = {c: n for n, c in enumerate(CATEGORIES)}
     out, names = {}, sorted({r.category for r in reviews if r.category}, key=lambda c: (place.get(c, len(place)), c))
     for name in [*names, "all"]:
-        of = list(pairs(reviews, None if name == "all" else name).values())
+        of = list(scores_by_question(reviews, None if name == "all" else name).values())
         reference, candidate = (round(statistics.mean(side), 3) for side in zip(*of))
         out[name] = {
             "relative": round(relative_score([(reference, candidate)]), 1),
@@ -211,18 +211,18 @@ def position_bias(reviews: list[Review]) -> dict | None:
     }
 
 
-def over_runs(runs: list[list[Review]]) -> dict[str, dict]:
+def spread_over_runs(runs: list[list[Review]]) -> dict[str, dict]:
     """Mean and standard deviation of the relative score over several runs of judge or model (Table 5; dagger: of the judge).
 
     Over the questions that all runs could use (`questions` says how many), so that a reply that could not be read moves no
     spread. Raises FileError unless there are two runs that share most of their questions.
     """
-    asked = [pairs(run).keys() for run in runs]
+    asked = [scores_by_question(run).keys() for run in runs]
     shared = set.intersection(*map(set, asked)) if runs else set()
     if len(runs) < 2 or 2 * len(shared) < max(map(len, asked)):
         what = f"these share {len(shared)} of {max(map(len, asked), default=0)}"
         raise FileError(f"a mean over runs needs at least two files on the same questions; {what}")
-    each = [scores([r for r in run if r.question_id in shared], draws=40) for run in runs]
+    each = [relative_scores([r for r in run if r.question_id in shared], draws=40) for run in runs]
     return {
         name: {
             "mean": round(statistics.mean(s[name]["relative"] for s in each), 1),
@@ -245,7 +245,7 @@ def _ranks(values: list[float]) -> list[float]:
 def agreement(one: list[Review], two: list[Review]) -> dict:
     """Spearman's rank correlation of two judges over the questions both judged: of the candidate's score, and of its
     lead over the reference; None where a judge gave everybody the same. Raises FileError with under three questions."""
-    a, b = pairs(one), pairs(two)
+    a, b = scores_by_question(one), scores_by_question(two)
     both = [q for q in a if q in b]
     if len(both) < 3:
         raise FileError(f"two judges are compared over at least 3 questions that both judged; here are {len(both)}")

@@ -15,7 +15,7 @@ from minillava.files import FileError, read_json
 from minillava.judging.bench import CATEGORIES, Item
 
 SYSTEM = "You check the quality of answers, carefully and exactly."
-BARE = "llava_bench_"  # what the rubric of a context without boxes begins with
+NO_BOXES = "llava_bench_"  # what the rubric of a context without boxes begins with
 _PROMPT = """\
 Two assistants answered the question above, which somebody asked about a picture. You do not see the picture; the context tells you what it shows: {told}
 Judge how helpful, how relevant, how accurate and how detailed each answer is, and give each assistant one overall score from 1 to 10, where more is better.
@@ -25,7 +25,7 @@ _BOXES = "sentences that each describe all of it, and the box of every object as
 _SENTENCES = "a few sentences that describe it."
 RULES = {
     prefix + category: {"role": "Assistant", "prompt": _PROMPT.format(told=told)}
-    for prefix, told in (("", _BOXES), (BARE, _SENTENCES))
+    for prefix, told in (("", _BOXES), (NO_BOXES, _SENTENCES))
     for category in CATEGORIES
 }
 
@@ -44,10 +44,10 @@ def read_rules(path: Path) -> dict[str, dict]:
 def rubric_of(item: Item) -> str:
     """The name of the rubric a question is judged by: its category, or llava_bench_CATEGORY where no boxes are told."""
     boxes = "\n\n" in item.context
-    return item.category if boxes or item.category.startswith(BARE) else BARE + item.category
+    return item.category if boxes or item.category.startswith(NO_BOXES) else NO_BOXES + item.category
 
 
-def messages(item: Item, answers: Sequence[str], rule: dict) -> list[dict]:
+def review_messages(item: Item, answers: Sequence[str], rule: dict) -> list[dict]:
     """The messages of one review (facts B6): what is in the picture, the question, both answers, what is asked of the judge."""
     role = rule["role"]
     parts = [("Context", item.context), ("Question", item.text)]

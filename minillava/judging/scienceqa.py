@@ -16,8 +16,8 @@ from pathlib import Path
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError
 from minillava.files import Excluded, read_json, read_jsonl
 
-PATTERN = re.compile(r"The answer is ([A-Z])\.")
-BARE = re.compile(r"([A-Z])(?:\. .*)?$", re.S)  # `B`, or `B. because ...`, as later models answer
+ANSWER_SENTENCE = re.compile(r"The answer is ([A-Z])\.")
+LETTER_ALONE = re.compile(r"([A-Z])(?:\. .*)?$", re.S)  # `B`, or `B. because ...`, as later models answer
 GRADES = {"G1-6": range(1, 7), "G7-12": range(7, 13)}
 SUBJECTS = {"NAT": "natural science", "SOC": "social science", "LAN": "language science"}
 COLUMNS: dict[str, Callable[[Problem], bool]] = {
@@ -44,8 +44,8 @@ def read_answer(text: str, choices: int) -> int:
 
     Raises AnswerError: no answer, several, or a letter that the question does not have.
     """
-    found = PATTERN.findall(text)
-    if not found and (bare := BARE.match(text.strip())):
+    found = ANSWER_SENTENCE.findall(text)
+    if not found and (bare := LETTER_ALONE.match(text.strip())):
         found = [bare[1]]
     if len(found) != 1:
         what = f"{len(found)} answers ({', '.join(found)})" if found else "no answer"
@@ -90,7 +90,7 @@ def read_results(path: Path) -> Results:
     return Results(value["outputs"], stored)
 
 
-def predict(problems: dict[str, Problem], texts: dict[str, str]) -> tuple[dict[str, int], dict[str, str]]:
+def read_predictions(problems: dict[str, Problem], texts: dict[str, str]) -> tuple[dict[str, int], dict[str, str]]:
     """(index by id of what can be read, why by id of what cannot), over the problems that were answered."""
     found, failed = {}, {}
     for name, problem in problems.items():
@@ -102,7 +102,7 @@ def predict(problems: dict[str, Problem], texts: dict[str, str]) -> tuple[dict[s
     return found, failed
 
 
-def guess(problems: dict[str, Problem], failed: dict[str, str], seed: int) -> dict[str, int]:
+def random_guesses(problems: dict[str, Problem], failed: dict[str, str], seed: int) -> dict[str, int]:
     """The authors' older fallback: a choice at random for every answer that could not be read, in the problems' order."""
     rng = random.Random(seed)
     return {name: rng.randrange(len(p.choices)) for name, p in problems.items() if name in failed}
@@ -133,7 +133,7 @@ def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = 
     excluded = [*results.excluded]
     excluded += [Excluded(f"problem {n}", "no answer") for n in problems if n not in results.texts]
     excluded += [Excluded(f"problem {n}", "an answer to no question here") for n in results.texts if n not in problems]
-    found, failed = predict(asked, results.texts)
+    found, failed = read_predictions(asked, results.texts)
     out = {
         "questions": len(asked), "strict": score(asked, found), "failures": failed, "excluded": [str(e) for e in excluded],
     }  # fmt: skip
@@ -146,7 +146,7 @@ def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = 
             for name, index in other.items()
         }
     if seed is not None:
-        guesses = guess(asked, failed, seed)
+        guesses = random_guesses(asked, failed, seed)
         out["guessed"] = score(asked, found | guesses)
         out["guesses"] = {name: {"guess": index, "right": asked[name].answer} for name, index in guesses.items()}
         out["guess_seed"] = seed

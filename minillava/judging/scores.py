@@ -8,7 +8,7 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 
-HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be told"
 
 
 def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int = 1000) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int =
     return resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
 
 
-def paired(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
+def paired_difference(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
     """value(better) - value(worse), the mean over seeds, its 95 % interval over questions, and the verdict.
 
     seeds: (rows of the one, rows of the other) of each seed, in the same order of questions. value: what a list of rows is
@@ -39,13 +39,13 @@ def paired(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], d
     gap = lambda both: value([a for a, _ in both]) - value([b for _, b in both])  # noqa: E731
     both = [list(zip(a, b)) for a, b in seeds]
     gaps, (low, high) = [gap(rows) for rows in both], interval(both, gap, draws)
-    verdict = HOLDS if low > 0 and min(gaps) > 0 else FAILS if high < 0 and max(gaps) < 0 else UNTOLD
+    verdict = HOLDS if low > 0 and min(gaps) > 0 else FAILS if high < 0 and max(gaps) < 0 else UNDECIDED
     return {"ours": round(statistics.mean(gaps), 1), "interval": [round(low, 1), round(high, 1)], "verdict": verdict}
 
 
-def together(verdicts: Sequence[str]) -> str:
+def overall_verdict(verdicts: Sequence[str]) -> str:
     """The verdict on a claim that needs several comparisons: it fails where one fails, and holds where all hold."""
-    return next((v for v in (FAILS, UNTOLD, HOLDS) if v in verdicts), UNTOLD)
+    return next((v for v in (FAILS, UNDECIDED, HOLDS) if v in verdicts), UNDECIDED)
 
 
 def relative_score(pairs: Sequence[tuple[float, float]]) -> float:
