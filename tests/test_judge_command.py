@@ -312,7 +312,7 @@ def test_the_in_the_wild_benchmark_s_form_is_read_and_has_rubrics_of_its_own(tmp
 @pytest.mark.parametrize(
     "file, change, message",
     [
-        ("context", lambda rows: rows[1:], "no context for '001.jpg', which question 0 is about"),
+        ("context", lambda rows: rows[1:], "context.jsonl: no context for '001.jpg'"),
         ("context", lambda rows: [{"id": "001", "image": "001.jpg"}], "'001.jpg' has none of `context`, `captions`, `caption`"),
         ("context", lambda rows: rows * 2, "the image '001.jpg' stands twice"),
         ("questions", lambda rows: [], "no questions in it"),
@@ -386,7 +386,7 @@ def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
         answers_of(build("wild", 4)),  # the same ids, and a few of the same questions about other pictures
         [],
     ):
-        with pytest.raises(FileError, match=r"a.jsonl: an answer file of another benchmark\?"):
+        with pytest.raises(FileError, match="a.jsonl: .*another benchmark"):
             match_answers(items, rows, tmp_path / "a.jsonl")
 
 
@@ -514,7 +514,7 @@ def test_a_judge_stopped_by_its_budget_goes_on_where_it_stood(capsys, bench, api
 def test_the_cost_is_shown_first_and_nothing_is_sent_without_consent(capsys, bench, api):
     status, out, err = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url)
     assert (
-        status == 2 and "nobody here to confirm the cost; add --yes" in err and "12 requests" in out and not api.asked
+        status == 2 and "--yes" in err and "12 requests" in out and not api.asked
     )
     status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--dry-run")  # needs no key and no endpoint
     assert (

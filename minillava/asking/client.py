@@ -1,10 +1,10 @@
-"""The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the key.
+"""The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the API key.
 
-Notable: the only module that imports `openai`. Its own retries are off: a request that timed out may have been billed,
-so each attempt has to pass the budget first, and after a 429 all workers wait, not one (`loop.py`). `post` with the JSON
-rather than `chat.completions.create`, which takes twice the time of all the rest to check what is a plain dict, and
-without the headers that tell of this machine. The key lives in a `Secret`, and errors are made anew from their text, so
-that no traceback, log or file holds it.
+The only module that imports `openai`, whose own retries are off: a request that timed out may have been billed, so each
+attempt has to pass the budget first, and after a 429 all workers wait (`loop.py`). Requests are sent with `post` and not
+with `chat.completions.create`, which checks the plain dict for twice the time of everything else, and without the headers
+that describe this machine. The key is kept in a `Secret`, and errors are made anew from their text, so that no traceback,
+log or file contains it.
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
@@ -17,19 +17,19 @@ import os
 import time
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-import httpx2  # which comes with openai
+import httpx2  # comes with openai
 import openai
 
 from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Rejected, Unbilled
 from minillava.asking.transport import HttpClient, proxy_of
 
 OPENAI = "https://api.openai.com/v1"
-ABOUT_US = "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout".split()
-OMITTED_HEADERS = {f"X-Stainless-{name}": openai.Omit() for name in ABOUT_US}  # each costs time
+MACHINE_HEADERS = "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout".split()
+OMITTED_HEADERS = {f"X-Stainless-{name}": openai.Omit() for name in MACHINE_HEADERS}  # each costs time
 
 
 class Secret:
-    """A key that never prints itself; `clean` takes it out of any text."""
+    """A key that is never printed; `clean` removes it from any text."""
 
     def __init__(self, text: str):
         self._text = text
@@ -45,10 +45,10 @@ class Secret:
 
 
 def find_api_key(base_url: str) -> Secret:
-    """The key: OPENAI_API_KEY of the environment, else of Colab's secrets; a server on this machine needs none, nor does
-    an address with a name and password in it.
+    """The key, from the environment's OPENAI_API_KEY or else from Colab's secrets.
 
-    Raises AskingError that says where to put one.
+    A server on this machine needs none, nor does an address that contains a name and password. Raises AskingError that
+    says where to put the key.
     """
     text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab_key()
     url = urlsplit(base_url)
@@ -56,10 +56,10 @@ def find_api_key(base_url: str) -> Secret:
         return Secret("none")
     if not text:
         raise AskingError(
-            "no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name, open to this notebook)"
+            "no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name, with notebook access)"
         )
     if not text.isascii() or any(c.isspace() for c in text):
-        raise AskingError("OPENAI_API_KEY holds characters that no key has (spaces, line breaks, or not ASCII)")
+        raise AskingError("OPENAI_API_KEY contains characters that no key has (spaces, line breaks, or not ASCII)")
     return Secret(text)
 
 
@@ -75,11 +75,11 @@ def _colab_key() -> str:
 
 
 class Client:
-    """One model at one endpoint. What a teacher or judge is to `ask_all`: `open`, `complete`, `close`, `model`, `endpoint`.
+    """One model at one endpoint: the `ChatClient` for `ask_all`.
 
-    base_url: where; without it OPENAI_BASE_URL, else OpenAI. A query (`?api-version=...`, as Azure has it) goes with every
-    request, and the key also as Azure's `api-key` header; a name and password in it go instead of the key. Raises
-    AskingError for a base_url that is none, or without a key.
+    base_url: the address; default: OPENAI_BASE_URL, else OpenAI. A query in it (`?api-version=...`, as Azure has it) is sent
+    with every request, and then the key also as Azure's `api-key` header; a name and password in it replace the key.
+    Raises AskingError for an address that is not one, or when there is no key.
     """
 
     def __init__(self, model: str, base_url: str | None = None, timeout: float = 120.0):
@@ -87,7 +87,7 @@ class Client:
         try:
             url = urlsplit(text)
             known = url.scheme in ("http", "https") and url.hostname.encode("idna") and url.port != 0
-        except (ValueError, AttributeError):  # no host, one that no name server knows, a port that is no number
+        except (ValueError, AttributeError):  # no host, a host that cannot be a name, a port that is not a number
             known = False
         if not known:
             raise AskingError(
@@ -103,10 +103,10 @@ class Client:
 
     async def open(self) -> None:
         url, query = self._url, dict(parse_qsl(self._url.query))
-        connect = min(10.0, self.timeout / 2)  # less than all, so that it shows what was too slow
+        connect = min(10.0, self.timeout / 2)  # shorter, so that the error shows which part was too slow
         proxy = None if url.hostname in LOOPBACK else proxy_of(url.scheme, url.hostname)
         headers = {"api-key": self._key.reveal()} if "api-version" in query else {}
-        if url.username is not None:  # http://name:password@host, as servers behind a gate have it
+        if url.username is not None:  # http://name:password@host, as servers behind a proxy have it
             name = f"{unquote(url.username)}:{unquote(url.password or '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(name.encode()).decode()}"
         self._openai = openai.AsyncOpenAI(
@@ -123,7 +123,7 @@ class Client:
         await self._openai.close()
 
     async def complete(self, body: dict, name: str) -> object:
-        """The JSON answer to one request, asked once. `name` goes along as Idempotency-Key, for endpoints that heed it.
+        """The JSON answer to one request, sent once, with `name` as its Idempotency-Key.
 
         Raises Unbilled, Lost, Rejected, BadReply, or AskingError where no request can succeed (a wrong key, no such model).
         """
@@ -137,9 +137,9 @@ class Client:
             return json.loads(answer.content)
         except openai.APIError as error:
             problem: Exception = self._problem(error)
-        except (ValueError, RecursionError) as error:  # no JSON, or JSON that never ends
+        except (ValueError, RecursionError) as error:  # not JSON, or nested too deeply
             problem = BadReply(f"not a JSON answer ({self._key.clean(str(error))[:100]})")
-        raise problem  # outside the handler: the client's error, which holds the request and its headers, is not its context
+        raise problem  # outside the handler, so that openai's error, with its request and headers, is not its context
 
     def _problem(self, error: openai.APIError) -> Exception:
         said = error.body.get("message") if isinstance(error.body, dict) else None
@@ -162,7 +162,7 @@ class Client:
 
 
 def retry_after(headers) -> float | None:
-    """The seconds that a server asks to wait, from `retry-after-ms` or `Retry-After` (seconds, or a date); None if it does not."""
+    """The seconds that a server asks to wait: `retry-after-ms` or `Retry-After` (seconds, or a date). None if it does not ask."""
     for name, scale in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             return max(0.0, float(headers.get(name)) / scale)

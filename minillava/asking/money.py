@@ -1,9 +1,10 @@
-"""What asking costs: prices, an estimate before the first call, the consent, and the budget.
+"""What asking costs: prices, an estimate before the first request, the user's consent, and the budget.
 
-Notable: the budget is a promise, so it counts the worst: a request is sent only if all that was spent, all that is in
-flight and this request could each cost its most and still stay within it. The estimate says both: about, and at most.
+The budget is a promise, so it assumes the worst: a request is sent only if everything spent so far, everything in flight
+and this request stay within the budget even when each costs the most it can. The estimate gives both a likely cost and the
+most.
 
-    python -c "from minillava.asking import *; print(estimate([chat('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], price('gpt-4o')))"
+    python -c "from minillava.asking import *; print(estimate_cost([chat_request('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], price_of('gpt-4o')))"
 """
 
 import re
@@ -18,7 +19,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for a million prompt tokens and a million completion tokens."""
+    """US dollars per million prompt tokens and per million completion tokens."""
 
     prompt: float
     completion: float
@@ -27,8 +28,8 @@ class Price:
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / MILLION
 
 
-# List prices of the provider's pricing page (openai.com/api/pricing) as they stood in 2026, for the names exactly as
-# written. Prices change and dated models differ: what is not here needs `--price`.
+# List prices from the provider's page (openai.com/api/pricing) in 2026, for exactly these names. Prices change and dated
+# models differ: a model that is not listed needs `--price`.
 PRICES = {
     "gpt-3.5-turbo": Price(0.50, 1.50),
     "gpt-4": Price(30.00, 60.00),
@@ -46,7 +47,7 @@ BATCH_SHARE = 0.5  # the Batch API's share of the price
 
 
 def price_of(model: str, given: str | None = None) -> Price | None:
-    """The price of a model: `given` as "PROMPT,COMPLETION" in dollars a million tokens, else the list's; None if unknown.
+    """The price of a model: `given` as "PROMPT,COMPLETION" in dollars per million tokens, else from the list; None if unknown.
 
     Raises AskingError when `given` is not two numbers.
     """
@@ -54,30 +55,32 @@ def price_of(model: str, given: str | None = None) -> Price | None:
         return PRICES.get(model)
     if not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
         raise AskingError(
-            f"--price {given}: expected dollars a million tokens for prompt and completion, such as 2.50,10"
+            f"--price {given}: expected dollars per million tokens for prompt and completion, such as 2.50,10"
         )
     return Price(*map(float, given.split(",")))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that the replies of one folder may cost, all runs together. None: no limit."""
+    """The most that the replies of one folder may cost, over all runs. None: no limit."""
 
     usd: float | None = None
     tokens: int | None = None
 
-    def allows(self, spent: Cost, held: Cost) -> bool:
-        fits = self.usd is None or spent.usd + held.usd <= self.usd + 1e-9
-        return fits and (self.tokens is None or spent.tokens + held.tokens <= self.tokens)
+    def allows(self, spent: Cost, reserved: Cost) -> bool:
+        fits = self.usd is None or spent.usd + reserved.usd <= self.usd + 1e-9
+        return fits and (self.tokens is None or spent.tokens + reserved.tokens <= self.tokens)
 
     def __str__(self) -> str:
-        parts = (
-            [f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}"] if self.usd is not None else []
-        )
-        return " and ".join(parts + ([f"{self.tokens:,} tokens"] if self.tokens is not None else [])) or "no limit"
+        parts = []
+        if self.usd is not None:
+            parts.append(f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}")
+        if self.tokens is not None:
+            parts.append(f"{self.tokens:,} tokens")
+        return " and ".join(parts) or "no limit"
 
     def check(self, price: Price | None, model: str) -> None:
-        """Raise AskingError where a budget in dollars cannot be kept, because the model's price is unknown."""
+        """Raise AskingError for a negative budget, or one in dollars for a model without a known price."""
         if self.usd is not None and price is None:
             raise AskingError(
                 f"no price is known for {model}, so a budget in dollars cannot be kept; give it with --price"
@@ -91,7 +94,7 @@ NO_LIMIT = Budget()
 
 @dataclass(frozen=True)
 class Estimate:
-    """What requests will cost: `about` from text lengths, `most` if every reply is as long as it may be."""
+    """What requests will cost. about: from text lengths; most: if every reply is as long as it may be."""
 
     requests: int
     about: Cost
@@ -107,7 +110,7 @@ class Estimate:
 
 
 def estimate_cost(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:
-    """The estimate for requests. reply: how many tokens a reply usually has; half the limit where nobody knows."""
+    """The estimate for requests. reply: the usual number of tokens of a reply; None: half the limit."""
     about, most = Cost(), Cost()
     for body in bodies:
         limit = most_tokens(body)
@@ -119,11 +122,11 @@ def estimate_cost(bodies: list[dict], price: Price | None, reply: int | None = N
 
 
 def confirm(estimate: Estimate, budget: Budget, endpoint: str, yes: bool = False) -> None:
-    """Show what it will cost and ask. Raises AskingError when the answer is not yes, or nobody is there to ask."""
+    """Show the estimate and ask whether to send. Raises AskingError unless the answer is yes."""
     print(f"{endpoint}: {estimate}; budget: {budget}", flush=True)
     if yes or not estimate.requests:
         return
     if not sys.stdin.isatty():
-        raise AskingError("nobody here to confirm the cost; add --yes (or --dry-run to see the messages)")
+        raise AskingError("nobody is here to confirm the cost; add --yes (or --dry-run to see the messages)")
     if input("Send them? [y/N] ").strip().lower() not in ("y", "yes"):
         raise AskingError("nothing was sent")

@@ -1,7 +1,7 @@
-"""The text-only expert of ScienceQA behind an API, as GPT-4 is in the paper: asked once, and again where it and LLaVA differ.
+"""ScienceQA's text-only expert behind an API, as GPT-4 is in the paper: asked once, and again where it and LLaVA differ.
 
-Notable: the same journal, budget, retries and estimate as every other asking (`minillava.asking`); a stopped run goes on and
-nothing is paid for twice. Only question, context and options go out, never a picture or the right answer.
+Replies are kept in a journal (`minillava.asking`), so a stopped run resumes and nothing is paid for twice. Only question,
+context and options are sent, never a picture or the right answer.
 
     minillava judge scienceqa RESULTS LABELS --ask gpt-4o --out asked
 """
@@ -13,12 +13,9 @@ from minillava.asking import (
     AskingError,
     Budget,
     ChatClient,
-    Journal,
     Price,
-    ask_all,
+    ask_with_consent,
     chat_request,
-    confirm,
-    estimate_cost,
     request_key,
 )
 from minillava.data.scienceqa import Problem
@@ -28,10 +25,11 @@ SHOTS = 2  # solved examples, as in the paper
 
 
 class ApiExpert:
-    """A model that answers problems from their text. client: `asking.client.Client`, or anything with its four names.
+    """A model that answers problems from their text.
 
-    shots: solved problems put first (of the train split; never of those asked about). Raises AskingError where asking cannot
-    go on, or where not everything was answered - then the same call goes on.
+    client: `asking.client.Client`, or any `ChatClient`. folder: of the journal. shots: solved problems to put first, of
+    the train split and never among those asked about. Raises AskingError where asking cannot continue, or where an answer
+    is missing at the end; the same call then resumes.
     """
 
     def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,
@@ -41,28 +39,24 @@ class ApiExpert:
         self.concurrency, self.max_tokens = concurrency, max_tokens
 
     def _ask(self, messages: dict[str, list[dict]]) -> dict[str, str]:
-        bodies = {name: chat_request(self.client.model, said, self.max_tokens, 0.0) for name, said in messages.items()}
-        with Journal(self.folder) as journal:
-            missing = [body for body in bodies.values() if request_key(body) not in journal.replies]
-            confirm(
-                estimate_cost(missing, self.price, reply=150),
-                self.budget,
-                self.client.endpoint,
-                self.yes or not missing,
+        bodies = {name: chat_request(self.client.model, m, self.max_tokens, 0.0) for name, m in messages.items()}
+        outcome = ask_with_consent(list(bodies.values()), list(bodies), self.client, self.folder, self.budget, self.price,
+                                   self.yes, self.concurrency, usual_reply=150)  # fmt: skip
+        keys = {name: request_key(body) for name, body in bodies.items()}
+        missing = [name for name, key in keys.items() if key not in outcome.replies]
+        if missing:
+            why = outcome.failures.get(keys[missing[0]]) or outcome.stopped
+            raise AskingError(
+                f"problem {missing[0]} was not answered ({why}); {len(missing)} of {len(keys)} answers are missing. "
+                "The others are kept: run the same command again"
             )
-            asked = list(bodies.values())
-            outcome = ask_all(asked, self.client, journal, self.budget, self.price, self.concurrency, list(bodies))
-        lost = [name for name, body in bodies.items() if request_key(body) not in outcome.replies]
-        if lost:
-            why = outcome.failures.get(request_key(bodies[lost[0]])) or outcome.stopped
-            raise AskingError(f"problem {lost[0]} was not answered ({why}), {len(lost)} of {len(bodies)} in all; what was answered is kept, the same command goes on")  # fmt: skip
-        return {name: outcome.replies[request_key(body)].text for name, body in bodies.items()}
+        return {name: outcome.replies[key].text for name, key in keys.items()}
 
     def answers(self, problems: dict[str, Problem]) -> dict[str, str]:
         """Its answer to every problem, as text."""
         return self._ask({name: expert_messages(p, self.shots) for name, p in problems.items()})
 
-    def again(self, problems: dict[str, Problem], own: dict[str, str], llava: dict[str, str]) -> dict[str, str]:
-        """Its final answer to every disagreement, and to nothing else."""
+    def final_answers(self, problems: dict[str, Problem], own: dict[str, str], llava: dict[str, str]) -> dict[str, str]:
+        """Its final answer to each problem where its `own` answer and LLaVA's differ."""
         differ = disagreements(problems, own, llava)
         return self._ask({name: final_messages(problems[name], own[name], llava[name]) for name in differ})

@@ -1,9 +1,9 @@
 """Two ways of joining LLaVA and a text-only expert on ScienceQA (section 5.2, Table 7): complement and judge.
 
-Notable: the expert plays GPT-4, who reads question, context and options, and no picture. *Complement* takes the expert's
-answer, and LLaVA's where the expert gives none. *Judge* shows the expert both answers, but only where the two differ, and
-takes its final word; where that cannot be read, LLaVA's answer stands. Neither the authors' prompt nor GPT-4's outputs
-were released; the wording here is this project's own.
+The expert plays GPT-4, who reads question, context and options, but sees no picture. *Complement* takes the expert's
+answer, or LLaVA's where the expert gives none. *Judge* shows the expert both answers where they differ, and takes its
+final answer; if that cannot be read, LLaVA's answer stands. Neither the authors' prompt nor GPT-4's outputs were released,
+so the wording here is this project's own.
 
     minillava judge scienceqa RESULTS LABELS --expert EXPERT --again AGAIN
 """
@@ -16,7 +16,7 @@ FINAL = "End with one sentence of the form: The answer is A."
 
 
 def expert_messages(problem: Problem, shots: list[Problem]) -> list[dict]:
-    """The expert's messages for one problem: solved examples first (the paper's GPT-4 had two), no picture."""
+    """The messages that ask the expert one problem: solved examples first (the paper's GPT-4 had two), no picture."""
     out = [{"role": "system", "content": f"{SYSTEM} {FINAL}"}]
     for shot in shots:
         out.append({"role": "user", "content": question_text(shot)})
@@ -35,7 +35,7 @@ def final_messages(problem: Problem, expert: str, llava: str) -> list[dict]:
 
 
 def disagreements(problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str]) -> list[str]:
-    """The problems where both name an answer and the answers differ: those, and only those, the expert is asked again."""
+    """The problems where both name an answer and the answers differ. The expert is asked again about these alone."""
     ours, theirs = read_predictions(problems, llava)[0], read_predictions(problems, expert)[0]
     return [name for name in problems if name in ours and name in theirs and ours[name] != theirs[name]]
 
@@ -43,15 +43,15 @@ def disagreements(problems: dict[str, Problem], expert: dict[str, str], llava: d
 def predictions(
     problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str], again: dict[str, str] | None = None
 ) -> dict[str, dict[str, int]]:
-    """What each row of Table 7 answers: LLaVA, expert, complement and, with `again`, judge -> index by problem id.
+    """Row of Table 7 -> index of the answer by problem id: LLaVA, expert, complement and, with `again`, judge.
 
-    again: the expert's final answers to the `disagreements`; None leaves the judge's row out. Raises ScienceError unless
-    both answered all problems, or where `again` lacks a disagreement (then it is named) or holds a problem that is none.
+    again: the expert's final answers to the `disagreements`; None leaves the judge's row out. Raises ScienceError, naming
+    a problem, unless both answered every problem and `again` answers every disagreement and nothing else.
     """
     for who, texts in (("the expert", expert), ("LLaVA", llava)):
-        lost = [name for name in problems if name not in texts]
-        if lost:
-            raise ScienceError(f"{who} has no answer to problem {lost[0]} ({len(lost)} missing in all)")
+        missing = [name for name in problems if name not in texts]
+        if missing:
+            raise ScienceError(f"{who} has no answer to problem {missing[0]} ({len(missing)} missing in all)")
     ours, theirs = read_predictions(problems, llava)[0], read_predictions(problems, expert)[0]
     rows = {"LLaVA": ours, "expert": theirs, "complement": ours | theirs}
     if again is not None:
@@ -67,7 +67,7 @@ def predictions(
 def ensembles(
     problems: dict[str, Problem], expert: dict[str, str], llava: dict[str, str], again: dict[str, str] | None = None
 ) -> dict:
-    """The rows of Table 7 that two sets of answers give, scored, with their bounds and counts. Arguments: `predictions`."""
+    """The scored rows of Table 7 for two sets of answers, with bounds and counts. Arguments as for `predictions`."""
     rows = predictions(problems, expert, llava, again)
     ours, theirs, differ = rows["LLaVA"], rows["expert"], disagreements(problems, expert, llava)
     oracle = {name: p.answer for name, p in problems.items() if p.answer in (ours.get(name), theirs.get(name))}
