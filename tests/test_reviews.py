@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_named_counted_and_left_out_of_the_mean(tmp_path)
     assert [(r.question_id, r.reference, r.candidate) for r in reviews.used] == [(0, 8, 4), (4, 10, 5)]
     assert [str(e) for e in reviews.excluded] == [
         "question 1: no scores in the review", "question 2: 3 scores where two were asked for",
-        "question 3: scores outside 1 to 10: 0 4", "question 0: stands twice; the first was taken", "row 6: no `question_id`",
+        "question 3: scores outside 1 to 10: 0 4", "question 0: occurs twice; the first was used", "row 6: no `question_id`",
         "question 9: no review text (`content` or `text`)",
     ]  # fmt: skip
     assert reviews.noticed == ["question 4: the text says 10 5, the row [10.0, 6.0]; the text counts"]

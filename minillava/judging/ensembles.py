@@ -89,5 +89,5 @@ def ensembles(
 
 
 def expert_answer(problem: Problem, index: int, reason: str) -> str:
-    """An expert's answer in the form that `read_answer` reads."""
+    """An answer in the form that `read_answer` reads: the reason, then `The answer is B.`."""
     return f"{reason} The answer is {LETTERS[index]}."

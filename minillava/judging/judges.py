@@ -55,7 +55,9 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
     for n, row in enumerate(answers, 1):
         i = row.get("question_id")
         if not is_id(i) or i not in known:
-            excluded.append(Excluded(f"question {i}" if i is not None else f"row {n}", "not a question of this benchmark"))
+            excluded.append(
+                Excluded(f"question {i}" if i is not None else f"row {n}", "not a question of this benchmark")
+            )
         else:
             times[i] += 1
             rows[i] = row
