@@ -380,7 +380,7 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
     features = [30 * torch.randn(16, 32, generator=generator) if p.image else None for p in problems]
     monkeypatch.setattr(pupil, "MAX_REASONS", 6)
     monkeypatch.setattr(pupil, "MAX_LETTER", 3)
-    monkeypatch.setattr(pupil, "BATCH", 4)
+    monkeypatch.setattr("minillava.judging.answers.BATCH", 4)
     texts = pupil.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for problem, seen, text in zip(problems[:4], features, texts):

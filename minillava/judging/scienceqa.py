@@ -52,9 +52,7 @@ def read_answer(text: str, choices: int) -> int:
         raise AnswerError(f"{what} in {text[-60:].strip()!r}")
     index = ord(found[0]) - ord("A")
     if index >= choices:
-        raise AnswerError(
-            f"says {found[0]}, but has only {choices} choices, {LETTERS[0]} to {LETTERS[choices - 1]}"
-        )
+        raise AnswerError(f"says {found[0]}, but has only {choices} choices, {LETTERS[0]} to {LETTERS[choices - 1]}")
     return index
 
 
