@@ -513,9 +513,7 @@ def test_a_judge_stopped_by_its_budget_goes_on_where_it_stood(capsys, bench, api
 
 def test_the_cost_is_shown_first_and_nothing_is_sent_without_consent(capsys, bench, api):
     status, out, err = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url)
-    assert (
-        status == 2 and "--yes" in err and "12 requests" in out and not api.asked
-    )
+    assert status == 2 and "--yes" in err and "12 requests" in out and not api.asked
     status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--dry-run")  # needs no key and no endpoint
     assert (
         status == 0 and "[Assistant 2]\nIt is a red car." in out and "12 requests" in out and "nothing was sent" in out

@@ -58,7 +58,7 @@ def test_the_proposed_change_fits_and_nothing_smaller_does(stage, share, count):
         more = int(str(error).split("would fit: ")[1].split()[0])
         assert fits(BIG, error.change, replace(there, count=more)) and more > count
     elif error.change:
-        smaller = list(preflight.changes(stage, count))
+        smaller = list(preflight.cheaper_stages(stage, count))
         assert fits(BIG, error.change, there)
         assert not any(fits(BIG, change, there) for change in smaller[: smaller.index(error.change)])
     else:
@@ -116,9 +116,9 @@ def test_disk_is_what_checkpoints_and_features_take(tmp_path, monkeypatch):
     needs = disk_bytes(BIG, STAGE_2, pictures=10**6)
     preflight.preflight(BIG, STAGE_2, there, free(needs["total"]), 10**6)
     said = refused(BIG, STAGE_2, there, free(needs["total"] - 1), 10**6)
-    assert "do not keep the pictures' features" in str(said) and "243 GB checkpoints" in str(said)
+    assert "features" in str(said) and "243 GB checkpoints" in str(said)
     assert "LoRA of rank 64" in str(refused(BIG, STAGE_2, there, free(needs["model"] * 2)))
-    assert "make room for" in str(refused(BIG, STAGE_2, there, free(10**6)))
+    assert "on another disk" in str(refused(BIG, STAGE_2, there, free(10**6)))
     (tmp_path / "not" / "yet").mkdir(parents=True)
     (tmp_path / "not" / "yet" / "of-this-run").write_bytes(b"1")  # what a run that goes on already takes
     preflight.preflight(BIG, STAGE_2, there, free(needs["total"] - 1), 10**6)
@@ -136,11 +136,11 @@ def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, 
         language_config(read_json(tmp_path / "language_model/config.json")),
     )
     need = device_bytes(config, stage, fused=False)["total"] / preflight.USABLE_SHARE
-    monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))
+    monkeypatch.setattr(preflight, "this_machine", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))
     preflight.preflight_here(*parts, stage, tmp_path)
     with pytest.raises(DoesNotFit, match="--micro 16 instead of 32"):
         preflight.preflight_here(*parts, stage, tmp_path, processes=2)
-    with pytest.raises(CheckpointError, match="neither a folder with a config.json nor to be had"):
+    with pytest.raises(CheckpointError, match="nobody/nothing: .*config.json"):
         preflight.preflight_here("nobody/nothing", parts[1], stage, tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_training_refuses_stage_2_before_stage_1_begins(weights, tmp_path, monke
     (tmp_path / "data").mkdir()
     for name in ("stage1.json", "stage2.json"):
         (tmp_path / "data" / name).write_text("[]")  # nobody reads it
-    monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1, 1e9, None, gpu=False)))
+    monkeypatch.setattr(preflight, "this_machine", lambda: Hardware(Card("a box", 1, 1e9, None, gpu=False)))
     arguments = [
         "train",
         str(tmp_path / "data"),
@@ -159,7 +159,7 @@ def test_training_refuses_stage_2_before_stage_1_begins(weights, tmp_path, monke
     ]
     assert cli.main([*arguments, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert "needs" in said and "a box has 1 B to plan with" in said and said.count("\n") == 1
+    assert "needs" in said and "a box has 1 B" in said and said.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -168,5 +168,4 @@ def test_hardware_is_named_by_count_and_card():
     for bad in ("0xt4", "a100", "8x", "-1xt4", ""):
         with pytest.raises(scales.ScaleError, match="there are: here, t4"):
             parse_hardware(bad)
-    machine = hardware.this_machine()
-    assert machine.card.memory > 2**28
+    assert hardware.this_machine().card.memory > 2**28

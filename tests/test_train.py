@@ -236,9 +236,9 @@ def test_two_runs_in_one_folder_are_refused(run, tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_fit(run, monkeypatch):
-    monkeypatch.setattr(hardware, "memory_here", lambda: 20e6)
+    monkeypatch.setattr(hardware, "available_memory", lambda: 20e6)
     status, _, error, out = run("--micro", "5")
-    assert status == 2 and "of memory a device" in error and "what would fit: " in error and not out.exists()
+    assert status == 2 and "of memory" in error and "what would fit: " in error and not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,9 @@ def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, f
 @pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])
 def test_memory_is_foreseen_for_the_precision_that_is_calculated_in(run, monkeypatch, dtype, says):
     seen = []
-    monkeypatch.setattr(train, "foresee", lambda vision_tower, language_model, stage, *_: seen.append(stage.precision))
+    monkeypatch.setattr(
+        train, "preflight_here", lambda vision_tower, language_model, stage, *_: seen.append(stage.precision)
+    )
     monkeypatch.setattr(train, "run_stage", lambda *_: None)
     assert run("--scale", "colab", "--dtype", dtype)[0] == 0 and seen == [says] * 2
 

@@ -33,7 +33,7 @@ from minillava.data.samples import divide, fill_rate
 from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.machine import bar, compute_dtype, follow
+from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model import Llava, LlavaConfig, find, load_language, load_vision, set_trainable
 from minillava.model.formats.assemble import normalisation, save_trained
 from minillava.model.formats.files import origin
@@ -99,7 +99,7 @@ def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stor
     longest, patches = min(stage.max_length, config.language.max_position), config.vision.num_patches
 
     def encode(beat):
-        with bar(None, "record", "encode") as progress:
+        with progress_bar(None, "record", "encode") as progress:
 
             def show(done):
                 progress.update(done - progress.n)
@@ -124,7 +124,7 @@ def see(model: Llava, images: Path, names: list[str], normal, out: Path, spare: 
         return Live(model, images, *normal)
 
     def look(beat):
-        with bar(len(names), "picture", "see") as progress:
+        with progress_bar(len(names), "picture", "see") as progress:
 
             def show(done, _):
                 progress.update(done - progress.n)
@@ -198,7 +198,7 @@ def whole(model: Llava, options, adapted: int, dtype: torch.dtype) -> Llava | No
 @contextmanager
 def watched(folder: Path, progress):
     """What `fit` calls after every step: the bar, and TensorBoard's file where that is installed."""
-    show = follow(progress)
+    show = loss_reporter(progress)
     if rank() > 0 or not importlib.util.find_spec("tensorboard"):
         yield show
         return
@@ -246,7 +246,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
     say(f"stage {n}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), {dtype}, "
         f"up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
     muon = stage.lr if "Muon" in stage.optimizer and n == 2 and not stage.lora else 0.0
-    with bar(steps if rank() == 0 else 0, "step", f"stage {n}") as progress, watched(folder, progress) as show:
+    with progress_bar(steps if rank() == 0 else 0, "step", f"stage {n}") as progress, watched(folder, progress) as show:
         progress.disable = rank() > 0
         train_stage(
             model, n, samples, features, folder, batch_size=stage.batch, steps=steps, lr=stage.lr, lr_muon=muon,

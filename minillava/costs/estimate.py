@@ -1,4 +1,4 @@
-"""What one stage of a scale takes on hardware with a name: arithmetic, memory, disk, hours, dollars.
+"""What one stage of a scale takes on given hardware: arithmetic, memory, disk, hours, dollars.
 
 python -c "from minillava.costs.estimate import config_of; print(config_of('full-7b'))"
 """
@@ -14,8 +14,8 @@ from minillava.scales import Stage
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one stage takes. FLOPs of the model alone: what checkpointing computes again is not counted, as is usual.
-    memory: bytes a device; dollars: None where nobody rents the hardware; refused: why it does not fit, or None."""
+    """What one stage takes. FLOPs are the model's alone, as is usual: what checkpointing computes again is not counted.
+    memory: bytes per device. dollars: None for hardware that is not rented. refused: why the stage does not fit, or None."""
 
     stage: str
     trained: int
@@ -32,7 +32,7 @@ class Estimate:
 def estimate_stage(
     config, stage: Stage, on: hardware.Hardware, utilisation: float = hardware.PEAK_UTILISATION, price=None
 ) -> Estimate:
-    """A stage of a scale on hardware. price: dollars an hour and card, instead of the one in hardware.py."""
+    """A stage of a scale on some hardware. price: dollars per hour and GPU, instead of hardware.py's."""
     tokens = stage.looks * config.vision.num_patches + stage.text
     each = flops(config, tokens, stage.answer, stage.looks, 1 if stage.lora else stage.number)["total"]
     work = each * stage.samples * stage.epochs
@@ -51,13 +51,21 @@ def estimate_stage(
 
 
 def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
-    """(hours, utilisation): what the paper's own run of this stage took at most, and so reached at least, on 8 A100."""
+    """(hours, utilisation): the most time that the paper's run of this stage took on 8 A100, and so the least it reached."""
     theirs, cards = paper.RECIPES[stage.id], hardware.parse_hardware("8xa100-80gb")
     return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 
 def duration(hours: float) -> str:
     return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:.1f} h"
+
+
+def short_number(value: float) -> str:
+    """1234567 as "1.23 M"."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g} "
 
 
 def config_of(name: str):

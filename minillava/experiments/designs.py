@@ -29,7 +29,7 @@ from minillava.figures import tables as figures_judge
 from minillava.files import read_jsonl, write_jsonl
 from minillava.judging.answers import CONDITIONS, answer
 from minillava.judging.scores import paired_difference
-from minillava.machine import machine
+from minillava.machine import describe_machine
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.questions import EXACT, Question, right
 from minillava.text import aligned
@@ -113,7 +113,7 @@ def designs_report(run: Run) -> dict:
             "gap": paired_difference(pairs, accuracy) if row != BEST else None,
         })  # fmt: skip
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(),
         "steps": steps_of(run.folder, FULL, run.scale), "questions": len(read(BEST, 0)), "rows": out,
     }  # fmt: skip
 

@@ -26,7 +26,7 @@ from minillava.files import read_jsonl, write_jsonl
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture
 from minillava.judging.bench import read_bench, write_bench
 from minillava.judging.pope import build_pope
-from minillava.machine import bar, follow
+from minillava.machine import loss_reporter, progress_bar
 from minillava.model.formats.assemble import assemble, normalisation, save_trained
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.captions import caps_boxes
@@ -68,7 +68,7 @@ def make_data(run: Run) -> None:
         "wild": scenes("wild", scale.bench_scenes),
     }
     (folder / "pictures").mkdir(exist_ok=True)
-    with bar(len(train) + sum(map(len, held.values())), "picture") as progress:
+    with progress_bar(len(train) + sum(map(len, held.values())), "picture") as progress:
         for scene in [*train, *held["bench"], *held["wild"]]:
             path = folder / "pictures" / f"{scene.id}.png"
             if not path.exists():
@@ -93,7 +93,7 @@ def make_features(run: Run) -> None:
     """What the frozen vision tower sees in every picture, once for all stages and rows."""
     model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0)
     names = sorted(p.name for p in (run.folder / "pictures").glob("*.png"))
-    with bar(len(names), "picture") as progress:
+    with progress_bar(len(names), "picture") as progress:
         features = Features.of(
             model,
             run.folder / "pictures",
@@ -118,7 +118,7 @@ def run_stage1(run: Run, seed: int) -> None:
     model, tokenizer, features = load_parts(run.folder, run.weights, seed)
     samples = [encode(r, CHAT, tokenizer) for r in read_records(run.folder / "records" / "caption.json")]
     steps = len(samples) // scale.stage1_batch
-    with bar(steps, "step") as progress:
+    with progress_bar(steps, "step") as progress:
         train_stage(
             model,
             1,
@@ -129,7 +129,7 @@ def run_stage1(run: Run, seed: int) -> None:
             steps=steps,
             lr=scale.stage1_lr,
             seed=seed,
-            progress=follow(progress),
+            progress=loss_reporter(progress),
         )
     save_file(model.projector.state_dict(), folder / "projector.safetensors")
 

@@ -28,7 +28,7 @@ from minillava.judging.answer_scienceqa import answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, blank_picture
 from minillava.judging.ensembles import disagreements
 from minillava.judging.scienceqa import read_predictions
-from minillava.machine import bar
+from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
@@ -115,7 +115,7 @@ def make_data(run: Run) -> None:
     """The quiz in ScienceQA's files with its pictures, and the caption pairs of stage 1."""
     scale, pictures = run.scale, run.folder / "pictures"
     counts = {"train": scale.train, "val": scale.val, "test": scale.test}
-    with bar(sum(counts.values()) + scale.pairs, "picture") as progress:
+    with progress_bar(sum(counts.values()) + scale.pairs, "picture") as progress:
         problems = [p for split, n in counts.items() for p in draw_quiz(split, n, pictures, SIZE, progress.update)]
         some = scenes("train", scale.pairs)
         for scene in some:
@@ -134,7 +134,7 @@ def make_features(run: Run) -> None:
     names = sorted(p.relative_to(run.folder / "pictures").as_posix() for p in (run.folder / "pictures").rglob("*.png"))
     for layer in sorted({v.layer for v in VARIANTS.values()}):
         model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0, layer)
-        with bar(len(names), "picture", f"layer {layer}") as progress:
+        with progress_bar(len(names), "picture", f"layer {layer}") as progress:
             show = lambda done, _, progress=progress: progress.update(done - progress.n)  # noqa: E731
             made = Features.of(
                 model, run.folder / "pictures", names, *normalisation(run.weights / "vision_tower"), show

@@ -16,7 +16,7 @@ from minillava.experiments.science import ANSWER_FIRST, BEST, CURVES, VARIANTS, 
 from minillava.judging.ensembles import ensembles, predictions
 from minillava.judging.scienceqa import COLUMNS, read_predictions, score
 from minillava.judging.scores import UNDECIDED, overall_verdict, paired_difference
-from minillava.machine import machine
+from minillava.machine import describe_machine
 from minillava.text import aligned
 
 # Our row of Table 7 -> the paper's; the controls have none.
@@ -133,7 +133,7 @@ def science_report(run: Run) -> dict:
     counts = science.joined[0]["counts"].keys()
     mean = lambda pick: round(statistics.mean(pick(j) for j in science.joined), 1)  # noqa: E731
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(), "seconds": run.state["seconds"],
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(), "seconds": run.state["seconds"],
         "chance": round(chance, 1), "questions": len(science.test), "table 7": seven, "table 8": eight,
         "bounds": {name: mean(lambda j, name=name: j["bounds"][name]["accuracy"]) for name in science.joined[0]["bounds"]},
         "counts": {name: mean(lambda j, name=name: j["counts"][name]) for name in counts},

@@ -25,7 +25,7 @@ from minillava.data.scienceqa import parquet_pictures, read_parquet, science_rec
 from minillava.data.valid import each_record, good
 from minillava.fetch import remote
 from minillava.fetch.remote import FetchError, RemoteZip, Tally, keep, one_by_one
-from minillava.machine import bar
+from minillava.machine import progress_bar
 
 TOGETHER = 64  # pictures of a zip that are drawn as neighbours: 60,000 of them are a thousand requests
 
@@ -235,7 +235,7 @@ def _fill(source, part, folder, limit, seed, missing, places, progress, format) 
 
 def shown(source: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
     """`fetch` with a progress bar."""
-    with bar(1, "picture") as progress:
+    with progress_bar(1, "picture") as progress:
 
         def show(done, total):
             progress.total = total

@@ -21,7 +21,7 @@ from minillava.files import FileError, by_key, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.pope import read_rows
-from minillava.machine import bar
+from minillava.machine import progress_bar
 from minillava.model import Llava, SpliceError
 
 # Name of a condition -> which pictures are shown: picture, blank, shuffled, text.
@@ -141,7 +141,7 @@ def _write(model, tokenizer, template, normal, questions, images, out, model_id,
     shown = iter(PICTURES_SHOWN[condition]([q.image for q in questions if q.image]))
     pictures = [next(shown) if q.image else None for q in questions]  # the picture that each question is shown
     todo = [(q, name) for q, name in zip(questions, pictures) if q.key not in done]
-    with open(out, "a", encoding="utf-8") as file, bar(len(questions), "answer") as progress:
+    with open(out, "a", encoding="utf-8") as file, progress_bar(len(questions), "answer") as progress:
         progress.update(len(questions) - len(todo))
         for start in range(0, len(todo), settings.batch):
             batch, names = zip(*todo[start : start + settings.batch])
