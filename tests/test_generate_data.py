@@ -579,7 +579,7 @@ def test_what_cannot_be_written_beside_the_records_is_named_and_they_are_kept(ca
 
     monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": full}))
     status, _, err = command(capsys, *arguments)
-    assert status == 2 and "out: the statistics cannot be written (No space left on device); the records are there - make room" in err  # fmt: skip
+    assert status == 2 and "out: the statistics cannot be written (No space left on device)" in err
     assert len(read_records(tmp_path / "out" / "instruct.json")) == 9
     monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": lambda *_: None}))
     (tmp_path / "file").touch()
@@ -604,7 +604,7 @@ def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_goes_on(capsys, t
     teacher_server.delay = 0.05
     teacher_server.fault = lambda b, n: os.kill(os.getpid(), signal.SIGINT) if len(teacher_server.asked) == 7 else None
     status, _, err = command(capsys, *arguments)
-    assert status == 130 and "The same command goes on" in err and "Traceback" not in err
+    assert status == 130 and "the same command" in err and "Traceback" not in err
     done = len(teacher_server.asked)
     assert 0 < done < 36
     teacher_server.delay, teacher_server.fault = 0, lambda b, n: None
