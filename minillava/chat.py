@@ -1,8 +1,8 @@
 """Talk with a trained LLaVA about a picture: one class for the terminal, the notebooks and the end of the demo.
 
-A conversation keeps its turns and what it has computed, so each further question costs only its own tokens; answers stream.
-The weights are a folder that `save_llava` wrote, with the tokenizer and the vision tower's preprocessor_config.json, or a
-LlavaForConditionalGeneration folder or hub id. No code from them is run.
+A conversation keeps its turns and what it has computed, so each further question costs only its own tokens; answers
+stream. The weights are a folder that `save_llava` wrote, with the tokenizer and the vision tower's
+preprocessor_config.json, or a LlavaForConditionalGeneration folder or hub id. No code from them is run.
 
     python -m minillava chat picture.png
 """
@@ -56,8 +56,8 @@ class Chat:
     ) -> "Chat":
         """A conversation with parts that were not trained together: a vision tower and a language model, folders or hub ids.
 
-        projector: the authors' W of stage 1 (`model.load_projector`); without it W is random and the picture is not used.
-        Raises CheckpointError that names what does not fit.
+        projector: the authors' W of stage 1 (`model.load_projector`); without it W is random and the picture is not
+        used. Raises CheckpointError that names what does not fit.
         """
         model = assemble(vision_tower, language_model, 0, dtype=dtype, device=device)
         if projector:
@@ -88,8 +88,8 @@ class Chat:
     ) -> Iterator[str]:
         """The answer in pieces, as they are made.
 
-        Raises ChatError before a picture was shown and for a question that is empty or not text, SpliceError for one that
-        does not fit into the context. The conversation then stays as it was.
+        Raises ChatError before a picture was shown and for a question that is empty or not text, SpliceError for one
+        that does not fit into the context. The conversation then stays as it was.
         """
         if self.features is None:
             raise ChatError("show a picture first: look(picture)")

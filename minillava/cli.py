@@ -1,7 +1,7 @@
 """One command per verb of the paper: `minillava paper`, `minillava chat`, `minillava judge`; each has a module in commands/.
 
-A user's mistake ends in one line that says what to do, and in a status other than 0; a traceback means a bug. Ctrl-C stops
-cleanly, and the same command resumes.
+A user's mistake ends in one line that says what to do, and in a status other than 0; a traceback means a bug. Ctrl-C
+stops cleanly, and the same command resumes.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Asking a model behind an API: what data generation (section 3) and the judge (section 5.1) share.
 
-A request is a plain dict. Its reply is kept in a folder's journal under the hash of the request, and `ask_all` asks only
-what the journal does not answer. So the same call again costs nothing, and a killed run resumes.
+A request is a plain dict. Its reply is kept in a folder's journal under the hash of the request, and `ask_all` asks
+only what the journal does not answer. So the same call again costs nothing, and a killed run resumes.
 
     from minillava.asking import Budget, Journal, ask_all, chat_request, confirm, estimate_cost, price_of, request_key
     from minillava.asking.client import Client           # imports openai; offline, any other `ChatClient`
@@ -16,11 +16,11 @@ what the journal does not answer. So the same call again costs nothing, and a ki
     outcome.failures                                     # key -> why it could not be answered; the next run asks it again
     outcome.stopped                                      # "" or why not all were asked (the budget, a long Retry-After)
 
-`finish` is `stop` for a whole answer and `length` for one that was cut off: check it. AskingError is for the user: a wrong
-key, a full disk, a second process, ten failures in a row. `ask_with_consent` does the steps above in one call.
+`finish` is `stop` for a whole answer and `length` for one that was cut off: check it. AskingError is for the user: a
+wrong key, a full disk, a second process, ten failures in a row. `ask_with_consent` does the steps above in one call.
 `read_replies(path)` replays a recorded `replies.jsonl` without a lock. `write_batch` and `read_batch` handle the Batch
-API's files. `server.serve(reply)` puts any function body -> completion behind the same API on this machine, for tests and
-lessons.
+API's files. `server.serve(reply)` puts any function body -> completion behind the same API on this machine, for tests
+and lessons.
 """
 
 from minillava.asking.ask import ChatClient, Outcome, ask_all, ask_with_consent

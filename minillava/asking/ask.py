@@ -1,7 +1,7 @@
 """Ask many requests at once: each different request once, and none that the journal already answers.
 
-The event loop (loop.py) runs in a thread of its own, so it also works in a notebook. Ctrl-C stops sending, waits for the
-requests in flight, which are paid for, and keeps their replies.
+The event loop (loop.py) runs in a thread of its own, so it also works in a notebook. Ctrl-C stops sending, waits for
+the requests in flight, which are paid for, and keeps their replies.
 
     python -c "help('minillava.asking')"
 """
@@ -62,11 +62,11 @@ def ask_all(
 ) -> Outcome:
     """Ask what the journal does not answer, each different request once, and return the replies to all.
 
-    names: what each request is called in the journal's lines, for people; replies are found by key. price: of the client's
-    model; with None, replies are kept without a cost. backoff: the first wait in seconds; it doubles with each attempt.
-    A request that fails for good is in `failures`; a reached budget, or an endpoint that asks for a long wait, in `stopped`.
-    Raises AskingError where continuing makes no sense (a wrong key, a full disk, ten failures in a row), and
-    KeyboardInterrupt after Ctrl-C, both after every reply is on disk.
+    names: what each request is called in the journal's lines, for people; replies are found by key. price: of the
+    client's model; with None, replies are kept without a cost. backoff: the first wait in seconds; it doubles with each
+    attempt. A request that fails for good is in `failures`; a reached budget, or an endpoint that asks for a long wait,
+    in `stopped`. Raises AskingError where continuing makes no sense (a wrong key, a full disk, ten failures in a row),
+    and KeyboardInterrupt after Ctrl-C, both after every reply is on disk.
     """
     if concurrency < 1:
         raise AskingError(f"--concurrency {concurrency}: at least 1 is needed")

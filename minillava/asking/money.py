@@ -1,8 +1,8 @@
 """What asking costs: prices, an estimate before the first request, the user's consent, and the budget.
 
-The budget is a promise, so it assumes the worst: a request is sent only if everything spent so far, everything in flight
-and this request stay within the budget even when each costs the most it can. The estimate gives both a likely cost and the
-most.
+The budget is a promise, so it assumes the worst: a request is sent only if everything spent so far, everything in
+flight and this request stay within the budget even when each costs the most it can. The estimate gives both a likely
+cost and the most.
 
     python -c "from minillava.asking import *; print(estimate_cost([chat_request('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], price_of('gpt-4o')))"
 """

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible server around any function from a request to an answer, to use the real client without a key.
 
-It listens on loopback unless told otherwise, does not stream, and needs only the standard library. It is for tests, lessons
-and one machine, not for the open internet.
+It listens on loopback unless told otherwise, does not stream, and needs only the standard library. It is for tests,
+lessons and one machine, not for the open internet.
 
     python -c "from minillava.asking.server import *; serve(lambda body: completion(body, 'Hello.'), 8000).serve_forever()"
 """

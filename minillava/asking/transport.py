@@ -2,9 +2,9 @@
 
 httpx, which comes with `openai`, merges and checks every address and header several times and searches all its idle
 connections for each request; with 64 requests in flight this dominates the time (`benchmarks/asking.py`). Errors are
-httpx's and say whether anything can have been billed: after `ConnectError` and `ConnectTimeout` nothing was sent; anything
-later is a `ReadError` or `ReadTimeout`. (`openai.DefaultAioHttpClient` cannot be used: it reports a connection that broke
-after sending as `ConnectTimeout`.)
+httpx's and say whether anything can have been billed: after `ConnectError` and `ConnectTimeout` nothing was sent;
+anything later is a `ReadError` or `ReadTimeout`. (`openai.DefaultAioHttpClient` cannot be used: it reports a connection
+that broke after sending as `ConnectTimeout`.)
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
@@ -55,8 +55,8 @@ class HttpClient(httpx2.AsyncClient):
         return httpx2.Request(method, _address(url, params), headers=headers, content=content)
 
     async def send(self, request: httpx2.Request, **nothing) -> httpx2.Response:
-        """Send one request and read its whole answer. Raises httpx2's ConnectError or ConnectTimeout where nothing was sent,
-        ReadError or ReadTimeout where it may have been, DecodingError for an answer that is not valid gzip."""
+        """Send one request and read its whole answer. Raises httpx2's ConnectError or ConnectTimeout where nothing was
+        sent, ReadError or ReadTimeout where it may have been, DecodingError for an answer that is not valid gzip."""
         try:
             async with self._session.request(
                 request.method,

@@ -1,7 +1,7 @@
 """`minillava answer`: a trained LLaVA answers a file of questions, as `minillava judge` reads them (section 5).
 
-Questions are the authors' files: LLaVA-Bench, POPE, or with --format ScienceQA's problems. The answers have their format
-too. A stopped run resumes. --look gives the controls: every picture is blank, another question's, or left out.
+Questions are the authors' files: LLaVA-Bench, POPE, or with --format ScienceQA's problems. The answers have their
+format too. A stopped run resumes. --look gives the controls: every picture is blank, another question's, or left out.
 
     minillava answer data_samples/bench/coco/questions.jsonl --images data_samples/bench/coco/images --out answers.jsonl
 """

@@ -1,8 +1,9 @@
 """`minillava doctor`: what this machine is, what each scale costs, and which of them fits here.
 
-Parameters, arithmetic and memory follow from the shapes and each scale's recipe alone (costs/model.py, costs/preflight.py).
-So a model is refused before it is fetched or built, by the same rule as in `minillava train`. One figure is measured: the
-speed of a large matrix product. Times assume that training reaches half of it (`MATMUL_UTILISATION`), as good code does.
+Parameters, arithmetic and memory follow from the shapes and each scale's recipe alone (costs/model.py,
+costs/preflight.py). So a model is refused before it is fetched or built, by the same rule as in `minillava train`. One
+figure is measured: the speed of a large matrix product. Times assume that training reaches half of it
+(`MATMUL_UTILISATION`), as good code does.
 
     minillava doctor          # --json for programs
 """

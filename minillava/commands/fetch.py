@@ -1,7 +1,7 @@
 """`minillava fetch`: the paper's real data, or a part of it, into a folder that `minillava train` reads.
 
-Nothing is fetched twice; Ctrl-C keeps what was fetched, and the same command resumes. Missing pictures are counted and left
-out with their records. If their share is above --missing, the data are not written as complete.
+Nothing is fetched twice; Ctrl-C keeps what was fetched, and the same command resumes. Missing pictures are counted and
+left out with their records. If their share is above --missing, the data are not written as complete.
 
     minillava fetch pretrain --limit 60000 --out data/colab       # stage1.json: 60K of 595K pairs, without the 6.5 GB zip
     minillava fetch instruct --limit 20000 --out data/colab       # stage2.json, into the same images/

@@ -1,7 +1,7 @@
 """`minillava generate`: instruction data from captioned pictures (section 3).
 
-The status is 0 only if every record was made; 1 if something was left out, quarantined or not asked (the summary says what);
-2 if nothing could be done. The same command resumes a stopped run.
+The status is 0 only if every record was made; 1 if something was left out, quarantined or not asked (the summary says
+what); 2 if nothing could be done. The same command resumes a stopped run.
 
     minillava generate --source picture-book --limit 20 --out runs/generated
 """

@@ -1,7 +1,7 @@
 """One stage of `minillava train`: from records and pictures to W or to the whole model, on one device or on many.
 
-Every process runs the same lines. Rank 0 alone encodes records, computes features and reads weights, while the others wait;
-then all train together, and rank 0 writes the result.
+Every process runs the same lines. Rank 0 alone encodes records, computes features and reads weights, while the others
+wait; then all train together, and rank 0 writes the result.
 """
 
 import importlib.util

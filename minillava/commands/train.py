@@ -12,9 +12,9 @@
     srun torchrun --nnodes $SLURM_NNODES --nproc-per-node 8 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID \\
         --rdzv-endpoint $(scontrol show hostnames $SLURM_JOB_NODELIST | head -1):29500 -m minillava train ...
 
-A stopped run resumes from its checkpoint, also with another number of processes; DATA and OUT must then be folders that all
-machines share. Records and features are on disk and read as they are needed. The results are OUT/stage1/projector.safetensors
-and OUT/model, with which `minillava chat --weights OUT/model` talks.
+A stopped run resumes from its checkpoint, also with another number of processes; DATA and OUT must then be folders that
+all machines share. Records and features are on disk and read as they are needed. The results are
+OUT/stage1/projector.safetensors and OUT/model, with which `minillava chat --weights OUT/model` talks.
 """
 
 import os

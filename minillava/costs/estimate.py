@@ -15,7 +15,8 @@ from minillava.scales import Stage
 @dataclass(frozen=True)
 class Estimate:
     """What one stage takes. FLOPs are the model's alone, as is usual: what checkpointing computes again is not counted.
-    memory: bytes per device. dollars: None for hardware that is not rented. refused: why the stage does not fit, or None."""
+    memory: bytes per device. dollars: None for hardware that is not rented. refused: why the stage does not fit, or
+    None."""
 
     stage: str
     trained: int

@@ -1,8 +1,8 @@
 """What a training runs on: GPUs with memory, arithmetic and price as data, several of one kind, or this machine.
 
-The arithmetic is the maker's figure for dense matrix products in half precision (bf16, or fp16 on a T4); training reaches
-a part of it (`PEAK_UTILISATION`). Prices are dollars per hour to rent one GPU. They are assumptions with date and source:
-they differ threefold between providers and change within months. Give your own with --price.
+The arithmetic is the maker's figure for dense matrix products in half precision (bf16, or fp16 on a T4); training
+reaches a part of it (`PEAK_UTILISATION`). Prices are dollars per hour to rent one GPU. They are assumptions with date
+and source: they differ threefold between providers and change within months. Give your own with --price.
 
     python -c "from minillava.costs.hardware import parse_hardware; print(parse_hardware('8xa100-80gb'))"
 """
@@ -22,8 +22,8 @@ GUESS = "an assumption of 2026 from general knowledge, not looked up"
 
 @dataclass(frozen=True)
 class Card:
-    """One GPU. memory: bytes. flops: peak dense half-precision FLOP/s. price: dollars per hour; None if it is not rented.
-    gpu: False for a machine without a GPU."""
+    """One GPU. memory: bytes. flops: peak dense half-precision FLOP/s. price: dollars per hour; None if it is not
+    rented. gpu: False for a machine without a GPU."""
 
     name: str
     memory: float

@@ -4,8 +4,8 @@ Everything follows from a LlavaConfig. Tests compare each figure with PyTorch's 
 arithmetic with torch's FLOP counter, activations with what autograd keeps, byte for byte.
 
 A multiply-add counts as 2, and attention as all T x T pairs, as is usual; a causal kernel may skip half. A frozen part
-still passes gradients on to W below it: the language model costs 2 forwards in stage 1 and 3 in stage 2; the vision tower
-costs 1 in both, or 0 where its features are stored.
+still passes gradients on to W below it: the language model costs 2 forwards in stage 1 and 3 in stage 2; the vision
+tower costs 1 in both, or 0 where its features are stored.
 
 Try it: `memory(SHAPES["full-7b"], stage=2, batch=4, tokens=512, supervised=128)`.
 
@@ -68,9 +68,9 @@ def flops(config, tokens, scored, pictures=1, stage=None):
     """Floating-point operations for one sample, by part, and their "total".
 
     tokens: T after splicing. scored: the number of tokens whose next token is predicted: the supervised ones, or 1 when
-    reading a prompt. pictures: 0 where features are stored. stage: None for a forward pass, 1 or 2 for forward and backward.
-    Training (`loss`) and reading a prompt compute the last MLP only at the scored tokens; a plain forward pass at all.
-    Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
+    reading a prompt. pictures: 0 where features are stored. stage: None for a forward pass, 1 or 2 for forward and
+    backward. Training (`loss`) and reading a prompt compute the last MLP only at the scored tokens; a plain forward
+    pass at all. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
     P, Dv = vision.num_patches, vision.hidden_size
@@ -102,10 +102,10 @@ def cache_bytes(config, bytes_each=2):
 def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpointing=False, fused=True):
     """The least bytes that a training step needs, by what needs them, and their "total".
 
-    tokens, supervised: of each sample, after splicing. Adam keeps two moments per trainable parameter.
-    checkpointing: only each block's input is kept, and one block at a time is computed again. fused: False where attention
-    is written out (`attend`: half precision on a CPU), which keeps every probability.
-    Not included: the features of the pictures, and the allocator's gaps.
+    tokens, supervised: of each sample, after splicing. Adam keeps two moments per trainable parameter. checkpointing:
+    only each block's input is kept, and one block at a time is computed again. fused: False where attention is written
+    out (`attend`: half precision on a CPU), which keeps every probability. Not included: the features of the pictures,
+    and the allocator's gaps.
     """
     language, count = config.language, parameters(config)
     weight, value = PRECISION_BYTES[precision]

@@ -1,8 +1,8 @@
 """Will it fit? Memory and disk of a training, predicted from its shapes before anything is fetched, built or started.
 
-A stage that does not fit is refused with the smallest change that would fit: first smaller micro batches, which only take
-longer, then activations computed again, then weights shared between the devices, then LoRA, which changes what is learnt,
-then more devices. `costs/model.py` says what one device needs that holds everything; here it is split.
+A stage that does not fit is refused with the smallest change that would fit: first smaller micro batches, which only
+take longer, then activations computed again, then weights shared between the devices, then LoRA, which changes what is
+learnt, then more devices. `costs/model.py` says what one device needs that holds everything; here it is split.
 
     preflight(SHAPES["full-7b"], find("full-7b").stage("stage 2"), parse_hardware("2xa100-80gb"), Path("runs/7b"))
     preflight_here("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", find("colab").stage("stage 2"), Path("runs/colab"))
@@ -38,9 +38,9 @@ class DoesNotFit(UserError):
 def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> dict[str, float]:
     """Bytes that each of `devices` needs for a stage's longest micro batch, by what needs them, and their "total".
 
-    Sharded: weights, gradients and Adam's moments are split over the devices; the frozen vision tower is on each, as are
-    two blocks and the vocabulary, gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps them, and
-    gradients and moments only for what is added. fused: as in `costs.model.memory`.
+    Sharded: weights, gradients and Adam's moments are split over the devices; the frozen vision tower is on each, as
+    are two blocks and the vocabulary, gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps
+    them, and gradients and moments only for what is added. fused: as in `costs.model.memory`.
     """
     precision = RECIPE_PRECISIONS[stage.precision]
     patches = config.vision.num_patches
@@ -168,8 +168,8 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
 def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
     """`preflight` on this machine. Of both parts it needs only the config.json.
 
-    vision_tower, language_model: folders or hub ids. processes: how many train together, each on its own GPU or with its
-    share of this machine's memory.
+    vision_tower, language_model: folders or hub ids. processes: how many train together, each on its own GPU or with
+    its share of this machine's memory.
     """
     card = this_machine().card
     if not card.gpu:

@@ -1,7 +1,7 @@
 """From a file of questions to a file of answers, both in the authors' formats: LLaVA-Bench, POPE, ScienceQA (section 5).
 
-Each batch of answers is written as soon as it is made, so a stopped run resumes. Answers with other weights or settings are
-never added to the same file.
+Each batch of answers is written as soon as it is made, so a stopped run resumes. Answers with other weights or settings
+are never added to the same file.
 """
 
 import hashlib
@@ -109,8 +109,8 @@ def write_answers(
 ) -> int:  # fmt: skip
     """Answer all questions into the rows of `out`, or those that a stopped run left; returns how many were answered now.
 
-    normal: as for `vision_features`. model_id: the model's name in the rows. Raises FileError for missing pictures, for a
-    question that is too long, or when another run writes to `out`; ImageError for a picture that cannot be opened.
+    normal: as for `vision_features`. model_id: the model's name in the rows. Raises FileError for missing pictures, for
+    a question that is too long, or when another run writes to `out`; ImageError for a picture that cannot be opened.
     """
     pictures = {q.image for q in questions if q.image}
     missing = sorted(name for name in pictures if not (images / name).is_file())

@@ -1,7 +1,7 @@
 """ScienceQA's text-only expert behind an API, as GPT-4 is in the paper: asked once, and again where it and LLaVA differ.
 
-Replies are kept in a journal (`minillava.asking`), so a stopped run resumes and nothing is paid for twice. Only question,
-context and options are sent, never a picture or the right answer.
+Replies are kept in a journal (`minillava.asking`), so a stopped run resumes and nothing is paid for twice. Only
+question, context and options are sent, never a picture or the right answer.
 
     minillava judge scienceqa RESULTS LABELS --ask gpt-4o --out asked
 """
@@ -28,8 +28,8 @@ class ApiExpert:
     """A model that answers problems from their text.
 
     client: `asking.client.Client`, or any `ChatClient`. folder: of the journal. shots: solved problems to put first, of
-    the train split and never among those asked about. Raises AskingError where asking cannot continue, or where an answer
-    is missing at the end; the same call then resumes.
+    the train split and never among those asked about. Raises AskingError where asking cannot continue, or where an
+    answer is missing at the end; the same call then resumes.
     """
 
     def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,

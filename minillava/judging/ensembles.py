@@ -2,8 +2,8 @@
 
 The expert plays GPT-4, who reads question, context and options, but sees no picture. *Complement* takes the expert's
 answer, or LLaVA's where the expert gives none. *Judge* shows the expert both answers where they differ, and takes its
-final answer; if that cannot be read, LLaVA's answer stands. Neither the authors' prompt nor GPT-4's outputs were released,
-so the wording here is this project's own.
+final answer; if that cannot be read, LLaVA's answer stands. Neither the authors' prompt nor GPT-4's outputs were
+released, so the wording here is this project's own.
 
     minillava judge scienceqa RESULTS LABELS --expert EXPERT --again AGAIN
 """
@@ -45,8 +45,8 @@ def predictions(
 ) -> dict[str, dict[str, int]]:
     """Row of Table 7 -> index of the answer by problem id: LLaVA, expert, complement and, with `again`, judge.
 
-    again: the expert's final answers to the `disagreements`; None leaves the judge's row out. Raises ScienceError, naming
-    a problem, unless both answered every problem and `again` answers every disagreement and nothing else.
+    again: the expert's final answers to the `disagreements`; None leaves the judge's row out. Raises ScienceError,
+    naming a problem, unless both answered every problem and `again` answers every disagreement and nothing else.
     """
     for who, texts in (("the expert", expert), ("LLaVA", llava)):
         missing = [name for name in problems if name not in texts]

@@ -45,10 +45,10 @@ class Case:
 def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case], list[Excluded]]:
     """One case for each question that the file answers, and what is left out.
 
-    answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out are missing and
-    empty answers, ids that occur twice, and answers to another question: the id is not in the benchmark, or the `prompt`
-    differs. Raises FileError where the file seems to be of another benchmark: no answer is left, or more prompts differ
-    than agree.
+    answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out are missing
+    and empty answers, ids that occur twice, and answers to another question: the id is not in the benchmark, or the
+    `prompt` differs. Raises FileError where the file seems to be of another benchmark: no answer is left, or more
+    prompts differ than agree.
     """
     known = {item.question_id: item for item in items}
     times, rows, excluded = Counter(), {}, []
@@ -111,8 +111,8 @@ class ApiJudge:
     """A model that reads context, question and answers, as text-only GPT-4 does in the paper.
 
     client: `asking.client.Client`, or any `ChatClient`. folder: of the journal. rules: as from `rubric.read_rules`.
-    Settings as in the authors' call (paper.JUDGE): temperature 0.2, 1,024 tokens. `review` raises AskingError where asking
-    cannot continue; the journal keeps the replies so far.
+    Settings as in the authors' call (paper.JUDGE): temperature 0.2, 1,024 tokens. `review` raises AskingError where
+    asking cannot continue; the journal keeps the replies so far.
     """
 
     def __init__(self, client: ChatClient, folder: Path, rules: dict | None = None, budget: Budget = NO_LIMIT,

@@ -1,10 +1,10 @@
 """Hallucination: yes-or-no questions about a picture, half of them about things that are not there (POPE's protocol).
 
-The absent thing is drawn at random, is one of the most frequent (popular), or is one that most often occurs together with
-what is there (adversarial). A model that answers from habit says yes more often from the first kind to the last. The paper
-names hallucination as a risk (App. A) but does not measure it; the protocol is from "Evaluating Object Hallucination in
-Large Vision-Language Models" (arXiv 2305.10355), whose files are read unchanged. The yes-rate is reported with the scores,
-because a model that always says yes has a recall of 100 %.
+The absent thing is drawn at random, is one of the most frequent (popular), or is one that most often occurs together
+with what is there (adversarial). A model that answers from habit says yes more often from the first kind to the last.
+The paper names hallucination as a risk (App. A) but does not measure it; the protocol is from "Evaluating Object
+Hallucination in Large Vision-Language Models" (arXiv 2305.10355), whose files are read unchanged. The yes-rate is
+reported with the scores, because a model that always says yes has a recall of 100 %.
 
     minillava judge pope ANSWERS QUESTIONS
 """
@@ -23,9 +23,9 @@ DENIALS = {"no", "not", "none", "nothing", "isn't", "aren't", "cannot", "can't"}
 def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list[dict]:
     """The questions with all three kinds of negatives: rows of question_id, image, text, label, category.
 
-    records: caps_boxes rows (image, instances). For each picture and kind there are `per_picture` questions, half of them
-    with the answer yes. Pictures with fewer kinds of things give fewer, as many yes as no. The yes-questions are the same
-    for all three. Raises FileError if no picture shows anything, or if `per_picture` is odd.
+    records: caps_boxes rows (image, instances). For each picture and kind there are `per_picture` questions, half of
+    them with the answer yes. Pictures with fewer kinds of things give fewer, as many yes as no. The yes-questions are
+    the same for all three. Raises FileError if no picture shows anything, or if `per_picture` is odd.
     """
     if per_picture < 2 or per_picture % 2:
         raise FileError(f"per_picture {per_picture}: half are yes and half are no, so an even number is needed")
@@ -79,9 +79,9 @@ def read_questions(paths: list[Path]) -> list[dict]:
     """POPE's questions with their labels, from one file with `category`, or from several that are named after it
     (`coco_pope_random.json`).
 
-    Questions without labels (the authors' llava_pope_test.jsonl) take them from the other files, by picture and question.
-    Raises FileError naming file and row for a missing text, a label other than yes or no, no label at all, or an id that
-    occurs twice.
+    Questions without labels (the authors' llava_pope_test.jsonl) take them from the other files, by picture and
+    question. Raises FileError naming file and row for a missing text, a label other than yes or no, no label at all, or
+    an id that occurs twice.
     """
     asked, labels = {True: [], False: []}, {}
     for path in map(Path, paths):
@@ -126,8 +126,8 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     """POPE's scores by kind of negatives and over all (empty if no answer could be read), and what was excluded and why.
 
-    answers: rows of question_id and text, with `category` where ids start again in each file. Raises FileError if no answer
-    belongs to a question.
+    answers: rows of question_id and text, with `category` where ids start again in each file. Raises FileError if no
+    answer belongs to a question.
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
 

@@ -70,8 +70,8 @@ def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
 def read_scores(text: str) -> tuple[float, float]:
     """The scores of answers 1 and 2 that a review's text states.
 
-    Raises ScoreError for no scores, for a number of scores other than two, for several different pairs if none is called
-    overall or final, and for scores outside 1 to 10.
+    Raises ScoreError for no scores, for a number of scores other than two, for several different pairs if none is
+    called overall or final, and for scores outside 1 to 10.
     """
     plain = re.sub(r"[*`_#]+", "", text)
     plain = LABEL.sub(lambda m: (FIRST, SECOND)[PLACE_OF_LABEL[m[1].lower()]], plain)
@@ -173,8 +173,8 @@ def scores_by_question(reviews: list[Review], category: str | None = None) -> di
 def relative_scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
     """Per category and for `all` questions: relative score, its 95 % interval over questions, both means, how many questions.
 
-    `all` is over all questions, not the mean of the categories; the means are rounded to 3 digits before the division, as
-    in the authors' script (facts B6). Raises ValueError without reviews.
+    `all` is over all questions, not the mean of the categories; the means are rounded to 3 digits before the division,
+    as in the authors' script (facts B6). Raises ValueError without reviews.
     """
     place = {c: n for n, c in enumerate(CATEGORIES)}
     out, names = {}, sorted({r.category for r in reviews if r.category}, key=lambda c: (place.get(c, len(place)), c))
@@ -199,8 +199,8 @@ def _winner(review: Review) -> int:
 def position_bias(reviews: list[Review]) -> dict | None:
     """How much being first is worth to an answer, over the questions judged in both orders; None if there are none.
 
-    points: the mean of (first - second) over both orders; 0 for a judge without bias. turned: the share of the questions,
-    in per cent, where the order decides which answer is better.
+    points: the mean of (first - second) over both orders; 0 for a judge without bias. turned: the share of the
+    questions, in per cent, where the order decides which answer is better.
     """
     plain, swapped = ({r.question_id: r for r in reviews if r.swapped is way} for way in (False, True))
     both = [(plain[q], swapped[q]) for q in plain if q in swapped]
@@ -218,8 +218,8 @@ def position_bias(reviews: list[Review]) -> dict | None:
 def spread_over_runs(runs: list[list[Review]]) -> dict[str, dict]:
     """Mean and standard deviation of the relative score over several runs of the model or, in Table 5's dagger row, the judge.
 
-    Only the questions that every run could use count (`questions` says how many), so an unreadable reply does not change
-    the spread. Raises FileError unless there are two runs that share most of their questions.
+    Only the questions that every run could use count (`questions` says how many), so an unreadable reply does not
+    change the spread. Raises FileError unless there are two runs that share most of their questions.
     """
     asked = [scores_by_question(run).keys() for run in runs]
     shared = set.intersection(*map(set, asked)) if runs else set()
@@ -247,8 +247,9 @@ def _ranks(values: list[float]) -> list[float]:
 
 
 def agreement(one: list[Review], two: list[Review]) -> dict:
-    """Spearman's rank correlation of two judges over the questions that both judged, for the candidate's score and for its
-    lead over the reference; None where a judge gave equal scores throughout. Raises FileError below three questions."""
+    """Spearman's rank correlation of two judges over the questions that both judged, for the candidate's score and for
+    its lead over the reference; None where a judge gave equal scores throughout. Raises FileError below three
+    questions."""
     a, b = scores_by_question(one), scores_by_question(two)
     both = [q for q in a if q in b]
     if len(both) < 3:

@@ -1,8 +1,9 @@
 """ScienceQA's scores (section 5.2, Table 7): an answer's letter read strictly, accuracy by subject, context and grade.
 
 An answer that cannot be read is wrong, counted and shown. The authors' older script drew a random choice instead
-(`random_guesses`), so its result changed from run to run: one of its 4,241 answers for LLaVA-13B names a letter that its
-question does not have, and the draw happened to be right. The indices that a results file stores are scored as well.
+(`random_guesses`), so its result changed from run to run: one of its 4,241 answers for LLaVA-13B names a letter that
+its question does not have, and the draw happened to be right. The indices that a results file stores are scored as
+well.
 
     minillava judge scienceqa RESULTS LABELS
 """
@@ -130,8 +131,8 @@ def score(problems: dict[str, Problem], predictions: dict[str, int]) -> dict[str
 def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = None) -> dict:
     """Everything `minillava judge scienceqa` prints. seed: also score with the authors' older guesses.
 
-    Questions without an answer and answers to unknown questions are excluded and named. Raises ScienceError if no answer
-    belongs to a question.
+    Questions without an answer and answers to unknown questions are excluded and named. Raises ScienceError if no
+    answer belongs to a question.
     """
     asked = {name: p for name, p in problems.items() if name in results.texts}
     if not asked:

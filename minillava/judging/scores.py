@@ -14,8 +14,8 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be told"
 def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int = 1000) -> tuple[float, float]:
     """The 95 % interval, over questions, of a value's mean over seeds; a question is drawn with its rows of all seeds.
 
-    The seeds answered the same questions, so their rows do not count as further questions. seeds: the rows of each, in the
-    same order of questions. Raises ValueError unless all have the same length.
+    The seeds answered the same questions, so their rows do not count as further questions. seeds: the rows of each, in
+    the same order of questions. Raises ValueError unless all have the same length.
     """
     rng, count = random.Random(0), len(seeds[0])
     if any(len(rows) != count for rows in seeds):
@@ -31,8 +31,8 @@ def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int =
 def paired_difference(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
     """value(better) - value(worse) as the mean over seeds, its 95 % interval over questions, and the verdict.
 
-    seeds: (rows of the better, rows of the worse) for each seed, in the same order of questions. value: the score of a list
-    of rows (a relative score, an accuracy). Raises ValueError unless all lists have the same length.
+    seeds: (rows of the better, rows of the worse) for each seed, in the same order of questions. value: the score of a
+    list of rows (a relative score, an accuracy). Raises ValueError unless all lists have the same length.
     """
     if any(len(a) != len(b) for a, b in seeds):
         raise ValueError("rows are compared question by question, so all need the same questions")
