@@ -54,7 +54,7 @@ class Chat:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> "Chat":
-        """A conversation with parts that were not trained together: a vision tower and a language model, folders or hub ids.
+        """A conversation with a vision tower and a language model that were not trained together, folders or hub ids.
 
         projector: the authors' W of stage 1 (`model.load_projector`); without it W is random and the picture is not
         used. Raises CheckpointError that names what does not fit.
@@ -124,6 +124,6 @@ def terminal_picture(image: Image.Image, columns: int = 48) -> str:
 
 
 def device_and_dtype(dtype: str | None) -> tuple[str, torch.dtype]:
-    """Where to answer and in which precision: the GPU in bfloat16, or else the CPU in float32; `dtype` names another."""
+    """Where to answer and in which precision: on the GPU in bfloat16, else on the CPU in float32, or in `dtype`."""
     gpu = torch.cuda.is_available()
     return "cuda" if gpu else "cpu", getattr(torch, dtype or ("bfloat16" if gpu else "float32"))

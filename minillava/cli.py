@@ -1,4 +1,4 @@
-"""One command per verb of the paper: `minillava paper`, `minillava chat`, `minillava judge`; each has a module in commands/.
+"""One command per verb: `minillava paper`, `minillava chat`, `minillava judge`, ...; each has a module in commands/.
 
 A user's mistake ends in one line that says what to do, and in a status other than 0; a traceback means a bug. Ctrl-C
 stops cleanly, and the same command resumes.
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from minillava.errors import UserError
 from minillava.text import printable
 
-# Verb -> its line of help. Only the module of the chosen verb is loaded, since some need torch and others start at once.
+# Verb -> its line of help. Only the chosen verb's module is loaded: some need torch, others start at once.
 VERBS = {
     "paper": "run the whole paper: data, two stages, judge, tables",
     "chat": "talk with the small LLaVA about a picture",

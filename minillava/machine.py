@@ -1,4 +1,4 @@
-"""This machine: processor, memory and GPU, its speed, the precision it is fast in, and progress bars on its terminal."""
+"""This machine: processor, memory, GPU, speed, the precision it is fast in, and progress bars on its terminal."""
 
 import math
 import os
@@ -28,7 +28,7 @@ def loss_reporter(progress: tqdm) -> Callable[[int, int, float], None]:
 
 
 def compute_dtype(kind: str | None = None) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it; otherwise float16 on a GPU, which needs a scaler, and float32 on a CPU.
+    """bfloat16 if the hardware multiplies it; else float16 on a GPU, which needs a scaler, and float32 on a CPU.
 
     kind: "cpu" or "cuda"; None: the GPU if there is one.
     """
@@ -68,7 +68,7 @@ def describe_machine() -> dict:
 
 
 def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.5) -> float:
-    """FLOP/s of a large matrix product here, the best of several: the practical upper bound for a model's arithmetic."""
+    """FLOP/s of a large matrix product here, the best of several: an upper bound for what a model can reach."""
     n = 1024 if device == "cpu" else 8192
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     best, end = math.inf, time.perf_counter() + seconds

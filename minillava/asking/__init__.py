@@ -12,35 +12,23 @@ only what the journal does not answer. So the same call again costs nothing, and
         client, price, budget = Client("gpt-4o", base_url=None), price_of("gpt-4o"), Budget(usd=5.0)
         confirm(estimate_cost(missing, price), budget, client.endpoint, yes=False)   # shows it, asks
         outcome = ask_all(bodies, client, journal, budget, price, concurrency=16)
-    outcome.replies[request_key(bodies[0])].text         # Reply(text, finish, model, prompt_tokens, completion_tokens, refusal)
-    outcome.failures                                     # key -> why it could not be answered; the next run asks it again
+    outcome.replies[request_key(bodies[0])].text         # a `Reply`; its `finish` is "length" if the limit cut it
+    outcome.failures                                     # key -> why it was not answered; the next run asks it again
     outcome.stopped                                      # "" or why not all were asked (the budget, a long Retry-After)
 
-`finish` is `stop` for a whole answer and `length` for one that was cut off: check it. AskingError is for the user: a
-wrong key, a full disk, a second process, ten failures in a row. `ask_with_consent` does the steps above in one call.
-`read_replies(path)` replays a recorded `replies.jsonl` without a lock. `write_batch` and `read_batch` handle the Batch
-API's files. `server.serve(reply)` puts any function body -> completion behind the same API on this machine, for tests
-and lessons.
+`ask_with_consent` does all this in one call. AskingError is for the user: a wrong key, a full disk, a second process,
+ten failures in a row. `read_replies(path)` replays a recorded `replies.jsonl` without a lock. `server.serve(reply)`
+puts any function body -> completion behind the same API on this machine, for tests and lessons.
 """
 
 from minillava.asking.ask import ChatClient, Outcome, ask_all, ask_with_consent
 from minillava.asking.batch import read_batch, write_batch
-from minillava.asking.journal import Cost, Journal, read_replies
-from minillava.asking.money import NO_LIMIT, PRICES, Budget, Estimate, Price, confirm, estimate_cost, price_of
-from minillava.asking.request import (
-    AskingError,
-    BadReply,
-    Lost,
-    Rejected,
-    Reply,
-    Unbilled,
-    chat_request,
-    read_reply,
-    request_key,
-)
+from minillava.asking.journal import Journal, read_replies
+from minillava.asking.money import NO_LIMIT, Budget, Estimate, Price, confirm, estimate_cost, price_of
+from minillava.asking.request import AskingError, BadReply, Rejected, Reply, chat_request, read_reply, request_key
 
 __all__ = [
-    "NO_LIMIT", "PRICES", "AskingError", "BadReply", "Budget", "ChatClient", "Cost", "Estimate", "Journal", "Lost",
-    "Outcome", "Price", "Rejected", "Reply", "Unbilled", "ask_all", "ask_with_consent", "chat_request", "confirm",
-    "estimate_cost", "price_of", "read_batch", "read_replies", "read_reply", "request_key", "write_batch",
+    "NO_LIMIT", "AskingError", "BadReply", "Budget", "ChatClient", "Estimate", "Journal", "Outcome", "Price",
+    "Rejected", "Reply", "ask_all", "ask_with_consent", "chat_request", "confirm", "estimate_cost", "price_of", "read_batch",
+    "read_replies", "read_reply", "request_key", "write_batch",
 ]  # fmt: skip

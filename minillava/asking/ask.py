@@ -88,13 +88,11 @@ def ask_all(
     return outcome
 
 
-def ask_with_consent(
-    bodies: list[dict], names: list[str], client: ChatClient, folder: Path, budget: Budget, price: Price | None, yes: bool,
-    concurrency: int, usual_reply: int,
-) -> Outcome:  # fmt: skip
-    """`ask_all` with the journal of a folder, after showing what the missing replies will cost and asking whether to send.
+def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, folder: Path, client: ChatClient,
+                     budget: Budget, price: Price | None, concurrency: int, yes: bool) -> Outcome:  # fmt: skip
+    """`ask_all` with a folder's journal, after showing what the missing replies will cost and asking whether to send.
 
-    yes: send without asking. usual_reply: tokens of a reply, for the estimate. Raises AskingError as `confirm` and `ask_all`.
+    usual_reply: the likely tokens of a reply. yes: send without asking. Raises AskingError as `confirm`, `ask_all` do.
     """
     with Journal(folder) as journal:
         missing = [body for body in bodies if request_key(body) not in journal.replies]

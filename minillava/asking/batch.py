@@ -3,7 +3,7 @@
 `custom_id` is the key of the request, so replies may come back in any order and in any number of files. They go into
 the same journal as if they had been asked one by one: same parser, same records, nothing asked twice.
 
-    python -c "from minillava.asking import *; print(write_batch([chat_request('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], '/tmp/batch'))"
+    python -c "from minillava.asking import *; write_batch([chat_request('gpt-4o', [])], '/tmp/batch')"
 """
 
 import json
@@ -41,8 +41,8 @@ def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
 
 @dataclass
 class BatchOutcome:
-    """What batch output files held. replies: how many are new; reused: how many the journal had. failures: key ->
-    reason. unknown: custom_ids that were not asked for."""
+    """What batch output files held. replies: how many are new. reused: how many the journal had. failures: key -> why.
+    unknown: custom_ids that were not asked for."""
 
     replies: int = 0
     reused: int = 0

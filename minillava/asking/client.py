@@ -56,7 +56,7 @@ def find_api_key(base_url: str) -> Secret:
         return Secret("none")
     if not text:
         raise AskingError(
-            "no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name, with notebook access)"
+            "no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name, open to notebooks)"
         )
     if not text.isascii() or any(c.isspace() for c in text):
         raise AskingError("OPENAI_API_KEY contains characters that no key has (spaces, line breaks, or not ASCII)")
@@ -125,7 +125,7 @@ class Client:
     async def complete(self, body: dict, name: str) -> object:
         """The JSON answer to one request, sent once, with `name` as its Idempotency-Key.
 
-        Raises Unbilled, Lost, Rejected, BadReply, or AskingError where no request can succeed (a wrong key, no such model).
+        Raises Unbilled, Lost, Rejected, BadReply; AskingError if no request can succeed (a wrong key, no such model).
         """
         try:
             answer = await self._openai.post(
@@ -162,7 +162,7 @@ class Client:
 
 
 def retry_after(headers) -> float | None:
-    """The seconds that a server asks to wait: `retry-after-ms` or `Retry-After` (seconds, or a date). None if it does not ask."""
+    """The seconds that a server asks to wait, by `retry-after-ms` or `Retry-After` (seconds, or a date); or None."""
     for name, scale in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             return max(0.0, float(headers.get(name)) / scale)

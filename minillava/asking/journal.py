@@ -6,7 +6,7 @@ that cost nothing. An attempt with neither a reply nor such a line (a time-out, 
 billed and counts as spent. An incomplete last line, left by a kill, is cut off. Only one process at a time may use a
 folder.
 
-    python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), 'replies', j.spent)"
+    python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), j.spent)"
 """
 
 import json
@@ -43,7 +43,7 @@ class Cost:
 class JsonLines:
     """An append-only file with one JSON object per line. Opening it cuts off an incomplete last line (`truncated`).
 
-    Raises AskingError naming the file when it cannot be read or written, and also the line when an earlier one is broken.
+    Raises AskingError naming the file when it cannot be read or written, and the line when an earlier one is broken.
     """
 
     def __init__(self, path: Path):
@@ -104,7 +104,7 @@ def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
 
 
 def read_replies(path: Path) -> dict[str, Reply]:
-    """The replies of a recorded `replies.jsonl` by key, without a lock and without changing it, to replay in a notebook.
+    """The replies of a recorded `replies.jsonl` by key, without locking or changing it, to replay in a notebook.
 
     Raises AskingError naming file and line.
     """
@@ -129,7 +129,7 @@ def _reply(row: dict, path: Path) -> tuple[str, Reply]:
 
 
 def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
-    """(key, cost) of a line of asked.jsonl; cost: [prompt tokens, completion tokens, usd], or None if it cost nothing."""
+    """(key, cost) of a line of asked.jsonl; cost: [prompt tokens, completion tokens, usd], or None for nothing."""
     cost = row.get("free", row.get("most"))
     known = isinstance(cost, list) and [type(n) for n in cost[:2]] == [int, int] and len(cost) == 3 and _is_usd(cost[2])
     if type(row.get("key")) is not str or not (known or (cost is None and "free" in row)):
@@ -140,7 +140,7 @@ def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
 
 
 class Journal:
-    """The replies of one folder. `with Journal(folder) as journal:` holds its lock; a second process gets an AskingError.
+    """The replies of one folder. `with Journal(folder) as journal:` holds its lock; a second process gets AskingError.
 
     replies: key -> Reply. spent: the cost of everything so far, in which each attempt of unknown outcome (`unsettled`)
     counts with the most that it can have cost. truncated: an incomplete last reply was cut off.

@@ -61,9 +61,8 @@ class AskingRun:
             raise self.error
 
     def interrupt(self) -> None:
-        self.bar.write(
-            f"Stopping: waiting for {self.in_flight} requests in flight (Ctrl-C again drops them)", sys.stderr
-        )
+        waiting = f"waiting for {self.in_flight} requests in flight"
+        self.bar.write(f"Stopping: {waiting} (Ctrl-C again drops them)", sys.stderr)
         self.stop("stopped by Ctrl-C")
 
     def drop(self) -> None:
@@ -121,9 +120,7 @@ class AskingRun:
                 free, reason = free + 1, str(error)
                 self.journal.attempt_settled(name)
                 if (error.wait or 0) > MAX_WAIT:
-                    self.stop(
-                        f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command again then"
-                    )
+                    self.stop(f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command then")
                     return None
                 wait = self.backoff * 2 ** (free - 1) * random.uniform(0.75, 1.25) if error.wait is None else error.wait
                 if error.everyone:
@@ -164,7 +161,7 @@ class AskingRun:
             return
 
     async def reserve(self, most: tuple[int, int, float | None]) -> bool:
-        """Reserve the most that a request can cost, and wait for others where needed. False, and a stop, if it cannot fit."""
+        """Reserve the most that a request can cost; may wait for others to end. False, and a stop, if it cannot fit."""
         while True:
             after = replace(self.reserved)
             after.add(*most)

@@ -4,7 +4,7 @@ The budget is a promise, so it assumes the worst: a request is sent only if ever
 flight and this request stay within the budget even when each costs the most it can. The estimate gives both a likely
 cost and the most.
 
-    python -c "from minillava.asking import *; print(estimate_cost([chat_request('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], price_of('gpt-4o')))"
+    python -c "from minillava.asking import *; print(estimate_cost([chat_request('gpt-4o', [])], price_of('gpt-4o')))"
 """
 
 import re
@@ -28,8 +28,8 @@ class Price:
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / MILLION
 
 
-# List prices from the provider's page (openai.com/api/pricing) in 2026, for exactly these names. Prices change and dated
-# models differ: a model that is not listed needs `--price`.
+# List prices from openai.com/api/pricing in 2026, for exactly these names. Prices change and dated models differ, so a
+# model that is not listed needs `--price`.
 PRICES = {
     "gpt-3.5-turbo": Price(0.50, 1.50),
     "gpt-4": Price(30.00, 60.00),
@@ -47,7 +47,7 @@ BATCH_SHARE = 0.5  # the Batch API's share of the price
 
 
 def price_of(model: str, given: str | None = None) -> Price | None:
-    """The price of a model: `given` as "PROMPT,COMPLETION" in dollars per million tokens, else from the list; None if unknown.
+    """The price of a model: `given`, "PROMPT,COMPLETION" in dollars per million tokens, or from the list, or None.
 
     Raises AskingError when `given` is not two numbers.
     """
@@ -55,7 +55,7 @@ def price_of(model: str, given: str | None = None) -> Price | None:
         return PRICES.get(model)
     if not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
         raise AskingError(
-            f"--price {given}: expected dollars per million tokens for prompt and completion, such as 2.50,10"
+            f"--price {given}: expected dollars per million prompt and completion tokens, such as 2.50,10"
         )
     return Price(*map(float, given.split(",")))
 
@@ -82,9 +82,7 @@ class Budget:
     def check(self, price: Price | None, model: str) -> None:
         """Raise AskingError for a negative budget, or one in dollars for a model without a known price."""
         if self.usd is not None and price is None:
-            raise AskingError(
-                f"no price is known for {model}, so a budget in dollars cannot be kept; give it with --price"
-            )
+            raise AskingError(f"no price is known for {model}, so a budget in dollars cannot be kept; give --price")
         if (self.usd or 0) < 0 or (self.tokens or 0) < 0:
             raise AskingError("a budget cannot be negative")
 
@@ -103,10 +101,8 @@ class Estimate:
 
     def __str__(self) -> str:
         tokens = f"about {self.about.prompt:,} prompt and {self.about.completion:,} completion tokens"
-        cost = (
-            f"about ${self.about.usd:.2f}, at most ${self.most.usd:.2f}" if self.priced else "price unknown (--price)"
-        )
-        return f"{self.requests:,} requests, {tokens}: {cost}"
+        usd = f"about ${self.about.usd:.2f}, at most ${self.most.usd:.2f}" if self.priced else "price unknown (--price)"
+        return f"{self.requests:,} requests, {tokens}: {usd}"
 
 
 def estimate_cost(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:

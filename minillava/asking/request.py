@@ -4,7 +4,7 @@ A reply is kept under the hash of the whole body (model, messages, settings), so
 twice, and a changed prompt is a new question. An answer that cannot be used (no choices, no text) is an error here, not
 an empty string later.
 
-    python -c "from minillava.asking import *; print(request_key(chat_request('gpt-4', [{'role': 'user', 'content': 'Hello'}])))"
+    python -c "from minillava.asking import *; print(request_key(chat_request('gpt-4', [])))"
 """
 
 import hashlib
@@ -73,7 +73,7 @@ def chat_request(
 ) -> dict:
     """The body of a request. It always sets max_tokens, because the budget must know the most that a reply can cost.
 
-    messages: `{"role": "system" | "user" | "assistant", "content": text}`. more: other fields of the API (`seed`, `top_p`).
+    messages: `{"role": "system" | "user" | "assistant", "content": text}`. more: other fields of the API (`seed`).
     """
     body = {"model": model, "messages": messages, **more}
     if REASONING.match(model):
@@ -94,7 +94,7 @@ def most_tokens(body: dict) -> tuple[int, int]:
 
 
 def likely_tokens(text: str) -> int:
-    """About how many tokens a text has, at four characters per token as in English. For estimates, not for the budget."""
+    """About how many tokens a text has, at English's four characters per token. For estimates, not for the budget."""
     return len(text) // 4 + 1
 
 

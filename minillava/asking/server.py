@@ -1,9 +1,9 @@
-"""A small OpenAI-compatible server around any function from a request to an answer, to use the real client without a key.
+"""A small OpenAI-compatible server around a function from request to answer, to use the real client without a key.
 
 It listens on loopback unless told otherwise, does not stream, and needs only the standard library. It is for tests,
 lessons and one machine, not for the open internet.
 
-    python -c "from minillava.asking.server import *; serve(lambda body: completion(body, 'Hello.'), 8000).serve_forever()"
+    python -c "from minillava.asking.server import *; serve(lambda body: completion(body, 'Hi'), 8000).serve_forever()"
 """
 
 import json
@@ -100,11 +100,7 @@ def error_body(message: str, kind: str = "invalid_request_error") -> dict:
 
 
 def serve(
-    reply: Callable[[dict], dict],
-    port: int = 0,
-    host: str = "127.0.0.1",
-    model: str = "offline",
-    handler: type[Handler] = Handler,
+    reply: Callable[[dict], dict], port: int = 0, host: str = "127.0.0.1", model: str = "offline", handler=Handler
 ) -> Server:
     """A server, bound but not yet serving (`serve_forever`); port 0 takes a free port (`server_port`).
 

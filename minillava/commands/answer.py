@@ -28,10 +28,9 @@ def arguments(parser) -> None:
     add("--template", help="the conversation's format, if the weights do not name theirs")
     add("--look", choices=tuple(PICTURES_SHOWN), default="picture", help="the controls: which picture is shown")
     add("--format", choices=FORMATS, help="ScienceQA: the format that the weights were trained on")
-    add("--authors-joint", action="store_true",
-        help="QCM-LEPA: the text between the two steps is the authors' script's, not the one from training")  # fmt: skip
+    add("--authors-joint", action="store_true", help="QCM-LEPA: between the two steps put the authors' script's text")
     add("--split", default="test", help="ScienceQA: train, val or test (default: test)")
-    add("--limit", type=int, help="only the first so many questions")
+    add("--limit", type=int, help="only this many questions, the first")
     add("--batch", type=int, default=32, help="questions at a time (default: 32)")
     add("--max-new-tokens", type=int, help=f"the longest answer (default: {ANSWER}; ScienceQA's reasons: {REASONS})")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)")

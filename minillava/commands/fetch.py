@@ -3,8 +3,8 @@
 Nothing is fetched twice; Ctrl-C keeps what was fetched, and the same command resumes. Missing pictures are counted and
 left out with their records. If their share is above --missing, the data are not written as complete.
 
-    minillava fetch pretrain --limit 60000 --out data/colab       # stage1.json: 60K of 595K pairs, without the 6.5 GB zip
-    minillava fetch instruct --limit 20000 --out data/colab       # stage2.json, into the same images/
+    minillava fetch pretrain --limit 60000 --out data/colab     # stage1.json: 60K of 595K pairs, without the 6.5 GB zip
+    minillava fetch instruct --limit 20000 --out data/colab     # stage2.json, into the same images/
     minillava train data/colab --scale colab
 """
 

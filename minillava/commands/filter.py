@@ -27,8 +27,7 @@ def arguments(parser) -> None:
     add("captions", type=Path, help="a .txt (one caption per line), .tsv (CC3M's), .csv, or .json of records")
     add("--out", type=Path, required=True)
     add("--least", type=int, default=LEAST, help="skip rarer phrases (default: %(default)s, the paper's)")
-    add("--most", type=int, default=MOST,
-        help="draw this many captions of each phrase that has more (default: %(default)s, the paper's)")  # fmt: skip
+    add("--most", type=int, default=MOST, help="draw at most this many per phrase (default: %(default)s, the paper's)")
     add("--seed", type=int, default=0)
     add("--chunker", default="auto", help="spacy, rules, or auto: spaCy if it is installed (default)")
     add("--keep-case", action="store_true", help="compare phrases as they are written")
@@ -46,8 +45,8 @@ def run(options) -> int:
     if problems:
         print(f"left out, {len(problems):,}:\n{listed(problems, MOST_LISTED)}", file=sys.stderr)
     concepts = concept_filter(
-        captions, options.least, options.most, options.seed, options.chunker, not options.keep_case, options.determiners,
-        options.occurrences, options.pooled, progress=True,
+        captions, options.least, options.most, options.seed, options.chunker, not options.keep_case,
+        options.determiners, options.occurrences, options.pooled, progress=True,
     )  # fmt: skip
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,7 @@ def arguments(parser) -> None:
     add("--teacher", choices=("offline", "openai"), default="offline", help="(default: offline)")
     add("--model", help=f"the openai teacher's model (default: {MODEL})")
     add("--base-url", help="where the API is (default: OPENAI_BASE_URL, else OpenAI)")
-    add("--prompts", type=Path, default=PROMPTS,
-        help="a folder with conversation/, detail_description/, complex_reasoning/ (default: this project's)")  # fmt: skip
+    add("--prompts", type=Path, default=PROMPTS, help="a folder with one folder per type (default: this project's)")
     add("--out", type=Path, required=True, help="a folder for records and replies; a stopped run resumes here")
     add("--limit", type=int, metavar="N", help="the first N pictures")
     add("--budget", type=float, metavar="USD", help="spend at most this, over all runs in this folder")
@@ -59,7 +58,7 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    """Read the source, ask the teacher, write records, quarantine, summary and statistics; or only show or write requests."""
+    """Read the source, ask the teacher, write records, quarantine, summary, statistics; or show or write requests."""
     out, offline = Path(options.out), options.teacher == "offline"
     settings = Settings(
         types=_names(options.types), model=options.model or (OFFLINE if offline else MODEL), prompts=options.prompts,
@@ -88,11 +87,14 @@ def run(options) -> int:
         print(f"Upload them. Then run the same command with --read-batch FILE... instead of --write-batch (to {out})")
         return 0
     budget, teacher = Budget(options.budget, options.budget_tokens), _teacher(options, settings.model)
+
+    def consent(estimate):
+        if not offline and not options.replay:
+            confirm(estimate, budget, teacher.endpoint, options.yes)
+
     summary = generate(
-        pictures, teacher, out, settings, problems, cost, budget, options.concurrency,
-        lambda estimate: None if offline or options.replay else confirm(estimate, budget, teacher.endpoint, options.yes),
-        options.read_batch,
-    )  # fmt: skip
+        pictures, teacher, out, settings, problems, cost, budget, options.concurrency, consent, options.read_batch
+    )
     print(summary)
     _describe({kind: read_records(out / f"{kind}.json") for kind in settings.types}, out, images, options)
     print(f"written to {out}: {', '.join(f'{k}.json' for k in settings.types)}, {INSTRUCT}, {SUMMARY}, statistics.png")

@@ -1,4 +1,4 @@
-"""Scores for the terminal: aligned columns, and what was left out and why. `--json` prints the same figures (`summary`)."""
+"""Scores for the terminal: aligned columns, and what was left out and why. `--json` prints the same figures."""
 
 from minillava.commands import MOST_LISTED
 from minillava.files import Excluded

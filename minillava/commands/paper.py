@@ -17,8 +17,7 @@ def arguments(parser) -> None:
     add = parser.add_argument
     add("--scale", default="tiny", help=f"one of: {', '.join(scales.SCALES)} (default: tiny)")
     add("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
-    add("--out", type=Path, default=Path("runs/paper"),
-        help="a folder for everything; a stopped run resumes here (Tables 7 and 8: in its folder `science`)")  # fmt: skip
+    add("--out", type=Path, default=Path("runs/paper"), help="where a stopped run resumes (Tables 7, 8: OUT/science)")
     add(
         "--table",
         type=int,

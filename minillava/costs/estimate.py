@@ -6,7 +6,7 @@ python -c "from minillava.costs.estimate import config_of; print(config_of('full
 from dataclasses import dataclass
 
 from minillava import paper, scales
-from minillava.costs import hardware
+from minillava.costs.hardware import PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import flops, parameters, shapes
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, preflight
 from minillava.scales import Stage
@@ -30,9 +30,7 @@ class Estimate:
     refused: str | None
 
 
-def estimate_stage(
-    config, stage: Stage, on: hardware.Hardware, utilisation: float = hardware.PEAK_UTILISATION, price=None
-) -> Estimate:
+def estimate_stage(config, stage: Stage, on: Hardware, utilisation=PEAK_UTILISATION, price=None) -> Estimate:
     """A stage of a scale on some hardware. price: dollars per hour and GPU, instead of hardware.py's."""
     tokens = stage.looks * config.vision.num_patches + stage.text
     each = flops(config, tokens, stage.answer, stage.looks, 1 if stage.lora else stage.number)["total"]
@@ -52,8 +50,8 @@ def estimate_stage(
 
 
 def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
-    """(hours, utilisation): the most time that the paper's run of this stage took on 8 A100, and so the least it reached."""
-    theirs, cards = paper.RECIPES[stage.id], hardware.parse_hardware("8xa100-80gb")
+    """(hours, utilisation) of the paper's run of this stage on 8 A100: at most this long, so at least this fast."""
+    theirs, cards = paper.RECIPES[stage.id], parse_hardware("8xa100-80gb")
     return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 

@@ -5,7 +5,7 @@ take longer, then activations computed again, then weights shared between the de
 learnt, then more devices. `costs/model.py` says what one device needs that holds everything; here it is split.
 
     preflight(SHAPES["full-7b"], find("full-7b").stage("stage 2"), parse_hardware("2xa100-80gb"), Path("runs/7b"))
-    preflight_here("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", find("colab").stage("stage 2"), Path("runs/colab"))
+    preflight_here("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", stage, Path("runs/colab"))
 """
 
 import shutil
@@ -53,10 +53,8 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
             (2, 2) if precision == "mixed" else (4, 0)
         )  # bytes of a frozen weight, and of autocast's copy of others
         table = (4 + (copy if config.language.tie_embeddings else 0)) * count["embedding"]
-        needs |= {
-            "weights": low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"] + (4 + copy) * added,
-            "gradients": 4 * added, "optimizer": 8 * added,
-        }  # fmt: skip
+        frozen = low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"]
+        needs |= {"weights": frozen + (4 + copy) * added, "gradients": 4 * added, "optimizer": 8 * added}
     elif stage.shard and devices > 1:
         block = count["decoder"] / config.language.num_layers
         gathered = 2 * (2 * block + count["embedding"] + count["head"])
@@ -116,9 +114,7 @@ def change_in_words(stage: Stage, change: Stage) -> str:
     """A changed stage in words."""
     words = []
     if change.micro != stage.micro:
-        words.append(
-            f"--micro {change.micro} instead of {stage.micro} samples at once (the batch of {stage.batch} stays)"
-        )
+        words.append(f"--micro {change.micro} instead of {stage.micro} samples at once (the batch stays {stage.batch})")
     if change.checkpointing and not stage.checkpointing:
         words.append("activations computed again (--checkpointing)")
     if change.shard and not stage.shard:
@@ -129,7 +125,7 @@ def change_in_words(stage: Stage, change: Stage) -> str:
 
 
 def devices_needed(config, stage: Stage, hardware: Hardware) -> int | None:
-    """The fewest devices of this kind (up to 8, then multiples of 8) on which the stage fits at its smallest; or None."""
+    """The fewest of these devices (up to 8, or a multiple of 8) on which the stage at its smallest fits; or None."""
     least = replace(stage, micro=1, checkpointing=True, shard=True)
     for count in [*range(hardware.count + 1, 8), *range(8, MAX_DEVICES + 1, 8)]:
         if count > hardware.count and fits(config, least, replace(hardware, count=count)):
@@ -146,17 +142,15 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         needs = device_bytes(config, stage, hardware.count, hardware.card.gpu)
         most = max((part for part in needs if part != "total"), key=needs.get)
         message = (
-            f"{stage.id} needs {bytes_text(needs['total'])} of memory per device ({bytes_text(needs[most])} of it {most}); "
-            f"{hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to use; "
+            f"{stage.id} needs {bytes_text(needs['total'])} of memory per device "
+            f"({bytes_text(needs[most])} of it {most}); {hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to use; "
         )
         for change in cheaper_stages(stage, hardware.count):
             if fits(config, change, hardware):
                 raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, change)}", change)
         count = devices_needed(config, stage, hardware) if hardware.card.gpu else None
         if count is None:
-            raise DoesNotFit(
-                f"{message}no change makes it fit here: take a smaller scale (`minillava cost` lists them)"
-            )
+            raise DoesNotFit(f"{message}no change makes it fit here: take a smaller scale (see `minillava cost`)")
         more = replace(hardware, count=count)
         change = next(c for c in cheaper_stages(stage, count) if not c.lora and fits(config, c, more))
         also = change_in_words(stage, change)

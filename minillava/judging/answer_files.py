@@ -1,4 +1,4 @@
-"""From a file of questions to a file of answers, both in the authors' formats: LLaVA-Bench, POPE, ScienceQA (section 5).
+"""From a file of questions to a file of answers, in the authors' formats: LLaVA-Bench, POPE, ScienceQA (section 5).
 
 Each batch of answers is written as soon as it is made, so a stopped run resumes. Answers with other weights or settings
 are never added to the same file.
@@ -78,7 +78,7 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
 
 
 def read_answers(path: Path, metadata: dict) -> list[dict]:
-    """The rows of an answers file to resume; an incomplete last line is removed. Raises FileError for another run's file."""
+    """The rows of an answers file to resume, without an incomplete last line. Raises FileError for another run's file."""
     if not path.exists():
         return []
     lines, _, incomplete = path.read_text(encoding="utf-8").rpartition("\n")
@@ -107,7 +107,7 @@ def write_answers(
     model: Llava, tokenizer, template: Template, normal: tuple, questions: Sequence[Question], images: Path, out: Path,
     model_id: str, settings: Settings,
 ) -> int:  # fmt: skip
-    """Answer all questions into the rows of `out`, or those that a stopped run left; returns how many were answered now.
+    """Answer the questions that have no row in `out` yet, and add their rows; returns how many were answered now.
 
     normal: as for `vision_features`. model_id: the model's name in the rows. Raises FileError for missing pictures, for
     a question that is too long, or when another run writes to `out`; ImageError for a picture that cannot be opened.
@@ -115,9 +115,7 @@ def write_answers(
     pictures = {q.image for q in questions if q.image}
     missing = sorted(name for name in pictures if not (images / name).is_file())
     if missing and settings.condition in ("picture", "shuffled"):
-        raise FileError(
-            f"{images / missing[0]}: no such picture ({len(missing)} missing in all); --images names their folder"
-        )
+        raise FileError(f"{images / missing[0]}: no such picture ({len(missing)} missing in all); see --images")
     if settings.condition == "shuffled" and len(pictures) < 2:
         raise FileError("--look shuffled shows another question's picture, so it needs questions about two or more")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -25,17 +25,15 @@ def answer(
     asked: Sequence[tuple[str, torch.Tensor | None]],
     max_new_tokens: int = 120,
 ) -> list[str]:
-    """Answers to (question, features (P, Dv)) pairs, at temperature 0, the image before the question; None: text only."""
+    """Answers to (question, features (P, Dv) or None) pairs at temperature 0; the picture comes before the question."""
     texts = [question if features is None else f"<image>\n{question}" for question, features in asked]
     pictures = [[] if features is None else [features] for _, features in asked]
     segments = [template.segments([(text, None)]) for text in texts]
     return answer_segments(model, tokenizer, template, segments, pictures, max_new_tokens)
 
 
-def answer_segments(
-    model: Llava, tokenizer, template: Template, prompts: list[list[tuple[str, bool]]], pictures: list, max_new_tokens: int
-) -> list[str]:  # fmt: skip
-    """What the model writes after each prompt, at temperature 0, `BATCH` prompts of similar length at a time.
+def answer_segments(model: Llava, tokenizer, template: Template, prompts: list, pictures: list, max_new_tokens: int):
+    """What the model writes after each prompt, as texts, at temperature 0; `BATCH` prompts of similar length at a time.
 
     prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv).
     """
@@ -57,7 +55,7 @@ def blank_picture(size: int) -> Image.Image:
 
 
 def shuffled(names: list[str]) -> list[str]:
-    """For each picture another one: the list rotated by half its length, or further where a picture would keep its place."""
+    """For each picture another one: the list rotated by half its length, or further past pictures of the same name."""
     turn = len(names) // 2
     return [next(n for n in (names * 2)[i + turn : i + turn + len(names)] if n != name) for i, name in enumerate(names)]
 

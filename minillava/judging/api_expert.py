@@ -1,4 +1,4 @@
-"""ScienceQA's text-only expert behind an API, as GPT-4 is in the paper: asked once, and again where it and LLaVA differ.
+"""ScienceQA's text-only expert behind an API, as GPT-4 in the paper: asked once, and again where LLaVA disagrees.
 
 Replies are kept in a journal (`minillava.asking`), so a stopped run resumes and nothing is paid for twice. Only
 question, context and options are sent, never a picture or the right answer.
@@ -33,15 +33,13 @@ class ApiExpert:
     """
 
     def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,
-                 price: Price | None = None, yes: bool = False, concurrency: int = 16, max_tokens: int = 512):  # fmt: skip
-        self.client, self.folder, self.shots = client, Path(folder), list(shots)[:SHOTS]
-        self.budget, self.price, self.yes = budget, price, yes
-        self.concurrency, self.max_tokens = concurrency, max_tokens
+                 price: Price | None = None, yes: bool = False, concurrency: int = 16, max_tokens=512):  # fmt: skip
+        self.client, self.folder, self.shots, self.max_tokens = client, Path(folder), list(shots)[:SHOTS], max_tokens
+        self.terms = {"budget": budget, "price": price, "concurrency": concurrency, "yes": yes}
 
     def _ask(self, messages: dict[str, list[dict]]) -> dict[str, str]:
         bodies = {name: chat_request(self.client.model, m, self.max_tokens, 0.0) for name, m in messages.items()}
-        outcome = ask_with_consent(list(bodies.values()), list(bodies), self.client, self.folder, self.budget, self.price,
-                                   self.yes, self.concurrency, usual_reply=150)  # fmt: skip
+        outcome = ask_with_consent([*bodies.values()], [*bodies], 150, self.folder, self.client, **self.terms)
         keys = {name: request_key(body) for name, body in bodies.items()}
         missing = [name for name, key in keys.items() if key not in outcome.replies]
         if missing:

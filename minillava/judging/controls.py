@@ -1,4 +1,4 @@
-"""The controls of a benchmark: the same model's answers without the right picture, judged in the same way (section 5.1).
+"""The controls of a benchmark: the model's answers without the right picture, judged in the same way (section 5.1).
 
 A model that scores as well with a blank picture, with another question's or with none has not used the picture.
 `minillava answer --look` makes such answers.

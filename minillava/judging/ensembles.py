@@ -58,7 +58,8 @@ def predictions(
         differ = disagreements(problems, expert, llava)
         wrong = [n for n in differ if n not in again] or [n for n in again if n not in differ]
         if wrong:
-            raise ScienceError(f"the expert's second answers must be to the {len(differ)} disagreements, no more and no fewer; see problem {wrong[0]}")  # fmt: skip
+            what = f"the {len(differ)} disagreements, no more and no fewer"
+            raise ScienceError(f"the expert's second answers must be to {what}; see problem {wrong[0]}")
         final = read_predictions({name: problems[name] for name in differ}, again)[0]
         rows["judge"] = rows["complement"] | {name: final.get(name, ours[name]) for name in differ}
     return rows

@@ -68,7 +68,7 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
             "no answer" if i not in rows
             else f"answered {times[i]} times" if times[i] > 1
             else "an empty answer" if not isinstance(text, str) or not text.strip()
-            else f"the answer is to another question, {prompt!r}" if prompt is not None and prompt != _question(item.text)
+            else f"the answer is to another question, {prompt!r}" if prompt not in (None, _question(item.text))
             else ""
         )  # fmt: skip
         others += why.startswith("the answer is to another question")
@@ -78,10 +78,8 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
             model = rows[i].get("model_id", Path(path).stem)
             cases.append(Case(item, text, str(rows[i].get("answer_id", f"{model}-{i}"))))
     if others > len(cases) or not cases:
-        raise FileError(
-            f"{path}: is this an answer file of another benchmark? {len(cases) or 'None'} of its {len(answers)} rows answer "
-            f"one of the {len(items)} questions; {excluded[0]}"
-        )
+        count = f"{len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions"
+        raise FileError(f"{path}: is this an answer file of another benchmark? {count}; {excluded[0]}")
     return cases, excluded
 
 
@@ -119,7 +117,7 @@ class ApiJudge:
                  price: Price | None = None, yes: bool = False, concurrency: int = 16, temperature: float = 0.2,
                  max_tokens: int = 1024):  # fmt: skip
         self.client, self.folder, self.rules = client, Path(folder), RULES if rules is None else rules
-        self.budget, self.price, self.yes, self.concurrency = budget, price, yes, concurrency
+        self.terms = {"budget": budget, "price": price, "concurrency": concurrency, "yes": yes}
         self.temperature, self.max_tokens = temperature, max_tokens
         self.id = client.model
 
@@ -143,8 +141,8 @@ class ApiJudge:
         known, excluded = self.split(cases)
         asked = [(run, case, self.body(case, run)) for run in range(runs) for case in known]
         names = [f"{case.name}, run {run + 1}" for run, case, _ in asked]
-        outcome = ask_with_consent([body for *_, body in asked], names, self.client, self.folder, self.budget, self.price,
-                                   self.yes, self.concurrency, usual_reply=250)  # fmt: skip
+        bodies = [body for *_, body in asked]
+        outcome = ask_with_consent(bodies, names, 250, self.folder, self.client, **self.terms)
         out = [Judged([], [] if run else excluded, outcome.stopped) for run in range(runs)]
         for run, case, body in asked:
             reply, failure = outcome.replies.get(request_key(body)), outcome.failures.get(request_key(body))
@@ -157,7 +155,7 @@ class ApiJudge:
 
 
 def review_rows(judged: Judged) -> list[dict]:
-    """The reviews as rows of the authors' format, with the judge's id; `tuple` is null where two scores cannot be read."""
+    """The reviews as rows of the authors' format and the judge's id; `tuple` is null if two scores cannot be read."""
     rows = []
     for case, text, judge in judged.texts:
         try:
@@ -173,11 +171,11 @@ def review_rows(judged: Judged) -> list[dict]:
 
 
 def both_orders(cases: Sequence[Case]) -> list[Case]:
-    """Every case twice: with the reference first, as the authors have it, and with the candidate first (position bias)."""
+    """Every case twice: with the reference first, as the authors have it, and with the candidate first."""
     return [*cases, *(Case(c.item, c.answer, c.answer_id, swapped=True) for c in cases)]
 
 
 def mean_words(cases: Sequence[Case]) -> dict[str, float]:
-    """Mean number of words of the references and of the candidates: judges prefer longer answers, so reports show it."""
+    """Mean number of words of references and candidates, which reports show because judges prefer longer answers."""
     texts = {"reference": [c.item.reference for c in cases], "candidate": [c.answer for c in cases]}
     return {side: round(statistics.mean(len(text.split()) for text in some), 1) for side, some in texts.items()}

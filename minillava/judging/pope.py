@@ -48,11 +48,10 @@ def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list
                 absent.sort(key=lambda k: -frequency[k])
             elif category == "adversarial":
                 absent.sort(key=lambda k: (-sum(together[t][k] for t in kinds), -frequency[k]))
-            for pair in zip(there, absent):
-                for kind, label in zip(pair, ("yes", "no")):
-                    text = f"Is there {'an' if kind[0] in 'aeiou' else 'a'} {kind}?"
-                    row = {"question_id": len(rows), "image": image, "text": text, "label": label}
-                    rows.append(row | {"category": category})
+            for kind, label in [asked for pair in zip(there, absent) for asked in zip(pair, ("yes", "no"))]:
+                text = f"Is there {'an' if kind[0] in 'aeiou' else 'a'} {kind}?"
+                row = {"question_id": len(rows), "image": image, "text": text, "label": label, "category": category}
+                rows.append(row)
     if not rows:
         raise FileError("no picture shows anything, so there is nothing to ask about")
     return rows
@@ -124,7 +123,7 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 
 
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
-    """POPE's scores by kind of negatives and over all (empty if no answer could be read), and what was excluded and why.
+    """POPE's scores by kind of negatives and over all (none if no answer could be read), and what was excluded.
 
     answers: rows of question_id and text, with `category` where ids start again in each file. Raises FileError if no
     answer belongs to a question.
@@ -154,15 +153,11 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
             excluded.append(Excluded(f"question {q['question_id']} ({q['category']})", why))
         else:
             pairs[q["category"]].append((q["label"], read))
-    excluded += [
-        Excluded(f"question {a.get('question_id')}", "not a question of this set")
-        for a in answers
-        if not valid(a) or key(a) not in known
-    ]
+    unknown = [a for a in answers if not valid(a) or key(a) not in known]
+    excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in unknown]
     if not known & texts.keys():
-        raise FileError(
-            f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions; is this a file of another set?"
-        )
+        what = f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions"
+        raise FileError(f"{what}; is this a file of another set?")
     scores = {category: measures(some) for category, some in pairs.items()}
     scores |= {"all": measures([pair for some in pairs.values() for pair in some])} if pairs else {}
     return {"scores": scores, "excluded": [str(e) for e in excluded]}

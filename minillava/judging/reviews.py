@@ -27,7 +27,7 @@ FINAL_WORD = re.compile(r"\b(?:overall|final|finally|in total|conclusion)\b", re
 SCORES_LINE = re.compile(
     rf"(?i:(?:overall\s+)?(?:scores?|ratings?)\s*[:=]\s*)?{SCORES}\s*(?P<end>$|[.:;–-](?!\d)|(?<=\s)(?=[A-Z]))"
 )
-# `scores are (1, 5)`, `"scores": [8, 9]`, `scores for the two are 8 and 9`; FIRST and SECOND have replaced labels before
+# `scores are (1, 5)`, `"scores": [8, 9]`, `scores for the two are 8 and 9`; labels are FIRST and SECOND by then
 STATED = re.compile(rf"\b(?:scores|ratings)\b[^.\n\d]{{0,80}}?(?:\bare\b|\bis\b|\bof\b|[:=])\s*({SCORES})(?=\s*(?:[.,;}}]|$|for\b|respectively\b))", re.I)  # fmt: skip
 LABEL = re.compile(r"\b(?:assistant|answer|response|ai|model)\s*[#(]?\s*(1|2|a|b|one|two)\b\)?", re.I)
 PLACE_OF_LABEL = {"1": 0, "a": 0, "one": 0, "2": 1, "b": 1, "two": 1}
@@ -171,7 +171,7 @@ def scores_by_question(reviews: list[Review], category: str | None = None) -> di
 
 
 def relative_scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
-    """Per category and for `all` questions: relative score, its 95 % interval over questions, both means, how many questions.
+    """Per category and for `all` questions: relative score, its 95 % interval over questions, means, number of questions.
 
     `all` is over all questions, not the mean of the categories; the means are rounded to 3 digits before the division,
     as in the authors' script (facts B6). Raises ValueError without reviews.
@@ -216,7 +216,7 @@ def position_bias(reviews: list[Review]) -> dict | None:
 
 
 def spread_over_runs(runs: list[list[Review]]) -> dict[str, dict]:
-    """Mean and standard deviation of the relative score over several runs of the model or, in Table 5's dagger row, the judge.
+    """Mean and standard deviation of the relative score over runs of the model (of the judge, in Table 5's dagger row).
 
     Only the questions that every run could use count (`questions` says how many), so an unreadable reply does not
     change the spread. Raises FileError unless there are two runs that share most of their questions.

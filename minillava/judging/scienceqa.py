@@ -53,7 +53,7 @@ def read_answer(text: str, choices: int) -> int:
         raise AnswerError(f"{what} in {text[-60:].strip()!r}")
     index = ord(found[0]) - ord("A")
     if index >= choices:
-        raise AnswerError(f"says {found[0]}, but has only {choices} choices, {LETTERS[0]} to {LETTERS[choices - 1]}")
+        raise AnswerError(f"says {found[0]}, but has only {choices} choices, A to {LETTERS[choices - 1]}")
     return index
 
 
@@ -137,7 +137,7 @@ def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = 
     asked = {name: p for name, p in problems.items() if name in results.texts}
     if not asked:
         raise ScienceError(
-            "no answer belongs to one of these questions; is this a file of another set, or of the hub's format, without ids?"
+            "no answer belongs to one of these questions; is it another set, or the hub's form without ids?"
         )
     excluded = [*results.excluded]
     excluded += [Excluded(f"problem {n}", "no answer") for n in problems if n not in results.texts]
