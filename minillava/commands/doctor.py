@@ -108,8 +108,8 @@ def report(machine: dict, speed: float, found: dict) -> str:
         "",
         aligned(table),
         "",
-        f"Speeds: at half of the matrix product's. A written token: after a picture and {TEXT_TOKENS} tokens. Answering:",
-        "one conversation that fills the context. Stages: each scale's recipe, as `minillava train` would run it here.",
+        f"Speeds: at half of the matrix product's. A written token: after a picture and {TEXT_TOKENS} tokens.",
+        "Answering: one conversation that fills the context. Stages: each scale's recipe, as `minillava train` would run it.",
     ]
     for name, row in found.items():
         for stage in STAGES:

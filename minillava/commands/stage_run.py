@@ -1,14 +1,12 @@
 """One stage of `minillava train`: from records and pictures to W or to the whole model, on one device or on many.
 
-Every process runs the same lines. Rank 0 alone encodes records, computes features and reads weights, while the others
-wait; then all train together, and rank 0 writes the result.
+Every process runs the same lines. Only rank 0 encodes records, computes features, reads weights and writes results.
 """
 
 import importlib.util
 import shutil
 from argparse import Namespace
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,7 +19,7 @@ from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
-from minillava.model import Llava, LlavaConfig, find, load_language, load_vision, set_trainable
+from minillava.model import Llava, find, load_language, load_vision, set_trainable
 from minillava.model.formats.assemble import normalisation, save_trained
 from minillava.model.formats.files import origin
 from minillava.training import curves, lora
@@ -47,42 +45,33 @@ def result_path(out: Path, number: int) -> Path:
 
 
 class StageRun:
-    """One stage of one run. options: the verb's arguments, with both parts named. scale, stage: the recipe."""
+    """One stage of one run. options: the verb's arguments, with both parts named. stage: the recipe."""
 
     def __init__(self, options: Namespace, scale, stage: scales.Stage, device: torch.device):
         self.options, self.scale, self.stage, self.device = options, scale, stage, device
         self.folder, self.result = options.out / f"stage{stage.number}", result_path(options.out, stage.number)
-        self.images = options.images or options.data / "images"
-        self.dtype = training_dtype(options, device)
+        self.images, self.dtype = options.images or options.data / "images", training_dtype(options, device)
+        self.config = config_of(options.vision_tower, options.language_model)
         self.lora_rank = stage.lora if stage.number == 2 else 0
 
-    @cached_property
-    def config(self) -> LlavaConfig:
-        return config_of(self.options.vision_tower, self.options.language_model)
-
-    @cached_property
-    def tokenizer(self):
-        return load_tokenizer(find(self.options.language_model))
-
     def finished(self) -> bool:
-        """Whether the result exists, as rank 0 sees it."""
         return agree(self.result.exists())
 
     def samples(self) -> Stored:
         """The stage's records as samples on disk; rank 0 encodes them if they are not there yet."""
         path, folder = self.options.data / f"stage{self.stage.number}.json", self.folder / "samples"
         longest = min(self.stage.max_length, self.config.language.max_position)
-        patches = self.config.vision.num_patches
+        patches, tokenizer = self.config.vision.num_patches, load_tokenizer(find(self.options.language_model))
 
         def encode(beat):
             with progress_bar(None, "record", "encode") as bar:
-                keep(path, self.images, CHAT, self.tokenizer, longest, patches, folder, say, _mover(bar, beat))
+                keep(path, self.images, CHAT, tokenizer, longest, patches, folder, say, _mover(bar, beat))
 
         first(encode)
         return Stored(folder)
 
     def build(self) -> Llava:
-        """LLaVA as the stage starts: W random in stage 1, and from stage 1 in stage 2; LoRA, checkpointing, split weights.
+        """LLaVA as the stage starts: W random in stage 1, from stage 1 in stage 2; LoRA, checkpointing, split weights.
 
         With several processes, rank 0 reads the files into its machine's memory and deals every process its part.
         """
@@ -93,12 +82,15 @@ class StageRun:
                 model = self._prepared(Llava(self.config))
             split(model, model.vision_tower, list(model.language_model.layers), self.dtype, self.stage.shard)
             deal(model, tensors, self.device)
-        return self._with_origins(model)
+        model.vision_tower.origin = origin(self.options.vision_tower)
+        model.language_model.origin = origin(self.options.language_model)
+        return model
 
     def _loaded(self) -> Llava:
         device = self.device if world() == 1 else torch.device("cpu")
         vision = load_vision(self.options.vision_tower, device=device)
-        language = load_language(self.options.language_model, self.dtype if self.lora_rank else torch.float32, device)
+        dtype = self.dtype if self.lora_rank else torch.float32
+        language = load_language(self.options.language_model, dtype, device)
         torch.manual_seed(self.options.seed)
         with torch.device(device):
             model = Llava(self.config, vision, language)
@@ -114,11 +106,6 @@ class StageRun:
             recompute(model)
         return model
 
-    def _with_origins(self, model: Llava) -> Llava:
-        model.vision_tower.origin = origin(self.options.vision_tower)
-        model.language_model.origin = origin(self.options.language_model)
-        return model
-
     def features(self, model: Llava, names: list[str]):
         """The vision features of these pictures, stored on disk if there is room; otherwise computed at every use."""
         vision, path = model.config.vision, self.folder / "features.safetensors"
@@ -127,7 +114,7 @@ class StageRun:
         stored = sum(p.stat().st_size for p in (path, path.with_suffix(".part")) if p.exists())
         free = shutil.disk_usage(self.folder).free + stored - disk_bytes(self.config, self.stage)["total"]
         if not agree(needed < free):
-            say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed again at every step")
+            say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed at every use")
             return Live(model, self.images, *normal)
 
         def compute(beat):
@@ -139,18 +126,17 @@ class StageRun:
 
     def train(self) -> None:
         """Train the stage and write its result, unless the result exists."""
-        stage = self.stage
+        stage, name = self.stage, f"stage {self.stage.number}"
         if self.finished():
-            return say(f"stage {stage.number}: done before, {self.result}")
-        samples = self.samples()
-        model = self.build()
-        features = self.features(model, samples.pictures())
-        steps, tokens = -(-len(samples) // stage.batch) * stage.epochs, self._tokens_at_once()
+            return say(f"{name}: done before, {self.result}")
+        samples, model = self.samples(), self.build()
+        features, steps = self.features(model, samples.pictures()), -(-len(samples) // stage.batch) * stage.epochs
+        most = stage.micro * stage.reach
+        tokens = self.options.tokens or (min(AT_ONCE, most) if self.device.type == "cpu" else most)
         filled = self._fill_rate(samples.lengths(self.config.vision.num_patches), tokens)
-        say(f"stage {stage.number}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), "
+        say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), "
             f"{self.dtype}, up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
         muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
-        name = f"stage {stage.number}"
         with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
             bar.disable = rank() > 0
             train_stage(
@@ -161,39 +147,30 @@ class StageRun:
         self.save(model, len(samples))
         agree(None)  # the others wait until rank 0 has written
         if rank() == 0:
-            where = self.result.parent if stage.number == 2 else self.result
-            say(
-                f"stage {stage.number}: {where}; loss: {loss_verdict(self.options, self.scale, stage.number, self.folder)}"
-            )
-
-    def _tokens_at_once(self) -> int:
-        """How many tokens one process passes through the model at once."""
-        most = self.stage.micro * self.stage.reach
-        return self.options.tokens or (min(AT_ONCE, most) if self.device.type == "cpu" else most)
+            loss = loss_verdict(self.options, self.scale, stage.number, self.folder)
+            say(f"{name}: {self.result.parent if stage.number == 2 else self.result}; loss: {loss}")
 
     def _fill_rate(self, lengths: list[int], tokens: int) -> float:
-        """The share of tokens that are not padding, in the shortest 50 batches."""
+        """The share of tokens that are not padding, in 50 batches of the shortest samples."""
         order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * self.stage.batch]
         parts = divide(lengths, order, tokens, self.options.packed)
         return fill_rate(lengths, parts, self.options.packed)
 
     def save(self, model: Llava, records: int) -> None:
-        """Write W after stage 1, the whole model after stage 2, from rank 0; with LoRA merged, and its matrices besides."""
-        whole = self.gather(model)
-        if whole is None:
-            return
-        if self.stage.number == 1:
+        """Write the result from rank 0: W after stage 1, the whole model after stage 2, with LoRA merged into it."""
+        whole, options = self.gather(model), self.options
+        if whole is not None and self.stage.number == 1:
             with files.whole(self.result) as temporary:
                 save_file({name: t.contiguous() for name, t in whole.projector.state_dict().items()}, temporary)
-            return
-        if self.stage.lora:
-            lora.save_adapters(whole, self.folder / "adapter.safetensors")
-            lora.merge(whole)
-        trained_on = f"{self.options.data.name}: {records} records"
-        about = {"template": CHAT.name, "trained on": trained_on, "scale": self.scale.name}
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        vision_tower = find(self.options.vision_tower)
-        save_trained(whole, self.tokenizer, vision_tower, self.options.out / "model", about, dtype)
+        elif whole is not None:
+            if self.stage.lora:
+                lora.save_adapters(whole, self.folder / "adapter.safetensors")
+                lora.merge(whole)
+            trained_on = f"{options.data.name}: {records} records"
+            about = {"template": CHAT.name, "trained on": trained_on, "scale": self.scale.name}
+            dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+            tokenizer, vision_tower = load_tokenizer(find(options.language_model)), find(options.vision_tower)
+            save_trained(whole, tokenizer, vision_tower, options.out / "model", about, dtype)
 
     def gather(self, model: Llava) -> Llava | None:
         """The model with all its weights on rank 0's CPU; None on the other ranks."""
@@ -209,7 +186,9 @@ class StageRun:
             if self.lora_rank:
                 lora.add(whole, self.lora_rank, dtype=self.dtype)
         whole.load_state_dict(state, assign=True)
-        return self._with_origins(whole)
+        for part in ("vision_tower", "language_model"):
+            getattr(whole, part).origin = getattr(model, part).origin
+        return whole
 
 
 def _mover(bar, beat):
@@ -224,7 +203,7 @@ def _mover(bar, beat):
 
 @contextmanager
 def step_reporter(folder: Path, bar):
-    """A function for `fit` to call after each step: it moves the bar and, if TensorBoard is installed, writes its file."""
+    """A function for `fit` to call after each step: it moves the bar and, with TensorBoard installed, logs the loss."""
     report = loss_reporter(bar)
     if rank() > 0 or not importlib.util.find_spec("tensorboard"):
         yield report
@@ -245,7 +224,7 @@ def loss_verdict(options: Namespace, scale, number: int, folder: Path) -> str:
     try:
         curve = curves.read(f"{scale.name}-stage{number}")
     except curves.CurveError:
-        return f"no reference curve ships for {scale.name}; `python -m minillava.training.curves` makes one from three of your runs"
+        return f"no reference curve ships for {scale.name}; see `python -m minillava.training.curves` to make one"
     if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
         return f"not compared: {curve.name} is of another vision tower or language model"
     return f"{curves.verdict(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"

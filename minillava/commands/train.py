@@ -7,7 +7,8 @@
     minillava train DATA --scale colab --recipe ScienceQA                          # stage2.json holds ScienceQA
     torchrun --nproc-per-node 8 -m minillava train DATA --scale full-7b            # one machine
     # several machines: the same command on each, with HOST one of them; they have ten minutes to meet
-    torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id 1 -m minillava train ...
+    torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --rdzv-id 1 \\
+        -m minillava train ...
     # slurm: one torchrun per node, inside `sbatch --nodes 4 --ntasks-per-node 1 --gpus-per-node 8`
     srun torchrun --nnodes $SLURM_NNODES --nproc-per-node 8 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID \\
         --rdzv-endpoint $(scontrol show hostnames $SLURM_JOB_NODELIST | head -1):29500 -m minillava train ...
@@ -58,34 +59,30 @@ def arguments(parser) -> None:
     add("--seed", type=int, default=0)
 
 
-def check(options: Namespace) -> None:
-    """Raise TrainingError for a number out of range, or a folder without the records that training starts from."""
+def check(options: Namespace) -> list[int]:
+    """The stages whose records exist. Raises TrainingError for a number out of range, or if training cannot start."""
     for name, least in LEAST.items():
         value = getattr(options, name)
         if value is not None and not least <= value < 2**32:  # also refuses nan
             raise TrainingError(f"--{name} {value}: at least {least} is needed")
-    numbers = stage_numbers(options)
+    numbers = [n for n in (1, 2) if (options.data / f"stage{n}.json").is_file()]
     if not numbers:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
     projector = result_path(options.out, 1)
     if numbers == [2] and not projector.exists():
         raise TrainingError(f"{projector}: stage 2 starts from the W of stage 1; add stage1.json to the data folder")
+    return numbers
 
 
-def stage_numbers(options: Namespace) -> list[int]:
-    """The stages whose records exist."""
-    return [n for n in (1, 2) if (options.data / f"stage{n}.json").is_file()]
-
-
-def plan_stages(options: Namespace, scale) -> list[scales.Stage]:
+def plan_stages(options: Namespace, scale, numbers: list[int]) -> list[scales.Stage]:
     """The scale's recipes for these stages, changed by the options; --lr is for the last one."""
     given = {name: getattr(options, name) for name in OVERRIDES if getattr(options, name) is not None}
-    stages = [scale.stage("stage 1" if n == 1 else options.recipe) for n in stage_numbers(options)]
-    without_lr = {name: value for name, value in given.items() if name != "lr"}
-    return [
-        replace(stage, **(given if stage is stages[-1] else without_lr), shard=stage.shard and not options.replicate)
-        for stage in stages
-    ]
+    stages = []
+    for n in numbers:
+        stage = scale.stage("stage 1" if n == 1 else options.recipe)
+        changes = given if n == numbers[-1] else {name: value for name, value in given.items() if name != "lr"}
+        stages.append(replace(stage, **changes, shard=stage.shard and not options.replicate))
+    return stages
 
 
 def check_memory(options: Namespace, stage: scales.Stage, device: torch.device) -> None:
@@ -109,10 +106,10 @@ def share_cores() -> None:
 def run(options: Namespace) -> None:
     """Train the stages whose records exist, one after another."""
     scale = scales.find(options.scale)
-    check(options)
+    numbers = check(options)
     options.vision_tower = options.vision_tower or scale.vision_tower
     options.language_model = options.language_model or scale.language_model
-    stages = plan_stages(options, scale)
+    stages = plan_stages(options, scale, numbers)
     share_cores()
     torch.backends.cuda.matmul.allow_tf32 = True
     with together() as device:

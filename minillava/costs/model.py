@@ -26,8 +26,7 @@ VIT_B = VisionConfig(224, 16, 768, 3072, 12, 12)  # openai/clip-vit-base-patch16
 SHAPES = {
     # the size of Qwen2.5-0.5B
     "colab": LlavaConfig(
-        VIT_B,
-        LanguageConfig(151_936, 896, 4864, 24, 14, 2, rope_theta=1e6, tie_embeddings=True, attention_bias=True),
+        VIT_B, LanguageConfig(151_936, 896, 4864, 24, 14, 2, rope_theta=1e6, tie_embeddings=True, attention_bias=True)
     ),
     "full-7b": LlavaConfig(VIT_L, LanguageConfig(32_000, 4096, 11_008, 32, 32)),
     "full-13b": LlavaConfig(VIT_L, LanguageConfig(32_000, 5120, 13_824, 40, 40)),
