@@ -49,24 +49,14 @@ class Outcome:
     stopped: str = ""
 
 
-def ask_all(
-    bodies: list[dict],
-    client: ChatClient,
-    journal: Journal,
-    budget: Budget = NO_LIMIT,
-    price: Price | None = None,
-    concurrency: int = 16,
-    names: list[str] | None = None,
-    progress: bool = True,
-    backoff: float = 0.5,
-) -> Outcome:
+def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Budget = NO_LIMIT,
+            price: Price | None = None, concurrency: int = 16, names: list[str] | None = None, progress: bool = True,
+            backoff: float = 0.5) -> Outcome:  # fmt: skip
     """Ask what the journal does not answer, each different request once, and return the replies to all.
 
-    names: what each request is called in the journal's lines, for people; replies are found by key. price: of the
-    client's model; with None, replies are kept without a cost. backoff: the first wait in seconds; it doubles with each
-    attempt. A request that fails for good is in `failures`; a reached budget, or an endpoint that asks for a long wait,
-    in `stopped`. Raises AskingError where continuing makes no sense (a wrong key, a full disk, ten failures in a row),
-    and KeyboardInterrupt after Ctrl-C, both after every reply is on disk.
+    names: of the requests, for people. price: of the client's model; None keeps replies without a cost. backoff: the
+    first wait in seconds; it doubles with each attempt. Raises AskingError where continuing makes no sense (a wrong
+    key, a full disk, ten failures in a row), and KeyboardInterrupt after Ctrl-C, both after every reply is on disk.
     """
     if concurrency < 1:
         raise AskingError(f"--concurrency {concurrency}: at least 1 is needed")
@@ -89,7 +79,8 @@ def ask_all(
 
 
 def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, folder: Path, client: ChatClient,
-                     budget: Budget, price: Price | None, concurrency: int, yes: bool) -> Outcome:  # fmt: skip
+                     budget: Budget = NO_LIMIT, price: Price | None = None, concurrency: int = 16,
+                     yes: bool = False) -> Outcome:  # fmt: skip
     """`ask_all` with a folder's journal, after showing what the missing replies will cost and asking whether to send.
 
     usual_reply: the likely tokens of a reply. yes: send without asking. Raises AskingError as `confirm`, `ask_all` do.

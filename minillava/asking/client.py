@@ -1,10 +1,9 @@
 """The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the API key.
 
-The only module that imports `openai`, whose own retries are off: a request that timed out may have been billed, so each
-attempt has to pass the budget first, and after a 429 all workers wait (`loop.py`). Requests are sent with `post` and
-not with `chat.completions.create`, which checks the plain dict for twice the time of everything else, and without the
-headers that describe this machine. The key is kept in a `Secret`, and errors are made anew from their text, so that no
-traceback, log or file contains it.
+Only this module imports `openai`, whose own retries are off: a request that timed out may have been billed, so each
+attempt has to pass the budget, and after a 429 all workers wait (`loop.py`). `post` is used because
+`chat.completions.create` spends twice the time of everything else on checking a plain dict. No traceback, log or file
+contains the key: it is kept in a `Secret`, and errors are made anew from their text.
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
@@ -45,10 +44,9 @@ class Secret:
 
 
 def find_api_key(base_url: str) -> Secret:
-    """The key, from the environment's OPENAI_API_KEY or else from Colab's secrets.
+    """The key, from the environment's OPENAI_API_KEY or else from Colab's secrets. Raises AskingError without one.
 
-    A server on this machine needs none, nor does an address that contains a name and password. Raises AskingError that
-    says where to put the key.
+    A server on this machine needs none, nor does an address that contains a name and password.
     """
     text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab_key()
     url = urlsplit(base_url)
@@ -77,9 +75,8 @@ def _colab_key() -> str:
 class Client:
     """One model at one endpoint: the `ChatClient` for `ask_all`.
 
-    base_url: the address; default: OPENAI_BASE_URL, else OpenAI. A query in it (`?api-version=...`, as Azure has it) is
-    sent with every request, and then the key also as Azure's `api-key` header; a name and password in it replace the
-    key. Raises AskingError for an address that is not one, or when there is no key.
+    base_url: default: OPENAI_BASE_URL, else OpenAI. With Azure's query `?api-version=...` the key is also sent as
+    `api-key`; a name and password in the address replace the key. Raises AskingError for a wrong address or no key.
     """
 
     def __init__(self, model: str, base_url: str | None = None, timeout: float = 120.0):

@@ -1,10 +1,9 @@
 """Requests and replies on disk, so that nothing is lost and nothing is paid for twice.
 
-Two append-only files. `replies.jsonl` has one line per finished request, written as soon as the reply arrives and
-fsynced, many lines at once where many arrive. `asked.jsonl` has a line before every attempt and one after each attempt
-that cost nothing. An attempt with neither a reply nor such a line (a time-out, a kill in mid-flight) may have been
-billed and counts as spent. An incomplete last line, left by a kill, is cut off. Only one process at a time may use a
-folder.
+Two append-only files: `replies.jsonl` has one line per finished request, written when the reply arrives and then
+fsynced; `asked.jsonl` has a line before every attempt and one after each that cost nothing. An attempt with neither a
+reply nor such a line (a time-out, a kill in mid-flight) may have been billed and counts as spent. An incomplete last
+line, left by a kill, is cut off. One process at a time.
 
     python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), j.spent)"
 """

@@ -1,8 +1,7 @@
 """What asking costs: prices, an estimate before the first request, the user's consent, and the budget.
 
-The budget is a promise, so it assumes the worst: a request is sent only if everything spent so far, everything in
-flight and this request stay within the budget even when each costs the most it can. The estimate gives both a likely
-cost and the most.
+The budget is a promise, so it assumes the worst: a request is sent only if everything spent, everything in flight and
+this request stay within it even when each costs the most it can.
 
     python -c "from minillava.asking import *; print(estimate_cost([chat_request('gpt-4o', [])], price_of('gpt-4o')))"
 """

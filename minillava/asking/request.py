@@ -1,8 +1,8 @@
 """One request and its reply: the body of a chat completion, its key, and what is read from the answer.
 
-A reply is kept under the hash of the whole body (model, messages, settings), so the same question is never paid for
-twice, and a changed prompt is a new question. An answer that cannot be used (no choices, no text) is an error here, not
-an empty string later.
+A reply is kept under the hash of the whole body (model, messages, settings): the same question is never paid for twice,
+and a changed prompt is a new question. An unusable answer (no choices, no text) is an error here, not an empty string
+later.
 
     python -c "from minillava.asking import *; print(request_key(chat_request('gpt-4', [])))"
 """

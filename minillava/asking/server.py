@@ -1,7 +1,6 @@
 """A small OpenAI-compatible server around a function from request to answer, to use the real client without a key.
 
-It listens on loopback unless told otherwise, does not stream, and needs only the standard library. It is for tests,
-lessons and one machine, not for the open internet.
+For tests, lessons and one machine, not for the open internet: it listens on loopback unless told otherwise.
 
     python -c "from minillava.asking.server import *; serve(lambda body: completion(body, 'Hi'), 8000).serve_forever()"
 """

@@ -1,10 +1,9 @@
 """The HTTP client of `openai`'s requests, over one session of aiohttp, at three fifths of the cost per request.
 
-httpx, which comes with `openai`, merges and checks every address and header several times and searches all its idle
-connections for each request; with 64 requests in flight this dominates the time (`benchmarks/asking.py`). Errors are
-httpx's and say whether anything can have been billed: after `ConnectError` and `ConnectTimeout` nothing was sent;
-anything later is a `ReadError` or `ReadTimeout`. (`openai.DefaultAioHttpClient` cannot be used: it reports a connection
-that broke after sending as `ConnectTimeout`.)
+httpx, which comes with `openai`, checks every address and header several times and searches all its idle connections
+for each request; with 64 in flight this dominates the time (`benchmarks/asking.py`). Errors are httpx's and say whether
+anything can have been billed: after `ConnectError` and `ConnectTimeout` nothing was sent.
+(`openai.DefaultAioHttpClient` cannot be used: it reports a connection that broke after sending as `ConnectTimeout`.)
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """

@@ -1,9 +1,8 @@
 """`minillava cost`: what each scale trains, on what data, for how long and for how much money, on given hardware.
 
 Parameters, arithmetic, memory and disk follow from shapes and recipe (costs/model.py, costs/preflight.py). Hours follow
-from one printed assumption, the share of a GPU's peak arithmetic that training reaches (utilisation), and money from a
-price that is printed with its source. As a check, the full scales also show the paper's own hours and the utilisation
-that the authors reached at least.
+from one printed assumption, the share of a GPU's peak that training reaches (utilisation), and money from a price that
+is printed with its source. As a check, full-13b also shows the paper's own hours and what utilisation they need.
 
     minillava cost                                    # every scale on its usual hardware
     minillava cost --scale full-7b --hardware 4xh100-80gb --utilisation 0.5

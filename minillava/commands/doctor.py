@@ -1,9 +1,8 @@
 """`minillava doctor`: what this machine is, what each scale costs, and which of them fits here.
 
-Parameters, arithmetic and memory follow from the shapes and each scale's recipe alone (costs/model.py,
-costs/preflight.py). So a model is refused before it is fetched or built, by the same rule as in `minillava train`. One
-figure is measured: the speed of a large matrix product. Times assume that training reaches half of it
-(`MATMUL_UTILISATION`), as good code does.
+Parameters, arithmetic and memory follow from shapes and recipes alone (costs/model.py, costs/preflight.py), so a model
+is refused before it is fetched or built, as in `minillava train`. Only the speed of a large matrix product is measured;
+times assume that training reaches half of it (`MATMUL_UTILISATION`), as good code does.
 
     minillava doctor          # --json for programs
 """
@@ -109,7 +108,7 @@ def report(machine: dict, speed: float, found: dict) -> str:
         aligned(table),
         "",
         f"Speeds: at half of the matrix product's. A written token: after a picture and {TEXT_TOKENS} tokens.",
-        "Answering: one conversation that fills the context. Stages: each scale's recipe, as `minillava train` would run it.",
+        "Answering: a conversation that fills the context. Stages: as `minillava train` would run each recipe here.",
     ]
     for name, row in found.items():
         for stage in STAGES:

@@ -1,8 +1,8 @@
 """`minillava judge`: scores from files of reviews, ScienceQA answers and yes-or-no answers, and reviews of answers.
 
-Nothing here needs torch, so it starts at once. Every verb prints what it used, what it left out and why. The status is
-0 if everything was used, 1 if something was left out, 2 if nothing could be done. `--json` prints the same as one JSON
-value. The replies of a judge behind an API are kept in the folder of `--out`, and their requests are never sent again.
+Nothing here needs torch, so it starts at once. The status is 0 if everything was used, 1 if something was left out, 2
+if nothing could be done. `--json` prints everything as one JSON value. The replies of a judge behind an API are kept in
+the folder of `--out`, and their requests are never sent again.
 
     minillava judge reviews reviews.jsonl
 """

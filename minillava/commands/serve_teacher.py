@@ -25,11 +25,8 @@ def run(options) -> int:
             f"warning: everyone who can reach {options.host} can use this; it has no key and no limits", file=sys.stderr
         )
     address = f"http://{options.host}:{server.server_port}/v1"
-    print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:")
-    print(
-        f"  minillava generate --teacher openai --base-url {address} --model {OFFLINE} --yes --source ... --out ...",
-        flush=True,
-    )
+    use = f"minillava generate --teacher openai --base-url {address} --model {OFFLINE} --yes --source ... --out ..."
+    print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:\n  {use}", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

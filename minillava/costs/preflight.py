@@ -1,8 +1,8 @@
 """Will it fit? Memory and disk of a training, predicted from its shapes before anything is fetched, built or started.
 
-A stage that does not fit is refused with the smallest change that would fit: first smaller micro batches, which only
-take longer, then activations computed again, then weights shared between the devices, then LoRA, which changes what is
-learnt, then more devices. `costs/model.py` says what one device needs that holds everything; here it is split.
+A stage that does not fit is refused with the smallest change that would fit: first smaller micro batches, then
+activations computed again, then weights shared between the devices, then LoRA, which changes what is learnt, then more
+devices.
 
     preflight(SHAPES["full-7b"], find("full-7b").stage("stage 2"), parse_hardware("2xa100-80gb"), Path("runs/7b"))
     preflight_here("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", stage, Path("runs/colab"))
@@ -142,8 +142,8 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         needs = device_bytes(config, stage, hardware.count, hardware.card.gpu)
         most = max((part for part in needs if part != "total"), key=needs.get)
         message = (
-            f"{stage.id} needs {bytes_text(needs['total'])} of memory per device "
-            f"({bytes_text(needs[most])} of it {most}); {hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to use; "
+            f"{stage.id} needs {bytes_text(needs['total'])} of memory per device ({bytes_text(needs[most])} of it "
+            f"{most}); {hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to use; "
         )
         for change in cheaper_stages(stage, hardware.count):
             if fits(config, change, hardware):

@@ -46,7 +46,7 @@ class Question:
 class Settings:
     """How to answer. condition: a name in PICTURES_SHOWN. format: of ScienceQA (`FORMATS`), None for other questions.
 
-    max_new_tokens: of an answer, or of the reasons where a second step asks for the letter. joint: between these two steps.
+    max_new_tokens: of an answer, or of the reasons in the first of two steps. joint: the text between these steps.
     """
 
     condition: str = "picture"
@@ -78,7 +78,7 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
 
 
 def read_answers(path: Path, metadata: dict) -> list[dict]:
-    """The rows of an answers file to resume, without an incomplete last line. Raises FileError for another run's file."""
+    """The rows of an answers file to resume; drops an incomplete last line. Raises FileError for another run's file."""
     if not path.exists():
         return []
     lines, _, incomplete = path.read_text(encoding="utf-8").rpartition("\n")

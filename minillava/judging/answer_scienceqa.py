@@ -1,8 +1,7 @@
 """A LLaVA answers ScienceQA (section 5.2), in two steps where the paper's own code took two.
 
 Under QCM-LEPA the model writes lecture and solution and then `###`, which is also its stop. So a second step asks for
-the letter, after the reasons and `ANSWER:`; that is why every released answer has a letter. The other formats need one
-step.
+the letter, after the reasons and `ANSWER:`; that is why every released answer has one. Other formats need one step.
 """
 
 import torch

@@ -8,16 +8,7 @@ question, context and options are sent, never a picture or the right answer.
 
 from pathlib import Path
 
-from minillava.asking import (
-    NO_LIMIT,
-    AskingError,
-    Budget,
-    ChatClient,
-    Price,
-    ask_with_consent,
-    chat_request,
-    request_key,
-)
+from minillava.asking import AskingError, ChatClient, ask_with_consent, chat_request, request_key
 from minillava.data.scienceqa import Problem
 from minillava.judging.ensembles import disagreements, expert_messages, final_messages
 
@@ -27,15 +18,14 @@ SHOTS = 2  # solved examples, as in the paper
 class ApiExpert:
     """A model that answers problems from their text.
 
-    client: `asking.client.Client`, or any `ChatClient`. folder: of the journal. shots: solved problems to put first, of
-    the train split and never among those asked about. Raises AskingError where asking cannot continue, or where an
-    answer is missing at the end; the same call then resumes.
+    folder: of the journal. shots: solved problems to put first, of the train split and never among those asked about.
+    terms: budget, price, concurrency and yes of `ask_with_consent`.
+    Raises AskingError where asking cannot continue, or an answer is missing at the end; the same call then resumes.
     """
 
-    def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,
-                 price: Price | None = None, yes: bool = False, concurrency: int = 16, max_tokens=512):  # fmt: skip
-        self.client, self.folder, self.shots, self.max_tokens = client, Path(folder), list(shots)[:SHOTS], max_tokens
-        self.terms = {"budget": budget, "price": price, "concurrency": concurrency, "yes": yes}
+    def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), max_tokens=512, **terms):
+        self.client, self.folder, self.shots = client, Path(folder), list(shots)[:SHOTS]
+        self.max_tokens, self.terms = max_tokens, terms
 
     def _ask(self, messages: dict[str, list[dict]]) -> dict[str, str]:
         bodies = {name: chat_request(self.client.model, m, self.max_tokens, 0.0) for name, m in messages.items()}
@@ -44,10 +34,8 @@ class ApiExpert:
         missing = [name for name, key in keys.items() if key not in outcome.replies]
         if missing:
             why = outcome.failures.get(keys[missing[0]]) or outcome.stopped
-            raise AskingError(
-                f"problem {missing[0]} was not answered ({why}); {len(missing)} of {len(keys)} answers are missing. "
-                "The others are kept: run the same command again"
-            )
+            count = f"{len(missing)} of {len(keys)} answers are missing"
+            raise AskingError(f"problem {missing[0]} was not answered ({why}); {count}; run the same command again")
         return {name: outcome.replies[key].text for name, key in keys.items()}
 
     def answers(self, problems: dict[str, Problem]) -> dict[str, str]:

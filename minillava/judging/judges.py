@@ -1,9 +1,8 @@
 """The judges of section 5.1 behind one interface: a model at any OpenAI-compatible endpoint, and the offline rule.
 
 Answers that cannot be matched to a question (missing, given twice, empty, to another question) are left out and named
-before anything is asked. The API's judge keeps every reply in a journal (`minillava.asking`) before reading it, so a
-stopped run resumes and nothing is paid for twice. A reply without two scores keeps its text in the file of reviews but
-has no `tuple`, and `reviews.read_reviews` counts it as excluded.
+before anything is asked. The API's judge keeps every reply in a journal (`minillava.asking`), so a stopped run resumes
+and nothing is paid for twice. A reply without two scores has no `tuple` in the file of reviews and is excluded there.
 
     minillava judge bench --bench data_samples/bench/coco --answers answers.jsonl --out reviewed
 """
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from minillava.asking import NO_LIMIT, Budget, ChatClient, Price, ask_with_consent, chat_request, request_key
+from minillava.asking import ChatClient, ask_with_consent, chat_request, request_key
 from minillava.files import Excluded, FileError, is_id
 from minillava.judging.bench import Item
 from minillava.judging.reviews import ScoreError, read_scores
@@ -45,19 +44,17 @@ class Case:
 def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case], list[Excluded]]:
     """One case for each question that the file answers, and what is left out.
 
-    answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out are missing
-    and empty answers, ids that occur twice, and answers to another question: the id is not in the benchmark, or the
-    `prompt` differs. Raises FileError where the file seems to be of another benchmark: no answer is left, or more
-    prompts differ than agree.
+    answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out: missing and
+    empty answers, ids that occur twice, answers to another question (its id is unknown, or the `prompt` differs).
+    Raises FileError for a file of another benchmark: no answer is left, or more prompts differ than agree.
     """
     known = {item.question_id: item for item in items}
     times, rows, excluded = Counter(), {}, []
     for n, row in enumerate(answers, 1):
         i = row.get("question_id")
         if not is_id(i) or i not in known:
-            excluded.append(
-                Excluded(f"question {i}" if i is not None else f"row {n}", "not a question of this benchmark")
-            )
+            name = f"row {n}" if i is None else f"question {i}"
+            excluded.append(Excluded(name, "not a question of this benchmark"))
         else:
             times[i] += 1
             rows[i] = row
@@ -108,16 +105,16 @@ class Judge(Protocol):
 class ApiJudge:
     """A model that reads context, question and answers, as text-only GPT-4 does in the paper.
 
-    client: `asking.client.Client`, or any `ChatClient`. folder: of the journal. rules: as from `rubric.read_rules`.
-    Settings as in the authors' call (paper.JUDGE): temperature 0.2, 1,024 tokens. `review` raises AskingError where
-    asking cannot continue; the journal keeps the replies so far.
+    folder: of the journal. rules: as from `rubric.read_rules`. temperature, max_tokens: the authors' (paper.JUDGE).
+    terms: budget, price, concurrency and yes of `ask_with_consent`. `review` raises AskingError where asking cannot
+    continue; the journal keeps the replies so far.
     """
 
-    def __init__(self, client: ChatClient, folder: Path, rules: dict | None = None, budget: Budget = NO_LIMIT,
-                 price: Price | None = None, yes: bool = False, concurrency: int = 16, temperature: float = 0.2,
-                 max_tokens: int = 1024):  # fmt: skip
-        self.client, self.folder, self.rules = client, Path(folder), RULES if rules is None else rules
-        self.terms = {"budget": budget, "price": price, "concurrency": concurrency, "yes": yes}
+    def __init__(
+        self, client: ChatClient, folder: Path, rules: dict | None = None, temperature=0.2, max_tokens=1024, **terms
+    ):
+        self.client, self.folder, self.terms = client, Path(folder), terms
+        self.rules = RULES if rules is None else rules
         self.temperature, self.max_tokens = temperature, max_tokens
         self.id = client.model
 

@@ -2,9 +2,8 @@
 
 The absent thing is drawn at random, is one of the most frequent (popular), or is one that most often occurs together
 with what is there (adversarial). A model that answers from habit says yes more often from the first kind to the last.
-The paper names hallucination as a risk (App. A) but does not measure it; the protocol is from "Evaluating Object
-Hallucination in Large Vision-Language Models" (arXiv 2305.10355), whose files are read unchanged. The yes-rate is
-reported with the scores, because a model that always says yes has a recall of 100 %.
+The paper names hallucination as a risk (App. A) but does not measure it; protocol and files are those of arXiv
+2305.10355. The yes-rate is reported too, because a model that always says yes has a recall of 100 %.
 
     minillava judge pope ANSWERS QUESTIONS
 """
@@ -75,12 +74,10 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def read_questions(paths: list[Path]) -> list[dict]:
-    """POPE's questions with their labels, from one file with `category`, or from several that are named after it
-    (`coco_pope_random.json`).
+    """POPE's questions with their labels, from one file with `category`, or several named so (`coco_pope_random.json`).
 
-    Questions without labels (the authors' llava_pope_test.jsonl) take them from the other files, by picture and
-    question. Raises FileError naming file and row for a missing text, a label other than yes or no, no label at all, or
-    an id that occurs twice.
+    Questions without labels (the authors' llava_pope_test.jsonl) take them from the other files, by picture and text.
+    Raises FileError naming file and row for a missing text, no label of yes or no, or an id that occurs twice.
     """
     asked, labels = {True: [], False: []}, {}
     for path in map(Path, paths):
@@ -125,8 +122,7 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     """POPE's scores by kind of negatives and over all (none if no answer could be read), and what was excluded.
 
-    answers: rows of question_id and text, with `category` where ids start again in each file. Raises FileError if no
-    answer belongs to a question.
+    answers: rows of question_id and text, with `category` if ids repeat. Raises FileError if none belongs to a question.
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
 

@@ -28,12 +28,21 @@ SCORES_LINE = re.compile(
     rf"(?i:(?:overall\s+)?(?:scores?|ratings?)\s*[:=]\s*)?{SCORES}\s*(?P<end>$|[.:;–-](?!\d)|(?<=\s)(?=[A-Z]))"
 )
 # `scores are (1, 5)`, `"scores": [8, 9]`, `scores for the two are 8 and 9`; labels are FIRST and SECOND by then
-STATED = re.compile(rf"\b(?:scores|ratings)\b[^.\n\d]{{0,80}}?(?:\bare\b|\bis\b|\bof\b|[:=])\s*({SCORES})(?=\s*(?:[.,;}}]|$|for\b|respectively\b))", re.I)  # fmt: skip
+STATED = re.compile(
+    rf"\b(?:scores|ratings)\b[^.\n\d]{{0,80}}?(?:\bare\b|\bis\b|\bof\b|[:=])\s*({SCORES})"
+    r"(?=\s*(?:[.,;}]|$|for\b|respectively\b))", re.I,
+)  # fmt: skip
 LABEL = re.compile(r"\b(?:assistant|answer|response|ai|model)\s*[#(]?\s*(1|2|a|b|one|two)\b\)?", re.I)
 PLACE_OF_LABEL = {"1": 0, "a": 0, "one": 0, "2": 1, "b": 1, "two": 1}
 FIRST, SECOND = "\N{CIRCLED LATIN CAPITAL LETTER A}", "\N{CIRCLED LATIN CAPITAL LETTER B}"
-LABELLED = re.compile(rf"^\W*(?:\d[.)]\s*)?(?:(?:scores?|ratings?)\s*:\s*)?(?:(?:scores?|ratings?)\s+(?:for|of)\s+)?([{FIRST}{SECOND}])(?:'s)?\s*(?:scores?|ratings?)?\s*[:=-]\s*{SCORE}\s*(?:$|[(,;–-]|\.(?!\d))", re.I)  # fmt: skip
-GIVEN = re.compile(rf"([{FIRST}{SECOND}])[^.\n\d{FIRST}{SECOND}]*?\b(?:(?:score|rating)\s+(?:of|is)|scores|scored|rated|an?|at)\s+{SCORE}(?=\s*(?:[.,;)]|$|and\b|while\b|whereas\b|but\b|for\b|[{FIRST}{SECOND}]))", re.I)  # fmt: skip
+LABELLED = re.compile(
+    r"^\W*(?:\d[.)]\s*)?(?:(?:scores?|ratings?)\s*:\s*)?(?:(?:scores?|ratings?)\s+(?:for|of)\s+)?"
+    rf"([{FIRST}{SECOND}])(?:'s)?\s*(?:scores?|ratings?)?\s*[:=-]\s*{SCORE}\s*(?:$|[(,;–-]|\.(?!\d))", re.I,
+)  # fmt: skip
+GIVEN = re.compile(
+    rf"([{FIRST}{SECOND}])[^.\n\d{FIRST}{SECOND}]*?\b(?:(?:score|rating)\s+(?:of|is)|scores|scored|rated|an?|at)"
+    rf"\s+{SCORE}(?=\s*(?:[.,;)]|$|and\b|while\b|whereas\b|but\b|for\b|[{FIRST}{SECOND}]))", re.I,
+)  # fmt: skip
 
 
 class ScoreError(ValueError):
@@ -70,8 +79,8 @@ def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
 def read_scores(text: str) -> tuple[float, float]:
     """The scores of answers 1 and 2 that a review's text states.
 
-    Raises ScoreError for no scores, for a number of scores other than two, for several different pairs if none is
-    called overall or final, and for scores outside 1 to 10.
+    Raises ScoreError for other than two scores, for several pairs if none is called overall or final, and for scores
+    outside 1 to 10.
     """
     plain = re.sub(r"[*`_#]+", "", text)
     plain = LABEL.sub(lambda m: (FIRST, SECOND)[PLACE_OF_LABEL[m[1].lower()]], plain)
@@ -171,7 +180,7 @@ def scores_by_question(reviews: list[Review], category: str | None = None) -> di
 
 
 def relative_scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
-    """Per category and for `all` questions: relative score, its 95 % interval over questions, means, number of questions.
+    """Per category and for `all` questions: relative score, its 95 % interval over questions, means, question count.
 
     `all` is over all questions, not the mean of the categories; the means are rounded to 3 digits before the division,
     as in the authors' script (facts B6). Raises ValueError without reviews.
@@ -247,9 +256,8 @@ def _ranks(values: list[float]) -> list[float]:
 
 
 def agreement(one: list[Review], two: list[Review]) -> dict:
-    """Spearman's rank correlation of two judges over the questions that both judged, for the candidate's score and for
-    its lead over the reference; None where a judge gave equal scores throughout. Raises FileError below three
-    questions."""
+    """Spearman's rank correlation of two judges, over questions that both judged, of the candidate's score and of its
+    lead over the reference; None where a judge gave equal scores throughout. Raises FileError below three questions."""
     a, b = scores_by_question(one), scores_by_question(two)
     both = [q for q in a if q in b]
     if len(both) < 3:

@@ -1,8 +1,8 @@
 """The judge's prompt (section 5.1): rubrics in `rule.json`'s format, and the layout of context, question and answers.
 
 The wording is this project's own, the format is the authors': a file that maps a category to a role and a prompt.
-Theirs works unchanged (`--rule rule.json`). Questions whose context has no boxes use the rubric `llava_bench_CATEGORY`,
-as in LLaVA-Bench (In-the-Wild).
+Theirs works unchanged (`--rule rule.json`). The rubric of a question without boxes is `llava_bench_CATEGORY`
+(In-the-Wild).
 
     python -m minillava.judging.rubric > rule.json
 """

@@ -2,8 +2,7 @@
 
 An answer that cannot be read is wrong, counted and shown. The authors' older script drew a random choice instead
 (`random_guesses`), so its result changed from run to run: one of its 4,241 answers for LLaVA-13B names a letter that
-its question does not have, and the draw happened to be right. The indices that a results file stores are scored as
-well.
+its question does not have, and the draw happened to be right. A results file's own indices are scored as well.
 
     minillava judge scienceqa RESULTS LABELS
 """
@@ -75,14 +74,11 @@ def read_results(path: Path) -> Results:
         texts, excluded = {}, []
         for n, row in enumerate(read_jsonl(path), 1):
             name, text = str(row.get("question_id", "")), row.get("text")
-            why = (
-                "no question_id" if not name
-                else "occurs twice; the first was used" if name in texts
-                else "no answer text" if not isinstance(text, str)
-                else ""
-            )  # fmt: skip
-            if why:
-                excluded.append(Excluded(f"problem {name}" if name else f"row {n}", why))
+            if not name:
+                excluded.append(Excluded(f"row {n}", "no question_id"))
+            elif name in texts or not isinstance(text, str):
+                why = "occurs twice; the first was used" if name in texts else "no answer text"
+                excluded.append(Excluded(f"problem {name}", why))
             else:
                 texts[name] = text
         return Results(texts, {}, tuple(excluded))
@@ -131,8 +127,7 @@ def score(problems: dict[str, Problem], predictions: dict[str, int]) -> dict[str
 def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = None) -> dict:
     """Everything `minillava judge scienceqa` prints. seed: also score with the authors' older guesses.
 
-    Questions without an answer and answers to unknown questions are excluded and named. Raises ScienceError if no
-    answer belongs to a question.
+    Questions without an answer and answers to unknown questions are excluded. Raises ScienceError if none fit.
     """
     asked = {name: p for name, p in problems.items() if name in results.texts}
     if not asked:
