@@ -35,9 +35,7 @@ RENAMED = {"--eye": "--vision-tower", "--brain": "--language-model"}  # options 
 
 def parser(asked: str | None) -> argparse.ArgumentParser:
     """The command line. asked: the verb whose arguments are declared; of the others only the names."""
-    main = argparse.ArgumentParser(
-        prog="minillava", description="Visual Instruction Tuning (LLaVA), the whole paper, at any size."
-    )
+    main = argparse.ArgumentParser(prog="minillava", description="Visual Instruction Tuning (LLaVA), at any size.")
     verbs = main.add_subparsers(dest="verb", required=True)
     for name, what in VERBS.items():
         verb = verbs.add_parser(name, help=what)

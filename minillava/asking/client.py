@@ -53,9 +53,7 @@ def find_api_key(base_url: str) -> Secret:
     if not text and (url.hostname in LOOPBACK or url.username is not None):
         return Secret("none")
     if not text:
-        raise AskingError(
-            "no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name, open to notebooks)"
-        )
+        raise AskingError("no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name)")
     if not text.isascii() or any(c.isspace() for c in text):
         raise AskingError("OPENAI_API_KEY contains characters that no key has (spaces, line breaks, or not ASCII)")
     return Secret(text)
@@ -87,9 +85,7 @@ class Client:
         except (ValueError, AttributeError):  # no host, a host that cannot be a name, a port that is not a number
             known = False
         if not known:
-            raise AskingError(
-                "--base-url: expected something like https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
-            )
+            raise AskingError("--base-url: expected something like http://127.0.0.1:8000/v1 or https://host/v1")
         self.model, self.timeout, self._url = model, timeout, url
         self.endpoint = f"{model} at {url.hostname}"  # never the whole address: it may hold a password
         self._key = find_api_key(urlunsplit(url))

@@ -132,9 +132,7 @@ def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
     cost = row.get("free", row.get("most"))
     known = isinstance(cost, list) and [type(n) for n in cost[:2]] == [int, int] and len(cost) == 3 and _is_usd(cost[2])
     if type(row.get("key")) is not str or not (known or (cost is None and "free" in row)):
-        raise AskingError(
-            f"{path}: {json.dumps(row)[:80]} does not belong in this file; remove that line, then run again"
-        )
+        raise AskingError(f"{path}: {json.dumps(row)[:80]} does not belong here; remove that line, then run again")
     return row["key"], cost
 
 
@@ -152,9 +150,7 @@ class Journal:
             self.lock = FileLock(self.folder / ".lock")
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise AskingError(
-                f"{self.folder}: another process is at work in this folder; wait for it, or name another folder"
-            ) from None
+            raise AskingError(f"{self.folder}: another process is at work in this folder; wait for it") from None
         except (OSError, NotImplementedError) as error:
             raise AskingError(f"{self.folder}: cannot be written to ({error})") from error
         try:

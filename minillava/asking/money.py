@@ -53,9 +53,7 @@ def price_of(model: str, given: str | None = None) -> Price | None:
     if given is None:
         return PRICES.get(model)
     if not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
-        raise AskingError(
-            f"--price {given}: expected dollars per million prompt and completion tokens, such as 2.50,10"
-        )
+        raise AskingError(f"--price {given}: expected dollars per million prompt and completion tokens: 2.50,10")
     return Price(*map(float, given.split(",")))
 
 

@@ -26,11 +26,7 @@ from minillava.text import aligned, listed
 def arguments(parser) -> None:
     """Declare the verb's arguments."""
     add, boxed = parser.add_argument, ",".join(kind for kind, used in USES_BOXES.items() if used)
-    add(
-        "--source",
-        required=True,
-        help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv (image, caption), or {BOOK}",
-    )
+    add("--source", required=True, help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, or {BOOK}")
     add("--images", type=Path, help=f"the folder of the pictures ({BOOK}: they are drawn into it)")
     add("--instances", type=Path, help="COCO's instances_*.json (default: the one in the folder of the captions)")
     add("--types", default=",".join(TYPES), help=f"of {', '.join(KINDS)} (default: %(default)s)")
@@ -131,17 +127,12 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) 
         (out / "statistics.json").write_text(json.dumps(rows, indent=1) + "\n")
         statistics_figure(found).savefig(out / "statistics.png")
     except OSError as error:
-        raise AskingError(
-            f"{out}: the statistics cannot be written ({error.strerror}); the records are complete"
-        ) from error
+        raise AskingError(f"{out}: the statistics cannot be written ({error.strerror})") from error
     if options.dataset:
         from minillava.datagen.export import to_dataset
 
         try:
             to_dataset(records, images).save_to_disk(str(options.dataset))
         except OSError as error:
-            why = error.strerror or error
-            raise AskingError(
-                f"{options.dataset}: the dataset cannot be written ({why}); the records are complete"
-            ) from error
+            raise AskingError(f"{options.dataset}: cannot be written ({error}); the records are complete") from error
         print(f"dataset: {options.dataset}")

@@ -36,10 +36,8 @@ def summary_text(summary: dict, excluded: list[Excluded]) -> str:
     lines = [f"{summary['file']}: {summary['used']} reviews used, {len(excluded)} left out; judge: {judges}"]
     lines.append(aligned(rows))
     if bias := summary.get("position"):
-        lines.append(
-            f"Being first is worth {bias['points']:+.2f} points; "
-            f"the order changes the verdict in {bias['turned']:.0f} % of {bias['questions']} questions."
-        )
+        share = f"{bias['turned']:.0f} % of {bias['questions']} questions"
+        lines.append(f"Being first is worth {bias['points']:+.2f} points; the order changes the verdict in {share}.")
     return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
 
 

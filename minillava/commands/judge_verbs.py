@@ -84,11 +84,7 @@ def judge_scienceqa(options) -> int:
     """ScienceQA accuracy in Table 7's columns, unreadable answers and guesses; with --expert also the two ensembles."""
     problems, results = read_labels(options.labels), scienceqa.read_results(options.results)
     out = scienceqa.evaluate(problems, results, options.guess)
-    ways = {
-        "strict": "read strictly",
-        "stored": "as the file's own indices",
-        "guessed": f"guessed, seed {options.guess}",
-    }
+    ways = {"strict": "read strictly", "stored": "the file's own indices", "guessed": f"guessed, seed {options.guess}"}
     scores = {what: out[key] for key, what in ways.items() if key in out}
     for path in options.controls:
         found = scienceqa.evaluate(problems, scienceqa.read_results(path))
@@ -170,11 +166,8 @@ def judge_quality(options) -> int:
         raise FileError(f"--judge {options.judge} needs --out, a folder for its replies")
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
         rows = quality.measure(_judge(options), build("coco", options.scenes))
-    out = {
-        "judge": options.judge,
-        "better first": quality.overall(rows),
-        "ways": [vars(r) | {"share": r.share} for r in rows],
-    }
+    ways = [vars(r) | {"share": r.share} for r in rows]
+    out = {"judge": options.judge, "better first": quality.overall(rows), "ways": ways}
     _print(options, out, quality.text(rows))
     return 0
 

@@ -21,9 +21,7 @@ def run(options) -> int:
     """Serve the offline teacher until Ctrl-C."""
     server = serve(offline_reply, options.port, options.host, OFFLINE)
     if options.host not in LOOPBACK:
-        print(
-            f"warning: everyone who can reach {options.host} can use this; it has no key and no limits", file=sys.stderr
-        )
+        print(f"warning: everyone who can reach {options.host} can use this, without limits", file=sys.stderr)
     address = f"http://{options.host}:{server.server_port}/v1"
     use = f"minillava generate --teacher openai --base-url {address} --model {OFFLINE} --yes --source ... --out ..."
     print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:\n  {use}", flush=True)

@@ -59,9 +59,7 @@ def parse_hardware(text: str) -> Hardware:
     found = re.fullmatch(r"(?:(\d{1,5})x)?(.+)", text)
     count = int(found[1] or 1) if found else 0
     if not count or found[2] not in CARDS:
-        raise ScaleError(
-            f"no hardware is called {text!r}; there are: here, {', '.join(CARDS)}, or several: 8xa100-80gb"
-        )
+        raise ScaleError(f"no hardware is called {text!r}; there are: here, {', '.join(CARDS)}, or 8xa100-80gb")
     return Hardware(CARDS[found[2]], count)
 
 

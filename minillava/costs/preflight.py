@@ -49,9 +49,7 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)
-        low, copy = (
-            (2, 2) if precision == "mixed" else (4, 0)
-        )  # bytes of a frozen weight, and of autocast's copy of others
+        low, copy = (2, 2) if precision == "mixed" else (4, 0)  # bytes of a frozen weight, of autocast's copy of others
         table = (4 + (copy if config.language.tie_embeddings else 0)) * count["embedding"]
         frozen = low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"]
         needs |= {"weights": frozen + (4 + copy) * added, "gradients": 4 * added, "optimizer": 8 * added}
@@ -59,11 +57,8 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
         block = count["decoder"] / config.language.num_layers
         gathered = 2 * (2 * block + count["embedding"] + count["head"])
         split = 4 * (count["total"] - count["vision_tower"]) / devices
-        needs |= {
-            "weights": split + 4 * count["vision_tower"] + gathered,
-            "gradients": needs["gradients"] / devices,
-            "optimizer": needs["optimizer"] / devices,
-        }
+        needs |= {name: needs[name] / devices for name in ("gradients", "optimizer")}
+        needs["weights"] = split + 4 * count["vision_tower"] + gathered
     needs.pop("total")
     return needs | {"total": sum(needs.values())}
 
@@ -190,9 +185,7 @@ def config_file(source: str) -> Path:
             path = Path(hf_hub_download(str(source), "config.json"))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             why = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"{source}: neither a folder with a config.json nor available from the hub ({why})"
-            ) from error
+            raise CheckpointError(f"{source}: no folder with a config.json, nor on the hub ({why})") from error
     return path
 
 
@@ -206,9 +199,8 @@ def check_disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
     if needs["total"] <= free:
         return
     parts = ", ".join(f"{bytes_text(v)} {name}" for name, v in needs.items() if name != "total" and v)
-    message = (
-        f"{folder}: {stage.id} needs {bytes_text(needs['total'])} of disk ({parts}), {bytes_text(free)} are free; "
-    )
+    need = f"{bytes_text(needs['total'])} of disk ({parts})"
+    message = f"{folder}: {stage.id} needs {need}, {bytes_text(free)} are free; "
     if needs["total"] - needs["features"] <= free:
         raise DoesNotFit(f"{message}what would fit: do not store the pictures' features, which costs time", stage)
     lora = replace(stage, lora=stage.lora or LORA_RANK, shard=False)

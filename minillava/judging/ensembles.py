@@ -11,7 +11,8 @@ released, so the wording here is this project's own.
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError, answer_text, question_text
 from minillava.judging.scienceqa import read_predictions, score
 
-SYSTEM = "You answer school questions on science. Some are about a picture that you cannot see; then use what the text tells."  # fmt: skip
+SYSTEM = """You answer school questions on science. Some are about a picture that you cannot see; \
+then use what the text tells."""
 FINAL = "End with one sentence of the form: The answer is A."
 
 
@@ -28,8 +29,8 @@ def final_messages(problem: Problem, expert: str, llava: str) -> list[dict]:
     """The messages that show the expert both answers, its own as Assistant 1, and ask for its final one (Table 10)."""
     asked = (
         f"[Question]\n{question_text(problem)}\n\n[Assistant 1]\n{expert}\n\n[Assistant 2]\n{llava}\n\n"
-        "[System]\nThe two assistants disagree. Assistant 2 has seen the picture, if there is one; Assistant 1 has not. "
-        f"Weigh what both say, then give your own final answer. {FINAL}"
+        "[System]\nThe two assistants disagree. Assistant 2 has seen the picture, if there is one; Assistant 1 has "
+        f"not. Weigh what both say, then give your own final answer. {FINAL}"
     )
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
 

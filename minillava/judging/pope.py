@@ -122,7 +122,7 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     """POPE's scores by kind of negatives and over all (none if no answer could be read), and what was excluded.
 
-    answers: rows of question_id and text, with `category` if ids repeat. Raises FileError if none belongs to a question.
+    answers: rows of question_id and text, with `category` if ids repeat. Raises FileError if none fits a question.
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
 

@@ -217,11 +217,8 @@ def position_bias(reviews: list[Review]) -> dict | None:
         return None
     gaps = [((a.reference - a.candidate) + (b.candidate - b.reference)) / 2 for a, b in both]
     turned = sum(_winner(a) != _winner(b) for a, b in both)
-    return {
-        "points": round(statistics.mean(gaps), 3),
-        "turned": round(100 * turned / len(both), 1),
-        "questions": len(both),
-    }
+    points, turned = round(statistics.mean(gaps), 3), round(100 * turned / len(both), 1)
+    return {"points": points, "turned": turned, "questions": len(both)}
 
 
 def spread_over_runs(runs: list[list[Review]]) -> dict[str, dict]:
@@ -261,9 +258,7 @@ def agreement(one: list[Review], two: list[Review]) -> dict:
     a, b = scores_by_question(one), scores_by_question(two)
     both = [q for q in a if q in b]
     if len(both) < 3:
-        raise FileError(
-            f"to compare two judges, at least 3 questions that both judged are needed; here are {len(both)}"
-        )
+        raise FileError(f"to compare two judges, both must have judged at least 3 questions; here are {len(both)}")
     out = {"questions": len(both)}
     for name, value in (("candidate", lambda pair: pair[1]), ("lead", lambda pair: pair[1] - pair[0])):
         ranks = [_ranks([value(judge[q]) for q in both]) for judge in (a, b)]

@@ -17,11 +17,16 @@ from minillava.judging.bench import CATEGORIES, Item
 SYSTEM = "You check the quality of answers, carefully and exactly."
 NO_BOXES = "llava_bench_"  # prefix of the rubrics for a context without boxes
 _PROMPT = """\
-Two assistants answered the question above, which somebody asked about a picture. You do not see the picture; the context tells you what it shows: {told}
-Judge how helpful, how relevant, how accurate and how detailed each answer is, and give each assistant one overall score from 1 to 10, where more is better.
-Begin with a line that holds nothing but the two scores, that of Assistant 1 and then that of Assistant 2, with a space between them.
-From the next line on, give your reasons at length. Neither the order of the answers nor their mere length may sway you."""
-_BOXES = "sentences that each describe all of it, and the box of every object as (x1, y1, x2, y2), from 0 to 1, where x runs to the right and y downwards."
+Two assistants answered the question above, which somebody asked about a picture. You do not see the picture; the context \
+tells you what it shows: {told}
+Judge how helpful, how relevant, how accurate and how detailed each answer is, and give each assistant one overall \
+score from 1 to 10, where more is better.
+Begin with a line that holds nothing but the two scores, that of Assistant 1 and then that of Assistant 2, \
+with a space between them.
+From the next line on, give your reasons at length. Neither the order of the answers nor their mere length may \
+sway you."""
+_BOXES = """sentences that each describe all of it, and the box of every object as (x1, y1, x2, y2), from 0 to 1, \
+where x runs to the right and y downwards."""
 _SENTENCES = "a few sentences that describe it."
 RULES = {
     prefix + category: {"role": "Assistant", "prompt": _PROMPT.format(told=told)}

@@ -131,9 +131,7 @@ def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = 
     """
     asked = {name: p for name, p in problems.items() if name in results.texts}
     if not asked:
-        raise ScienceError(
-            "no answer belongs to one of these questions; is it another set, or the hub's form without ids?"
-        )
+        raise ScienceError("no answer belongs to these questions; is it another set, or the hub's form without ids?")
     excluded = [*results.excluded]
     excluded += [Excluded(f"problem {n}", "no answer") for n in problems if n not in results.texts]
     excluded += [Excluded(f"problem {n}", "an answer to no question here") for n in results.texts if n not in problems]
