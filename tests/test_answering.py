@@ -10,7 +10,13 @@ from minillava.chat import Chat
 from minillava.data.scienceqa import write_problems
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging import answer_files
-from minillava.judging.answer_files import PICTURES_SHOWN, Settings, read_answers, read_question_file, write_answers
+from minillava.judging.answer_files import (
+    PICTURES_SHOWN,
+    AnswerSettings,
+    read_answers,
+    read_question_file,
+    write_answers,
+)
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import draw_quiz
 
@@ -31,7 +37,7 @@ def answers(talk, tmp_path):
         path = tmp_path / name
         asked = read_question_file(questions, bool(settings.get("format")))[:limit]
         parts = talk.model, talk.tokenizer, talk.template, talk.normal
-        chosen = Settings(**{"max_new_tokens": 5, "batch": 4} | settings)
+        chosen = AnswerSettings(**{"max_new_tokens": 5, "batch": 4} | settings)
         make.made = write_answers(*parts, asked, images, path, "m", chosen)
         return read_jsonl(path)
 

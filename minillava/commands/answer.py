@@ -12,7 +12,7 @@ from minillava import scales
 from minillava.chat import Chat, device_and_dtype
 from minillava.data.scienceqa import FORMATS
 from minillava.files import FileError
-from minillava.judging.answer_files import PICTURES_SHOWN, Settings, read_question_file, write_answers
+from minillava.judging.answer_files import PICTURES_SHOWN, AnswerSettings, read_question_file, write_answers
 from minillava.judging.answer_scienceqa import AUTHORS_JOINT, TRAINED_JOINT
 
 ANSWER, REASONS = 120, 1024  # the longest answer in tokens; of ScienceQA's reasons, the authors' number
@@ -51,6 +51,6 @@ def run(options) -> None:
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(
         chat.model, chat.tokenizer, chat.template, chat.normal, questions, options.images, options.out, name,
-        Settings(options.look, options.format, most, options.batch, joint),
+        AnswerSettings(options.look, options.format, most, options.batch, joint),
     )  # fmt: skip
     print(f"{options.out}: {len(questions):,} answers, {made:,} of them made now, shown: {options.look}")

@@ -13,7 +13,14 @@ import json
 from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import Estimate, config_of, duration, estimate_stage, paper_utilisation, short_number
+from minillava.costs.estimate import (
+    StageEstimate,
+    duration,
+    estimate_stage,
+    paper_utilisation,
+    scale_config,
+    short_number,
+)
 from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
 from minillava.costs.model import parameters
 from minillava.costs.preflight import bytes_text
@@ -32,7 +39,7 @@ def arguments(parser) -> None:
     add("--json", action="store_true", help="the same figures for a program")
 
 
-def report(scale, config, hardware: Hardware, estimates: list[Estimate], utilisation: float, price=None) -> str:
+def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], utilisation: float, price=None) -> str:
     """One scale as text for one screen of a terminal."""
     count, stages = parameters(config), scale.stages
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
@@ -62,7 +69,7 @@ def report(scale, config, hardware: Hardware, estimates: list[Estimate], utilisa
     return "\n".join([*lines, *(["", "Not as in the paper:"] if why else []), *why])
 
 
-def _table(stages, estimates: list[Estimate]) -> list[list[str]]:
+def _table(stages, estimates: list[StageEstimate]) -> list[list[str]]:
     """One row per figure, one column per stage."""
     rows = [
         ["", *(s.id for s in stages)],
@@ -95,7 +102,7 @@ def run(options) -> None:
     for scale in chosen:
         name = options.hardware or scale.hardware
         hardware = parse_hardware(name) if name != "here" else _measured()
-        config = config_of(scale.name)
+        config = scale_config(scale.name)
         estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in scale.stages]
         found[scale.name] = {
             "hardware": str(hardware), "utilisation": options.utilisation,

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minillava import files, scales
-from minillava.costs.preflight import config_of, disk_bytes
+from minillava.costs.preflight import disk_bytes, llava_config
 from minillava.data.samples import divide, fill_rate
 from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
@@ -51,7 +51,7 @@ class StageRun:
         self.options, self.scale, self.stage, self.device = options, scale, stage, device
         self.folder, self.result = options.out / f"stage{stage.number}", result_path(options.out, stage.number)
         self.images, self.dtype = options.images or options.data / "images", training_dtype(options, device)
-        self.config = config_of(options.vision_tower, options.language_model)
+        self.config = llava_config(options.vision_tower, options.language_model)
         self.lora_rank = stage.lora if stage.number == 2 else 0
 
     def finished(self) -> bool:

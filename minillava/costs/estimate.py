@@ -13,7 +13,7 @@ from minillava.scales import Stage
 
 
 @dataclass(frozen=True)
-class Estimate:
+class StageEstimate:
     """What one stage takes. FLOPs are the model's alone, as is usual: what checkpointing computes again is not counted.
     memory: bytes per device. dollars: None for hardware that is not rented. refused: why the stage does not fit, or
     None."""
@@ -30,7 +30,7 @@ class Estimate:
     refused: str | None
 
 
-def estimate_stage(config, stage: Stage, on: Hardware, utilisation=PEAK_UTILISATION, price=None) -> Estimate:
+def estimate_stage(config, stage: Stage, on: Hardware, utilisation=PEAK_UTILISATION, price=None) -> StageEstimate:
     """A stage of a scale on some hardware. price: dollars per hour and GPU, instead of hardware.py's."""
     tokens = stage.looks * config.vision.num_patches + stage.text
     each = flops(config, tokens, stage.answer, stage.looks, 1 if stage.lora else stage.number)["total"]
@@ -42,7 +42,7 @@ def estimate_stage(config, stage: Stage, on: Hardware, utilisation=PEAK_UTILISAT
         preflight(config, stage, on)
     except DoesNotFit as error:
         refused = str(error)
-    return Estimate(
+    return StageEstimate(
         stage.id, parameters(config)[f"stage {stage.number}"], tokens, each, work,
         device_bytes(config, stage, on.count, on.card.gpu)["total"], disk_bytes(config, stage)["total"],
         hours, None if price is None else price * on.count * hours, refused,
@@ -67,6 +67,6 @@ def short_number(value: float) -> str:
     return f"{value:.3g} "
 
 
-def config_of(name: str):
+def scale_config(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
     return shapes()["tiny" if name in scales.SCALES else name]

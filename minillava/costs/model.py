@@ -69,7 +69,8 @@ def flops(config, tokens, scored, pictures=1, stage=None):
     tokens: T after splicing. scored: the number of tokens whose next token is predicted: the supervised ones, or 1 when
     reading a prompt. pictures: 0 where features are stored. stage: None for a forward pass, 1 or 2 for forward and
     backward. Training (`loss`) and reading a prompt compute the last MLP only at the scored tokens; a plain forward
-    pass at all. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
+    pass computes it at all tokens. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) -
+    flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
     P, Dv = vision.num_patches, vision.hidden_size

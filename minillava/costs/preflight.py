@@ -163,10 +163,10 @@ def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder:
     card = this_machine().card
     if not card.gpu:
         card = replace(card, memory=card.memory / processes)
-    preflight(config_of(vision_tower, language_model), stage, Hardware(card, processes), folder)
+    preflight(llava_config(vision_tower, language_model), stage, Hardware(card, processes), folder)
 
 
-def config_of(vision_tower: str, language_model: str) -> LlavaConfig:
+def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
     """The config of a LLaVA made of two parts, each a folder or hub id. Raises CheckpointError that names the file."""
     with meant(config_file(vision_tower)) as written:
         vision = vision_config(written)

@@ -29,7 +29,7 @@ PICTURES_SHOWN = {tag.removeprefix("-") or "picture": choose for tag, choose in 
 
 
 @dataclass(frozen=True)
-class Question:
+class QuestionRow:
     """One question. ids: the fields that identify it in the answers file. problem: the whole problem, for ScienceQA."""
 
     ids: dict
@@ -43,7 +43,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Settings:
+class AnswerSettings:
     """How to answer. condition: a name in PICTURES_SHOWN. format: of ScienceQA (`FORMATS`), None for other questions.
 
     max_new_tokens: of an answer, or of the reasons in the first of two steps. joint: the text between these steps.
@@ -56,14 +56,14 @@ class Settings:
     joint: str = TRAINED_JOINT
 
 
-def read_question_file(path: Path, science: bool = False, split: str = "test") -> list[Question]:
+def read_question_file(path: Path, science: bool = False, split: str = "test") -> list[QuestionRow]:
     """The questions of a file in its order: JSONL of question_id, text and image, or ScienceQA's problems of a split.
 
     Raises FileError or ScienceError naming file and row.
     """
     if science:
         problems = read_labels(path, split).values()
-        return [Question({"question_id": p.id}, question_text(p), p.image, p) for p in problems]
+        return [QuestionRow({"question_id": p.id}, question_text(p), p.image, p) for p in problems]
     rows = read_rows(path)
     for n, row in enumerate(rows, 1):
         if "question_id" not in row or not isinstance(row.get("text"), str) or not row["text"].strip():
@@ -74,7 +74,7 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
         by_key([row for row in rows if row.get("category") == category], path, "question_id")
     repeated = len({row["question_id"] for row in rows}) < len(rows)  # POPE's ids start again in each category
     fields = ("question_id", "category") if repeated else ("question_id",)
-    return [Question({f: row[f] for f in fields}, row["text"], row.get("image")) for row in rows]
+    return [QuestionRow({f: row[f] for f in fields}, row["text"], row.get("image")) for row in rows]
 
 
 def read_answers(path: Path, metadata: dict) -> list[dict]:
@@ -104,8 +104,8 @@ def projector_digest(model: Llava) -> str:
 
 
 def write_answers(
-    model: Llava, tokenizer, template: Template, normal: tuple, questions: Sequence[Question], images: Path, out: Path,
-    model_id: str, settings: Settings,
+    model: Llava, tokenizer, template: Template, normal: tuple, questions: Sequence[QuestionRow], images: Path, out: Path,
+    model_id: str, settings: AnswerSettings,
 ) -> int:  # fmt: skip
     """Answer the questions that have no row in `out` yet, and add their rows; returns how many were answered now.
 

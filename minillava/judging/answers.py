@@ -32,8 +32,10 @@ def answer(
     return answer_segments(model, tokenizer, template, segments, pictures, max_new_tokens)
 
 
-def answer_segments(model: Llava, tokenizer, template: Template, prompts: list, pictures: list, max_new_tokens: int):
-    """What the model writes after each prompt, as texts, at temperature 0; `BATCH` prompts of similar length at a time.
+def answer_segments(
+    model: Llava, tokenizer, template: Template, prompts: list, pictures: list, max_new_tokens: int
+) -> list[str]:
+    """What the model writes after each prompt, at temperature 0; `BATCH` prompts of similar length at a time.
 
     prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv).
     """

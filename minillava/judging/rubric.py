@@ -17,8 +17,8 @@ from minillava.judging.bench import CATEGORIES, Item
 SYSTEM = "You check the quality of answers, carefully and exactly."
 NO_BOXES = "llava_bench_"  # prefix of the rubrics for a context without boxes
 _PROMPT = """\
-Two assistants answered the question above, which somebody asked about a picture. You do not see the picture; the context \
-tells you what it shows: {told}
+Two assistants answered the question above, which somebody asked about a picture. You do not see the picture; the \
+context tells you what it shows: {told}
 Judge how helpful, how relevant, how accurate and how detailed each answer is, and give each assistant one overall \
 score from 1 to 10, where more is better.
 Begin with a line that holds nothing but the two scores, that of Assistant 1 and then that of Assistant 2, \

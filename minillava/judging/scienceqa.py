@@ -136,12 +136,8 @@ def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = 
     excluded += [Excluded(f"problem {n}", "no answer") for n in problems if n not in results.texts]
     excluded += [Excluded(f"problem {n}", "an answer to no question here") for n in results.texts if n not in problems]
     found, failed = read_predictions(asked, results.texts)
-    out = {
-        "questions": len(asked),
-        "strict": score(asked, found),
-        "failures": failed,
-        "excluded": [*map(str, excluded)],
-    }
+    out = {"questions": len(asked), "strict": score(asked, found), "failures": failed}
+    out["excluded"] = [str(e) for e in excluded]
     if results.stored:
         stored = {name: results.stored[name] for name in asked if name in results.stored}
         other = {name: index for name, index in stored.items() if index != found.get(name, -1)}
