@@ -140,7 +140,7 @@ def test_ids_that_begin_again_in_each_category_are_told_apart(answers, seen, tmp
         ([{"question_id": 1, "text": " ", "image": "a.png"}], "row 1: a question needs `question_id` and `text`"),
         ([{"text": "Why?", "image": "a.png"}], "row 1: a question needs `question_id` and `text`"),
         ([{"question_id": 1, "text": "Why?"}] * 2, "the question_id 1 stands twice"),
-        ([{"question_id": 1, "text": "Why?", "image": "a.png"}], "a.png: no such picture (1 missing in all); --images"),
+        ([{"question_id": 1, "text": "Why?", "image": "a.png"}], "a.png: no such picture (1 missing in all)"),
     ],
 )
 def test_questions_that_cannot_be_asked_are_named_before_anything_is(answers, tmp_path, rows, message):
