@@ -23,7 +23,7 @@ import here
 import httpx2  # which comes with openai
 import openai
 
-from minillava.asking import Journal, ask_all, chat
+from minillava.asking import Journal, ask_all, chat_request
 from minillava.asking.client import Client
 
 GOAL = 1.25
@@ -66,7 +66,9 @@ def requests(count: int) -> list[dict]:
         for role in ("user", "assistant") * 3
     ]
     system = {"role": "system", "content": "You write questions and answers about a picture. " * 25}
-    return [chat("m", [system, *shots, {"role": "user", "content": f"Scene {n}. " * 30}], 512) for n in range(count)]
+    return [
+        chat_request("m", [system, *shots, {"role": "user", "content": f"Scene {n}. " * 30}], 512) for n in range(count)
+    ]
 
 
 def ours(bodies: list[dict], url: str, concurrency: int) -> None:

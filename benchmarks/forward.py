@@ -18,13 +18,14 @@ from functools import partial
 import side_by_side as side
 import torch
 
-from minillava.commands import doctor
+from minillava.costs.estimate import short_number
 from minillava.costs.model import flops, memory
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode, micro_batches, plan_batches
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
+from minillava.machine import matmul_speed
 from minillava.model import Batch, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
@@ -143,14 +144,14 @@ def measure(name, precision, options):
     work = sum(parts["total"] - parts["vision_tower"] for parts in each)
     speed = work / statistics.median(row[0] for row in times["ours"])
     low = torch.float32 if precision == "float32" else torch.bfloat16
-    peak = doctor.matmul_speed(low, side.DEVICE)
+    peak = matmul_speed(low, side.DEVICE)
     used = {} if options.quick else {way: side.alone(__file__, options, name, precision, way) for way in sides}
     paper = memory(ours.config, 2, len(lengths), longest, count / len(lengths), precision, fused=precision == "float32" or side.DEVICE == "cuda")  # fmt: skip
     expected = paper["total"] - paper["optimizer"] - sum(p.numel() * p.element_size() for p in ours.parameters())
     filled = sum(lengths) / longest / len(lengths)
     what = f"{name}, {precision}: {len(lengths)} samples of up to {longest} tokens ({100 * filled:.0f} % filled), {count} with a label"
     side.table(what, times, ratios, used, GOALS)
-    print(f"  ours: {doctor.number(speed)}FLOP/s, {100 * speed / peak:.0f} % of a large product's {doctor.number(peak)}FLOP/s; "
+    print(f"  ours: {short_number(speed)}FLOP/s, {100 * speed / peak:.0f} % of a large product's {short_number(peak)}FLOP/s; "
           f"memory on paper {expected / 1e6:.0f} MB; loss {losses['ours']:.4f}, theirs {losses['transformers']:.4f}", flush=True)  # fmt: skip
     return {
         "shape": name, "precision": precision, "samples": len(lengths), "tokens": longest, "filled": filled,

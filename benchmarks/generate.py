@@ -20,9 +20,10 @@ import side_by_side as side
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from minillava.commands import doctor
+from minillava.costs.estimate import short_number
 from minillava.costs.model import flops
 from minillava.data import IMAGE
+from minillava.machine import matmul_speed
 from minillava.model import generate
 
 PICTURES = 30
@@ -127,9 +128,9 @@ def measure(name, precision, options):
     what = f"{name}, {precision}: {questions} questions about {len(asked[0])} pictures, {tokens} tokens written"
     side.table(what + (f"; one by one from {len(few)}" if scale > 1 else ""), times, ratios, memory, GOALS)
     speed = work_of(ours.config, asked) / statistics.median(row[0] for row in times["ours"])
-    peak = doctor.matmul_speed(PRECISIONS[precision], side.DEVICE)
+    peak = matmul_speed(PRECISIONS[precision], side.DEVICE)
     print(
-        f"  ours: {doctor.number(speed)}FLOP/s of what is needed, {100 * speed / peak:.0f} % of a large product's {doctor.number(peak)}FLOP/s"
+        f"  ours: {short_number(speed)}FLOP/s of what is needed, {100 * speed / peak:.0f} % of a large product's {short_number(peak)}FLOP/s"
     )
     if same is not None:
         print(f"  the same tokens as `transformers` in {same} of {questions} answers")

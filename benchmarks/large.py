@@ -18,8 +18,8 @@ import forward
 import side_by_side as side
 import torch
 
-from minillava.commands import doctor
 from minillava.costs.model import flops
+from minillava.machine import matmul_speed
 from minillava.training.stages import recompute
 
 PRECISIONS = ("bfloat16",)
@@ -64,7 +64,7 @@ def measure(name, stage, count, quick):
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
     scored = sum(int((labels[1:] != forward.IGNORE).sum()) for labels in batch.labels) / len(lengths)
     work = sum(flops(ours.config, n, scored, 0, stage)["total"] for n in lengths)
-    peak, figures = doctor.matmul_speed(torch.bfloat16, side.DEVICE), {}
+    peak, figures = matmul_speed(torch.bfloat16, side.DEVICE), {}
     print(f"\n{name}, stage {stage}: {len(lengths)} samples, {sum(lengths):,} tokens, loss {losses['ours']:.3f}, theirs {losses['transformers']:.3f}")  # fmt: skip
     for way, model in (("ours", ours), ("transformers", theirs)):
         seconds, most = timed(sides[way], model, 2 if quick else 10)

@@ -22,7 +22,8 @@ import here
 import torch
 import transformers
 
-from minillava.commands import doctor
+from minillava.costs.model import shapes as known_shapes
+from minillava.machine import compute_dtype, describe_machine
 from minillava.model import Llava
 from minillava.model.formats.published import llava_names, llava_published
 
@@ -39,7 +40,7 @@ def arguments(text, precisions, parts=()):
     parser.add_argument("--quick", action="store_true", help="under a minute: a sample of the work, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     shapes = "tiny,colab,full-7b" if DEVICE == "cuda" else "tiny,colab"
-    parser.add_argument("--shapes", help=f"of {', '.join(doctor.shapes())} (default: {shapes}; with --quick: tiny)")
+    parser.add_argument("--shapes", help=f"of {', '.join(known_shapes())} (default: {shapes}; with --quick: tiny)")
     parser.add_argument(
         "--precisions", help=f"of {', '.join(precisions)} (default: all that this machine has in hardware)"
     )
@@ -47,15 +48,15 @@ def arguments(text, precisions, parts=()):
         parser.add_argument("--parts", default=",".join(parts), help=f"of {', '.join(parts)} (default: all)")
     parser.add_argument("--alone", help=argparse.SUPPRESS)  # shape/precision/side: measure its memory and end
     options = parser.parse_args()
-    half = doctor.compute_dtype() == torch.bfloat16
+    half = compute_dtype() == torch.bfloat16
     offered = [p for p in precisions if half or p == "float32"]
     options.precisions = (
         options.precisions.split(",") if options.precisions else offered[-1:] if options.quick else offered
     )
     options.shapes = (options.shapes or ("tiny" if options.quick else shapes)).split(",")
-    unknown = [name for name in options.shapes if name not in doctor.shapes()]
+    unknown = [name for name in options.shapes if name not in known_shapes()]
     if unknown:
-        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(doctor.shapes())}")
+        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(known_shapes())}")
     if parts:
         options.parts = options.parts.split(",")
     return options
@@ -63,7 +64,7 @@ def arguments(text, precisions, parts=()):
 
 def twins(name, dtype):
     """(ours, theirs) of a shape, random, the same tensors in both. In theirs the last token stands for a patch."""
-    config = doctor.shapes()[name]
+    config = known_shapes()[name]
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     with torch.device(DEVICE):
@@ -168,7 +169,7 @@ def table(title, times, ratios, memory, goals):
 def described():
     """The machine, its processor or GPU but not its own name, and what ran on it."""
     libraries = {"threads": torch.get_num_threads(), "transformers": transformers.__version__}
-    return here.machine() | doctor.machine() | libraries
+    return here.machine() | describe_machine() | libraries
 
 
 def finish(options, results):

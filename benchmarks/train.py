@@ -29,7 +29,7 @@ import torch
 from train_growth import growth
 from transformers import Trainer, TrainingArguments
 
-from minillava.commands import doctor
+from minillava.costs.estimate import short_number
 from minillava.costs.model import flops
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import pixels
@@ -37,6 +37,7 @@ from minillava.data.samples import Sample, encode, fill_rate, micro_batches, pla
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
+from minillava.machine import matmul_speed
 from minillava.model import Batch, llava, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
@@ -266,8 +267,8 @@ def measure(name, precision, options):
     print("  filled: " + ", ".join(f"{how} {100 * rate:.0f} %" for how, rate in filled.items()))
     scored = sum(int((s.labels != IGNORE).sum()) for s in samples) / count
     speed = sum(flops(ours.config, n, scored, 0, 2)["total"] for n in lengths) / clock["ours"]
-    peak = doctor.matmul_speed(DTYPES[precision], side.DEVICE)
-    print(f"  {doctor.number(speed)}FLOP/s of the model, {100 * speed / peak:.0f} % of a large matrix product here ({doctor.number(peak)}FLOP/s)", flush=True)  # fmt: skip
+    peak = matmul_speed(DTYPES[precision], side.DEVICE)
+    print(f"  {short_number(speed)}FLOP/s of the model, {100 * speed / peak:.0f} % of a large matrix product here ({short_number(peak)}FLOP/s)", flush=True)  # fmt: skip
     return {
         "samples": count, "batch": batch, "tokens at once": tokens, "goals": goals, "seconds": times, "ratios": ratios,
         "loss": losses, "look": look, "first epoch": first, "without": left_out, "filled": filled, "FLOP/s": speed,

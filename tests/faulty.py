@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
-from minillava.asking.request import key
-from minillava.asking.server import Handler, completion, error, serve
+from minillava.asking.request import request_key
+from minillava.asking.server import Handler, completion, error_body, serve
 
 SAYS_429 = ("status", 429, {})
 SAYS_500 = ("status", 500, {})
@@ -40,14 +40,14 @@ class Faulty(Handler):
     def bill(self, name, body):
         with self.server.mutex:  # it heeds the Idempotency-Key: asked again under the same, it answers for nothing
             if name is None or name not in self.server.names:
-                self.server.billed[key(body)] += 1
+                self.server.billed[request_key(body)] += 1
             self.server.names.add(name)
-        self.say(200, self.server.reply(body))
+        self.send(200, self.server.reply(body))
 
     def fail(self, fault, body):
         kind, *more = fault if isinstance(fault, tuple) else (fault,)
         if kind == "status":
-            self.say(more[0], error(f"made to fail with {more[0]}" if len(more) < 3 else more[2]), more[1] if len(more) > 1 else None)  # fmt: skip
+            self.send(more[0], error_body(f"made to fail with {more[0]}" if len(more) < 3 else more[2]), more[1] if len(more) > 1 else None)  # fmt: skip
         elif kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -55,11 +55,11 @@ class Faulty(Handler):
         elif kind == "hang":
             self.server.hanging.wait(20)
         elif kind == "raw":
-            self.say(200, more[0], {"Content-Type": more[1]} if len(more) > 1 else None)
+            self.send(200, more[0], {"Content-Type": more[1]} if len(more) > 1 else None)
         elif kind == "json":
-            self.say(200, completion(body, "") | more[0])
+            self.send(200, completion(body, "") | more[0])
         elif kind == "cut":
-            self.say(200, completion(body, "Question:\nWhat is the", "length"))
+            self.send(200, completion(body, "Question:\nWhat is the", "length"))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from minillava import cli
-from minillava.asking import AskingError, Budget, Journal, Price, key, server
+from minillava.asking import AskingError, Budget, Journal, Price, request_key, server
 from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
 from minillava.datagen.export import to_dataset, to_records
@@ -246,7 +246,9 @@ def test_the_real_client_gives_the_same_records_and_a_second_run_costs_nothing(t
     summary = run(book(12), online(teacher_server), tmp_path, concurrency=8)
     assert summary.complete and made(tmp_path) == reference and summary.asked == 36
     bodies = [item.body for item in plan_records(book(12), ALL) if item.body]
-    assert set(teacher_server.attempts) == {key(b) for b in bodies} and set(teacher_server.attempts.values()) == {1}
+    assert set(teacher_server.attempts) == {request_key(b) for b in bodies} and set(
+        teacher_server.attempts.values()
+    ) == {1}
     again = run(book(12), online(teacher_server), tmp_path)
     assert (again.asked, again.reused, again.tokens) == (0, 36, {"prompt": 0, "completion": 0})
     assert len(teacher_server.asked) == 36 and made(tmp_path) == reference
@@ -512,7 +514,7 @@ def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path,
     seen = []
     teacher_server.reply = lambda body: (seen.append(body), offline_reply(body))[1]
     assert command(capsys, *arguments, "--yes")[0] == 0
-    assert sorted(map(key, seen)) == sorted(key(i.body) for i in plan_records(pictures, Settings()))
+    assert sorted(map(request_key, seen)) == sorted(request_key(i.body) for i in plan_records(pictures, Settings()))
 
 
 def test_without_consent_nothing_is_sent(capsys, tmp_path, teacher_server):
@@ -537,8 +539,8 @@ def test_batch_files_by_command(capsys, tmp_path):
 
 def test_a_lasting_fault_ends_with_1_and_the_next_run_completes(capsys, tmp_path, teacher_server):
     arguments = by_api(tmp_path, teacher_server.url)
-    victim = key(plan_records(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
-    teacher_server.fault = lambda body, n: ("status", 400, {}) if key(body) == victim else None
+    victim = request_key(plan_records(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
+    teacher_server.fault = lambda body, n: ("status", 400, {}) if request_key(body) == victim else None
     status, out, _ = command(capsys, *arguments)
     assert status == 1 and f"quarantined: 1 (1 {FAILED})" in out
     teacher_server.fault = lambda body, n: None
@@ -605,7 +607,7 @@ def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_resumes(capsys, t
     teacher_server.delay = 0.05
     teacher_server.fault = lambda b, n: os.kill(os.getpid(), signal.SIGINT) if len(teacher_server.asked) == 7 else None
     status, _, err = command(capsys, *arguments)
-    assert status == 130 and "The same command goes on" in err and "Traceback" not in err
+    assert status == 130 and "the same command" in err and "Traceback" not in err
     done = len(teacher_server.asked)
     assert 0 < done < 36
     teacher_server.delay, teacher_server.fault = 0, lambda b, n: None

@@ -15,7 +15,7 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import context
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging.answers import answer, shuffled
-from minillava.judging.bench import CATEGORIES, pairs_of, read_bench, write_bench
+from minillava.judging.bench import CATEGORIES, read_bench, score_pairs, write_bench
 from minillava.judging.judges import Judged
 from minillava.judging.scores import bootstrap, relative_score
 from minillava.model import generate, load_llava
@@ -332,8 +332,8 @@ def test_reviews_are_the_authors_rows_and_a_missing_answer_is_named(bench):
     rows = judge_answers(items, {i.question_id: i.reference for i in items}, "m")
     authors = {"id", "question_id", "answer1_id", "answer2_id", "category", "content", "tuple"}
     assert all(row.keys() == authors | {"judge"} and row["judge"] == RULE for row in rows)
-    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(pairs_of(rows)) == 100
-    assert [len(pairs_of(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
+    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(score_pairs(rows)) == 100
+    assert [len(score_pairs(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
     with pytest.raises(FileError, match=r"m: no answer to question 4 \(2 missing in all\)"):
         judge_answers(items, {i.question_id: "" for i in items[:4]}, "m")
 

@@ -14,7 +14,7 @@ from minillava.experiments.miniature import slug
 from minillava.experiments.science import BEST
 from minillava.experiments.science_page import SHARES
 from minillava.files import write_jsonl
-from minillava.judging.scienceqa import predict
+from minillava.judging.scienceqa import read_predictions
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import quiz
 
@@ -45,7 +45,7 @@ def test_wrong_reasons_and_wrong_letters_are_counted_apart(tmp_path):
     said[reasons] = said[reasons].replace(test[reasons].solution, "The picture shows nothing.")
     write_jsonl([{"question_id": n, "text": t} for n, t in said.items()], tmp_path / "seed-0" / slug(BEST) / "answers.jsonl")  # fmt: skip
     run = SimpleNamespace(folder=tmp_path, seeds=[0])
-    found = SimpleNamespace(run=run, test=test, predictions={(BEST, 0): predict(test, said)[0]})
+    found = SimpleNamespace(run=run, test=test, predictions={(BEST, 0): read_predictions(test, said)[0]})
     counted = {r["what"]: [r[share] for share in SHARES] for r in science_page.letters_of(found)}
     assert counted["all"] == [13, 1, 1, 0] and counted["with a picture"][1:] == [0, 1, 0]
     assert counted["without"][1:] == [1, 0, 0] and counted[p.skill] == [0, 1, 0, 0]

@@ -20,7 +20,16 @@ from minillava.data.scienceqa import (
     write_problems,
 )
 from minillava.files import write_jsonl
-from minillava.judging.scienceqa import COLUMNS, AnswerError, evaluate, guess, predict, read_answer, read_results, score
+from minillava.judging.scienceqa import (
+    COLUMNS,
+    AnswerError,
+    evaluate,
+    random_guesses,
+    read_answer,
+    read_predictions,
+    read_results,
+    score,
+)
 
 PLANT = Problem(
     "12", "Which  of these is a plant?", ("cat", "fern", "cup"), 1, "Ann looks\nout.", "12/image.png", "natural science", "biology",
@@ -189,10 +198,10 @@ def test_the_columns_of_table_7_count_each_question_where_it_belongs():
 def test_an_unreadable_answer_is_wrong_and_reported_and_a_guess_is_reproducible(tmp_path):
     problems = {str(n): replace(PLANT, id=str(n)) for n in range(40)}
     texts = {name: "The answer is B." if int(name) % 2 else "I cannot tell." for name in problems}
-    found, failed = predict(problems, texts)
+    found, failed = read_predictions(problems, texts)
     assert len(found) == len(failed) == 20 and score(problems, found)["Avg"]["accuracy"] == 50
-    guesses = guess(problems, failed, seed=3)
-    assert guesses == guess(problems, failed, seed=3) != guess(problems, failed, seed=4)
+    guesses = random_guesses(problems, failed, seed=3)
+    assert guesses == random_guesses(problems, failed, seed=3) != random_guesses(problems, failed, seed=4)
     assert guesses.keys() == failed.keys() and set(guesses.values()) == {0, 1, 2}
     (tmp_path / "r.json").write_text(json.dumps({"outputs": texts}))
     out = evaluate(problems, read_results(tmp_path / "r.json"), seed=3)
@@ -208,14 +217,14 @@ def test_answers_that_do_not_join_are_named_and_left_out(tmp_path):
     out = evaluate(problems, read_results(tmp_path / "a.jsonl"))
     assert out["strict"]["Avg"] == {"accuracy": 100.0, "right": 1, "questions": 1}
     assert out["excluded"] == [
-        "problem 12: stands twice; the first was taken",
+        "problem 12: occurs twice; the first was used",
         "row 4: no question_id",
         "problem 98: no answer text",
         "problem 7: no answer",
         "problem 99: an answer to no question here",
     ]
     write_jsonl(rows[2:3], tmp_path / "b.jsonl")
-    with pytest.raises(ScienceError, match="to none of these questions"):
+    with pytest.raises(ScienceError, match="questions"):
         evaluate(problems, read_results(tmp_path / "b.jsonl"))
     (tmp_path / "c.json").write_text('{"results": {}}')
     with pytest.raises(ScienceError, match="c.json: expected results with `outputs`"):

@@ -19,7 +19,17 @@ import torch
 from PIL import Image
 
 from minillava import scales
-from minillava.asking import AskingError, Budget, Journal, Teacher, ask_all, chat, key, price, read_reply
+from minillava.asking import (
+    AskingError,
+    Budget,
+    ChatClient,
+    Journal,
+    ask_all,
+    chat_request,
+    price_of,
+    read_reply,
+    request_key,
+)
 from minillava.chat import Chat
 from minillava.data.images import open_picture
 from minillava.data.records import read_records
@@ -127,11 +137,11 @@ class Dial:
         found = read_records(folder / f"{stage}.json")
         return [Example(r, open_picture(folder / "images" / r["image"])) for r in found if "image" in r]
 
-    def teacher(self) -> Teacher:
+    def teacher(self) -> ChatClient:
         """Who writes the data: beyond `tiny` a model behind an API (MINILLAVA_TEACHER), without a key the offline one."""
         return self._teacher()[0]
 
-    def _teacher(self) -> tuple[Teacher, str]:
+    def _teacher(self) -> tuple[ChatClient, str]:
         """The teacher, and why it is not a live one."""
         model, why = self._live("MINILLAVA_TEACHER")
         return model or OfflineTeacher(), why
@@ -146,10 +156,10 @@ class Dial:
         model, why = self._live("MINILLAVA_JUDGE")
         if model is None:
             return OfflineJudge(), why
-        known = price(model.model)
+        known = price_of(model.model)
         return ApiJudge(model, self.data / "judged", budget=budget(model.model), price=known, yes=True), ""
 
-    def _live(self, variable: str) -> tuple[Teacher | None, str]:
+    def _live(self, variable: str) -> tuple[ChatClient | None, str]:
         """The model behind an API that a variable names, else MODEL; or None, and why there is none."""
         if self.name == TINY:
             return None, ""
@@ -164,14 +174,14 @@ class Dial:
         Raises AskingError where no reply came; what it may cost at most is BUDGET, or TOKENS where no price is known.
         """
         teacher = self.teacher()
-        body = chat(teacher.model, messages, seed=seed)
+        body = chat_request(teacher.model, messages, seed=seed)
         if teacher.model == OFFLINE_MODEL:
             return read_reply(offline_reply(body), body).text
         with Journal(self.data / "replies") as journal:
-            outcome = ask_all([body], teacher, journal, budget(teacher.model), price(teacher.model))
-        if key(body) not in outcome.replies:
-            raise AskingError(outcome.failures.get(key(body)) or outcome.stopped)
-        return outcome.replies[key(body)].text
+            outcome = ask_all([body], teacher, journal, budget(teacher.model), price_of(teacher.model))
+        if request_key(body) not in outcome.replies:
+            raise AskingError(outcome.failures.get(request_key(body)) or outcome.stopped)
+        return outcome.replies[request_key(body)].text
 
     @property
     def rates(self) -> dict[str, float]:
@@ -208,7 +218,7 @@ class Dial:
 
 def budget(model: str) -> Budget:
     """The most that may be spent on a model: BUDGET where its price is known, else TOKENS."""
-    return BUDGET if price(model) else TOKENS
+    return BUDGET if price_of(model) else TOKENS
 
 
 def _choose(memory: float | None, offline: bool) -> tuple[str, str]:

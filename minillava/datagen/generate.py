@@ -81,7 +81,7 @@ class PlannedRecord:
     @cached_property
     def key(self) -> str | None:
         """The key of its reply in the journal."""
-        return asking.key(self.body) if self.body else None
+        return asking.request_key(self.body) if self.body else None
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,9 @@ def plan_records(pictures: list[Picture], settings: Settings) -> list[PlannedRec
         prompt = read_prompt(Path(settings.prompts) / PROMPT_FOLDERS[kind])
         for picture in pictures:
             text = context(list(picture.captions), picture.boxes if kind in settings.boxes else ())
-            body = asking.chat(settings.model, messages(prompt, text), settings.max_tokens, settings.temperature)
+            body = asking.chat_request(
+                settings.model, messages(prompt, text), settings.max_tokens, settings.temperature
+            )
             items.append(PlannedRecord(picture, kind, body))
     return items
 
@@ -183,7 +185,7 @@ def _without_image_token(text: str) -> str:
 
 def generate(
     pictures: list[Picture],
-    teacher: asking.Teacher,
+    teacher: asking.ChatClient,
     out: Path,
     settings: Settings,
     problems: list[LeftOut] = (),

@@ -8,7 +8,7 @@
 
 from pathlib import Path
 
-from minillava.asking import AskingError, Rejected, Teacher, key, read_replies
+from minillava.asking import AskingError, ChatClient, Rejected, read_replies, request_key
 from minillava.asking.server import completion
 
 OPENAI_MODEL = "gpt-4o"  # unless --model names another; the paper's GPT-4 is no longer offered
@@ -25,7 +25,7 @@ class RecordedTeacher:
         pass
 
     async def complete(self, body: dict, name: str) -> dict:
-        reply = self.replies.get(key(body))
+        reply = self.replies.get(request_key(body))
         if reply is None:
             raise Rejected("not among the recorded replies; use the model, prompts and settings of the recording")
         usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
@@ -35,7 +35,7 @@ class RecordedTeacher:
         pass
 
 
-def openai_teacher(model: str, base_url: str | None = None, timeout: float = 120.0) -> Teacher:
+def openai_teacher(model: str, base_url: str | None = None, timeout: float = 120.0) -> ChatClient:
     """The paper's teacher: a model behind an OpenAI-compatible API. Raises AskingError without the client or a key."""
     try:
         from minillava.asking.client import Client

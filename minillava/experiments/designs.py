@@ -27,9 +27,9 @@ from minillava.experiments.science_report import accuracy, cell, over
 from minillava.experiments.workers import side_by_side, still_wanted
 from minillava.figures import tables as figures_judge
 from minillava.files import read_jsonl, write_jsonl
-from minillava.judging.answers import LOOKS, answer
-from minillava.judging.scores import paired
-from minillava.machine import machine
+from minillava.judging.answers import CONDITIONS, answer
+from minillava.judging.scores import paired_difference
+from minillava.machine import describe_machine
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.questions import EXACT, Question, right
 from minillava.text import aligned
@@ -63,7 +63,7 @@ def run_choice(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -
     questions = asked_of(folder)
     for tag in SHOWN:
         still_wanted()
-        names = LOOKS[tag]([image for image, _ in questions])
+        names = CONDITIONS[tag]([image for image, _ in questions])
         texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
         rows = [{"image": i, "question": q.text, "kind": q.kind, "answer": t, "right": right(q, t)} for (i, q), t in zip(questions, texts)]  # fmt: skip
         write_jsonl(rows, home / f"exact{tag}.jsonl")
@@ -110,10 +110,10 @@ def designs_report(run: Run) -> dict:
         out.append({
             "row": row, "ours": ours | {"all": over([share(rows) for rows in answers])},
             "shuffled": over([share(read(row, seed, "-shuffled")) for seed in run.seeds]),
-            "gap": paired(pairs, accuracy) if row != BEST else None,
+            "gap": paired_difference(pairs, accuracy) if row != BEST else None,
         })  # fmt: skip
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(),
         "steps": steps_of(run.folder, FULL, run.scale), "questions": len(read(BEST, 0)), "rows": out,
     }  # fmt: skip
 

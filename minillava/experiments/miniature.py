@@ -23,10 +23,10 @@ from minillava.datagen.messages import TYPES
 from minillava.experiments.run import Run
 from minillava.experiments.workers import side_by_side, still_wanted
 from minillava.files import read_jsonl, write_jsonl
-from minillava.judging.answers import BLANK, LOOKS, answer, blank
+from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture
 from minillava.judging.bench import read_bench, write_bench
 from minillava.judging.pope import build_pope
-from minillava.machine import bar, follow
+from minillava.machine import loss_reporter, progress_bar
 from minillava.model.formats.assemble import assemble, normalisation, save_trained
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.captions import caps_boxes
@@ -68,14 +68,14 @@ def make_data(run: Run) -> None:
         "wild": scenes("wild", scale.bench_scenes),
     }
     (folder / "pictures").mkdir(exist_ok=True)
-    with bar(len(train) + sum(map(len, held.values())), "picture") as progress:
+    with progress_bar(len(train) + sum(map(len, held.values())), "picture") as progress:
         for scene in [*train, *held["bench"], *held["wild"]]:
             path = folder / "pictures" / f"{scene.id}.png"
             if not path.exists():
                 draw(scene, 96).save(path.with_suffix(".part"), format="PNG", compress_level=1)
                 path.with_suffix(".part").replace(path)
             progress.update()
-    blank(96).save(folder / "pictures" / BLANK)
+    blank_picture(96).save(folder / "pictures" / BLANK)
     (folder / "records").mkdir(exist_ok=True)
     counts = dict(zip(TYPES, (scale.conversation, scale.detail, scale.complex)))
     for kind, count in counts.items():
@@ -93,7 +93,7 @@ def make_features(run: Run) -> None:
     """What the frozen vision tower sees in every picture, once for all stages and rows."""
     model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0)
     names = sorted(p.name for p in (run.folder / "pictures").glob("*.png"))
-    with bar(len(names), "picture") as progress:
+    with progress_bar(len(names), "picture") as progress:
         features = Features.of(
             model,
             run.folder / "pictures",
@@ -118,7 +118,7 @@ def run_stage1(run: Run, seed: int) -> None:
     model, tokenizer, features = load_parts(run.folder, run.weights, seed)
     samples = [encode(r, CHAT, tokenizer) for r in read_records(run.folder / "records" / "caption.json")]
     steps = len(samples) // scale.stage1_batch
-    with bar(steps, "step") as progress:
+    with progress_bar(steps, "step") as progress:
         train_stage(
             model,
             1,
@@ -129,7 +129,7 @@ def run_stage1(run: Run, seed: int) -> None:
             steps=steps,
             lr=scale.stage1_lr,
             seed=seed,
-            progress=follow(progress),
+            progress=loss_reporter(progress),
         )
     save_file(model.projector.state_dict(), folder / "projector.safetensors")
 
@@ -168,7 +168,7 @@ def run_row(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -> N
     if row == FULL:
         save_trained(model, tokenizer, weights / "vision_tower", home / "model", about)
     model.eval()
-    looks = LOOKS if row == FULL else {"": LOOKS[""]}  # the controls of the best row stand beside every score
+    looks = CONDITIONS if row == FULL else {"": CONDITIONS[""]}  # the controls of the best row stand beside every score
     see = lambda name: None if name is None else features[name]  # noqa: E731
     questions = [(r.pop("image"), Question(**r)) for r in read_jsonl(folder / "bench" / "exact.jsonl")]
     for tag, look in looks.items():

@@ -13,10 +13,10 @@ from minillava import paper
 from minillava.experiments.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, slug
 from minillava.experiments.run import Run
 from minillava.files import read_jsonl
-from minillava.judging.bench import CATEGORIES, pairs_of
+from minillava.judging.bench import CATEGORIES, score_pairs
 from minillava.judging.pope import NEGATIVES, evaluate
-from minillava.judging.scores import interval, paired, relative_score, together
-from minillava.machine import machine
+from minillava.judging.scores import interval, overall_verdict, paired_difference, relative_score
+from minillava.machine import describe_machine
 from minillava.standins.judge import RULE
 
 COLUMNS = dict(zip(("Conv", "Detail", "Complex", "All"), (*CATEGORIES, None)))
@@ -39,7 +39,7 @@ def reviews_of(run: Run, seed: int, row: str, bench: str) -> list[dict]:
 
 def cell(run: Run, row: str, bench: str, column: str) -> dict:
     """Our figure of one cell: the mean over seeds, its standard deviation (None for one seed), its interval over questions."""
-    pairs = [pairs_of(reviews_of(run, seed, row, bench), COLUMNS[column]) for seed in run.seeds]
+    pairs = [score_pairs(reviews_of(run, seed, row, bench), COLUMNS[column]) for seed in run.seeds]
     scores = [relative_score(p) for p in pairs]
     spread = round(statistics.stdev(scores), 1) if len(scores) > 1 else None
     return {
@@ -60,8 +60,8 @@ def table(run: Run, name: str, bench: str, rows: dict[str, dict]) -> dict:
 
 def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
     """Relative score of one row minus another's, its 95 % interval (questions resampled in pairs), and whether all seeds agree."""
-    rows = lambda row, seed: pairs_of(reviews_of(run, seed, row, bench), COLUMNS[column])  # noqa: E731
-    found = paired([(rows(better, seed), rows(worse, seed)) for seed in run.seeds], relative_score, draws)
+    rows = lambda row, seed: score_pairs(reviews_of(run, seed, row, bench), COLUMNS[column])  # noqa: E731
+    found = paired_difference([(rows(better, seed), rows(worse, seed)) for seed in run.seeds], relative_score, draws)
     return {"better": better, "worse": worse, "column": column, **found}
 
 
@@ -70,7 +70,7 @@ def claims(run: Run) -> list[dict]:
     out = []
     for claim in paper.CLAIMS:
         tests = [difference(run, *test) for test in TESTS.get(claim.id, ())]
-        verdict = together([t["verdict"] for t in tests])
+        verdict = overall_verdict([t["verdict"] for t in tests])
         out.append(
             {
                 "id": claim.id,
@@ -116,7 +116,7 @@ def build_report(run: Run) -> dict:
     } | dict.fromkeys(CONTROLS, {})
     scores, spread = vqa(run)
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE, "machine": machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE, "machine": describe_machine(),
         "seconds": run.state["seconds"] | {"all": round(sum(run.state["seconds"].values()), 1)},
         "vqa": scores, "vqa_spread": spread, "vqa_blank": vqa(run, "-blank")[0], "vqa_shuffled": vqa(run, "-shuffled")[0],
         "vqa_text": vqa(run, "-text")[0], "pope": pope_of(run),

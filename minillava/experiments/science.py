@@ -24,11 +24,11 @@ from minillava.experiments.miniature import slug
 from minillava.experiments.run import Run
 from minillava.experiments.workers import side_by_side, still_wanted
 from minillava.files import read_jsonl, write_jsonl
-from minillava.judging.answer_scienceqa import solve
-from minillava.judging.answers import BLANK, LOOKS, blank
+from minillava.judging.answer_scienceqa import answer_problems
+from minillava.judging.answers import BLANK, CONDITIONS, blank_picture
 from minillava.judging.ensembles import disagreements
-from minillava.judging.scienceqa import predict
-from minillava.machine import bar
+from minillava.judging.scienceqa import read_predictions
+from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
@@ -115,7 +115,7 @@ def make_data(run: Run) -> None:
     """The quiz in ScienceQA's files with its pictures, and the caption pairs of stage 1."""
     scale, pictures = run.scale, run.folder / "pictures"
     counts = {"train": scale.train, "val": scale.val, "test": scale.test}
-    with bar(sum(counts.values()) + scale.pairs, "picture") as progress:
+    with progress_bar(sum(counts.values()) + scale.pairs, "picture") as progress:
         problems = [p for split, n in counts.items() for p in draw_quiz(split, n, pictures, SIZE, progress.update)]
         some = scenes("train", scale.pairs)
         for scene in some:
@@ -124,7 +124,7 @@ def make_data(run: Run) -> None:
                 draw(scene, SIZE).save(path.with_suffix(".part"), format="PNG", compress_level=1)
                 path.with_suffix(".part").replace(path)
             progress.update()
-    blank(SIZE).save(pictures / BLANK)
+    blank_picture(SIZE).save(pictures / BLANK)
     write_problems(problems, run.folder / "quiz")
     write_records([caption_record(s) for s in some], run.folder / "caption.json")
 
@@ -134,7 +134,7 @@ def make_features(run: Run) -> None:
     names = sorted(p.relative_to(run.folder / "pictures").as_posix() for p in (run.folder / "pictures").rglob("*.png"))
     for layer in sorted({v.layer for v in VARIANTS.values()}):
         model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0, layer)
-        with bar(len(names), "picture", f"layer {layer}") as progress:
+        with progress_bar(len(names), "picture", f"layer {layer}") as progress:
             show = lambda done, _, progress=progress: progress.update(done - progress.n)  # noqa: E731
             made = Features.of(
                 model, run.folder / "pictures", names, *normalisation(run.weights / "vision_tower"), show
@@ -169,7 +169,7 @@ def run_stage1(
     (home / "done").touch()
 
 
-def seen(features: Features, problems: list[Problem], look=LOOKS[""]) -> list[torch.Tensor | None]:
+def seen(features: Features, problems: list[Problem], look=CONDITIONS[""]) -> list[torch.Tensor | None]:
     """The features that go with each problem; `look` says which picture those with one are shown (answers.LOOKS)."""
     shown = iter(look([p.image for p in problems if p.image]))
     names = [next(shown) if p.image else None for p in problems]
@@ -190,8 +190,8 @@ def run_variant(folder: Path, weights: Path, scale: QuizScale, seed: int, row: s
     train, val, test = (list(read_problems(folder / "quiz", split).values()) for split in ("train", "val", "test"))
 
     def measure():
-        texts = solve(model, tokenizer, CHAT, val, seen(features, val), variant.format)
-        found, failed = predict({p.id: p for p in val}, {p.id: t for p, t in zip(val, texts)})
+        texts = answer_problems(model, tokenizer, CHAT, val, seen(features, val), variant.format)
+        found, failed = read_predictions({p.id: p for p in val}, {p.id: t for p, t in zip(val, texts)})
         right = [found.get(p.id) == p.answer for p in val]
         return {"accuracy": round(100 * sum(right) / len(val), 2), "failures": len(failed), "right": "".join("01"[r] for r in right)}  # fmt: skip
 
@@ -201,9 +201,9 @@ def run_variant(folder: Path, weights: Path, scale: QuizScale, seed: int, row: s
     train_stage(model, 2, samples, features, home, batch_size=scale.batch, steps=steps_of(scale), lr=scale.lr,
                 lr_muon=scale.lr_muon, seed=seed, progress=progress)  # fmt: skip
     model.eval()
-    for tag, look in (LOOKS if row == BEST else {"": LOOKS[""]}).items():
+    for tag, look in (CONDITIONS if row == BEST else {"": CONDITIONS[""]}).items():
         still_wanted()
-        texts = solve(model, tokenizer, CHAT, test, seen(features, test, look), variant.format)
+        texts = answer_problems(model, tokenizer, CHAT, test, seen(features, test, look), variant.format)
         rows = [{"question_id": p.id, "text": t, "answer_id": f"{slug(row)}{tag}-{seed}-{p.id}", "model_id": f"{row} (seed {seed})", "metadata": {}} for p, t in zip(test, texts)]  # fmt: skip
         write_jsonl(rows, home / f"answers{tag}.jsonl")
     (home / "done").touch()

@@ -21,7 +21,7 @@ from minillava.experiments.run import Run
 from minillava.experiments.science import BEST, SCALES, texts_of
 from minillava.experiments.science_report import CONTROLS, TABLE_7, Science, accuracy, cell, over, text_78
 from minillava.figures import tables as figures_judge
-from minillava.judging.scores import paired
+from minillava.judging.scores import paired_difference
 from minillava.text import markdown_table
 
 SHARES = ("reasons right, letter right", "reasons right, letter wrong", "reasons wrong, letter right", "reasons wrong, letter wrong")  # fmt: skip
@@ -58,7 +58,11 @@ def reasons_of(science: Science) -> list[dict]:
         each = {name: over([accuracy(reasoned(science, row, s, of)) for s in science.run.seeds]) for name, of in GROUPS.items()}  # fmt: skip
         pairs = [(reasoned(science, row, s), reasoned(science, BEST, s)) for s in science.run.seeds]
         seeing = [tuple(reasoned(science, r, s, GROUPS["with a picture"]) for r in (row, BEST)) for s in science.run.seeds]  # fmt: skip
-        gaps = {"all": paired(pairs, accuracy), "with a picture": paired(seeing, accuracy)} if row != BEST else None
+        gaps = (
+            {"all": paired_difference(pairs, accuracy), "with a picture": paired_difference(seeing, accuracy)}
+            if row != BEST
+            else None
+        )
         out.append({"row": row, "reasons": each, "gap": gaps})
     return out
 

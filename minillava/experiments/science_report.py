@@ -14,9 +14,9 @@ from minillava.experiments.miniature import slug
 from minillava.experiments.run import Run
 from minillava.experiments.science import ANSWER_FIRST, BEST, CURVES, VARIANTS, looks_of, texts_of, variants
 from minillava.judging.ensembles import ensembles, predictions
-from minillava.judging.scienceqa import COLUMNS, predict, score
-from minillava.judging.scores import UNTOLD, paired, together
-from minillava.machine import machine
+from minillava.judging.scienceqa import COLUMNS, read_predictions, score
+from minillava.judging.scores import UNDECIDED, overall_verdict, paired_difference
+from minillava.machine import describe_machine
 from minillava.text import aligned
 
 # Our row of Table 7 -> the paper's; the controls have none.
@@ -55,7 +55,7 @@ class Science:
                 self._read(row, seed, texts_of(best / f"answers{tag}.jsonl"))
 
     def _read(self, row: str, seed: int, texts: dict[str, str]) -> None:
-        self.predictions[row, seed], failed = predict(self.test, texts)
+        self.predictions[row, seed], failed = read_predictions(self.test, texts)
         self.failures[row] = self.failures.get(row, 0) + len(failed)
 
     def right(self, row: str, seed: int) -> list[bool]:
@@ -70,7 +70,7 @@ class Science:
 
     def compare(self, better: str, worse: str) -> dict:
         seeds = [(self.right(better, s), self.right(worse, s)) for s in self.run.seeds]
-        return {"better": better, "worse": worse, "column": "Avg", **paired(seeds, accuracy)}
+        return {"better": better, "worse": worse, "column": "Avg", **paired_difference(seeds, accuracy)}
 
 
 def accuracy(right: list[bool]) -> float:
@@ -90,7 +90,7 @@ def sooner(run: Run) -> dict:
     first, other = ([looks_of(run, row, seed) for seed in run.seeds] for row in CURVES)
     half = max(0, len(first[0]) // 2 - 1)
     rights = lambda looks: [c == "1" for c in looks[half]["right"]]  # noqa: E731
-    found = paired([(rights(a), rights(b)) for a, b in zip(first, other)], accuracy)
+    found = paired_difference([(rights(a), rights(b)) for a, b in zip(first, other)], accuracy)
     reached = []
     for a, b in zip(first, other):
         epochs = [n for n, look in enumerate(a, 1) if look["accuracy"] >= b[-1]["accuracy"]]
@@ -110,7 +110,7 @@ def claims_of(science: Science) -> list[dict]:
             tests.append(sooner(science.run))
         out.append({
             "id": claim.id, "statement": claim.statement, "source": claim.source, "paper": claim.figures, "ours": tests,
-            "verdict": together([t["verdict"] for t in tests]) if there else UNTOLD,
+            "verdict": overall_verdict([t["verdict"] for t in tests]) if there else UNDECIDED,
             "why": "" if there else "no smaller language model is among the weights (`make weights`)",
         })  # fmt: skip
     return out
@@ -133,7 +133,7 @@ def science_report(run: Run) -> dict:
     counts = science.joined[0]["counts"].keys()
     mean = lambda pick: round(statistics.mean(pick(j) for j in science.joined), 1)  # noqa: E731
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(), "seconds": run.state["seconds"],
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(), "seconds": run.state["seconds"],
         "chance": round(chance, 1), "questions": len(science.test), "table 7": seven, "table 8": eight,
         "bounds": {name: mean(lambda j, name=name: j["bounds"][name]["accuracy"]) for name in science.joined[0]["bounds"]},
         "counts": {name: mean(lambda j, name=name: j["counts"][name]) for name in counts},
@@ -163,7 +163,7 @@ def said(claims: list[dict]) -> list[str]:
             reach = f"; epochs to answer first's last accuracy, by seed: {more}" if more else ""
             low, high = t["interval"]
             lines.append(f"   here: {t['better']} - {t['worse']}, {t['column']}: {t['ours']:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}: {t['verdict']}{reach}")  # fmt: skip
-        lines += [f"   {claim['why']}"] * bool(claim.get("why") and not claim["ours"] or claim["verdict"] == UNTOLD and claim.get("why"))  # fmt: skip
+        lines += [f"   {claim['why']}"] * bool(claim.get("why") and not claim["ours"] or claim["verdict"] == UNDECIDED and claim.get("why"))  # fmt: skip
     return lines
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
-from minillava.machine import bar
+from minillava.machine import progress_bar
 
 ANSWERING = 40  # answering at the end of a job is counted as the time of so many training steps
 STOP = []  # in a worker: the event that asks it to stop
@@ -41,7 +41,7 @@ def side_by_side(jobs: dict[Path, tuple[Callable, ...]], steps: dict[Path, int])
     many lines of metrics.jsonl each writes. Raises what a job raised.
     """
     todo = sorted((home for home in jobs if not (home / "done").exists()), key=lambda home: -steps[home])
-    with bar(sum(steps.values()) + ANSWERING * len(jobs), "step") as progress:
+    with progress_bar(sum(steps.values()) + ANSWERING * len(jobs), "step") as progress:
         context = get_context("spawn")
         stop = context.Event()
         workers = max(1, min(len(todo), (os.cpu_count() or 1), 4))

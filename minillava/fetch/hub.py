@@ -25,7 +25,7 @@ from minillava.data.valid import each_record, valid_records
 from minillava.fetch import remote
 from minillava.fetch.remote import FetchError, MissingPictures, Progress, RemoteZip, download_each, write_picture
 from minillava.files import write_json
-from minillava.machine import bar
+from minillava.machine import progress_bar
 
 RUN_LENGTH = 64  # neighbours in the zip that are drawn together: 60,000 pictures take a thousand requests
 
@@ -250,7 +250,7 @@ def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, form
 
 def fetch_with_bar(dataset: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
     """`fetch` with a progress bar."""
-    with bar(1, "picture") as progress:
+    with progress_bar(1, "picture") as progress:
 
         def show(done, total):
             progress.total = total

@@ -16,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 
 from minillava.chat import Chat
-from minillava.costs.model import account
+from minillava.costs.model import count_parameters
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
 from minillava.data.samples import Sample, prompt_ids
@@ -43,7 +43,7 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
 
     The striped panels are the tensors' own values, a row a patch or a word. Leaves the chat's conversation as it was.
     """
-    model, count = chat.model, account(chat.model)
+    model, count = chat.model, count_parameters(chat.model)
     ids = prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer)
     Zv = chat.features
     Hv, Hq = model.projector(Zv), model.language_model.embed(ids[ids != IMAGE])

@@ -12,7 +12,7 @@ import re
 from functools import partial
 
 from minillava.data.scienceqa import Problem
-from minillava.judging.ensembles import say
+from minillava.judging.ensembles import expert_answer
 from minillava.judging.scienceqa import AnswerError, read_answer
 from minillava.scenes.captions import SIDE
 from minillava.scenes.reading import COUNT, NOUNS
@@ -113,12 +113,12 @@ def expert(problem: Problem) -> str:
     """The expert's answer to one problem, as text. Reads question, hint and choices, nothing else of it."""
     known = settled(problem)
     if known:
-        return say(problem, *known)
+        return expert_answer(problem, *known)
     usual = [n for word in USUAL for n, choice in enumerate(problem.choices) if choice == word]
     if usual:
-        return say(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
+        return expert_answer(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
     if all(choice in KINDS for choice in problem.choices):
-        return say(problem, 0, f"{UNSEEN} I name the first.")
+        return expert_answer(problem, 0, f"{UNSEEN} I name the first.")
     return f"{UNSEEN} Nothing in the text speaks for any of these."
 
 
@@ -134,5 +134,5 @@ def again(problem: Problem, own: str, other: str) -> str:
     reasons = other.rpartition("The answer is")[0].lower()
     core = re.sub(r"^(?:an?|the) | is .*$|\.$", "", problem.choices[index].lower())
     if core.split()[-1] in re.findall(r"\w+", reasons):
-        return say(problem, index, "The other has seen the picture, and its reasons fit.")
+        return expert_answer(problem, index, "The other has seen the picture, and its reasons fit.")
     return own

@@ -21,8 +21,8 @@ from minillava.data.images import pixels
 from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.judging.answers import answer, see, shuffled
-from minillava.judging.bench import pairs_of
+from minillava.judging.answers import answer, shuffled, vision_features
+from minillava.judging.bench import score_pairs
 from minillava.judging.scores import relative_score
 from minillava.model import (
     LanguageModel,
@@ -126,9 +126,9 @@ def looking(model: Llava, tokenizer, normal: tuple, split: str = "dev", per_kind
     """
     items, size = balanced(scenes(split, 15 * per_kind), per_kind), model.config.vision.image_size
     drawn = {scene.id: scene for scene, _ in items}
-    seen = see(model, normal, [draw(s, size) for s in drawn.values()])
+    seen = vision_features(model, normal, [draw(s, size) for s in drawn.values()])
     features = dict(zip(drawn, seen))
-    blank = see(model, normal, [Image.new("RGB", (size, size), (178, 188, 190))])[0]
+    blank = vision_features(model, normal, [Image.new("RGB", (size, size), (178, 188, 190))])[0]
     names, out = [scene.id for scene, _ in items], {}
     looks = {"picture": [features[n] for n in names], "blank": [blank] * len(names)}
     looks["shuffled"] = [features[n] for n in shuffled(names)]
@@ -146,12 +146,12 @@ def scored(model: Llava, tokenizer, normal: tuple, count: int = 100) -> dict[str
     """The relative score on the picture book's LLaVA-Bench of `count` scenes, and with the pictures exchanged."""
     items = build("coco", count)
     drawn = {f"{s.id}.png": draw(s, model.config.vision.image_size) for s in scenes("bench", count)}
-    features, out = dict(zip(drawn, see(model, normal, list(drawn.values())))), {}
+    features, out = dict(zip(drawn, vision_features(model, normal, list(drawn.values())))), {}
     for name, look in (("relative score", list), ("relative score, shuffled", shuffled)):
         asked = [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))]
         texts = answer(model, tokenizer, CHAT, asked)
         reviews = judge_answers(items, {i.question_id: t for i, t in zip(items, texts)}, name)
-        out[name] = round(relative_score(pairs_of(reviews)), 1)
+        out[name] = round(relative_score(score_pairs(reviews)), 1)
     return out
 
 

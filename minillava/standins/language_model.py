@@ -19,7 +19,7 @@ from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import train_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.machine import bar, compute_dtype, follow
+from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.scenes.captions import SIDE, captions, noun, onto, phrase
 from minillava.scenes.compose import compose, scenes
@@ -196,6 +196,6 @@ def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Calla
     recipe = {"stand-in": "language_model", "seed": seed, "steps": steps, "lr": lr, "width": model.config.hidden_size}
     if done:
         recipe["done"] = done
-    with bar(steps, "step", "language_model") as progress:
-        watch = along(follow(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
+    with progress_bar(steps, "step", "language_model") as progress:
+        watch = along(loss_reporter(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)

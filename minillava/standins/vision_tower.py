@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from minillava.data.images import pixels
 from minillava.data.tokenizer import train_tokenizer
-from minillava.machine import bar, compute_dtype, follow
+from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.vision import VisionConfig, VisionTower
 from minillava.scenes.captions import SIDE, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
@@ -148,7 +148,7 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
             return clip(*parts)
 
     recipe = {"stand-in": "vision_tower", "seed": seed, "steps": steps, "lr": lr}
-    with bar(steps, "step", "vision_tower") as progress:
-        watch = along(follow(progress), clip, lambda: measure(clip), folder, LOOKS)
+    with progress_bar(steps, "step", "vision_tower") as progress:
+        watch = along(loss_reporter(progress), clip, lambda: measure(clip), folder, LOOKS)
         fit(clip, optimizer, loss_at, steps, folder, recipe, watch)
     return clip, tokenizer

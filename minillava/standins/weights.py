@@ -21,7 +21,7 @@ from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.machine import bar, follow, machine
+from minillava.machine import describe_machine, loss_reporter, progress_bar
 from minillava.model import load_vision, save_language
 from minillava.model.formats.assemble import assemble, normalisation, save_trained
 from minillava.model.formats.published import vision_published
@@ -107,9 +107,11 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     for stage, records, settings in stages:
         samples, folder = [encode(r, CHAT, tokenizer) for r in records], work / f"stage{stage}"
         steps[stage] = len(samples) // settings["batch_size"]
-        with bar(steps[stage], "step", f"stage {stage}") as progress:
+        with progress_bar(steps[stage], "step", f"stage {stage}") as progress:
             measure = lambda: looking(model, tokenizer, normal)  # noqa: E731
-            show = along(follow(progress), model, measure, folder, LOOKS) if stage == 2 else follow(progress)
+            show = (
+                along(loss_reporter(progress), model, measure, folder, LOOKS) if stage == 2 else loss_reporter(progress)
+            )
             train_stage(model, stage, samples, features, folder, steps=steps[stage], progress=show, **settings)
     model.eval()
     figures = looking(model, tokenizer, normal, per_kind=80)
@@ -176,7 +178,7 @@ def main() -> None:
             rows += [row | {"step": before + row["step"]} for row in map(json.loads, path.read_text().splitlines())]
         (out / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoints")))
-        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
+        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": describe_machine()})
 
 
 if __name__ == "__main__":
