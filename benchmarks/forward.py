@@ -29,7 +29,7 @@ from minillava.machine import matmul_speed
 from minillava.model import Batch, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
-from minillava.standins.records import instruct
+from minillava.standins.records import instruction_record
 from minillava.training import stages
 from minillava.training.loop import gradients
 from minillava.training.optim import adam
@@ -43,7 +43,7 @@ def samples(name, config, count=4):
     """(ids, labels) of one batch of stage 2; at the tiny shape always BATCH of them."""
     if name == "tiny":
         tokenizer = load_tokenizer(WEIGHTS / "llava")
-        made = [encode(instruct(s, kind), CHAT, tokenizer) for s in scenes("train", 200) for kind in TYPES]
+        made = [encode(instruction_record(s, kind), CHAT, tokenizer) for s in scenes("train", 200) for kind in TYPES]
         V = config.language.vocab_size - 1  # the last one stands for a patch in `transformers`
         made = [(s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1)) for s in made]
         return [made[i] for i in plan_batches([len(ids) for ids, _ in made], BATCH[name], 1, seed=0)[0]]

@@ -42,7 +42,7 @@ from minillava.model import Batch, llava, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.standins.records import instruct
+from minillava.standins.records import instruction_record
 from minillava.training import checkpoints, stages
 from minillava.training.features import Features
 
@@ -61,7 +61,7 @@ def school(name, config, count):
     V, size = config.language.vocab_size - 1, config.vision.image_size  # the last id stands for a patch there
     tokenizer, samples, views = load_tokenizer(WEIGHTS / "llava"), [], {}
     for n, scene in enumerate(scenes("train", count)):
-        s = encode(instruct(scene, TYPES[n % 3]), CHAT, tokenizer)
+        s = encode(instruction_record(scene, TYPES[n % 3]), CHAT, tokenizer)
         samples.append(Sample(s.id, s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1), s.image))
         views[s.image] = pixels([draw(scene, size)], size, MEAN, MEAN)[0]
     return samples, views

@@ -21,7 +21,7 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.standins.records import instruct
+from minillava.standins.records import instruction_record
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 
@@ -54,7 +54,7 @@ def growth_alone(what, by, options):
             for n in range(count):  # a picture each, drawn sixteen times over
                 if n >= len(some):
                     (folder / f"{n:05}.png").hardlink_to(folder / f"{n % len(some):05}.png")
-                record = instruct(some[n % len(some)], "complex") | {"id": str(n), "image": f"{n:05}.png"}
+                record = instruction_record(some[n % len(some)], "complex") | {"id": str(n), "image": f"{n:05}.png"}
                 record["conversations"] = record["conversations"][:1] + [{"from": "gpt", "value": "It is a car. " * 15 * by}]  # fmt: skip
                 file.write(("," if n else "[") + json.dumps(record))
             file.write("]")

@@ -19,7 +19,7 @@ from minillava.data.template import CHAT, PLAIN, TEMPLATES
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.scenes.compose import scenes
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,11 @@ def test_the_template_is_table_2s_order_and_only_answers_and_their_stop_are_gree
 
 
 def test_ids_decode_to_the_record_and_labels_to_its_answers_and_stops(tokenizer):
-    some = [record for s in scenes("train", 60) for record in (*(instruct(s, k) for k in TYPES), caption_record(s))]
+    some = [
+        record
+        for s in scenes("train", 60)
+        for record in (*(instruction_record(s, k) for k in TYPES), caption_record(s))
+    ]
     for one in some:
         sample, pairs = encode(one, CHAT, tokenizer), pairs_of(one)
         assert sample.id == one["id"] and sample.image == one["image"] and len(sample.ids) == len(sample.labels)
@@ -286,7 +290,7 @@ def test_any_text_is_decoded_unchanged(tokenizer, text):
 
 def test_special_tokens_come_first_and_most_words_of_the_picture_book_are_one_token(tokenizer):
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    turns = [turn for s in scenes("dev", 50) for turn in instruct(s, "detail")["conversations"]]
+    turns = [turn for s in scenes("dev", 50) for turn in instruction_record(s, "detail")["conversations"]]
     words = " ".join(turn["value"] for turn in turns).split()
     assert len(tokenizer.encode(" ".join(words), add_special_tokens=False)) < 1.4 * len(words)
 

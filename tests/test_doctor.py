@@ -177,7 +177,7 @@ def test_the_doctor_fits_a_page_and_judges_as_training_does(capsys, monkeypatch)
     on = Hardware(Card("here", here["memory"], 1e12, None, gpu=False))
     for name, row in doctor.examine(1e12, here).items():
         for stage in ("stage 1", "stage 2"):
-            assert (row[stage]["refused"] is None) == fits(shapes()[name], scales.find(name).stage(stage), on)
+            assert (row[stage]["refused"] is None) == fits(shapes()[name], scales.find_scale(name).stage(stage), on)
 
 
 def test_the_tiny_scale_is_the_shipped_one():

@@ -28,7 +28,7 @@ from minillava.model.rope import rotations
 from minillava.paper import TABLES
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.standins.records import instruct
+from minillava.standins.records import instruction_record
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def chat(weights):
 
 @pytest.fixture(scope="module")
 def sample(chat):
-    return encode(instruct(compose("train", 0), "conversation"), CHAT, chat.tokenizer)
+    return encode(instruction_record(compose("train", 0), "conversation"), CHAT, chat.tokenizer)
 
 
 def words(figure):

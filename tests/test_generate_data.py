@@ -48,8 +48,8 @@ from minillava.files import write_jsonl
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
-from minillava.standins.pictures import BOOK
-from minillava.standins.teacher import NO_IDEA, OfflineTeacher, form, offline_reply
+from minillava.standins.pictures import PICTURE_BOOK
+from minillava.standins.teacher import REFUSAL, OfflineTeacher, offline_reply, response_type
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
 pytestmark = pytest.mark.usefixtures("no_key")
@@ -124,7 +124,7 @@ def test_the_shipped_few_shots_are_this_projects_scenes_in_the_expected_form():
             assert shown == context(captions(scene), boxes(scene) if kind != "conversation" else ())
             count = len(replies.read_pairs(kind, reply)) if kind == "conversation" else 1
             assert len(replies.checked_pairs(kind, reply)) == count
-        assert form(messages(read_prompt(PROMPTS / folder), "x")) == kind
+        assert response_type(messages(read_prompt(PROMPTS / folder), "x")) == kind
 
 
 def test_the_authors_prompt_folders_work_unchanged(real, tmp_path):
@@ -133,7 +133,7 @@ def test_the_authors_prompt_folders_work_unchanged(real, tmp_path):
         prompt = read_prompt(real("prompts") / PROMPT_FOLDERS[kind])
         assert len(prompt.shots) == shots and all(len(c.split("\n\n")[0].split("\n")) == 5 for c, _ in prompt.shots)
         assert sum(c.count("]") for c, _ in prompt.shots) == drawn
-        assert form(messages(prompt, "x")) == kind
+        assert response_type(messages(prompt, "x")) == kind
     settings = Settings(types=("conversation", "detail"), prompts=real("prompts"))
     assert run(book(4), OfflineTeacher(), tmp_path, settings).made == {"conversation": 4, "detail": 4}
     with pytest.raises(PromptError, match="complex_reasoning: no such prompt folder"):
@@ -332,13 +332,13 @@ def test_every_bad_reply_is_in_the_quarantine_file_with_its_reason(tmp_path):
 
 def test_the_offline_teacher_declines_pictures_it_does_not_know(tmp_path):
     summary = run([Picture("p", "p.png", ("A donut shop.",))], OfflineTeacher(), tmp_path, Settings())
-    assert summary.quarantined == {replies.REFUSED: 3} and NO_IDEA in (tmp_path / "quarantine.jsonl").read_text()
+    assert summary.quarantined == {replies.REFUSED: 3} and REFUSAL in (tmp_path / "quarantine.jsonl").read_text()
 
 
 def test_the_offline_teacher_takes_its_task_from_the_messages_alone():
     systems = ("Design a conversation.", "A detailed description.", "A reasoning question.")
     for kind, text in zip(TYPES, systems):
-        assert form([{"role": "system", "content": text}]) == kind
+        assert response_type([{"role": "system", "content": text}]) == kind
     body = plan_records(book(1), Settings(types=("detail",)))[0].body
     assert offline_reply(body) == offline_reply(dict(body))
     assert offline_reply(body | {"max_tokens": 3})["choices"][0]["finish_reason"] == "length"
@@ -487,7 +487,16 @@ def by_api(folder, url, n=3):
 
 def test_the_command_makes_everything_offline_and_ends_with_0(capsys, tmp_path):
     status, out, _ = command(
-        capsys, "generate", "--source", BOOK, "--limit", 3, "--types", ",".join(ALL_TYPES), "--out", tmp_path / "o"
+        capsys,
+        "generate",
+        "--source",
+        PICTURE_BOOK,
+        "--limit",
+        3,
+        "--types",
+        ",".join(ALL_TYPES),
+        "--out",
+        tmp_path / "o",
     )
     assert status == 0 and "12 of 12 records of 3 pictures" in out
     names = {p.name for p in (tmp_path / "o").iterdir()}
@@ -550,14 +559,14 @@ def test_a_lasting_fault_ends_with_1_and_the_next_run_completes(capsys, tmp_path
 
 @pytest.mark.parametrize("arguments, message", [
     (("--source", "none.jsonl"), "--images: name the folder"), (("--source", "none.jsonl", "--images", "."), "none.jsonl: cannot be read"),
-    (("--source", BOOK, "--types", "poem"), "--types poem"), (("--source", BOOK, "--prompts", "none"), "none/conversation: no such prompt folder"),
-    (("--source", BOOK, "--limit", "0"), "--limit 0"), (("--source", f"{BOOK}:none"), "no such split"),
-    (("--source", BOOK, "--teacher", "openai"), "no key: set the environment variable OPENAI_API_KEY"),
-    (("--source", BOOK, "--teacher", "openai", "--base-url", "nowhere"), "--base-url: expected something like"),
-    (("--source", BOOK, "--teacher", "openai", "--price", "cheap"), "--price cheap"),
-    (("--source", BOOK, "--teacher", "openai", "--base-url", "http://127.0.0.1:9", "--model", "x", "--budget", "1", "--yes"), "no price is known for x"),
-    (("--source", BOOK, "--concurrency", "0"), "--concurrency 0"), (("--source", BOOK, "--replay", "none"), "none: cannot be read"),
-    (("--source", BOOK, "--read-batch", "none"), "none: cannot be read"),
+    (("--source", PICTURE_BOOK, "--types", "poem"), "--types poem"), (("--source", PICTURE_BOOK, "--prompts", "none"), "none/conversation: no such prompt folder"),
+    (("--source", PICTURE_BOOK, "--limit", "0"), "--limit 0"), (("--source", f"{PICTURE_BOOK}:none"), "no such split"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai"), "no key: set the environment variable OPENAI_API_KEY"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai", "--base-url", "nowhere"), "--base-url: expected something like"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai", "--price", "cheap"), "--price cheap"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai", "--base-url", "http://127.0.0.1:9", "--model", "x", "--budget", "1", "--yes"), "no price is known for x"),
+    (("--source", PICTURE_BOOK, "--concurrency", "0"), "--concurrency 0"), (("--source", PICTURE_BOOK, "--replay", "none"), "none: cannot be read"),
+    (("--source", PICTURE_BOOK, "--read-batch", "none"), "none: cannot be read"),
 ])  # fmt: skip
 def test_a_users_mistake_gives_an_error_of_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -569,7 +578,7 @@ def test_a_users_mistake_gives_an_error_of_one_line(capsys, tmp_path, monkeypatc
 
 def test_an_output_that_is_a_file_is_named(capsys, tmp_path):
     (tmp_path / "file").touch()
-    status, _, err = command(capsys, "generate", "--source", BOOK, "--limit", 1, "--out", tmp_path / "file")
+    status, _, err = command(capsys, "generate", "--source", PICTURE_BOOK, "--limit", 1, "--out", tmp_path / "file")
     assert status == 2 and "is a file; name a folder with --out" in err
 
 
@@ -644,7 +653,7 @@ def test_a_saved_dataset_gives_back_the_records_and_the_pictures(capsys, tmp_pat
     from PIL import Image
 
     status, *_ = command(
-        capsys, "generate", "--source", BOOK, "--limit", 3, "--out", tmp_path / "o", "--dataset", tmp_path / "d"
+        capsys, "generate", "--source", PICTURE_BOOK, "--limit", 3, "--out", tmp_path / "o", "--dataset", tmp_path / "d"
     )
     pictures, kinds = tmp_path / "o" / "pictures", {k: read_records(tmp_path / "o" / f"{k}.json") for k in TYPES}
     assert status == 0

@@ -21,8 +21,8 @@ from minillava.judging.reviews import read_reviews
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
-from minillava.standins.bench import build
-from minillava.standins.judge import RULE, OfflineJudge
+from minillava.standins.bench import build_bench
+from minillava.standins.judge import RULE_ID, OfflineJudge
 from minillava.standins.quiz import quiz
 
 pytestmark = pytest.mark.usefixtures("no_key")
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_key")
 
 @pytest.fixture(scope="module")
 def items():
-    return build("coco", 4)
+    return build_bench("coco", 4)
 
 
 @pytest.fixture
@@ -385,7 +385,7 @@ def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
     for rows in (
         answers_of([replace(i, question_id=i.question_id + 500) for i in items]),
         answers_of([replace(i, text="Why?") for i in items]),
-        answers_of(build("wild", 4)),  # the same ids, and a few of the same questions about other pictures
+        answers_of(build_bench("wild", 4)),  # the same ids, and a few of the same questions about other pictures
         [],
     ):
         with pytest.raises(FileError, match="a.jsonl: .*another benchmark"):
@@ -398,7 +398,7 @@ def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
 def test_the_offline_judge_by_command_writes_rows_of_the_authors_form_with_its_id(capsys, bench, items):
     status, out, err = judge_bench(capsys, bench, "--both-orders")
     rows = read_jsonl(bench / "out" / "reviews.jsonl")
-    assert status == 0 and not err and len(rows) == 24 and {r["judge"] for r in rows} == {RULE}
+    assert status == 0 and not err and len(rows) == 24 and {r["judge"] for r in rows} == {RULE_ID}
     assert {"id", "question_id", "answer1_id", "answer2_id", "category", "content", "tuple", "judge"} <= rows[0].keys()
     assert (rows[0]["answer1_id"], rows[0]["answer2_id"]) == ("reference", "a0") and (
         rows[12]["answer1_id"],

@@ -37,7 +37,7 @@ def refused(*arguments):
 
 
 def test_the_scales_fit_what_they_are_meant_for():
-    for scale in scales.REAL.values():
+    for scale in scales.REAL_SCALES.values():
         for stage in scale.stages:
             preflight.preflight(SHAPES[scale.name], stage, parse_hardware(scale.hardware))
 
@@ -47,7 +47,7 @@ def test_what_just_fits_is_taken_and_a_byte_less_refused():
     assert "--micro 2 instead of 4" in str(refused(BIG, STAGE_2, card(BIG, STAGE_2, 0.9999)))
 
 
-@pytest.mark.parametrize("stage", [scales.PAIRS, STAGE_2], ids=["stage 1", "stage 2"])
+@pytest.mark.parametrize("stage", [scales.STAGE_1, STAGE_2], ids=["stage 1", "stage 2"])
 @pytest.mark.parametrize("share", [0.95, 0.8, 0.5, 0.3])
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_proposed_change_fits_and_nothing_smaller_does(stage, share, count):

@@ -23,7 +23,7 @@ from minillava.datagen.replies import (
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import scenes
 from minillava.standins.records import parse_reply
-from minillava.standins.teacher import teach
+from minillava.standins.teacher import teacher_reply
 
 TWO = [("What is red?", "The car is red."), ("Where is it?", "On the left.")]
 
@@ -140,7 +140,7 @@ def test_a_description_is_the_text_without_its_headings(text):
 def test_every_reply_of_the_offline_teacher_passes_and_both_readers_agree():
     for scene in scenes("train", 300):
         for kind in TYPES:
-            reply = teach(kind, captions(scene), boxes(scene))
+            reply = teacher_reply(kind, captions(scene), boxes(scene))
             pairs = checked_pairs(kind, reply)
             strict = parse_reply(kind, reply, scene.id, random.Random(0))
             assert [a for _, a in pairs] == [a for _, a in strict] and (kind == "detail" or pairs == strict)

@@ -7,7 +7,7 @@ import pytest
 
 from minillava.datagen.pictures import Picture
 from minillava.datagen.sources import SourceError, read_source
-from minillava.scenes.captions import boxes, caps_boxes, captions, coco
+from minillava.scenes.captions import boxes, caps_boxes, captions, coco_files
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.pictures import picture_book
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     for scene in some:
         draw(scene, SIZE).save(root / "images" / f"{scene.id}.png")
     (root / "caps.jsonl").write_text("".join(json.dumps(caps_boxes(s)) + "\n" for s in some))
-    for name, data in zip(("captions_train.json", "instances_train.json"), coco(some, SIZE)):
+    for name, data in zip(("captions_train.json", "instances_train.json"), coco_files(some, SIZE)):
         (root / name).write_text(json.dumps(data))
     rows = [f'{s.id}.png,"{text}"\n' for s in some for text in captions(s)]
     (root / "captions.csv").write_text("image,caption\n" + "".join(rows))

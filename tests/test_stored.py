@@ -15,14 +15,14 @@ from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import each_record
 from minillava.scenes.compose import scenes
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 
 
 @pytest.fixture
 def book(tmp_path, weights):
     """(12 records with a picture and one without, function that stores them, tokenizer)."""
     some = scenes("train", 6)
-    records = [r for s in some for r in (caption_record(s), instruct(s, "conversation"))]
+    records = [r for s in some for r in (caption_record(s), instruction_record(s, "conversation"))]
     records.append({"id": "é \n", "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "ü"}]})
     images = tmp_path / "images"
     images.mkdir()

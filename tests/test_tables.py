@@ -39,8 +39,8 @@ from minillava.judging.scores import (
 from minillava.model import generate, load_llava
 from minillava.scenes.compose import compose
 from minillava.scenes.world import COLOURS
-from minillava.standins.expert import again, expert
-from minillava.standins.quality import Row
+from minillava.standins.expert import expert_answer, second_answer
+from minillava.standins.quality import WayResult
 from minillava.standins.quiz import quiz
 
 SHARES = {BEST: 0.8, "Last layer": 0.6, ANSWER_FIRST: 0.78, "No stage 1": 0.4, "7B": 0.5}  # right answers, made by hand
@@ -57,7 +57,7 @@ def finished(folder, parts, seeds=3, shares=SHARES, left_out=()):
     run.lock.release()
     write_problems(quiz("test", 300), folder / "quiz")
     test = read_problems(folder / "quiz", "test")
-    own = {name: expert(p) for name, p in test.items()}
+    own = {name: expert_answer(p) for name, p in test.items()}
     write_jsonl([{"question_id": n, "text": t} for n, t in own.items()], folder / "expert.jsonl")
     for seed in run.seeds:
         for row, share in shares.items():
@@ -74,7 +74,7 @@ def finished(folder, parts, seeds=3, shares=SHARES, left_out=()):
                          for n, a in enumerate((0.5, 0.78, 0.8, 0.8) if row == BEST else (0.3, 0.4, 0.6, 0.78))]  # fmt: skip
                 write_jsonl(looks, home / "gates.jsonl")
         llava = science.texts_of(folder / f"seed-{seed}" / slug(BEST) / "answers.jsonl")
-        final = {n: again(test[n], own[n], llava[n]) for n in science.disagreements(test, own, llava)}
+        final = {n: second_answer(test[n], own[n], llava[n]) for n in science.disagreements(test, own, llava)}
         write_jsonl(
             [{"question_id": n, "text": t} for n, t in final.items()],
             folder / f"seed-{seed}" / slug(BEST) / "again.jsonl",
@@ -258,11 +258,11 @@ def whole(weights, tmp_path):
     from minillava.scenes.captions import caps_boxes
     from minillava.scenes.compose import scenes
     from minillava.scenes.draw import draw
-    from minillava.standins.bench import build, judge_answers
+    from minillava.standins.bench import build_bench, judge_answers
 
     run = Run(tmp_path / "paper", PAPER, 3, weights)
     run.lock.release()
-    benches = {name: build(name, 12) for name in ("coco", "wild")}
+    benches = {name: build_bench(name, 12) for name in ("coco", "wild")}
     (run.folder / "pictures").mkdir(parents=True)
     for split, name in (("bench", "coco"), ("wild", "wild")):
         write_bench(benches[name], run.folder / "bench" / name)
@@ -365,7 +365,7 @@ def test_a_table_is_asked_for_by_number_and_gets_at_least_three_seeds(monkeypatc
 
 
 def test_the_judge_s_quality_is_drawn():
-    rows = [Row("wrong colour", 100, 98, 1, 2.0, ()), Row("empty", 50, 50, 0, 9.0, ())]
+    rows = [WayResult("wrong colour", 100, 98, 1, 2.0, ()), WayResult("empty", 50, 50, 0, 9.0, ())]
     figure = figures_judge.quality(rows)
     assert "98.7 %" in figure.axes[0].get_title(loc="left")
 

@@ -27,7 +27,7 @@ from minillava.model import load_llava
 from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.training import curves, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
@@ -107,7 +107,7 @@ def data(tmp_path_factory):
     for scene in some:
         draw(scene, 96).save(folder / "images" / f"{scene.id}.png")
     write_records([caption_record(s) for s in some], folder / "stage1.json")
-    write_records([instruct(s, "conversation") for s in some], folder / "stage2.json")
+    write_records([instruction_record(s, "conversation") for s in some], folder / "stage2.json")
     return folder
 
 

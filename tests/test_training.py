@@ -22,13 +22,13 @@ from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.model import LanguageConfig, LanguageModel
 from minillava.model.formats.assemble import assemble, normalisation
-from minillava.scenes.captions import ALIASES
+from minillava.scenes.captions import SYNONYMS
 from minillava.scenes.compose import scenes
-from minillava.scenes.draw import cover, draw
-from minillava.scenes.questions import EXACT, questions
+from minillava.scenes.draw import draw, topmost_things
+from minillava.scenes.questions import EXACT_KINDS, questions
 from minillava.scenes.world import KINDS
 from minillava.standins import language_model as language_model
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.training import loop
 from minillava.training.checkpoints import TrainingError, latest
 from minillava.training.features import Features
@@ -190,7 +190,7 @@ def test_a_stage_moves_what_it_should_and_nothing_else_by_a_bit(school, tmp_path
     weights, tokenizer, features, _, some = school
     model = assemble(weights / "vision_tower", weights / "language_model", 0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    made = [caption_record(s) if stage == 1 else instruct(s, "conversation") for s in some]
+    made = [caption_record(s) if stage == 1 else instruction_record(s, "conversation") for s in some]
     samples = [encode(r, CHAT, tokenizer) for r in made]
     losses = train_stage(model, stage, samples, features, tmp_path, batch_size=4, steps=6, lr=1e-2, lr_muon=muon_lr)
     assert len(losses) == 6 and (stage == 1 or losses[-1] < losses[0])
@@ -202,7 +202,7 @@ def test_a_stage_moves_what_it_should_and_nothing_else_by_a_bit(school, tmp_path
 
 def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit(school, tmp_path):
     weights, tokenizer, features, _, some = school
-    samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some]
+    samples = [encode(instruction_record(s, "conversation"), CHAT, tokenizer) for s in some]
 
     def run(folder, progress=lambda *a: None, samples=samples, **changed):
         model = assemble(weights / "vision_tower", weights / "language_model", 0)
@@ -264,28 +264,28 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
 
 def test_the_language_models_records_tell_the_scene_in_words_and_never_show_a_picture():
     for step in (0, 60, 900):
-        records = language_model.lesson(step, 1000, 0)
-        assert len(records) == language_model.BATCH and records == language_model.lesson(step, 1000, 0)
+        records = language_model.curriculum_records(step, 1000, 0)
+        assert len(records) == language_model.BATCH_SIZE and records == language_model.curriculum_records(step, 1000, 0)
         for record in records:
             assert "image" not in record and "<image>" not in json.dumps(record)
             told, _, question = record["conversations"][0]["value"].rpartition("\n")
             assert question and any(kind in told for kind in KINDS)
 
 
-@pytest.mark.parametrize("how", language_model.TOLD)
+@pytest.mark.parametrize("how", language_model.SCENE_FORMATS)
 def test_every_way_to_tell_a_scene_names_all_its_things_with_their_colours(how):
     for n, scene in enumerate(scenes("dev", 50)):
-        told = language_model.TOLD[how](scene, random.Random(n))
+        told = language_model.SCENE_FORMATS[how](scene, random.Random(n))
         for thing in scene.things:
-            assert thing.colour in told and any(word in told for word in (thing.kind, *ALIASES)), (told, thing)
+            assert thing.colour in told and any(word in told for word in (thing.kind, *SYNONYMS)), (told, thing)
 
 
 def test_half_of_what_the_language_model_is_asked_is_there_and_half_is_not():
     keys = Counter()
     for n, scene in enumerate(scenes("train", 300)):
         known = {q.text: q for q in questions(scene)}
-        asked = language_model.ask(scene, random.Random(n), EXACT)
-        assert len(dict(asked)) == len(asked) == language_model.TURNS
+        asked = language_model.choose_questions(scene, random.Random(n), EXACT_KINDS)
+        assert len(dict(asked)) == len(asked) == language_model.QUESTIONS_PER_SCENE
         for text, answer in asked:
             assert known[text].answer == answer
             if known[text].kind in ("existence", "odd"):
@@ -297,7 +297,7 @@ def test_half_of_what_the_language_model_is_asked_is_there_and_half_is_not():
 
 def test_a_patch_of_the_vision_towers_batch_is_named_after_the_topmost_thing_that_it_shows():
     scene = next(s for s in scenes("train", 200) if any(t.on is not None for t in s.things))
-    cells, middle = cover(scene, 8), [(2 * n + 1) * 500 // 8 for n in range(8)]
+    cells, middle = topmost_things(scene, 8), [(2 * n + 1) * 500 // 8 for n in range(8)]
     assert set(cells) == {-1, *range(len(scene.things))}
     for cell, i in enumerate(cells):
         x, y = middle[cell % 8], middle[cell // 8]
@@ -325,8 +325,8 @@ def test_a_gate_is_measured_on_the_way_and_no_step_twice(tmp_path):
 
 def test_padding_carries_no_loss(school):
     _, tokenizer, _, _, some = school
-    samples = [encode(instruct(s, "conversation"), CHAT, tokenizer) for s in some[:3]]
-    ids, labels = language_model.pad(samples)
+    samples = [encode(instruction_record(s, "conversation"), CHAT, tokenizer) for s in some[:3]]
+    ids, labels = language_model.pad_batch(samples)
     for row, sample in enumerate(samples):
         assert torch.equal(ids[row, : len(sample.ids)], sample.ids)
         assert torch.equal(labels[row, : len(sample.ids)], sample.labels)

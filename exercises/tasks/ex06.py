@@ -8,7 +8,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import maps
 from minillava.model.vision import Embeddings, VisionConfig
-from minillava.standins.vision_tower import contrast
+from minillava.standins.vision_tower import contrastive_loss
 
 
 def _pictures(seed):
@@ -56,7 +56,7 @@ def _scores(V, C, t, unit=True, scale=lambda t: t.exp().clamp(max=100)):
 
 def _contrasted(V, C, t, **wrong):
     scores = _scores(V, C, t, **wrong)
-    return scores, contrast(scores, torch.eye(len(V)))
+    return scores, contrastive_loss(scores, torch.eye(len(V)))
 
 
 def _other(loss):

@@ -32,7 +32,7 @@ from minillava.text import aligned
 def arguments(parser) -> None:
     """Declare the verb's arguments."""
     add = parser.add_argument
-    add("--scale", help=f"one of: {', '.join(scales.SCALES | scales.REAL)} (default: all)")
+    add("--scale", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all)")
     add("--hardware", help=f"here, {', '.join(CARDS)}, or several: 8xa100-80gb (default: the scale's usual hardware)")
     add("--utilisation", type=float, default=PEAK_UTILISATION, help="share of the peak reached (default: %(default)s)")
     add("--price", type=float, help="dollars per hour and GPU, instead of the assumed price")
@@ -43,7 +43,7 @@ def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], ut
     """One scale as text for one screen of a terminal."""
     count, stages = parameters(config), scale.stages
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
-    shipped = scale.name in scales.SCALES
+    shipped = scale.name in scales.PICTURE_BOOK_SCALES
     vision_tower = "shipped vision tower" if shipped else scale.vision_tower
     language_model = "shipped language model" if shipped else scale.language_model
     lines = [
@@ -97,7 +97,7 @@ def run(options) -> None:
     """Print the costs scale by scale, as text or as JSON. Raises ScaleError for an unknown scale or hardware."""
     if not 0 < options.utilisation <= 1:
         raise ScaleError(f"--utilisation {options.utilisation:g}: a share above 0 and at most 1 is needed")
-    chosen = [scales.find(options.scale)] if options.scale else [scales.TINY, *scales.REAL.values()]
+    chosen = [scales.find_scale(options.scale)] if options.scale else [scales.TINY, *scales.REAL_SCALES.values()]
     found, texts = {}, []
     for scale in chosen:
         name = options.hardware or scale.hardware

@@ -49,7 +49,7 @@ def examine(speed: float, machine: dict) -> dict:
             "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * device["memory"]},
         }
         for number, id in enumerate(STAGES, 1):
-            found[name][id] = _stage(config, scales.find(name).stage(id), number, hardware)
+            found[name][id] = _stage(config, scales.find_scale(name).stage(id), number, hardware)
     return found
 
 

@@ -28,7 +28,7 @@ from minillava.datagen.messages import PROMPTS, TYPES, USES_BOXES
 from minillava.datagen.sources import SourceError, read_source
 from minillava.datagen.statistics import statistics, statistics_table
 from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, RecordedTeacher, openai_teacher
-from minillava.standins.pictures import BOOK, picture_book
+from minillava.standins.pictures import PICTURE_BOOK, picture_book
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import aligned, listed
 
@@ -36,8 +36,12 @@ from minillava.text import aligned, listed
 def arguments(parser) -> None:
     """Declare the verb's arguments."""
     add, boxed = parser.add_argument, ",".join(kind for kind, used in USES_BOXES.items() if used)
-    add("--source", required=True, help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, or {BOOK}")
-    add("--images", type=Path, help=f"the folder of the pictures ({BOOK}: they are drawn into it)")
+    add(
+        "--source",
+        required=True,
+        help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, or {PICTURE_BOOK}",
+    )
+    add("--images", type=Path, help=f"the folder of the pictures ({PICTURE_BOOK}: they are drawn into it)")
     add("--instances", type=Path, help="COCO's instances_*.json (default: the one in the folder of the captions)")
     add("--types", default=",".join(TYPES), help=f"of {', '.join(ALL_TYPES)} (default: %(default)s)")
     add("--boxes", default=boxed, help="types whose context has the boxes (default, as in the paper: %(default)s)")
@@ -71,7 +75,7 @@ def run(options) -> int:
         prompts=options.prompts, boxes=_names(options.boxes), max_tokens=options.max_tokens,
         temperature=options.temperature, seed=options.seed,
     )  # fmt: skip
-    book = options.source.partition(":")[0] == BOOK
+    book = options.source.partition(":")[0] == PICTURE_BOOK
     if options.images is None and not book:
         raise SourceError("--images: name the folder of the pictures")
     if out.exists() and not out.is_dir():

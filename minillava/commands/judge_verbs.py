@@ -23,7 +23,6 @@ from minillava.judging.judges import ApiJudge, both_orders, match_answers, mean_
 from minillava.judging.reviews import agreement, read_reviews, spread_over_runs
 from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
-from minillava.standins.bench import build
 from minillava.standins.judge import OfflineJudge
 from minillava.text import aligned, listed, printable
 
@@ -165,9 +164,9 @@ def judge_quality(options) -> int:
     if options.judge != OFFLINE and not options.out:
         raise FileError(f"--judge {options.judge} needs --out, a folder for its replies")
     with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        rows = quality.measure(_judge(options), build("coco", options.scenes))
+        rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
     ways = [vars(r) | {"share": r.share} for r in rows]
-    out = {"judge": options.judge, "better first": quality.overall(rows), "ways": ways}
+    out = {"judge": options.judge, "better first": quality.overall_share(rows), "ways": ways}
     _print(options, out, quality.text(rows))
     return 0
 

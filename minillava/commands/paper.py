@@ -15,7 +15,7 @@ QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 def arguments(parser) -> None:
     """Declare the verb's arguments."""
     add = parser.add_argument
-    add("--scale", default="tiny", help=f"one of: {', '.join(scales.SCALES)} (default: tiny)")
+    add("--scale", default="tiny", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES)} (default: tiny)")
     add("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
     add("--out", type=Path, default=Path("runs/paper"), help="where a stopped run resumes (Tables 7, 8: OUT/science)")
     add(
@@ -39,7 +39,7 @@ def run(options) -> int | None:
     from minillava.scenes.draw import draw
     from minillava.scenes.questions import questions
 
-    scale = scales.get(options.scale)
+    scale = scales.picture_book_scale(options.scale)
     if options.seeds < 1:
         raise RunError(f"--seeds {options.seeds}: at least 1 is needed")
     if options.table:

@@ -105,7 +105,7 @@ def share_cores() -> None:
 
 def run(options: Namespace) -> None:
     """Train the stages whose records exist, one after another."""
-    scale = scales.find(options.scale)
+    scale = scales.find_scale(options.scale)
     numbers = check(options)
     options.vision_tower = options.vision_tower or scale.vision_tower
     options.language_model = options.language_model or scale.language_model

@@ -69,4 +69,4 @@ def short_number(value: float) -> str:
 
 def scale_config(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
-    return shapes()["tiny" if name in scales.SCALES else name]
+    return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

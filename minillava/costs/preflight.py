@@ -44,8 +44,12 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     """
     precision = RECIPE_PRECISIONS[stage.precision]
     patches = config.vision.num_patches
-    answer = min(stage.reach - patches, max(1, round(stage.reach * stage.answer / (patches + stage.text))))
-    needs = memory(config, stage.number, stage.micro, stage.reach, answer, precision, stage.checkpointing, fused)
+    answer = min(
+        stage.longest_sample - patches, max(1, round(stage.longest_sample * stage.answer / (patches + stage.text)))
+    )
+    needs = memory(
+        config, stage.number, stage.micro, stage.longest_sample, answer, precision, stage.checkpointing, fused
+    )
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)

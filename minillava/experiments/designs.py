@@ -31,7 +31,7 @@ from minillava.judging.answers import CONDITIONS, answer
 from minillava.judging.scores import paired_difference
 from minillava.machine import describe_machine
 from minillava.scales import WEIGHTS, Scale
-from minillava.scenes.questions import EXACT, Question, right
+from minillava.scenes.questions import EXACT_KINDS, Question, is_correct
 from minillava.text import aligned
 from minillava.training.stages import train_stage
 
@@ -65,7 +65,7 @@ def run_choice(folder: Path, weights: Path, scale: Scale, seed: int, row: str) -
         still_wanted()
         names = CONDITIONS[tag]([image for image, _ in questions])
         texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(names, questions)], 40)
-        rows = [{"image": i, "question": q.text, "kind": q.kind, "answer": t, "right": right(q, t)} for (i, q), t in zip(questions, texts)]  # fmt: skip
+        rows = [{"image": i, "question": q.text, "kind": q.kind, "answer": t, "right": is_correct(q, t)} for (i, q), t in zip(questions, texts)]  # fmt: skip
         write_jsonl(rows, home / f"exact{tag}.jsonl")
     (home / "done").touch()
 
@@ -101,7 +101,7 @@ def designs_report(run: Run) -> dict:
     """Each row's accuracy by kind of question with its control, the difference to the best, as one JSON value."""
     read = lambda row, seed, tag="": read_jsonl(run.folder / f"seed-{seed}" / slug(row) / f"exact{tag}.jsonl")  # noqa: E731
     share = lambda rows, kind=None: accuracy([r["right"] for r in rows if kind in (None, r["kind"])])  # noqa: E731
-    kinds = [k for k in EXACT if any(r["kind"] == k for r in read(BEST, 0))]
+    kinds = [k for k in EXACT_KINDS if any(r["kind"] == k for r in read(BEST, 0))]
     out = []
     for row in choices(run.weights):
         answers = [read(row, seed) for seed in run.seeds]
@@ -153,7 +153,7 @@ def publish(folder: Path, results: Path) -> dict:
     """designs.json, designs.md and figures/table-8-chat.png in `results`, from a finished run's folder. Raises RunError."""
     state = json.loads((folder / "state.json").read_text())
     seeds = sum(name.startswith("designs-") for name in state["seconds"])
-    run = Run(folder, scales.get(state["recipe"]["scale"]["name"]), seeds)
+    run = Run(folder, scales.picture_book_scale(state["recipe"]["scale"]["name"]), seeds)
     try:
         report = designs_report(run)
     finally:

@@ -20,8 +20,8 @@ from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import is_reasoning, questions, right
-from minillava.standins.gates import WANTED
+from minillava.scenes.questions import is_correct, is_reasoning, questions
+from minillava.standins.gates import THRESHOLDS
 from minillava.standins.judge import marks
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, INK, GREY)
@@ -47,13 +47,13 @@ def gate_curves(weights: Path) -> Figure:
     figure, ((vision_tower, language_model), (llava, odd)) = canvas(11, 8, 2, 2)
     rows = {part: [json.loads(line) for line in (weights / part / "gates.jsonl").read_text().splitlines()]
             for part in ("vision_tower", "language_model", "llava")}  # fmt: skip
-    curves = {name: [r["layer -2"][name] for r in rows["vision_tower"]] for name in WANTED["vision_tower"]}
+    curves = {name: [r["layer -2"][name] for r in rows["vision_tower"]] for name in THRESHOLDS["vision_tower"]}
     panel(
         vision_tower,
         rows["vision_tower"],
         curves,
         "The vision tower: read off an object's patches",
-        WANTED["vision_tower"]["kind"],
+        THRESHOLDS["vision_tower"]["kind"],
     )
     curves = {
         how: [r[how]["all"] for r in rows["language_model"]] for how in rows["language_model"][0] if how != "step"
@@ -63,16 +63,16 @@ def gate_curves(weights: Path) -> Figure:
         rows["language_model"],
         curves,
         "The language model: asked about a scene in words",
-        WANTED["language_model"]["all"],
+        THRESHOLDS["language_model"]["all"],
     )
     kinds = ("existence", "colour", "side", "place")
     curves = {kind: [r["picture"][kind] for r in rows["llava"]] for kind in kinds}
     curves |= {f"all, {how}": [r[how]["all"] for r in rows["llava"]] for how in ("picture", "shuffled")}
-    panel(llava, rows["llava"], curves, "The whole: asked about a picture", WANTED["llava"]["colour"])
+    panel(llava, rows["llava"], curves, "The whole: asked about a picture", THRESHOLDS["llava"]["colour"])
     curves = {"named": [r["picture"]["odd: named"] for r in rows["llava"]],
               "rightly nothing": [r["picture"]["odd: none"] for r in rows["llava"]],
               "named, shuffled": [r["shuffled"]["odd: named"] for r in rows["llava"]]}  # fmt: skip
-    panel(odd, rows["llava"], curves, "The whole: asked what is odd", WANTED["llava"]["odd: named"])
+    panel(odd, rows["llava"], curves, "The whole: asked what is odd", THRESHOLDS["llava"]["odd: named"])
     for axis in (vision_tower, llava):
         axis.set_ylabel("% right")
     return figure
@@ -103,7 +103,7 @@ def ten_pictures(weights: Path, seed: int = SEED) -> tuple[Figure, list[dict]]:
             chat.turns = []  # every question by itself, as the benchmark asks it
             said = chat.ask(text)
             verdict = marks(told, text, said)
-            good = verdict.accuracy == 10 if question is None else right(question, said)
+            good = verdict.accuracy == 10 if question is None else is_correct(question, said)
             rows.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
             for line, colour in ((text, GREY), (f"{'✓' if good else '✗'} {said}", GREEN if good else "#D55E00")):
                 wrapped = textwrap.wrap(line, 52)

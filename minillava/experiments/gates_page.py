@@ -16,7 +16,7 @@ from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
 from minillava.experiments.science_page import at_the_letter
 from minillava.files import read_jsonl
 from minillava.paper import TABLE_8
-from minillava.scenes.questions import EXACT
+from minillava.scenes.questions import EXACT_KINDS
 
 NUMBER = {"vision_tower": 1, "language_model": 2, "llava": 4, "controls": 4}
 BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate 4 has all kinds
@@ -91,7 +91,7 @@ def on_chat(report: dict) -> list[list[str]]:
 
 def weak(scores: dict[str, float], least: float) -> str:
     """The kinds of questions under `least` per cent, the weakest first."""
-    found = sorted((v, k) for k, v in scores.items() if k in EXACT and v < least)
+    found = sorted((v, k) for k, v in scores.items() if k in EXACT_KINDS and v < least)
     return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
 
 

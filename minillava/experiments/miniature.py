@@ -33,8 +33,8 @@ from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.questions import Question, exact_match
-from minillava.standins.bench import build, exact, judge_answers
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.bench import build_bench, exact_questions, judge_answers
+from minillava.standins.records import caption_record, instruction_record
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 
@@ -79,11 +79,14 @@ def make_data(run: Run) -> None:
     (folder / "records").mkdir(exist_ok=True)
     counts = dict(zip(TYPES, (scale.conversation, scale.detail, scale.complex)))
     for kind, count in counts.items():
-        write_records([instruct(s, kind) for s in train[:count]], folder / "records" / f"{kind}.json")
+        write_records([instruction_record(s, kind) for s in train[:count]], folder / "records" / f"{kind}.json")
     write_records([caption_record(s) for s in train[: scale.pairs]], folder / "records" / "caption.json")
     for name in ("coco", "wild"):
-        write_bench(build(name, scale.bench_scenes), folder / "bench" / name)
-    rows = [{"image": f"{s.id}.png", **asdict(q)} for s, q in exact("bench", scale.exact_scenes, scale.exact_per_kind)]
+        write_bench(build_bench(name, scale.bench_scenes), folder / "bench" / name)
+    rows = [
+        {"image": f"{s.id}.png", **asdict(q)}
+        for s, q in exact_questions("bench", scale.exact_scenes, scale.exact_per_kind)
+    ]
     write_jsonl(rows, folder / "bench" / "exact.jsonl")
     some = held["bench"][: min(POPE_SCENES, scale.bench_scenes)]
     write_jsonl(build_pope([caps_boxes(s) for s in some]), folder / "bench" / "pope.jsonl")

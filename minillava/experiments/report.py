@@ -17,7 +17,7 @@ from minillava.judging.bench import CATEGORIES, score_pairs
 from minillava.judging.pope import NEGATIVES, evaluate
 from minillava.judging.scores import interval, overall_verdict, paired_difference, relative_score
 from minillava.machine import describe_machine
-from minillava.standins.judge import RULE
+from minillava.standins.judge import RULE_ID
 
 COLUMNS = dict(zip(("Conv", "Detail", "Complex", "All"), (*CATEGORIES, None)))
 TABLE_4_ROWS = (*MIXTURES, UNTUNED)
@@ -116,7 +116,7 @@ def build_report(run: Run) -> dict:
     } | dict.fromkeys(CONTROLS, {})
     scores, spread = vqa(run)
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE, "machine": describe_machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE_ID, "machine": describe_machine(),
         "seconds": run.state["seconds"] | {"all": round(sum(run.state["seconds"].values()), 1)},
         "vqa": scores, "vqa_spread": spread, "vqa_blank": vqa(run, "-blank")[0], "vqa_shuffled": vqa(run, "-shuffled")[0],
         "vqa_text": vqa(run, "-text")[0], "pope": pope_of(run),

@@ -27,9 +27,9 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.standins.bench import SPLIT_OF, build
+from minillava.standins.bench import SPLIT_OF, build_bench
 from minillava.standins.quiz import SKILLS, draw_quiz
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.standins.teacher import offline_reply
 
 COUNT, BENCH, SIZE = 12, 4, 256
@@ -44,10 +44,10 @@ def write_samples(folder: Path) -> None:
         draw(scene, SIZE).save(folder / "pictures" / f"{scene.id}.png", optimize=True)
     write_jsonl([caps_boxes(s) for s in some], folder / "caps_boxes.jsonl")
     for kind in TYPES:
-        write_records([instruct(s, kind) for s in some], folder / f"{kind}.json")
+        write_records([instruction_record(s, kind) for s in some], folder / f"{kind}.json")
     write_records([caption_record(s) for s in some], folder / "caption.json")
     for name, split in SPLIT_OF.items():
-        write_bench(build(name, BENCH), folder / "bench" / name)
+        write_bench(build_bench(name, BENCH), folder / "bench" / name)
         (folder / "bench" / name / "images").mkdir(exist_ok=True)
         write_jsonl(build_pope([caps_boxes(s) for s in scenes(split, BENCH)]), folder / "bench" / name / "pope.jsonl")
         for scene in scenes(split, BENCH):

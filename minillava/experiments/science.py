@@ -33,7 +33,7 @@ from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.standins.expert import again, expert
+from minillava.standins.expert import expert_answer, second_answer
 from minillava.standins.quiz import draw_quiz
 from minillava.standins.records import caption_record
 from minillava.training.features import Features
@@ -228,14 +228,14 @@ def texts_of(path: Path) -> dict[str, str]:
 def run_expert(run: Run) -> None:
     """The text-only expert answers the test split once, and again where it and LLaVA differ, for each seed."""
     test = read_problems(run.folder / "quiz", "test")
-    own = {name: expert(problem) for name, problem in test.items()}
+    own = {name: expert_answer(problem) for name, problem in test.items()}
     write_jsonl(
         [{"question_id": n, "text": t, "model_id": "expert"} for n, t in own.items()], run.folder / "expert.jsonl"
     )
     for seed in run.seeds:
         home = run.folder / f"seed-{seed}" / slug(BEST)
         llava = texts_of(home / "answers.jsonl")
-        final = {n: again(test[n], own[n], llava[n]) for n in disagreements(test, own, llava)}
+        final = {n: second_answer(test[n], own[n], llava[n]) for n in disagreements(test, own, llava)}
         write_jsonl(
             [{"question_id": n, "text": t, "model_id": "expert"} for n, t in final.items()], home / "again.jsonl"
         )

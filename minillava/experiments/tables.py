@@ -45,7 +45,7 @@ def text_45(report: dict, number: int) -> str:
     lines += said(claims_for(theirs, report["claims"]))
     if number == 4:
         lines += ["", "The paper's own arithmetic: printed differences to the first row that its scores do not give"]
-        lines += [f"   {row}, {column}: printed {printed:+}, the scores give {found:+}" for row, column, printed, found in paper.table4_arithmetic()]  # fmt: skip
+        lines += [f"   {row}, {column}: printed {printed:+}, the scores give {found:+}" for row, column, printed, found in paper.TABLE_4.mismatches()]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -183,10 +183,10 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> int:
             raise scales.ScaleError(f"no scale of the quiz is called {scale!r}; there are: {', '.join(science.SCALES)}")
         run = science.run_science(out / "science", science.SCALES[scale], seeds)
     else:
-        run = miniature.run_paper(out, scales.get(scale), seeds)
+        run = miniature.run_paper(out, scales.picture_book_scale(scale), seeds)
     print(
         f"\n{write_table(number, run)}\n\nThe table and its figure: {run.folder / f'table-{number}.txt'}, {run.folder / 'figures'}"
     )
     if number == 8:
-        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.get(scale), seeds))}")
+        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.picture_book_scale(scale), seeds))}")
     return 0

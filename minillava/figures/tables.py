@@ -175,7 +175,7 @@ def designs(report: dict) -> Figure:
 
 def quality(rows: list) -> Figure:
     """How often a judge puts answers spoilt on purpose below the unspoilt one (rows of `standins.quality.measure`)."""
-    from minillava.standins.quality import overall
+    from minillava.standins.quality import overall_share
 
     figure, axis = canvas(7.5, 0.36 * len(rows) + 1.5)
     for y, row in enumerate(rows[::-1]):
@@ -186,7 +186,7 @@ def quality(rows: list) -> Figure:
     axis.set_xlim(0, 118)
     axis.set_xticks(range(0, 101, 20))
     axis.set_xlabel("% of answers where the unspoilt one scores higher · grey: 95 %")
-    headline(axis, f"The judge tells a spoilt answer in {overall(rows):.1f} % of cases" if rows else "No answers")
+    headline(axis, f"The judge tells a spoilt answer in {overall_share(rows):.1f} % of cases" if rows else "No answers")
     return figure
 
 

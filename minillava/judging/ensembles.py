@@ -90,6 +90,6 @@ def ensembles(
     }
 
 
-def expert_answer(problem: Problem, index: int, reason: str) -> str:
+def answer_with_reason(problem: Problem, index: int, reason: str) -> str:
     """An answer in the form that `read_answer` reads: the reason, then `The answer is B.`."""
     return f"{reason} The answer is {LETTERS[index]}."
