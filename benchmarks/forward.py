@@ -30,7 +30,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.standins.records import instruct
 from minillava.training import stages
-from minillava.training.loop import gradients
+from minillava.training.loop import accumulate_gradients
 from minillava.training.optim import adam
 
 GOALS = {"transformers": 1.5}
@@ -86,8 +86,8 @@ def setting(name, precision, stage=2, count=4):
 
 def divided(ours, batch):
     """The batch as `minillava train` takes it: a small model's in parts on cores of their own, others in one piece."""
-    cores = stages.cores_apart(ours)
-    tokens = stages.AT_ONCE if cores > 1 else 0
+    cores = stages.useful_cores(ours)
+    tokens = stages.TOKENS_PER_CORE if cores > 1 else 0
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
     parts = divide(lengths, list(range(len(lengths))), tokens, ranks=cores)
     return cores, [Batch(*([of[i] for i in part] for of in (batch.ids, batch.labels, batch.features))) for part in parts if part]  # fmt: skip
@@ -109,11 +109,11 @@ def steps(ours, theirs, batch, padded, precision):
 
     def our_step():
         ours.zero_grad(set_to_none=True)
-        return gradients(ours, nothing, [partial(loss_of, part) for part in parts], cores)
+        return accumulate_gradients(ours, nothing, [partial(loss_of, part) for part in parts], cores)
 
     def in_one_piece():
         ours.zero_grad(set_to_none=True)
-        return gradients(ours, nothing, loss_of(batch))
+        return accumulate_gradients(ours, nothing, loss_of(batch))
 
     def their_step():
         theirs.zero_grad(set_to_none=True)

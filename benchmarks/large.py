@@ -20,7 +20,7 @@ import torch
 
 from minillava.commands import doctor
 from minillava.costs.model import flops
-from minillava.training.stages import recompute
+from minillava.training.stages import recompute_activations
 
 PRECISIONS = ("bfloat16",)
 GOALS = {1: None, 2: 50}  # per cent of the large product, stage 2
@@ -54,7 +54,7 @@ def timed(step, parts, rounds):
 def measure(name, stage, count, quick):
     ours, theirs, batch, padded = forward.setting(name, "bfloat16", stage, count)
     if stage == 2:
-        recompute(ours)
+        recompute_activations(ours)
         theirs.activation_checkpointing_enable({"use_reentrant": False})
     sides = forward.steps(ours, theirs.train(), batch, padded, "bfloat16")
     losses = {way: step() for way, step in sides.items()}

@@ -51,7 +51,7 @@ BEST = 4.0  # the small model: ours in the machine's best precision, beside Trai
 MOST_MEMORY = 0.6  # of theirs, the Colab-like shape
 ROOM = 23.5e9  # bytes that `transformers` takes for the larger shape
 DTYPES = {"float32": torch.float32, "mixed": torch.bfloat16}
-AT_ONCE = {"tiny": stages.AT_ONCE, "colab": 768}  # tokens that ours takes; of the larger shape two samples, for memory
+AT_ONCE = {"tiny": stages.TOKENS_PER_CORE, "colab": 768}  # tokens that ours takes; of the larger shape two samples, for memory
 MEAN, LR = (0.5, 0.5, 0.5), 1e-3
 
 
@@ -103,7 +103,7 @@ class Watched:
 
 
 def our_epoch(model, samples, features, batch, precision, **more):
-    dtype, more = DTYPES[precision], {"cores": stages.cores_apart(model)} | more
+    dtype, more = DTYPES[precision], {"cores": stages.useful_cores(model)} | more
     with tempfile.TemporaryDirectory() as folder:
         steps = len(samples) // batch
         with patch.object(checkpoints, "save"):  # as with theirs, nothing is written
@@ -207,7 +207,7 @@ def loss_of(model, theirs, samples, exact, rows):
 def measure(name, precision, options):
     count, batch = size(name, options)
     ours, theirs, samples, views, exact, look = setting(name, count)
-    seen, rows = Features(exact.table, exact.values.bfloat16()), Rows(samples, views, ours.config)
+    seen, rows = Features(exact.index, exact.values.bfloat16()), Rows(samples, views, ours.config)
     tokens = AT_ONCE[name]
     sides = {
         "ours": lambda: our_epoch(ours, samples, seen, batch, precision, tokens=tokens),

@@ -61,7 +61,7 @@ def growth_alone(what, by, options):
         start, begun = anonymous(), time.perf_counter()
         samples = keep(folder / "records.json", folder, CHAT, tokenizer, 1000, P, folder / "kept", progress=watch)
         normal = (0.5,) * 3, (0.5,) * 3
-        seen = Features.kept(folder / "seen.safetensors", ours, folder, samples.pictures(), *normal, watch)
+        seen = Features.cached(folder / "seen.safetensors", ours, folder, samples.pictures(), *normal, watch)
         train_stage(
             ours, 2, samples, seen, folder / "run", batch_size=16, steps=count // 16, lr=1e-3, tokens=1024,
             dtype=torch.float32, progress=watch,

@@ -33,7 +33,7 @@ class Excluded:
 
 
 @contextmanager
-def whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Write a file or a folder whole or not at all: `with whole(path) as temporary: temporary.write_text(...)`.
 
     The temporary path stands beside `path` and has its suffix. When the block ends, what was written there takes the place
@@ -48,13 +48,13 @@ def whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
         yield temporary
         if sync:
             for one in (*temporary.rglob("*"), temporary):
-                on_disk(one)
+                flush_to_disk(one)
         temporary.replace(path)
     except BaseException:
         _remove(temporary)
         raise
     if sync:
-        on_disk(path.parent)
+        flush_to_disk(path.parent)
 
 
 def _remove(path: Path) -> None:
@@ -64,7 +64,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def on_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Return once the system has this file or folder on its disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -75,7 +75,7 @@ def on_disk(path: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """A text file, whole or not at all."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

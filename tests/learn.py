@@ -9,20 +9,20 @@ from safetensors.torch import save_file
 
 from minillava.model import set_trainable
 from minillava.training import stages
-from minillava.training.parallel import gathered, rank, split, together, world
+from minillava.training.parallel import full_tensor, rank, distribute, process_group, world_size
 
 TEXT_ONLY = (0, 2, 5)
 
 
 def learn(folder, shard=True, stop=None):
     """Batches of 4, 4 and 1, some without any picture; at step `stop` as if Ctrl-C had been pressed."""
-    samples, seen = toy.lessons(9, text_only=TEXT_ONLY)
+    samples, seen = toy.tiny_samples(9, text_only=TEXT_ONLY)
 
-    with together():
-        model = toy.pupil()
+    with process_group():
+        model = toy.tiny_llava()
         set_trainable(model, 2)
-        if world() > 1:
-            split(model, model.vision_tower, list(model.language_model.layers), torch.float32, shard)
+        if world_size() > 1:
+            distribute(model, model.vision_tower, list(model.language_model.layers), torch.float32, shard)
         try:
             losses = stages.train_stage(
                 model, 2, samples, seen, folder, batch_size=4, steps=6, lr=0.5, uneven=True, dtype=torch.float32,
@@ -30,7 +30,7 @@ def learn(folder, shard=True, stop=None):
             )  # fmt: skip
         except KeyboardInterrupt:
             return
-        state = {name: gathered(tensor).detach().clone() for name, tensor in model.state_dict().items()}
+        state = {name: full_tensor(tensor).detach().clone() for name, tensor in model.state_dict().items()}
         if rank() == 0:
             save_file(state, folder / "whole.safetensors")
             (folder / "losses.json").write_text(json.dumps(losses))

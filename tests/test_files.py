@@ -2,7 +2,7 @@
 
 import pytest
 
-from minillava.files import FileError, by_key, read_json, read_jsonl, whole, write_jsonl, write_text
+from minillava.files import FileError, by_key, read_json, read_jsonl, atomic_write, write_jsonl, write_text
 from minillava.text import aligned, few, listed, markdown_table, printable
 
 
@@ -12,7 +12,7 @@ def names(folder):
 
 def test_a_file_takes_its_place_when_the_block_ends_and_not_before(tmp_path):
     write_text(tmp_path / "below" / "a.txt", "old")
-    with whole(tmp_path / "below" / "a.txt") as temporary:
+    with atomic_write(tmp_path / "below" / "a.txt") as temporary:
         temporary.write_text("new")
         assert (tmp_path / "below" / "a.txt").read_text() == "old" and temporary.suffix == ".txt"
     assert (tmp_path / "below" / "a.txt").read_text() == "new" and names(tmp_path / "below") == ["a.txt"]
@@ -21,7 +21,7 @@ def test_a_file_takes_its_place_when_the_block_ends_and_not_before(tmp_path):
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_what_fails_on_the_way_leaves_what_was_there_and_nothing_else(tmp_path, error):
     write_text(tmp_path / "a.json", "old")
-    with pytest.raises(type(error)), whole(tmp_path / "a.json") as temporary:
+    with pytest.raises(type(error)), atomic_write(tmp_path / "a.json") as temporary:
         temporary.write_text("half")
         raise error
     assert (tmp_path / "a.json").read_text() == "old" and names(tmp_path) == ["a.json"]
@@ -30,7 +30,7 @@ def test_what_fails_on_the_way_leaves_what_was_there_and_nothing_else(tmp_path, 
 def test_a_folder_is_written_whole_too_and_a_temporary_one_of_a_killed_run_is_removed(tmp_path):
     (tmp_path / ".model.part").mkdir()
     (tmp_path / ".model.part" / "torn").touch()
-    with whole(tmp_path / "model") as temporary:
+    with atomic_write(tmp_path / "model") as temporary:
         temporary.mkdir()
         (temporary / "a").write_text("1")
     assert names(tmp_path) == ["model"] and names(tmp_path / "model") == ["a"]
@@ -40,11 +40,11 @@ def test_what_is_renamed_was_on_the_disk_before_and_its_folder_after(tmp_path, m
     from minillava import files
 
     seen = []
-    monkeypatch.setattr(files, "on_disk", lambda path: seen.append((path.name, (tmp_path / "a").exists())))
+    monkeypatch.setattr(files, "flush_to_disk", lambda path: seen.append((path.name, (tmp_path / "a").exists())))
     write_text(tmp_path / "a", "text")
     assert seen == [(".a.part", False), (tmp_path.name, True)]
     seen.clear()
-    with whole(tmp_path / "b", sync=False) as temporary:
+    with atomic_write(tmp_path / "b", sync=False) as temporary:
         temporary.touch()
     assert not seen and (tmp_path / "b").exists()
 

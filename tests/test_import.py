@@ -23,7 +23,7 @@ from minillava.model import (
     Llava,
     LlavaConfig,
     VisionConfig,
-    find,
+    find_checkpoint,
     generate,
     load_language,
     load_llava,
@@ -438,7 +438,7 @@ def test_a_hub_id_is_read_from_the_cache_and_a_local_folder_of_that_name_comes_f
     assert not two.projector.weight.any()
     save_language(two.language_model, tmp_path / "someone" / "small-llama")
     assert torch.equal(load_language("someone/small-llama").norm.weight, two.language_model.norm.weight)
-    assert find("someone/small-llama") == Path("someone/small-llama")
+    assert find_checkpoint("someone/small-llama") == Path("someone/small-llama")
 
 
 @pytest.mark.parametrize(

@@ -52,19 +52,19 @@ def test_the_schedule_scales_every_optimizers_own_rate():
     model = LanguageModel(LanguageConfig(61, 24, 40, num_layers=1, num_heads=4))
     optimizer = muon([model], lr=0.5, lr_adam=0.25)
     optimizer.step(0.5)
-    assert [[g["lr"] for g in part.param_groups] for part in optimizer.parts] == [[0.25], [0.125]]
+    assert [[g["lr"] for g in part.param_groups] for part in optimizer.optimizers] == [[0.25], [0.125]]
     optimizer.step(1.0)
-    assert [[g["lr"] for g in part.param_groups] for part in optimizer.parts] == [[0.5], [0.25]]
+    assert [[g["lr"] for g in part.param_groups] for part in optimizer.optimizers] == [[0.5], [0.25]]
 
 
 def test_every_trainable_parameter_has_exactly_one_optimizer_and_muon_only_matrices_in_blocks():
     model = LanguageModel(LanguageConfig(61, 24, 40, num_layers=2, num_heads=4))
     model.norm.weight.requires_grad_(False)
-    inner, outer = ([p for g in part.param_groups for p in g["params"]] for part in muon([model], 1, 1).parts)
+    inner, outer = ([p for g in part.param_groups for p in g["params"]] for part in muon([model], 1, 1).optimizers)
     names = {id(p): name for name, p in model.named_parameters()}
     assert sorted(names[id(p)] for p in inner + outer) == sorted(n for n in names.values() if n != "norm.weight")
     assert {names[id(p)].split(".")[0] for p in inner} == {"layers"} and {p.ndim for p in inner} == {2}
-    assert len(inner) == 2 * 7 and len(adam([model], 1).parts[0].param_groups[0]["params"]) == len(inner + outer)
+    assert len(inner) == 2 * 7 and len(adam([model], 1).optimizers[0].param_groups[0]["params"]) == len(inner + outer)
 
 
 # stopped and gone on
@@ -107,14 +107,14 @@ def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, unin
     monkeypatch.setattr(loop, "SAVE_SECONDS", 1e9)
 
     def torn(optimizer):
-        step = optimizer.parts[1].step
+        step = optimizer.optimizers[1].step
 
         def interrupted():
-            if next(iter(optimizer.parts[1].state.values()), {}).get("step", 0) == 6:
+            if next(iter(optimizer.optimizers[1].state.values()), {}).get("step", 0) == 6:
                 raise KeyboardInterrupt
             step()
 
-        optimizer.parts[1].step = interrupted
+        optimizer.optimizers[1].step = interrupted
         return optimizer
 
     with pytest.raises(KeyboardInterrupt):
@@ -154,7 +154,7 @@ def test_another_recipe_in_the_folder_is_refused(tmp_path):
 def test_a_loss_that_is_not_a_number_stops_the_run_with_its_step_and_keeps_the_weights_before(tmp_path, value):
     with pytest.raises(TrainingError, match=f"the loss of step 7 is {value}; lower the learning rate"):
         toy.train(tmp_path, change=lambda t, loss: loss * value if t == 7 else loss)
-    assert latest(tmp_path)["step"] == 7 and all(w.isfinite().all() for w in toy.stored(tmp_path).values())
+    assert latest(tmp_path)["step"] == 7 and all(w.isfinite().all() for w in toy.checkpoint_tensors(tmp_path).values())
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 7
 
 
@@ -181,7 +181,7 @@ def school(weights, tmp_path_factory):
         load_tokenizer(weights / "language_model"),
     )
     names = [f"{s.id}.png" for s in some]
-    features = Features.of(model, folder, names, *normalisation(weights / "vision_tower"), lambda *a: None)
+    features = Features.compute(model, folder, names, *normalisation(weights / "vision_tower"), lambda *a: None)
     return weights, tokenizer, features, folder, some
 
 
@@ -196,7 +196,7 @@ def test_a_stage_moves_what_it_should_and_nothing_else_by_a_bit(school, tmp_path
     assert len(losses) == 6 and (stage == 1 or losses[-1] < losses[0])
     for name, p in model.named_parameters():
         assert torch.equal(p, before[name]) != (name.split(".")[0] in moving), name
-    stored = [name.split("/")[1] for name in toy.stored(tmp_path) if name.startswith("weights/")]
+    stored = [name.split("/")[1] for name in toy.checkpoint_tensors(tmp_path) if name.startswith("weights/")]
     assert {name.split(".")[0] for name in stored} == moving
 
 
@@ -228,7 +228,7 @@ def test_a_samples_own_picture_is_what_it_learns_from(school, tmp_path):
     weights, tokenizer, features, _, some = school
     samples = [encode(caption_record(s), CHAT, tokenizer) for s in some[:2]]
     names = [s.image for s in samples]
-    exchanged = Features(dict(zip(names, [features.table[n] for n in reversed(names)], strict=True)), features.values)
+    exchanged = Features(dict(zip(names, [features.index[n] for n in reversed(names)], strict=True)), features.values)
     settings = dict(batch_size=2, steps=4, lr=0.1)  # an untrained vision tower tells pictures apart only a little
     one, two = (
         train_stage(
@@ -256,7 +256,7 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
         assert (kept - live).abs().mean() < 0.2 * (other - live).abs().mean()
     features.save(tmp_path / "f.safetensors")
     loaded = Features.load(tmp_path / "f.safetensors")
-    assert loaded.table == features.table and torch.equal(loaded.values, features.values)
+    assert loaded.index == features.index and torch.equal(loaded.values, features.values)
 
 
 # the stand-ins
@@ -315,7 +315,7 @@ def test_a_gate_is_measured_on_the_way_and_no_step_twice(tmp_path):
         calls.append(1)
         return {"figure": len(calls)}
 
-    show = loop.along(lambda *a: None, model, measure, tmp_path, 4)
+    show = loop.with_evaluation(lambda *a: None, model, measure, tmp_path, 4)
     for step in (*range(1, 7), *range(4, 11)):  # stopped after 6, and on from a checkpoint at 3
         show(step, 10, 0.0)
     rows = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
@@ -338,7 +338,7 @@ def squares(t):  # at the top level: where processes are spawned, what they run 
 
 
 def test_batches_made_ahead_are_the_batches_from_any_step():
-    ahead = loop.Ahead(squares, 9)
+    ahead = loop.Prefetch(squares, 9)
     assert [ahead(t).tolist() for t in range(4, 9)] == [[t, t * t] for t in range(4, 9)]
     with pytest.raises(StopIteration):  # and no more than were asked for
         ahead(9)

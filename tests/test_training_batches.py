@@ -17,7 +17,7 @@ from minillava.model import Batch, SpliceError, kernels, set_trainable
 from minillava.model.kernels import rounded
 from minillava.training import loop, lora, parallel, stages
 from minillava.training.checkpoints import TrainingError
-from minillava.training.stages import recompute, train_stage
+from minillava.training.stages import recompute_activations, train_stage
 
 
 def batch_of(samples, seen):
@@ -99,7 +99,7 @@ def test_an_epoch_with_an_uneven_last_batch_leaves_no_sample_out():
 
 @pytest.mark.parametrize("text_only", [(), (2,), (0, 1, 2, 3, 4)])
 def test_packed_equals_separate(text_only):
-    model, (samples, seen) = toy.pupil(), toy.lessons(5, text_only=text_only)
+    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(5, text_only=text_only)
     batch = batch_of(samples, seen)
     packed, separate = grown(model, model(batch, packed=True)[0]), grown(model, model(batch)[0])
     alike(packed, separate)
@@ -109,7 +109,7 @@ def test_packed_equals_separate(text_only):
 
 def test_in_a_pack_no_sample_sees_another():
     """A change in the first sample changes the packed loss by what it changes alone."""
-    model, (samples, seen) = toy.pupil(), toy.lessons(3)
+    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(3)
     changed = copy.deepcopy(samples)
     changed[0].ids[4] = (changed[0].ids[4] + 1) % 61
     alone = [(loss.item() * n) for loss, n in (model(batch_of(s[:1], seen)) for s in (changed, samples))]
@@ -119,7 +119,7 @@ def test_in_a_pack_no_sample_sees_another():
 
 def stage(folder, samples, seen, model=None, **more):
     """(losses, weights) of two steps of stage 2 with 32 samples each."""
-    model = model or toy.pupil()
+    model = model or toy.tiny_llava()
     settings = dict(batch_size=32, steps=2, lr=1e-2, dtype=torch.float32) | more
     return train_stage(model, 2, samples, seen, folder, **settings), dict(model.named_parameters())
 
@@ -127,7 +127,7 @@ def stage(folder, samples, seen, model=None, **more):
 @pytest.mark.parametrize("more", [dict(tokens=8 * 33), dict(tokens=100), dict(tokens=200, packed=True)])
 def test_one_batch_of_32_equals_its_parts_one_after_another(tmp_path, monkeypatch, more):
     monkeypatch.setattr(stages, "adam", toy.sgd)
-    samples, seen = toy.lessons(64, text_only=(3, 40))
+    samples, seen = toy.tiny_samples(64, text_only=(3, 40))
     whole, parts = (stage(tmp_path / str(n), samples, seen, lr=1.0, **how) for n, how in enumerate(({}, more)))
     assert whole[0] == pytest.approx(parts[0], abs=2e-5)
     for name, p in whole[1].items():
@@ -136,7 +136,7 @@ def test_one_batch_of_32_equals_its_parts_one_after_another(tmp_path, monkeypatc
 
 def test_parts_on_cores_of_their_own_are_the_same_step_whoever_is_first(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "adam", toy.sgd)
-    samples, seen = toy.lessons(64, text_only=(3, 40))
+    samples, seen = toy.tiny_samples(64, text_only=(3, 40))
     whole, *apart = (
         stage(tmp_path / str(n), samples, seen, lr=1.0, tokens=100, cores=cores) for n, cores in enumerate((1, 3, 3))
     )
@@ -149,7 +149,7 @@ def test_parts_on_cores_of_their_own_are_the_same_step_whoever_is_first(tmp_path
 def test_gradients_are_added_in_the_order_of_the_parts(monkeypatch):
     """Whoever is first, the sum is that of one part after another on one thread. (On two threads small matrix products
     are split, and round in another way: the promise is for a part on one core.)"""
-    model, (samples, seen) = toy.pupil(), toy.lessons(6)
+    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(6)
     set_trainable(model, 2)
     parts = [lambda s=s: model(batch_of([s], seen))[0] for s in samples]
     found, threads = [], torch.get_num_threads()
@@ -158,7 +158,7 @@ def test_gradients_are_added_in_the_order_of_the_parts(monkeypatch):
         late = [lambda part=part, n=n, wait=wait: (time.sleep(wait(n)), part())[1] for n, part in enumerate(parts)]
         torch.set_num_threads(1)
         try:
-            value = loop.gradients(model, toy.sgd([model], 1.0), late, cores)
+            value = loop.accumulate_gradients(model, toy.sgd([model], 1.0), late, cores)
         finally:
             torch.set_num_threads(threads)
         found.append((value, [p.grad.clone() for p in model.parameters() if p.requires_grad]))
@@ -176,25 +176,25 @@ def test_as_many_parts_are_at_work_as_there_are_cores_on_one_each_and_what_fails
         threads.append(torch.get_num_threads())
 
     assert list(parallel.on_cores([work] * 6, 3)) == [None] * 6 and threads == [1] * 6
-    model = toy.pupil()
+    model = toy.tiny_llava()
     with pytest.raises(SpliceError, match="sample 0: 1 image tokens but 0 pictures"):
         bad = partial(model, Batch([torch.tensor([IMAGE, 1])], [torch.tensor([IGNORE, 1])], [[]]))
-        loop.gradients(model, toy.sgd([model], 1.0), [lambda: bad()[0]] * 3, 2)
+        loop.accumulate_gradients(model, toy.sgd([model], 1.0), [lambda: bad()[0]] * 3, 2)
     assert (torch.get_num_threads(), threading.active_count()) == before
 
 
 def test_only_a_small_model_on_a_cpu_takes_parts_on_cores_of_their_own(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    model = toy.pupil()
-    assert stages.cores_apart(model) == 6
-    assert stages.cores_apart(model.to("meta")) == 1
-    monkeypatch.setattr(stages, "SMALL", 100)
-    assert stages.cores_apart(toy.pupil()) == 1
+    model = toy.tiny_llava()
+    assert stages.useful_cores(model) == 6
+    assert stages.useful_cores(model.to("meta")) == 1
+    monkeypatch.setattr(stages, "SMALL_MODEL", 100)
+    assert stages.useful_cores(toy.tiny_llava()) == 1
 
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_interrupted_and_gone_on_with_on_several_cores_it_ends_the_same(tmp_path, cores):
-    samples, seen = toy.lessons(64)
+    samples, seen = toy.tiny_samples(64)
     settings = dict(steps=6, tokens=100, batch_size=16, cores=cores)
     straight = stage(tmp_path / "a", samples, seen, **settings)
     with pytest.raises(KeyboardInterrupt):
@@ -214,7 +214,7 @@ def test_rounded_is_at_most_an_eighth_more(n):
 
 def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_same(monkeypatch):
     assert len({rounded(n) for n in range(129, 257)}) == 8
-    model, (samples, seen) = toy.pupil(), toy.lessons(40)
+    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(40)
     sizes, losses = {True: set(), False: set()}, {True: [], False: []}
     for few in (True, False):
         monkeypatch.setattr(kernels, "rounded", rounded if few else lambda n: n)
@@ -230,8 +230,8 @@ def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_sam
 
 
 def test_parts_are_weighted_by_their_labels_not_alike(tmp_path):
-    samples, seen = toy.lessons(4)
-    model, first = toy.pupil(), []
+    samples, seen = toy.tiny_samples(4)
+    model, first = toy.tiny_llava(), []
     for s in samples:
         loss, count = model(batch_of([s], seen))
         first.append((loss.item(), count))
@@ -242,14 +242,14 @@ def test_parts_are_weighted_by_their_labels_not_alike(tmp_path):
 
 
 def test_activations_computed_again_change_nothing_and_keep_less():
-    samples, seen = toy.lessons(6)
+    samples, seen = toy.tiny_samples(6)
     kept = {}
     results = {}
     for again in (False, True):
-        model = toy.pupil()
+        model = toy.tiny_llava()
         set_trainable(model, 2)
         if again:
-            recompute(model)
+            recompute_activations(model)
         sizes = []
         pack = lambda t, sizes=sizes: (sizes.append(t.numel()), t)[1]  # noqa: E731
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
@@ -262,14 +262,14 @@ def test_activations_computed_again_change_nothing_and_keep_less():
 
 
 def test_what_goes_wrong_names_the_records_of_the_batch(tmp_path):
-    samples, seen = toy.lessons(4)
+    samples, seen = toy.tiny_samples(4)
     seen["0.png"] = seen["0.png"] * torch.nan
     with pytest.raises(TrainingError, match="loss of step 0 is nan; .* its records are lesson-"):
         stage(tmp_path, samples, seen, batch_size=4)
 
 
 def test_a_sample_that_cannot_be_used_is_named_by_its_record(tmp_path):
-    samples, seen = toy.lessons(4)
+    samples, seen = toy.tiny_samples(4)
     samples[2].ids[5] = 61
     with pytest.raises(
         SpliceError, match="sample lesson-2: token id 61 is outside the vocabulary of 61; use the tokenizer"
@@ -281,8 +281,8 @@ def test_a_sample_that_cannot_be_used_is_named_by_its_record(tmp_path):
 
 
 def test_lora_starts_as_the_model_trains_only_itself_and_w_and_merges_to_the_same(tmp_path):
-    samples, seen = toy.lessons(8)
-    model, batch = toy.pupil(), batch_of(samples, seen)
+    samples, seen = toy.tiny_samples(8)
+    model, batch = toy.tiny_llava(), batch_of(samples, seen)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     start = model(batch)[0].item()
     lora.add(model, rank=4)
@@ -294,24 +294,24 @@ def test_lora_starts_as_the_model_trains_only_itself_and_w_and_merges_to_the_sam
     moved = {n for n, t in model.state_dict().items() if n in before and not torch.equal(t, before[n])}
     assert moved == {"projector.weight", "projector.bias"} and len(lora.adapters(model)) == 2 * 2 * 7
 
-    again = toy.pupil()
+    again = toy.tiny_llava()
     again.projector.load_state_dict(model.projector.state_dict())
     lora.add(again, rank=4)
     lora.load_adapters(again, tmp_path / "adapter.safetensors")
     assert again(batch)[0].item() == trained
     lora.merge(again)
     assert again.state_dict().keys() == before.keys() and again(batch)[0].item() == pytest.approx(trained, abs=1e-5)
-    other = toy.pupil()
+    other = toy.tiny_llava()
     lora.add(other, rank=2)
     with pytest.raises(ValueError, match="not the adapters of this model and rank"):
         lora.load_adapters(other, tmp_path / "adapter.safetensors")
 
 
 def test_lora_keeps_frozen_matrices_as_the_device_calculates_and_computes_the_same_by_a_bit():
-    samples, seen = toy.lessons(6)
+    samples, seen = toy.tiny_samples(6)
     batch, results = batch_of(samples, seen), []
     for dtype in (torch.float32, torch.bfloat16):
-        model = toy.pupil()
+        model = toy.tiny_llava()
         torch.manual_seed(1)
         lora.add(model, rank=4, dtype=dtype)
         with torch.autocast("cpu", torch.bfloat16):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from minillava.training import checkpoints, loop
-from minillava.training.checkpoints import TrainingError, latest, place
+from minillava.training.checkpoints import TrainingError, latest, checkpoint_path
 from minillava.training.loop import fit
 from minillava.training.optim import Optimizer, adam
 
@@ -65,9 +65,9 @@ def test_a_run_killed_at_20_random_steps_equals_an_uninterrupted_one_bit_for_bit
 
 
 @needs_forkserver
-@pytest.mark.parametrize("where, times", [("_checksum", 4), ("on_disk", 8)])
+@pytest.mark.parametrize("where, times", [("_checksum", 4), ("flush_to_disk", 8)])
 def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, where, times):
-    """`_checksum`: the tensors are written, state.json is not. `on_disk`: all is written, nothing renamed."""
+    """`_checksum`: the tensors are written, state.json is not. `flush_to_disk`: all is written, nothing renamed."""
     killed(dying.inside, tmp_path, where, times)
     before = latest(tmp_path)["step"]
     assert any(p.name.startswith(".step") for p in (tmp_path / "checkpoints").iterdir()) and before > 1
@@ -81,7 +81,7 @@ def test_the_last_two_are_kept_and_hold_all_that_a_run_needs(whole, tmp_path, mo
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
     out = toy.train(tmp_path, steps=STEPS)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000023", "step-00000024"]
-    state, tensors = json.loads((place(tmp_path, STEPS) / "state.json").read_text()), toy.stored(tmp_path)
+    state, tensors = json.loads((checkpoint_path(tmp_path, STEPS) / "state.json").read_text()), toy.checkpoint_tensors(tmp_path)
     assert state["step"] == STEPS and state["recipe"] == {"toy": 0, "steps": STEPS} and state["seconds"] > 0
     assert all(torch.equal(tensors[f"weights/{name}"], tensor) for name, tensor in out[1].items())
     kinds = {"torch", "numpy", "numpy-gauss", "python", "python-gauss"}
@@ -92,10 +92,10 @@ def test_the_last_two_are_kept_and_hold_all_that_a_run_needs(whole, tmp_path, mo
 
 
 def test_a_large_checkpoint_is_written_file_by_file_and_read_from_all(tmp_path, whole, monkeypatch):
-    monkeypatch.setattr(checkpoints, "FILE", 4000)
+    monkeypatch.setattr(checkpoints, "FILE_BYTES", 4000)
     with pytest.raises(KeyboardInterrupt):
         toy.train(tmp_path, toy.stop_at(7), steps=STEPS)
-    files = list(place(tmp_path, 7).glob("*.safetensors"))
+    files = list(checkpoint_path(tmp_path, 7).glob("*.safetensors"))
     assert len(files) > 5 and max(p.stat().st_size for p in files) < 25_000
     equal(toy.train(tmp_path, steps=STEPS), whole[0])
 
@@ -150,26 +150,26 @@ def flip(path):
     ],
 )
 def test_a_torn_checkpoint_is_recognised_and_the_one_before_it_used(stopped, whole, capsys, harm, says):
-    harm(place(stopped, 4))
+    harm(checkpoint_path(stopped, 4))
     steps = []
     equal(toy.train(stopped, lambda step, *_: steps.append(step), steps=STEPS), whole[0])
     assert steps[0] == 4
     said = capsys.readouterr().err
-    assert str(place(stopped, 4)) in said and says in said
+    assert str(checkpoint_path(stopped, 4)) in said and says in said
 
 
 def test_a_checkpoint_of_another_run_is_recognised_and_the_one_before_it_used(stopped, whole, tmp_path_factory, capsys):
     other = tmp_path_factory.mktemp("other")
     toy.train(other, seed=1, steps=STEPS)
-    shutil.rmtree(place(stopped, 4))
-    shutil.copytree(place(other, STEPS), place(stopped, 4))
+    shutil.rmtree(checkpoint_path(stopped, 4))
+    shutil.copytree(checkpoint_path(other, STEPS), checkpoint_path(stopped, 4))
     equal(toy.train(stopped, steps=STEPS), whole[0])
     assert "step-00000004 is passed over: it is of another recipe" in capsys.readouterr().err
 
 
 def test_where_no_checkpoint_is_whole_a_run_says_so_and_starts_again(stopped, whole, capsys):
     for step in (3, 4):
-        cut(place(stopped, step) / "state.json")
+        cut(checkpoint_path(stopped, step) / "state.json")
     equal(toy.train(stopped, steps=STEPS), whole[0])
     assert capsys.readouterr().err.count("is passed over") == 2
 
@@ -233,13 +233,13 @@ def test_a_gradient_that_is_not_a_number_stops_before_it_moves_anything(tmp_path
     with pytest.raises(TrainingError, match="gradient of step 3 is nan; lower the learning rate"):
         train(tmp_path, at)
     assert latest(tmp_path)["step"] == 3
-    assert load_file(next(place(tmp_path, 3).glob("*.safetensors")))["weights/weight"].isfinite().all()
+    assert load_file(next(checkpoint_path(tmp_path, 3).glob("*.safetensors")))["weights/weight"].isfinite().all()
 
 
 def test_in_float16_a_step_that_overflows_is_left_out_and_the_scale_halved(tmp_path):
     model = nn.Linear(1, 1, bias=False)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    optimizer = Optimizer(adam([model], 0.1).parts, scaler)
+    optimizer = Optimizer(adam([model], 0.1).optimizers, scaler)
     seen = []
 
     def at(t):

@@ -30,7 +30,7 @@ def train(
         return change(t, F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
 
     losses = loop.fit(model, optimizer, loss_at, steps, folder, {"toy": seed, "steps": steps}, progress)
-    return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.parts]
+    return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.optimizers]
 
 
 def stop_at(last):
@@ -43,14 +43,14 @@ def stop_at(last):
     return progress
 
 
-def pupil(seed=0):
+def tiny_llava(seed=0):
     """A LLaVA of a few thousand random weights."""
     torch.manual_seed(seed)
     sizes = LlavaConfig(VisionConfig(16, 8, 16, 32, 2, 2), LanguageConfig(61, 16, 24, 2, 2, max_position=64))
     return Llava(sizes)
 
 
-def lessons(count, seed=0, text_only=()):
+def tiny_samples(count, seed=0, text_only=()):
     """`count` samples of unequal lengths and numbers of labels, and features of their pictures by name."""
     generator, samples, seen = torch.Generator().manual_seed(seed), [], {}
     for n in range(count):
@@ -68,7 +68,7 @@ def sgd(modules, lr):
     return Optimizer([torch.optim.SGD([p for m in modules for p in m.parameters() if p.requires_grad], lr)])
 
 
-def stored(folder):
+def checkpoint_tensors(folder):
     """The tensors of the newest checkpoint, one process's."""
     return load_file(next(sorted((folder / "checkpoints").iterdir())[-1].glob("*.safetensors")))
 

@@ -34,15 +34,15 @@ from minillava.data.stored import Stored, keep
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.machine import bar, compute_dtype, follow
-from minillava.model import Llava, LlavaConfig, find, load_language, load_vision, set_trainable
+from minillava.model import Llava, LlavaConfig, find_checkpoint, load_language, load_vision, set_trainable
 from minillava.model.formats.assemble import normalisation, save_trained
 from minillava.model.formats.files import origin
 from minillava.training import curves, lora
 from minillava.training.checkpoints import TrainingError
-from minillava.training.features import Features, Live
-from minillava.training.loop import alone
-from minillava.training.parallel import agree, deal, first, gathered, rank, split, together, world
-from minillava.training.stages import AT_ONCE, cores_apart, recompute, train_stage
+from minillava.training.features import Features, LiveFeatures
+from minillava.training.loop import lock_folder
+from minillava.training.parallel import broadcast, load_from_rank_0, on_rank_0, full_tensor, rank, distribute, process_group, world_size
+from minillava.training.stages import TOKENS_PER_CORE, useful_cores, recompute_activations, train_stage
 
 
 def arguments(parser) -> None:
@@ -107,7 +107,7 @@ def stored(options, stage: scales.Stage, config: LlavaConfig, tokenizer) -> Stor
 
             keep(path, images, CHAT, tokenizer, longest, patches, folder, say, show)
 
-    first(encode)
+    on_rank_0(encode)
     return Stored(folder)
 
 
@@ -119,9 +119,9 @@ def see(model: Llava, images: Path, names: list[str], normal, out: Path, spare: 
     vision = model.config.vision
     need, path = 2 * len(names) * vision.num_patches * vision.hidden_size, out / "features.safetensors"
     there = sum(p.stat().st_size for p in (path, path.with_suffix(".part")) if p.exists())
-    if not agree(need + spare < shutil.disk_usage(out).free + there):
+    if not broadcast(need + spare < shutil.disk_usage(out).free + there):
         say(f"{need / 1e9:.1f} GB of features do not fit beside {path}: every picture is looked at again each time")
-        return Live(model, images, *normal)
+        return LiveFeatures(model, images, *normal)
 
     def look(beat):
         with bar(len(names), "picture", "see") as progress:
@@ -130,9 +130,9 @@ def see(model: Llava, images: Path, names: list[str], normal, out: Path, spare: 
                 progress.update(done - progress.n)
                 beat()
 
-            Features.kept(path, model, images, names, *normal, show)
+            Features.cached(path, model, images, names, *normal, show)
 
-    first(look)
+    on_rank_0(look)
     return Features.load(path)
 
 
@@ -148,11 +148,11 @@ def build(options, stage: scales.Stage, config: LlavaConfig, device: torch.devic
         if adapted:
             lora.add(model, adapted, dtype=dtype)
         if stage.checkpointing:
-            recompute(model)
+            recompute_activations(model)
         return model
 
     if rank() == 0:
-        where = device if world() == 1 else torch.device("cpu")
+        where = device if world_size() == 1 else torch.device("cpu")
         vision = load_vision(options.vision_tower, device=where)
         language = load_language(options.language_model, dtype if adapted else torch.float32, where)
         torch.manual_seed(options.seed)
@@ -161,12 +161,12 @@ def build(options, stage: scales.Stage, config: LlavaConfig, device: torch.devic
         if stage.number == 2:
             model.projector.load_state_dict(load_file(options.out / "stage1" / "projector.safetensors"))
         model = prepared(model)
-    if world() > 1:
+    if world_size() > 1:
         tensors = model.state_dict() if rank() == 0 else {}
         with torch.device("meta"):
             model = prepared(Llava(config))
-        split(model, model.vision_tower, list(model.language_model.layers), dtype, stage.shard)
-        deal(model, tensors, device)
+        distribute(model, model.vision_tower, list(model.language_model.layers), dtype, stage.shard)
+        load_from_rank_0(model, tensors, device)
     model.vision_tower.origin, model.language_model.origin = (
         origin(options.vision_tower),
         origin(options.language_model),
@@ -178,7 +178,7 @@ def whole(model: Llava, options, adapted: int, dtype: torch.dtype) -> Llava | No
     """The model in one piece, on rank 0's CPU; None on the others."""
     state = {}
     for name, tensor in model.state_dict().items():
-        tensor = gathered(tensor)
+        tensor = full_tensor(tensor)
         if rank() == 0:
             state[name] = tensor.detach().cpu()
     if rank() > 0:
@@ -216,22 +216,22 @@ def watched(folder: Path, progress):
 def health(options, scale, number: int, folder: Path) -> str:
     """Whether the loss is that of the reference, where one ships for this scale and its own vision tower and language model."""
     try:
-        curve = curves.read(f"{scale.name}-stage{number}")
+        curve = curves.read_curve(f"{scale.name}-stage{number}")
     except curves.CurveError:
         return f"no reference curve ships for {scale.name}; `python -m minillava.training.curves` makes one of three of your runs"
     if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
         return f"not compared: {curve.name} is of another vision tower or language model"
-    return f"{curves.verdict(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"
+    return f"{curves.describe_run(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"
 
 
 def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None:
     """Train one stage and write what it made, or leave it be where that is there."""
-    folder, n, vision_tower = options.out / f"stage{stage.number}", stage.number, find(options.vision_tower)
+    folder, n, vision_tower = options.out / f"stage{stage.number}", stage.number, find_checkpoint(options.vision_tower)
     result, dtype = result_of(options, n), calculated_in(options, device)
-    if agree(result.exists()):
+    if broadcast(result.exists()):
         return say(f"stage {n}: done before, {result}")
     tokenizer, config = (
-        load_tokenizer(find(options.language_model)),
+        load_tokenizer(find_checkpoint(options.language_model)),
         config_of(options.vision_tower, options.language_model),
     )
     samples, patches = stored(options, stage, config, tokenizer), config.vision.num_patches
@@ -239,11 +239,11 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
     images, spare = options.images or options.data / "images", disk_bytes(config, stage)["total"]
     features = see(model, images, samples.pictures(), normalisation(vision_tower), folder, spare)
     steps, lengths = -(-len(samples) // stage.batch) * stage.epochs, samples.lengths(patches)
-    most = AT_ONCE if device.type == "cpu" else stage.micro * stage.reach
+    most = TOKENS_PER_CORE if device.type == "cpu" else stage.micro * stage.reach
     tokens = options.tokens or min(most, stage.micro * stage.reach)
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * stage.batch]
     filled = fill_rate(lengths, divide(lengths, order, tokens, options.packed), options.packed)
-    say(f"stage {n}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world()} process(es), {dtype}, "
+    say(f"stage {n}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), {dtype}, "
         f"up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
     muon = stage.lr if "Muon" in stage.optimizer and n == 2 and not stage.lora else 0.0
     with bar(steps if rank() == 0 else 0, "step", f"stage {n}") as progress, watched(folder, progress) as show:
@@ -251,11 +251,11 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         train_stage(
             model, n, samples, features, folder, batch_size=stage.batch, steps=steps, lr=stage.lr, lr_muon=muon,
             seed=options.seed, progress=show, tokens=tokens, packed=options.packed, uneven=True, dtype=dtype,
-            cores=cores_apart(model),
+            cores=useful_cores(model),
         )  # fmt: skip
     plain = whole(model, options, stage.lora if n == 2 else 0, dtype)
     if plain is not None and n == 1:
-        with files.whole(result) as temporary:
+        with files.atomic_write(result) as temporary:
             save_file({name: t.contiguous() for name, t in plain.projector.state_dict().items()}, temporary)
     elif plain is not None:
         if stage.lora:
@@ -264,7 +264,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         about = {"template": CHAT.name, "trained on": f"{options.data.name}: {len(samples)} records", "scale": scale.name}  # fmt: skip
         kind = torch.bfloat16 if device.type == "cuda" else torch.float32
         save_trained(plain, tokenizer, vision_tower, options.out / "model", about, kind)
-    agree(None)
+    broadcast(None)
     if rank() == 0:
         say(f"stage {n}: {result.parent if n == 2 else result}; loss: {health(options, scale, n, folder)}")
 
@@ -303,21 +303,21 @@ def run(options) -> None:
             name: value for name, value in given.items() if value is not None and (name != "lr" or n == there[-1])
         }
         stages.append(replace(stage, **changed, shard=stage.shard and not options.replicate))
-    with together() as device:
+    with process_group() as device:
         wide = {"precision": "float32"} if calculated_in(options, device) == torch.float32 else {}
         for stage in stages:  # all of them before any begins
             some = options.tokens and max(1, options.tokens // stage.reach)
             planned = replace(stage, micro=some or stage.micro, **wide)
-            foresee(options.vision_tower, options.language_model, planned, options.out, world())
+            foresee(options.vision_tower, options.language_model, planned, options.out, world_size())
         options.out.mkdir(parents=True, exist_ok=True)
-        with alone(options.out):
+        with lock_folder(options.out):
             for stage in stages:  # so that bad records of the second stage do not wait for the first one's end
-                if not agree(result_of(options, stage.number).exists()):
+                if not broadcast(result_of(options, stage.number).exists()):
                     stored(
                         options,
                         stage,
                         config_of(options.vision_tower, options.language_model),
-                        load_tokenizer(find(options.language_model)),
+                        load_tokenizer(find_checkpoint(options.language_model)),
                     )
             for stage in stages:
                 run_stage(options, scale, stage, device)

@@ -16,7 +16,7 @@ from minillava.costs.hardware import Hardware, here
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
-from minillava.model.formats.files import CheckpointError, meant
+from minillava.model.formats.files import CheckpointError, reading_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
 
@@ -176,9 +176,9 @@ def foresee(vision_tower: str, language_model: str, stage: Stage, folder: Path, 
 
 def config_of(vision_tower: str, language_model: str) -> LlavaConfig:
     """What a LLaVA of these two parts, folders or hub ids, will be. Raises CheckpointError that names the file."""
-    with meant(published(vision_tower)) as written:
+    with reading_config(published(vision_tower)) as written:
         vision = vision_config(written)
-    with meant(published(language_model)) as written:
+    with reading_config(published(language_model)) as written:
         return LlavaConfig(vision, language_config(written))
 
 

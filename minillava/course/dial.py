@@ -27,7 +27,7 @@ from minillava.datagen.teachers import MODEL, OFFLINE, openai_teacher
 from minillava.fetch.hub import shown
 from minillava.judging.judges import ApiJudge, Judge
 from minillava.machine import compute_dtype
-from minillava.model import Llava, find
+from minillava.model import Llava, find_checkpoint
 from minillava.model.formats.assemble import assemble
 from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
@@ -90,12 +90,12 @@ class Dial:
     @property
     def vision_tower(self) -> Path:
         """The folder of the vision tower; fetched where it is not here yet."""
-        return WEIGHTS / "vision_tower" if self.name == TINY else find(scales.REAL[self.name].vision_tower)
+        return WEIGHTS / "vision_tower" if self.name == TINY else find_checkpoint(scales.REAL[self.name].vision_tower)
 
     @property
     def language_model(self) -> Path:
         """The folder of the language model and its tokenizer; fetched where it is not here yet."""
-        return WEIGHTS / "language_model" if self.name == TINY else find(scales.REAL[self.name].language_model)
+        return WEIGHTS / "language_model" if self.name == TINY else find_checkpoint(scales.REAL[self.name].language_model)
 
     def assemble(self, seed: int) -> Llava:
         """LLaVA before any training: vision tower, language model, and a W that is random by `seed`."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from minillava.errors import UserError
-from minillava.files import whole
+from minillava.files import atomic_write
 from minillava.text import listed
 
 WORKERS = 8  # requests under way
@@ -71,7 +71,7 @@ def keep(data: bytes, path: Path) -> None:
             image.verify()
     except Exception as error:  # Pillow raises whatever its parsers do
         raise ValueError(f"not a picture ({str(error)[:80]})") from None
-    with whole(path, sync=False) as temporary:
+    with atomic_write(path, sync=False) as temporary:
         temporary.write_bytes(data)
 
 

@@ -27,7 +27,7 @@ from minillava.scenes.questions import EXACT, group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
 from minillava.standins.records import instruct
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief, teach
-from minillava.training.loop import LOOKS, Ahead, along, fit
+from minillava.training.loop import EVALUATIONS, Prefetch, with_evaluation, fit
 from minillava.training.optim import muon
 
 BATCH = 32
@@ -183,7 +183,7 @@ def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Calla
     """`steps` steps with a warm-up and a cosine of their own, after `done` steps of an earlier course."""
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype("cpu")
     make = partial(batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done)
-    batches = Ahead(make, steps)
+    batches = Prefetch(make, steps)
 
     def loss_at(step):
         ids, labels = batches(step)
@@ -197,5 +197,5 @@ def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Calla
     if done:
         recipe["done"] = done
     with bar(steps, "step", "language_model") as progress:
-        watch = along(follow(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
+        watch = with_evaluation(follow(progress), model, lambda: measure(model, tokenizer), folder, EVALUATIONS)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)

@@ -28,7 +28,7 @@ from minillava.scenes.captions import SIDE, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import cover, draw
 from minillava.scenes.world import Thing, a
-from minillava.training.loop import LOOKS, Ahead, along, fit
+from minillava.training.loop import EVALUATIONS, Prefetch, with_evaluation, fit
 from minillava.training.optim import muon
 
 TINY_CLIP = VisionConfig(
@@ -140,7 +140,7 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
     optimizer = muon([clip], lr=lr, lr_adam=lr)
     dtype = compute_dtype("cpu")
 
-    batches = Ahead(partial(batch, seed=seed, tokenizer=tokenizer), steps)
+    batches = Prefetch(partial(batch, seed=seed, tokenizer=tokenizer), steps)
 
     def loss_at(step):
         parts = batches(step)
@@ -149,6 +149,6 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
 
     recipe = {"stand-in": "vision_tower", "seed": seed, "steps": steps, "lr": lr}
     with bar(steps, "step", "vision_tower") as progress:
-        watch = along(follow(progress), clip, lambda: measure(clip), folder, LOOKS)
+        watch = with_evaluation(follow(progress), clip, lambda: measure(clip), folder, EVALUATIONS)
         fit(clip, optimizer, loss_at, steps, folder, recipe, watch)
     return clip, tokenizer

@@ -32,9 +32,9 @@ from minillava.standins import language_model as language_model
 from minillava.standins import vision_tower as vision_tower
 from minillava.standins.gates import looking, probe, text_accuracy
 from minillava.standins.records import caption_record, instruct
-from minillava.training.checkpoints import seconds_of
+from minillava.training.checkpoints import training_seconds
 from minillava.training.features import Features
-from minillava.training.loop import LOOKS, along
+from minillava.training.loop import EVALUATIONS, with_evaluation
 from minillava.training.stages import train_stage
 
 VISION_STEPS, LANGUAGE_STEPS = 3000, 4800
@@ -87,7 +87,7 @@ def see(model, vision_tower: Path, pictures: int, folder: Path) -> Features:
             draw(scene, 96).save(folder / "pictures" / names[-1], compress_level=1)
         with tqdm(total=pictures, desc="see", unit="picture") as progress:
             show = lambda done, _: progress.update(done - progress.n)  # noqa: E731
-            Features.of(model, folder / "pictures", names, *normalisation(vision_tower), show).save(path)
+            Features.compute(model, folder / "pictures", names, *normalisation(vision_tower), show).save(path)
     return Features.load(path)
 
 
@@ -109,7 +109,7 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         steps[stage] = len(samples) // settings["batch_size"]
         with bar(steps[stage], "step", f"stage {stage}") as progress:
             measure = lambda: looking(model, tokenizer, normal)  # noqa: E731
-            show = along(follow(progress), model, measure, folder, LOOKS) if stage == 2 else follow(progress)
+            show = with_evaluation(follow(progress), model, measure, folder, EVALUATIONS) if stage == 2 else follow(progress)
             train_stage(model, stage, samples, features, folder, steps=steps[stage], progress=show, **settings)
     model.eval()
     figures = looking(model, tokenizer, normal, per_kind=80)
@@ -175,7 +175,7 @@ def main() -> None:
             before = rows[-1]["step"] if rows else 0
             rows += [row | {"step": before + row["step"]} for row in map(json.loads, path.read_text().splitlines())]
         (out / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoints")))
+        seconds = sum(training_seconds(path.parent) for path in sorted(work.glob("**/checkpoints")))
         write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
 
 

@@ -26,12 +26,12 @@ import torch
 from torch import nn
 
 from minillava.errors import UserError
-from minillava.files import on_disk
+from minillava.files import flush_to_disk
 from minillava.training.optim import Optimizer
-from minillava.training.parallel import agree, rank, world
+from minillava.training.parallel import broadcast, rank, world_size
 
-KEPT = 2
-FILE = 512 << 20  # bytes of a file: the library holds two copies of each that it writes
+KEEP_LAST = 2
+FILE_BYTES = 512 << 20  # bytes of a file: the library holds two copies of each that it writes
 RENAMED = {"eye": "vision_tower", "brain": "language_model"}  # names in recipes and of folders in older checkpoints
 
 
@@ -54,12 +54,12 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, step: int, recipe
         for torn in home.glob(".step-*"):
             shutil.rmtree(torn)
         beside.mkdir()
-    agree(None)
-    tensors = _weights(model) | _moments(model, optimizer) | _random()
+    broadcast(None)
+    tensors = _weights(model) | _optimizer_states(model, optimizer) | _random_states()
     try:
         with _quiet():
             writer = dcp.HuggingFaceStorageWriter(str(beside), _files(tensors), save_distributed=True)
-            dcp.save(tensors, storage_writer=writer, no_dist=world() == 1)
+            dcp.save(tensors, storage_writer=writer, no_dist=world_size() == 1)
         if rank() == 0:
             state = {
                 "step": step,
@@ -70,16 +70,16 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, step: int, recipe
             }
             (beside / "state.json").write_text(json.dumps(state))
             for path in (*beside.iterdir(), beside):
-                on_disk(path)
-            shutil.rmtree(place(folder, step), ignore_errors=True)
-            beside.rename(place(folder, step))
-            on_disk(home)
-            for old in _all(folder)[KEPT:]:
+                flush_to_disk(path)
+            shutil.rmtree(checkpoint_path(folder, step), ignore_errors=True)
+            beside.rename(checkpoint_path(folder, step))
+            flush_to_disk(home)
+            for old in _newest_first(folder)[KEEP_LAST:]:
                 shutil.rmtree(old)
     except (Exception, dcp.api.CheckpointException) as error:  # which is no Exception
         shutil.rmtree(beside, ignore_errors=True)
-        raise (_cause(error) or error) from None
-    agree(None)
+        raise (_os_error(error) or error) from None
+    broadcast(None)
 
 
 def resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -> tuple[int, float]:
@@ -88,7 +88,7 @@ def resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -
 
     Raises TrainingError where all that are whole are of another recipe, saying what differs.
     """
-    chosen = agree(_choose(Path(folder), recipe) if rank() == 0 else None)
+    chosen = broadcast(_choose(Path(folder), recipe) if rank() == 0 else None)
     if isinstance(chosen, str):
         raise TrainingError(chosen)
     if chosen is None:
@@ -102,31 +102,31 @@ def resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -
 
 def latest(folder: str | Path) -> dict | None:
     """What the newest checkpoint of a training says of itself: step, recipe, seconds. None where there is none."""
-    for path in _all(folder):
+    for path in _newest_first(folder):
         state = _read(path)
         if not isinstance(state, str):
             return state
     return None
 
 
-def seconds_of(folder: Path) -> float:
+def training_seconds(folder: Path) -> float:
     """How long the training in this folder has taken so far, over interruptions."""
     state = latest(folder)
     return state["seconds"] if state else 0.0
 
 
-def place(folder: str | Path, step: int) -> Path:
+def checkpoint_path(folder: str | Path, step: int) -> Path:
     return Path(folder) / "checkpoints" / f"step-{step:08}"
 
 
-def _all(folder: str | Path) -> list[Path]:
+def _newest_first(folder: str | Path) -> list[Path]:
     """The checkpoints there are, the newest first."""
     return sorted((Path(folder) / "checkpoints").glob("step-*"), reverse=True)
 
 
 def _choose(folder: Path, recipe: dict) -> tuple[Path, dict] | str | None:
     wanted, foreign = json.loads(json.dumps(recipe)), None
-    for path in _all(folder):
+    for path in _newest_first(folder):
         state = _read(path)
         if not isinstance(state, str) and state["recipe"] == wanted:
             return path, state
@@ -177,7 +177,7 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
     if {key for key in tensors if key.startswith("weights/")} - stored.keys():
         raise TrainingError(f"{path}: holds the weights of another model; remove the folder or choose another")
     with _quiet():
-        dcp.load(tensors, storage_reader=reader, no_dist=world() == 1)
+        dcp.load(tensors, storage_reader=reader, no_dist=world_size() == 1)
     for part in optimizer.parts:
         names = {id(p): name for name, p in parameters.items()}
         for p in (p for group in part.param_groups for p in group["params"]):
@@ -186,14 +186,14 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
             if kept:
                 part.state[p] = {key: t[0] if key == "step" else t for key, t in kept.items()}
     if mine + "torch" in tensors:  # a process more than there were keeps its own
-        _set_random({key.removeprefix(mine): t for key, t in tensors.items() if key.startswith(mine)})
+        _set_random_states({key.removeprefix(mine): t for key, t in tensors.items() if key.startswith(mine)})
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {f"weights/{name}": p.detach() for name, p in trainable(model).items()}
 
 
-def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+def _optimizer_states(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     names = {id(p): name for name, p in model.named_parameters()}
     return {
         f"optimizer/{names[id(p)]}/{key}": t.reshape(1) if key == "step" else t
@@ -203,7 +203,7 @@ def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     }
 
 
-def _random() -> dict[str, torch.Tensor]:
+def _random_states() -> dict[str, torch.Tensor]:
     """The states of all generators of this process."""
     _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - others may use it
     _, words, gauss = random.getstate()
@@ -224,14 +224,14 @@ def _files(tensors: dict[str, torch.Tensor]) -> dict[str, int]:
     files, held, mine = {}, 0, f"random/{rank()}/"
     for key, tensor in tensors.items():
         if key.startswith(mine):
-            files |= {f"random/{r}/{key.removeprefix(mine)}": 1 for r in range(world())}
+            files |= {f"random/{r}/{key.removeprefix(mine)}": 1 for r in range(world_size())}
         else:
-            held += tensor.numel() * tensor.element_size() // world()
-            files[key] = 1 + held // FILE
+            held += tensor.numel() * tensor.element_size() // world_size()
+            files[key] = 1 + held // FILE_BYTES
     return files
 
 
-def _set_random(states: dict[str, torch.Tensor]) -> None:
+def _set_random_states(states: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["torch"])
     *keys, position, has_gauss = states["numpy"].tolist()
     state = ("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, states["numpy-gauss"].item())
@@ -259,7 +259,7 @@ def _checksum(path: Path) -> int:
     return value
 
 
-def _cause(error: BaseException) -> OSError | None:
+def _os_error(error: BaseException) -> OSError | None:
     """The OSError, such as a full disk's, within what the checkpoint library raised."""
     failures = [failure[0] for failure in getattr(error, "failures", {}).values()]
     for inner in (error, error.__cause__, error.__context__, *failures):

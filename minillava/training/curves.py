@@ -19,10 +19,10 @@ from pathlib import Path
 from minillava.files import write_text
 from minillava.scales import WEIGHTS
 
-CURVES = WEIGHTS.parent / "curves"
-SEEDS, POINTS = 3, 40  # at least so many runs; at most so many points of a curve
-FACTOR, DEVIATIONS = 1.15, 3.0
-LASTING = 2  # points in a row outside the band that count as leaving it
+CURVE_FOLDER = WEIGHTS.parent / "curves"
+LEAST_SEEDS, MOST_POINTS = 3, 40  # at least so many runs; at most so many points of a curve
+BAND_FACTOR, BAND_DEVIATIONS = 1.15, 3.0
+LEAST_POINTS_OUTSIDE = 2  # points in a row outside the band that count as leaving it
 ADVICE = {
     "above": "look at the learning rate, at what carries loss (template, labels), and that the vision tower's features are the right ones",
     "below": "look whether too much carries loss, or the same records come again and again",
@@ -67,7 +67,7 @@ class Excursion:
         )
 
 
-def losses_of(path: str | Path) -> list[float]:
+def read_losses(path: str | Path) -> list[float]:
     """The loss of every step from a metrics.jsonl or its folder. Raises CurveError."""
     path = Path(path) / "metrics.jsonl" if Path(path).is_dir() else Path(path)
     try:
@@ -76,48 +76,48 @@ def losses_of(path: str | Path) -> list[float]:
         raise CurveError(f"{path}: not the metrics of a training ({error})") from error
 
 
-def smooth(losses: list[float], window: int, step: int) -> float:
+def mean_log_loss(losses: list[float], window: int, step: int) -> float:
     """The mean of the logarithms of the losses of the `window` steps up to `step`."""
     return statistics.fmean(math.log(max(loss, 1e-6)) for loss in losses[max(0, step - window + 1) : step + 1])
 
 
-def make(name: str, runs: list[list[float]], about: dict) -> Curve:
+def make_curve(name: str, runs: list[list[float]], about: dict) -> Curve:
     """The curve of the losses of several runs of one recipe. Raises CurveError for too few, or for unequal lengths."""
     lengths = {len(run) for run in runs}
-    if len(runs) < SEEDS or len(lengths) != 1 or min(lengths) < 8:
-        raise CurveError(f"{name}: {len(runs)} runs of {sorted(lengths)} steps; needs {SEEDS} or more of equal length, 8 or more steps")  # fmt: skip
+    if len(runs) < LEAST_SEEDS or len(lengths) != 1 or min(lengths) < 8:
+        raise CurveError(f"{name}: {len(runs)} runs of {sorted(lengths)} steps; needs {LEAST_SEEDS} or more of equal length, 8 or more steps")  # fmt: skip
     if not all(math.isfinite(loss) for run in runs for loss in run):
         raise CurveError(f"{name}: a run's loss is not a number")
     (steps,) = lengths
     window = max(4, steps // 8)
-    points = min(POINTS, steps - window + 1)
+    points = min(MOST_POINTS, steps - window + 1)
     at = [round(window - 1 + i * (steps - window) / (points - 1)) for i in range(points)]
-    values = [[smooth(run, window, step) for run in runs] for step in at]
+    values = [[mean_log_loss(run, window, step) for run in runs] for step in at]
     spread = math.sqrt(
         statistics.fmean(statistics.variance(v) for v in values)
     )  # of all points: three seeds say little
-    half = math.log(FACTOR) + DEVIATIONS * spread
+    half = math.log(BAND_FACTOR) + BAND_DEVIATIONS * spread
     band = [[round(math.exp(statistics.fmean(v) + side * half), 4) for v in values] for side in (-1, 0, 1)]
     return Curve(name, len(runs), steps, window, at, *band, about)
 
 
-def healthy(metrics: str | Path | list[float], curve: Curve) -> list[Excursion]:
+def excursions(metrics: str | Path | list[float], curve: Curve) -> list[Excursion]:
     """Where a run leaves the band; empty where it is healthy. A run under way is judged as far as it has come."""
-    losses = metrics if isinstance(metrics, list) else losses_of(metrics)
+    losses = metrics if isinstance(metrics, list) else read_losses(metrics)
     for step, loss in enumerate(losses):
         if not math.isfinite(loss):
             return [Excursion(step, step, "lost", math.inf)]
     found, stretch = [], []
 
     def close():
-        if len(stretch) >= LASTING:
+        if len(stretch) >= LEAST_POINTS_OUTSIDE:
             found.append(Excursion(stretch[0][0], stretch[-1][0], stretch[0][1], max(f for *_, f in stretch)))
         stretch.clear()
 
     for step, low, high in zip(curve.at, curve.low, curve.high):
         if step >= len(losses):
             break
-        value = math.exp(smooth(losses, curve.window, step))
+        value = math.exp(mean_log_loss(losses, curve.window, step))
         side, factor = ("above", value / high) if value > high else ("below", low / value)
         if stretch and (factor <= 1 or stretch[0][1] != side):
             close()
@@ -127,13 +127,13 @@ def healthy(metrics: str | Path | list[float], curve: Curve) -> list[Excursion]:
     return found
 
 
-def about(folder: str | Path) -> dict:
+def recipe_of(folder: str | Path) -> dict:
     """Recipe and weights of the run of the paper that a training's folder (RUN/seed-N/TRAINING) lies in."""
     path = Path(folder).absolute().parent.parent / "state.json"
     return json.loads(path.read_text())["recipe"] if path.exists() else {}
 
 
-def read(name: str, folder: Path = CURVES) -> Curve:
+def read_curve(name: str, folder: Path = CURVE_FOLDER) -> Curve:
     """A shipped curve. Raises CurveError that lists those there are."""
     path = Path(folder) / f"{name}.json"
     try:
@@ -145,21 +145,21 @@ def read(name: str, folder: Path = CURVES) -> Curve:
         raise CurveError(f"{path}: not a reference curve ({error})") from error
 
 
-def write(curve: Curve, folder: Path = CURVES) -> Path:
+def write_curve(curve: Curve, folder: Path = CURVE_FOLDER) -> Path:
     path = Path(folder) / f"{curve.name}.json"
     write_text(path, json.dumps(asdict(curve)) + "\n")
     return path
 
 
-def verdict(metrics: str | Path, curve: Curve) -> str:
+def describe_run(metrics: str | Path, curve: Curve) -> str:
     """What `healthy` finds, in words."""
-    losses, found = losses_of(metrics), healthy(metrics, curve)
+    losses, found = read_losses(metrics), excursions(metrics, curve)
     if found:
         return "not healthy. " + ". ".join(map(str, found))
     come = [n for n, step in enumerate(curve.at) if step < len(losses)]
     if not come:
         return f"too early to say: {len(losses)} steps, the band of {curve.name} begins at step {curve.at[0]}"
-    values = [math.exp(smooth(losses, curve.window, curve.at[n])) for n in come]
+    values = [math.exp(mean_log_loss(losses, curve.window, curve.at[n])) for n in come]
     inside = sum(curve.low[n] <= value <= curve.high[n] for n, value in zip(come, values))
     return f"healthy: within the band of {curve.name} at {inside} of {len(curve.at)} points ({curve.seeds} seeds)"
 
@@ -169,21 +169,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("do", choices=("make", "check"))
     parser.add_argument("name", help="of the curve, such as tiny-stage2")
     parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.jsonl")
-    parser.add_argument("--folder", type=Path, default=CURVES, help="where curves are")
+    parser.add_argument("--folder", type=Path, default=CURVE_FOLDER, help="where curves are")
     options = parser.parse_args(arguments)
     try:
         if options.do == "make":
-            abouts = [about(run) for run in options.runs]
+            abouts = [recipe_of(run) for run in options.runs]
             if any(a != abouts[0] for a in abouts):
                 raise CurveError(f"{options.name}: these runs are of different recipes or weights")
-            curve = make(options.name, [losses_of(run) for run in options.runs], abouts[0])
-            print(f"{write(curve, options.folder)}: {curve.seeds} seeds, {curve.steps} steps, "
+            curve = make_curve(options.name, [read_losses(run) for run in options.runs], abouts[0])
+            print(f"{write_curve(curve, options.folder)}: {curve.seeds} seeds, {curve.steps} steps, "
                   f"{curve.middle[0]:.3f} to {curve.middle[-1]:.3f}, the band a factor of {curve.high[0] / curve.middle[0]:.2f}")  # fmt: skip
             return 0
-        curve, bad = read(options.name, options.folder), False
+        curve, bad = read_curve(options.name, options.folder), False
         for run in options.runs:
-            print(f"{run}: {verdict(run, curve)}")
-            bad = bad or bool(healthy(run, curve))
+            print(f"{run}: {describe_run(run, curve)}")
+            bad = bad or bool(excursions(run, curve))
         return int(bad)
     except CurveError as error:
         print(f"minillava: {error}", file=sys.stderr)

@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.data.images import open_picture, pixels
-from minillava.files import whole
+from minillava.files import atomic_write
 from minillava.machine import compute_dtype
 from minillava.model import Llava
 
-CHUNK = 64  # pictures at a time
+VISION_BATCH = 64  # pictures at a time
 
 
 class Features:
@@ -46,7 +46,7 @@ class Features:
         cls, path: Path, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
     ) -> "Features":
         """Those in `path`, made now where they are not there or not of this vision tower and these pictures."""
-        made_from = {"key": key(model, mean, std), "pictures": json.dumps([_mark(folder / name) for name in names])}
+        made_from = {"key": fingerprint(model, mean, std), "pictures": json.dumps([_mark(folder / name) for name in names])}
         made_from |= {"names": "\n".join(names)}
         if path.exists():
             try:
@@ -71,7 +71,7 @@ class Features:
         if beside.exists():
             with open(beside, "rb") as file:
                 same = file.read(len(start)) == start
-            done = (beside.stat().st_size - len(start)) // row // CHUNK * CHUNK if same else 0
+            done = (beside.stat().st_size - len(start)) // row // VISION_BATCH * VISION_BATCH if same else 0
         with open(beside, "r+b" if done else "wb") as file:
             if not done:
                 file.write(start)
@@ -85,7 +85,7 @@ class Features:
         return cls.load(path)
 
     def save(self, path: Path) -> None:
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             save_file({"features": self.values}, temporary, metadata={"names": "\n".join(self.table)})
 
     @classmethod
@@ -96,7 +96,7 @@ class Features:
             return cls({name: n for n, name in enumerate(names)}, file.get_tensor("features"))
 
 
-class Live:
+class LiveFeatures:
     """In the place of `Features`, where these do not fit on the disk: every picture is looked at when it is asked for."""
 
     def __init__(self, model: Llava, folder: Path, mean, std):
@@ -112,18 +112,18 @@ def _look(
     """(up to CHUNK, P, Dv) in bfloat16 of the pictures in turn."""
     size, device = model.config.vision.image_size, next(model.vision_tower.parameters()).device
     dtype = compute_dtype(device.type)
-    for start in range(0, len(names), CHUNK):
-        pictures = [open_picture(folder / name) for name in names[start : start + CHUNK]]
+    for start in range(0, len(names), VISION_BATCH):
+        pictures = [open_picture(folder / name) for name in names[start : start + VISION_BATCH]]
         views = pixels(pictures, size, mean, std).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             yield model.features(views).to("cpu", torch.bfloat16)
-        progress(min(start + CHUNK, len(names)), len(names))
+        progress(min(start + VISION_BATCH, len(names)), len(names))
 
 
-def key(model: Llava, mean, std) -> str:
+def fingerprint(model: Llava, mean, std) -> str:
     """A digest of all that decides what is seen in a picture: the vision tower's weights, the layer, the preparation."""
     found = hashlib.sha256(
-        repr((model.config.vision, model.config.select_layer, tuple(mean), tuple(std), CHUNK)).encode()
+        repr((model.config.vision, model.config.select_layer, tuple(mean), tuple(std), VISION_BATCH)).encode()
     )
     for name, tensor in sorted(model.vision_tower.state_dict().items()):
         found.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -29,10 +29,10 @@ from minillava.training.optim import Optimizer, cosine
 SAVE_SECONDS = 20.0  # between checkpoints, or 20 times what writing one took
 ADVICE = "start again in another folder with a lower learning rate, or look at the batches before it"
 SPIKES = 5  # so many losses in a row far above those before are an explosion, fewer a hard batch
-LOOKS = 12  # how often a gate is measured on the way
+EVALUATIONS = 12  # how often a gate is measured on the way
 
 
-def along(
+def with_evaluation(
     progress: Callable[[int, int, float], None], model: nn.Module, measure: Callable[[], dict], folder: Path, times: int
 ) -> Callable[[int, int, float], None]:
     """A `progress` for `fit` that also measures the model about `times` times on the way: rows of `folder`/gates.jsonl.
@@ -56,7 +56,7 @@ def along(
     return show
 
 
-class Ahead:
+class Prefetch:
     """Make the batches of steps to come in a second process: `Ahead(make, steps)(t)` is make(t), asked for in order."""
 
     def __init__(self, make: Callable, steps: int):
@@ -75,7 +75,7 @@ class Ahead:
 
 
 @contextmanager
-def alone(folder: Path):
+def lock_folder(folder: Path):
     """The folder belongs to this run until it ends. Raises TrainingError where another run is at work in it."""
     lock = FileLock(folder / ".lock")
     try:
@@ -98,13 +98,13 @@ def exploded(losses: list[float]) -> bool:
 Parts = torch.Tensor | Iterable[Callable[[], torch.Tensor]]
 
 
-def gradients(model: nn.Module, optimizer: Optimizer, parts: Parts, cores: int = 1) -> float:
+def accumulate_gradients(model: nn.Module, optimizer: Optimizer, parts: Parts, cores: int = 1) -> float:
     """Add up the gradients of the parts of one step's loss, ours of all ranks'. Returns the sum of our parts.
 
     cores: so many parts are taken at the same time. Their gradients are added in the order of the parts, so that a step
     is the same whoever was first.
     """
-    value, ranks = 0.0, parallel.world()
+    value, ranks = 0.0, parallel.world_size()
     if cores == 1 or isinstance(parts, torch.Tensor):
         for part in [lambda: parts] if isinstance(parts, torch.Tensor) else parts:
             loss = part()
@@ -151,7 +151,7 @@ def fit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder), parallel.stoppable() as stopped:
+    with lock_folder(folder), parallel.stop_event() as stopped:
         step, before = checkpoints.resume(folder, model, optimizer, recipe)
         losses, start = _go_on(folder / "metrics.jsonl", step), time.monotonic()
         saved, cost = start, 0.0  # when the last checkpoint was written, and how long that took
@@ -176,15 +176,15 @@ def fit(
             try:
                 while step < steps:
                     factor = cosine(step, steps)
-                    ours = gradients(model, optimizer, loss_at(step), cores)
+                    ours = accumulate_gradients(model, optimizer, loss_at(step), cores)
                     due = time.monotonic() - saved > SAVE_SECONDS * max(1, cost)
-                    value, dues, stops = parallel.total([ours, due, stopped.is_set()])
+                    value, dues, stops = parallel.sum_over_ranks([ours, due, stopped.is_set()])
                     if not math.isfinite(value):
                         whole = all(p.isfinite().all() for p in params)
                         raise failed(f"loss of step {step} is {value}", "lower the learning rate or look at its batch")
                     optimizer.unscale()
                     norm = nn.utils.clip_grad_norm_([p for p in params if p.grad is not None], clip)
-                    norm = parallel.gathered(norm)
+                    norm = parallel.full_tensor(norm)
                     if not norm.isfinite() and not optimizer.scaler.is_enabled():  # a scaler leaves such a step out
                         raise failed(
                             f"gradient of step {step} is {norm:f}", "lower the learning rate or look at its batch"
@@ -204,7 +204,7 @@ def fit(
                     if dues:
                         save()
             finally:  # also on Ctrl-C; one that falls within a step's update leaves the checkpoint before
-                if whole and parallel.calm():
+                if whole and parallel.ranks_in_step():
                     save()
     return losses
 
@@ -216,4 +216,4 @@ def _go_on(path: Path, step: int) -> list[float]:
         lines = path.read_text().splitlines(keepends=True)[:step] if step else []
         path.write_text("".join(lines))
         losses = [json.loads(line)["loss"] for line in lines]
-    return parallel.agree(losses)
+    return parallel.broadcast(losses)

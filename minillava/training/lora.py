@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
-class Adapted(nn.Module):
+class LoraLinear(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
         super().__init__()
         self.base, self.scale = base, alpha / rank
@@ -27,16 +27,16 @@ class Adapted(nn.Module):
         return self.base(x) + F.linear(F.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype)) * self.scale
 
 
-def places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+def matrices(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
     """(owner, name, matrix) of every matrix in the language model's blocks, adapted or not."""
     owners = [owner for block in model.language_model.layers for owner in (block.self_attn, block.mlp)]
-    return [(owner, *item) for owner in owners for item in owner.named_children() if isinstance(item[1], (nn.Linear, Adapted))]  # fmt: skip
+    return [(owner, *item) for owner in owners for item in owner.named_children() if isinstance(item[1], (nn.Linear, LoraLinear))]  # fmt: skip
 
 
-def frozen(model: nn.Module) -> list[nn.Module]:
+def frozen_matrices(model: nn.Module) -> list[nn.Module]:
     """What LoRA leaves as it is and every step multiplies with: the matrices of the blocks, and the head where it has one."""
     language = model.language_model
-    return [m for _, _, m in places(model)] + ([] if language.config.tie_embeddings else [language.lm_head])
+    return [m for _, _, m in matrices(model)] + ([] if language.config.tie_embeddings else [language.lm_head])
 
 
 def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dtype = torch.float32) -> None:
@@ -46,18 +46,18 @@ def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dt
     would make them in every step anyway: the same result from half the memory. The rest is kept in float32.
     """
     model.language_model.requires_grad_(False).float()
-    for matrix in frozen(model):
+    for matrix in frozen_matrices(model):
         matrix.to(dtype)
-    for owner, name, matrix in places(model):
-        setattr(owner, name, Adapted(matrix, rank, alpha or 2 * rank))
+    for owner, name, matrix in matrices(model):
+        setattr(owner, name, LoraLinear(matrix, rank, alpha or 2 * rank))
 
 
 def merge(model: nn.Module) -> None:
     """Add the products to their matrices: the model computes the same, and is of its first form again, in float32: what
     training added is small beside half precision's steps."""
     model.language_model.float()
-    for owner, name, adapted in places(model):
-        if isinstance(adapted, Adapted):
+    for owner, name, adapted in matrices(model):
+        if isinstance(adapted, LoraLinear):
             with torch.no_grad():
                 added = adapted.scale * adapted.b.double() @ adapted.a.double()
                 adapted.base.weight.copy_(adapted.base.weight.double() + added)

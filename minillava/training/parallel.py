@@ -21,37 +21,37 @@ import torch.distributed as dist
 from torch import nn
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    return dist.get_rank() if world() > 1 else 0
+    return dist.get_rank() if world_size() > 1 else 0
 
 
-def agree(value):
+def broadcast(value):
     """Rank 0's value, on every rank."""
-    if world() == 1:
+    if world_size() == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def first(work: Callable[[Callable], None]) -> None:
+def on_rank_0(work: Callable[[Callable], None]) -> None:
     """Rank 0 does `work(beat)`; the others wait, however long it takes, as long as it calls beat() every few minutes."""
     if rank() == 0:
-        work(lambda: agree(True))
-        agree(False)
+        work(lambda: broadcast(True))
+        broadcast(False)
     else:
-        while agree(None):
+        while broadcast(None):
             pass
 
 
-def total(values: list[float]) -> list[float]:
+def sum_over_ranks(values: list[float]) -> list[float]:
     """Each of these numbers summed over the ranks."""
-    if world() == 1:
+    if world_size() == 1:
         return values
     numbers = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(numbers)
@@ -59,7 +59,7 @@ def total(values: list[float]) -> list[float]:
 
 
 @contextmanager
-def together():
+def process_group():
     """The process group that torchrun described, and the device of this process. Alone: no group."""
     if "LOCAL_RANK" not in os.environ:
         yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,7 +74,7 @@ def together():
         yield device
     finally:
         if (
-            calm()
+            ranks_in_step()
         ):  # gloo's threads drop the last exchange's tensors under Python's lock, which ending holds: they go first
             dist.barrier()
             time.sleep(0.2)
@@ -82,13 +82,13 @@ def together():
 
 
 @contextmanager
-def stoppable():
+def stop_event():
     """An event that is set once the run should stop: many processes must stop after the same step, so they share it.
 
     Alone, Ctrl-C is a KeyboardInterrupt at once and the event is never set.
     """
     stop = Event()
-    if world() == 1:
+    if world_size() == 1:
         yield stop
         return
     before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
@@ -99,12 +99,12 @@ def stoppable():
             signal.signal(kind, handler)
 
 
-def calm() -> bool:
+def ranks_in_step() -> bool:
     """Whether all ranks may be asked for something now: not where one of several fails, the others being elsewhere."""
-    return world() == 1 or sys.exc_info()[0] in (None, KeyboardInterrupt)
+    return world_size() == 1 or sys.exc_info()[0] in (None, KeyboardInterrupt)
 
 
-def split(model: nn.Module, frozen: nn.Module, blocks: list[nn.Module], dtype: torch.dtype, shard: bool = True) -> None:
+def distribute(model: nn.Module, frozen: nn.Module, blocks: list[nn.Module], dtype: torch.dtype, shard: bool = True) -> None:
     """Split a model over the ranks, in place: block by block, then the rest; `frozen` stays whole on each.
 
     dtype: what a block's weights travel in; gradients are summed in float32. Before this call the model lies on this
@@ -115,9 +115,9 @@ def split(model: nn.Module, frozen: nn.Module, blocks: list[nn.Module], dtype: t
 
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     if shard:
-        mesh = init_device_mesh(kind, (world(),), mesh_dim_names=("shard",))
+        mesh = init_device_mesh(kind, (world_size(),), mesh_dim_names=("shard",))
     else:
-        mesh = init_device_mesh(kind, (world(), 1), mesh_dim_names=("replicate", "shard"))
+        mesh = init_device_mesh(kind, (world_size(), 1), mesh_dim_names=("replicate", "shard"))
     low = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=low if dtype != torch.float32 else MixedPrecisionPolicy())
@@ -137,7 +137,7 @@ def on_cores(works: list[Callable], cores: int) -> Iterator:
         torch.set_num_threads(threads)  # what a thread sets for itself would hold for later ones, too
 
 
-def deal(model: nn.Module, tensors: dict[str, torch.Tensor], device: torch.device) -> None:
+def load_from_rank_0(model: nn.Module, tensors: dict[str, torch.Tensor], device: torch.device) -> None:
     """Fill a split model that lies on "meta" from rank 0's whole tensors, one after another; the other ranks give {}."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
@@ -147,6 +147,6 @@ def deal(model: nn.Module, tensors: dict[str, torch.Tensor], device: torch.devic
     )
 
 
-def gathered(tensor: torch.Tensor) -> torch.Tensor:
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """The whole of a tensor that may be split; every rank must ask."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -22,14 +22,14 @@ from minillava.training import lora
 from minillava.training.features import Features
 from minillava.training.loop import fit
 from minillava.training.optim import adam, muon
-from minillava.training.parallel import rank, world
+from minillava.training.parallel import rank, world_size
 
-SMALL = 16_000_000  # parameters of a language model whose matrices do not feed several cores
-AT_ONCE = 4096  # tokens that one core takes through a small model (see `cores_apart`)
-MOST_APART = 8  # cores; beyond, parts of a batch of 32 would be small and Python, one thread at a time, the limit
+SMALL_MODEL = 16_000_000  # parameters of a language model whose matrices do not feed several cores
+TOKENS_PER_CORE = 4096  # tokens that one core takes through a small model (see `cores_apart`)
+MOST_CORES = 8  # cores; beyond, parts of a batch of 32 would be small and Python, one thread at a time, the limit
 
 
-def cores_apart(model: Llava) -> int:
+def useful_cores(model: Llava) -> int:
     """How many parts of a batch are worth taking at the same time, each on a core of its own.
 
     Of a small model in one process on a CPU as many as it has cores, up to MOST_APART. Else 1: large matrices feed all
@@ -40,7 +40,7 @@ def cores_apart(model: Llava) -> int:
     """
     size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
-    return min(torch.get_num_threads(), MOST_APART) if on_cpu and size < SMALL and world() == 1 else 1
+    return min(torch.get_num_threads(), MOST_CORES) if on_cpu and size < SMALL_MODEL and world_size() == 1 else 1
 
 
 def train_stage(
@@ -94,10 +94,10 @@ def train_stage(
         some = {i: samples[i] for i in batches[step]}
         lengths = {i: len(s.ids) + (P - 1 if s.image else 0) for i, s in some.items()}
         total = sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
-        for part in divide(lengths, batches[step], tokens, packed, world() * cores)[rank() :: world()]:
+        for part in divide(lengths, batches[step], tokens, packed, world_size() * cores)[rank() :: world_size()]:
             if part:
                 yield partial(loss_of, part, 1 / total)
-            elif world() > 1:  # takes another's sample for nothing, as all must take part in every exchange
+            elif world_size() > 1:  # takes another's sample for nothing, as all must take part in every exchange
                 yield partial(loss_of, batches[step][:1], 0.0)
 
     records = samples.digest() if isinstance(samples, Stored) else digest(samples)
@@ -109,7 +109,7 @@ def train_stage(
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at, cores=cores)
 
 
-def recompute(model: Llava) -> None:
+def recompute_activations(model: Llava) -> None:
     """Activation checkpointing: of each block of the language model only what goes in is kept; the rest is computed again."""
     for block in model.language_model.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from minillava.model import Llava, LlavaConfig, load_language, load_vision, save_llava
-from minillava.model.formats.files import meant
+from minillava.model.formats.files import reading_config
 
 
 def assemble(
@@ -24,7 +24,7 @@ def assemble(
 
 def normalisation(vision_tower: str | Path) -> tuple[tuple, tuple]:
     """(mean, std) that the vision tower's own preprocessor_config.json states. Raises CheckpointError where it states none."""
-    with meant(Path(vision_tower) / "preprocessor_config.json") as stated:
+    with reading_config(Path(vision_tower) / "preprocessor_config.json") as stated:
         mean, std = (tuple(map(float, stated[name])) for name in ("image_mean", "image_std"))
         if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
             raise ValueError("image_mean and image_std must be three numbers each, those of image_std above 0")

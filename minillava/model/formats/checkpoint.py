@@ -21,7 +21,7 @@ from pickle import UnpicklingError
 
 import torch
 
-from minillava.model.formats.files import CheckpointError, fill, find, finite, meant, open_tensors, origin, write
+from minillava.model.formats.files import CheckpointError, load_strictly, find_checkpoint, is_finite, reading_config, open_tensors, origin, write_checkpoint
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -40,31 +40,31 @@ from minillava.text import few
 
 # What a CLIPModel has beside its vision tower: rightly not loaded.
 NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-ABOUT = ("template", "trained on")  # what a whole LLaVA must say of itself
+REQUIRED_ABOUT = ("template", "trained on")  # what a whole LLaVA must say of itself
 
 
 def load_vision(source, dtype=torch.float32, device="cpu"):
     """The vision tower of a CLIPVisionModel or CLIPModel folder or hub id. dtype None keeps what is stored."""
-    folder = find(source)
-    with meant(folder / "config.json") as published:
+    folder = find_checkpoint(source)
+    with reading_config(folder / "config.json") as published:
         config = vision_config(published)
     stored = open_tensors(folder, skip=NOT_VISION)
     # CLIPModel, and CLIPVisionModel until late in transformers 5, put vision_model. before every name.
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in stored) else ""
-    tower = fill(VisionTower, config, stored, folder, lambda ours: vision_name(ours, prefix), dtype, device)
+    tower = load_strictly(VisionTower, config, stored, folder, lambda ours: vision_name(ours, prefix), dtype, device)
     tower.origin = origin(source)
     return tower
 
 
 def load_language(source, dtype=torch.float32, device="cpu"):
     """The language model of a Llama, Mistral or Qwen2 ForCausalLM folder or hub id. dtype None keeps what is stored."""
-    folder = find(source)
-    with meant(folder / "config.json") as published:
+    folder = find_checkpoint(source)
+    with reading_config(folder / "config.json") as published:
         config = language_config(published)
     stored = open_tensors(folder)
     if config.tie_embeddings:
-        _untwin(stored, "lm_head.weight", "model.embed_tokens.weight", folder)
-    model = fill(LanguageModel, config, stored, folder, language_name, dtype, device)
+        _drop_tied_head(stored, "lm_head.weight", "model.embed_tokens.weight", folder)
+    model = load_strictly(LanguageModel, config, stored, folder, language_name, dtype, device)
     model.origin = origin(source)
     return model
 
@@ -74,11 +74,11 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
 
     about: what `save_llava` was told; {} for a folder that only `transformers` wrote. dtype None keeps what is stored.
     """
-    folder = find(source)
+    folder = find_checkpoint(source)
     if not (folder / "llava.json").exists() and (folder / "config.json").exists():
         return _load_published(folder, dtype, device)
     path = folder / "llava.json"
-    with meant(path) as written:
+    with reading_config(path) as written:
         config = LlavaConfig(
             vision=VisionConfig(**written["vision"]),
             language=LanguageConfig(**written["language"]),
@@ -92,22 +92,22 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
             f"{path}: the projector maps {sizes[0]} to {sizes[1]}, but the vision tower gives "
             f"{config.vision.hidden_size} and the language model takes {config.language.hidden_size}"
         )
-    model = fill(Llava, config, open_tensors(folder), folder, str, dtype, device)
-    _name_towers(model, towers)
+    model = load_strictly(Llava, config, open_tensors(folder), folder, str, dtype, device)
+    _set_origins(model, towers)
     return model, about
 
 
 def _load_published(folder, dtype, device):
     """(model, about) of a LlavaForConditionalGeneration folder, in either layout of its names."""
     stored = open_tensors(folder)
-    with meant(folder / "config.json") as published:
+    with reading_config(folder / "config.json") as published:
         config, written = llava_config(published), published.get("minillava", {})
         about, towers = written.get("about", {}), written.get("towers", {})
         towers = {name: towers.get(name) for name in ("vision", "language")}
     name_of = llava_names(stored)
     if config.language.tie_embeddings:
         head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
-        _untwin(stored, head, table, folder)
+        _drop_tied_head(stored, head, table, folder)
     if config.projector == "linear":
         for part, plain in (("weight", torch.eye), ("bias", torch.zeros)):
             name = name_of(f"projector.2.{part}")
@@ -117,8 +117,8 @@ def _load_published(folder, dtype, device):
                     f"{folder}: {name} is not {'the identity' if part == 'weight' else 'zero'}, so this projector is two "
                     "matrices without anything between; only one (the paper's W) and the two-layer GELU are written out"
                 )
-    model = fill(Llava, config, stored, folder, name_of, dtype, device)
-    _name_towers(model, towers)
+    model = load_strictly(Llava, config, stored, folder, name_of, dtype, device)
+    _set_origins(model, towers)
     return model, about
 
 
@@ -130,7 +130,7 @@ def load_projector(model, source):
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        path = find(source, also=["mm_projector.bin"]) / "mm_projector.bin"
+        path = find_checkpoint(source, also=["mm_projector.bin"]) / "mm_projector.bin"
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -140,7 +140,7 @@ def load_projector(model, source):
     if not isinstance(stored, dict) or not all(isinstance(n, str) and _is_weight(t) for n, t in stored.items()):
         raise CheckpointError(f"{path}: not a file of named tensors")
     if (path.parent / "config.json").exists():
-        with meant(path.parent / "config.json") as written:
+        with reading_config(path.parent / "config.json") as written:
             layer = written.get("mm_vision_select_layer", model.config.select_layer)
         if layer != model.config.select_layer:
             raise CheckpointError(
@@ -170,7 +170,7 @@ def load_projector(model, source):
     wrong = [name for name, p in model.projector.named_parameters() if named[name].shape != p.shape]
     if wrong:
         raise CheckpointError(f"{path}: {few(wrong)} misshapen: {[tuple(named[name].shape) for name in wrong]}")
-    broken = [name for name, tensor in stored.items() if not finite(tensor.float())]
+    broken = [name for name, tensor in stored.items() if not is_finite(tensor.float())]
     if broken:
         raise CheckpointError(f"{path}: {few(broken)} holds values that are not finite; fetch the file again")
     model.projector.load_state_dict(named)
@@ -182,20 +182,20 @@ def _is_weight(value):
 
 def save_vision(tower, folder, dtype=None):
     """A folder that `transformers.CLIPVisionModel.from_pretrained` loads, in versions before 5 and since."""
-    write(folder, {"config.json": vision_published(tower.config)}, _renamed(tower, vision_name), dtype)
+    write_checkpoint(folder, {"config.json": vision_published(tower.config)}, _named_tensors(tower, vision_name), dtype)
 
 
 def save_language(model, folder, dtype=None):
     """A folder that `transformers.LlamaForCausalLM` loads (with biases Qwen2ForCausalLM), with equal logits."""
-    write(folder, {"config.json": language_published(model.config)}, _renamed(model, language_name), dtype)
+    write_checkpoint(folder, {"config.json": language_published(model.config)}, _named_tensors(model, language_name), dtype)
 
 
 def save_llava(model, folder, about, dtype=None):
     """All parts in one folder. about: what else a reader must know, as JSON: its "template" and what it was "trained on"."""
-    config, known = model.config, _known(model, about)
+    config, known = model.config, _metadata(model, about)
     sizes = {"in": config.vision.hidden_size, "out": config.language.hidden_size}
     written = asdict(config) | {"projector": {"type": config.projector} | sizes} | known
-    write(folder, {"llava.json": written}, _renamed(model, str), dtype)
+    write_checkpoint(folder, {"llava.json": written}, _named_tensors(model, str), dtype)
 
 
 def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dtype=None):
@@ -208,7 +208,7 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     """
     from transformers import AddedToken, AutoImageProcessor, GenerationConfig, LlavaProcessor
 
-    known, tensors, V = _known(model, about), _renamed(model, llava_names()), model.config.language.vocab_size
+    known, tensors, V = _metadata(model, about), _named_tensors(model, llava_names()), model.config.language.vocab_size
     if len(tokenizer) > V:
         raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
     tokenizer, stop = deepcopy(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
@@ -227,9 +227,9 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
             torch.eye(D),
             torch.zeros(D),
         )
-    pictures = AutoImageProcessor.from_pretrained(str(find(vision_tower)))
+    pictures = AutoImageProcessor.from_pretrained(str(find_checkpoint(vision_tower)))
     sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
-    chat = {"chat_template": _jinja(template), "vision_feature_select_strategy": "default"}
+    chat = {"chat_template": _chat_template(template), "vision_feature_select_strategy": "default"}
     processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)
     ends = GenerationConfig(
         eos_token_id=stop[-1], bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id
@@ -240,10 +240,10 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
         pictures.save_pretrained(fresh)  # preprocessor_config.json, where versions before 5 look
         ends.save_pretrained(fresh)
 
-    write(folder, {"config.json": llava_published(config, image_token) | {"minillava": known}}, tensors, dtype, also)
+    write_checkpoint(folder, {"config.json": llava_published(config, image_token) | {"minillava": known}}, tensors, dtype, also)
 
 
-def _jinja(template):
+def _chat_template(template):
     """The template as the chat template of a processor. content: text, or parts of type "image" and "text"."""
     human, assistant, stop, system = (
         json.dumps(getattr(template, k)) for k in ("human", "assistant", "stop", "system")
@@ -262,9 +262,9 @@ def _jinja(template):
     return "".join(lines)
 
 
-def _known(model, about):
+def _metadata(model, about):
     """What a whole LLaVA says of itself beside its sizes, or a CheckpointError that names what is left out."""
-    absent = [key for key in ABOUT if key not in about]
+    absent = [key for key in REQUIRED_ABOUT if key not in about]
     if absent:
         raise CheckpointError(
             f"about must say its {' and '.join(map(repr, absent))}: a reader cannot know it otherwise"
@@ -273,15 +273,15 @@ def _known(model, about):
     return {"towers": {name: getattr(tower, "origin", None) for name, tower in towers.items()}, "about": about}
 
 
-def _name_towers(model, towers):
+def _set_origins(model, towers):
     model.vision_tower.origin, model.language_model.origin = towers.get("vision"), towers.get("language")
 
 
-def _renamed(model, name_of):
+def _named_tensors(model, name_of):
     return {name_of(ours): tensor for ours, tensor in model.state_dict().items()}
 
 
-def _untwin(stored, head, table, folder):
+def _drop_tied_head(stored, head, table, folder):
     """Some files store a tied table twice: leave out the head, which must be equal."""
     if head in stored:
         twin = stored.pop(head)

@@ -24,23 +24,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.errors import UserError
-from minillava.files import on_disk
+from minillava.files import flush_to_disk
 from minillava.text import few
 
-FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
+FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
 # Tables that older versions of transformers stored although they follow from the config.
-DERIVED = (".position_ids", ".rotary_emb.inv_freq")
-FLOATS = ("F64", "F32", "F16", "BF16")  # quantised ones mean nothing without their scales
+DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")
+FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # quantised ones mean nothing without their scales
 
 # What a config raises on the way to a model where a size in it is none.
-SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
+CONFIG_ERRORS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class CheckpointError(UserError):
     """A folder does not hold what it says, or cannot be read or written; the message names it."""
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor in a safetensors file, not yet read."""
 
     file: Path
@@ -54,7 +54,7 @@ class Stored(NamedTuple):
             return file.get_tensor(self.key).to(device=device, dtype=dtype, copy=True)
 
 
-def find(source, also=()):
+def find_checkpoint(source, also=()):
     """The folder that `source` means: itself, or where a hub id ("owner/name") was fetched to or lies in the cache.
 
     also: names of further files to fetch. Raises CheckpointError that says what was looked for and where.
@@ -70,7 +70,7 @@ def find(source, also=()):
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[*FETCHED, *also]))
+        return Path(snapshot_download(str(source), allow_patterns=[*FETCHED_FILES, *also]))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
@@ -84,7 +84,7 @@ def origin(source):
     return Path(source).expanduser().resolve().name if Path(source).expanduser().exists() else str(source)
 
 
-def read_json(path):
+def read_config(path):
     """The object in a JSON file, or a CheckpointError that names the file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -93,14 +93,14 @@ def read_json(path):
 
 
 @contextmanager
-def meant(path):
+def reading_config(path):
     """The object in a JSON file, to be understood within; what breaks there is a CheckpointError that names the file."""
-    written = read_json(path)
+    written = read_config(path)
     try:
         yield written
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except SENSELESS as error:
+    except CONFIG_ERRORS as error:
         raise CheckpointError(f"{path}: {type(error).__name__}, {error}: not a config that makes sense") from error
 
 
@@ -111,7 +111,7 @@ def open_tensors(folder, skip=()):
     if (folder / "model.safetensors").exists():
         shards = {"model.safetensors": None}
     elif index.exists():
-        with meant(index) as written:
+        with reading_config(index) as written:
             where = written["weight_map"]
             shards = {shard: {k for k, s in where.items() if s == shard} for shard in sorted(set(where.values()))}
             if any(Path(shard).name != shard for shard in shards):
@@ -130,14 +130,14 @@ def open_tensors(folder, skip=()):
         if promised is not None and names.keys() != promised:
             raise CheckpointError(f"{folder / shard}: {index.name} promises {few(promised ^ names.keys())} otherwise")
         stored |= {
-            name: Stored(folder / shard, name, shape, kind)
+            name: StoredTensor(folder / shard, name, shape, kind)
             for name, (shape, kind) in names.items()
-            if not name.startswith(skip) and not name.endswith(DERIVED)
+            if not name.startswith(skip) and not name.endswith(DERIVED_TENSORS)
         }
     return stored
 
 
-def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cpu"):
+def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, device="cpu"):
     """build(config) with every parameter from the files; or a CheckpointError that lists all that does not fit.
 
     stored: {published name: Stored}. name_of: our name to the published one.
@@ -145,7 +145,7 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
     try:
         with torch.device("meta"):  # shapes without memory
             model = build(config)
-    except SENSELESS as error:
+    except CONFIG_ERRORS as error:
         raise CheckpointError(f"{folder}: no {build.__name__} can be built of {config}: {error}") from error
     wanted = {name_of(ours): tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
     wrong = {
@@ -157,7 +157,7 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
             if name in stored and stored[name].shape != shape
         ],
         "of a type that is not computed with": [
-            f"{name} is {stored[name].kind}" for name in wanted if name in stored and stored[name].kind not in FLOATS
+            f"{name} is {stored[name].kind}" for name in wanted if name in stored and stored[name].kind not in FLOAT_TYPES
         ],
     }
     if any(wrong.values()):
@@ -166,7 +166,7 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
     tensors, broken = {}, []
     for ours in model.state_dict():
         tensors[ours] = tensor = stored[name_of(ours)].read(dtype, device)
-        if not finite(tensor):
+        if not is_finite(tensor):
             broken.append(name_of(ours))
     if broken:
         raise CheckpointError(
@@ -177,13 +177,13 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
     return model
 
 
-def finite(tensor):
+def is_finite(tensor):
     """Whether all its values are numbers; without a copy of it."""
     low, high = tensor.aminmax()
     return bool(low.isfinite() and high.isfinite())
 
 
-def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
+def write_checkpoint(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
     """model.safetensors and {name: object} as JSON into `folder`, whole or not at all; other files there stay.
 
     dtype None keeps the tensors' own. also(fresh): puts further files into the temporary folder.
@@ -196,7 +196,7 @@ def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
         raise CheckpointError(f"{folder} holds a sharded checkpoint; saving here would leave two sets of weights")
     for name, tensor in tensors.items():
         stored[name] = tensor = tensor.detach().to("cpu", dtype).contiguous()
-        if not finite(tensor):
+        if not is_finite(tensor):
             raise CheckpointError(f"{name} has values that are not finite in {tensor.dtype}; nothing was saved")
     stored_as = {"dtype": str(tensor.dtype).removeprefix("torch.")}
     texts = {name: json.dumps(written | stored_as, indent=2) + "\n" for name, written in jsons.items()}
@@ -210,14 +210,14 @@ def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
         also(fresh)
         for path in [*fresh.iterdir(), fresh]:
             path.chmod(0o755 if path == fresh else 0o644)  # temporary folders and safetensors files come out private
-            on_disk(path)
+            flush_to_disk(path)
         if not folder.exists():
             fresh.rename(folder)
         else:
             for path in sorted(fresh.iterdir()):
                 path.replace(folder / path.name)
-            on_disk(folder)
-        on_disk(folder.parent)
+            flush_to_disk(folder)
+        flush_to_disk(folder.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from error
     finally:

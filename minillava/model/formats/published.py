@@ -20,7 +20,7 @@ from minillava.model.rope import KINDS, Rope
 from minillava.model.vision import VisionConfig
 
 # Our names and the published ones, with the value a published file means when it leaves the name out.
-NEEDED = object()
+REQUIRED = object()
 VISION_NAMES = {
     "image_size": ("image_size", 224),
     "patch_size": ("patch_size", 32),
@@ -31,11 +31,11 @@ VISION_NAMES = {
     "layer_norm_eps": ("layer_norm_eps", 1e-5),
 }
 LANGUAGE_NAMES = {
-    "vocab_size": ("vocab_size", NEEDED),
-    "hidden_size": ("hidden_size", NEEDED),
-    "intermediate_size": ("intermediate_size", NEEDED),
-    "num_layers": ("num_hidden_layers", NEEDED),
-    "num_heads": ("num_attention_heads", NEEDED),
+    "vocab_size": ("vocab_size", REQUIRED),
+    "hidden_size": ("hidden_size", REQUIRED),
+    "intermediate_size": ("intermediate_size", REQUIRED),
+    "num_layers": ("num_hidden_layers", REQUIRED),
+    "num_heads": ("num_attention_heads", REQUIRED),
     "num_kv_heads": ("num_key_value_heads", None),
     "head_dim": ("head_dim", None),
     "rms_norm_eps": ("rms_norm_eps", 1e-6),
@@ -68,7 +68,7 @@ def language_config(published):
         if published.get(key, ours) != ours:
             raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is written out here")
     sizes = {ours: published.get(*theirs) for ours, theirs in LANGUAGE_NAMES.items()}
-    absent = [LANGUAGE_NAMES[ours][0] for ours, size in sizes.items() if size is NEEDED]
+    absent = [LANGUAGE_NAMES[ours][0] for ours, size in sizes.items() if size is REQUIRED]
     if absent:
         raise CheckpointError(f"config.json does not say {', '.join(absent)}")
     theta, rope = _rope(published, sizes["max_position"])
