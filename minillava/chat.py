@@ -68,7 +68,8 @@ class Chat:
             load_projector(model, projector)
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        made._begin(model, about, load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower)), "chat")
+        words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
+        made._begin(model, about, words, normal, "chat")
         return made
 
     def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:

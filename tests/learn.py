@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from minillava.model import set_trainable
 from minillava.training import stages
-from minillava.training.parallel import full_tensor, rank, distribute, process_group, world_size
+from minillava.training.parallel import distribute, full_tensor, process_group, rank, world_size
 
 TEXT_ONLY = (0, 2, 5)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minillava.files import FileError, by_key, read_json, read_jsonl, atomic_write, write_jsonl, write_text
+from minillava.files import FileError, atomic_write, by_key, read_json, read_jsonl, write_jsonl, write_text
 from minillava.text import aligned, few, listed, markdown_table, printable
 
 

@@ -365,7 +365,7 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
     for size in (1, 300):  # of the header, of the tensor
         os.truncate(tmp_path / "f.safetensors", size)
         kept()
-        assert looks and "f.safetensors: torn; the pictures are looked at again" in capsys.readouterr().err
+        assert looks and "f.safetensors: incomplete" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")

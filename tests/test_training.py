@@ -29,7 +29,7 @@ from minillava.scenes.questions import EXACT, questions
 from minillava.scenes.world import KINDS
 from minillava.standins import language_model as language_model
 from minillava.standins.records import caption_record, instruct
-from minillava.training import loop
+from minillava.training import checkpoints, evaluation, parallel
 from minillava.training.checkpoints import TrainingError, latest
 from minillava.training.features import Features
 from minillava.training.loop import fit
@@ -104,7 +104,7 @@ def test_a_run_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit(t
 
 def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, uninterrupted, monkeypatch):
     """Ctrl-C after Muon stepped and before Adam did: the weights belong to no step and must not be saved as one."""
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 1e9)
+    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 1e9)
 
     def torn(optimizer):
         step = optimizer.optimizers[1].step
@@ -315,7 +315,7 @@ def test_a_gate_is_measured_on_the_way_and_no_step_twice(tmp_path):
         calls.append(1)
         return {"figure": len(calls)}
 
-    show = loop.with_evaluation(lambda *a: None, model, measure, tmp_path, 4)
+    show = evaluation.with_evaluation(lambda *a: None, model, measure, tmp_path, 4)
     for step in (*range(1, 7), *range(4, 11)):  # stopped after 6, and on from a checkpoint at 3
         show(step, 10, 0.0)
     rows = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
@@ -338,7 +338,7 @@ def squares(t):  # at the top level: where processes are spawned, what they run 
 
 
 def test_batches_made_ahead_are_the_batches_from_any_step():
-    ahead = loop.Prefetch(squares, 9)
+    ahead = parallel.Prefetch(squares, 9)
     assert [ahead(t).tolist() for t in range(4, 9)] == [[t, t * t] for t in range(4, 9)]
     with pytest.raises(StopIteration):  # and no more than were asked for
         ahead(9)

@@ -18,8 +18,8 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from torch import nn
 
-from minillava.training import checkpoints, loop
-from minillava.training.checkpoints import TrainingError, latest, checkpoint_path
+from minillava.training import checkpoints
+from minillava.training.checkpoints import TrainingError, checkpoint_path, latest
 from minillava.training.loop import fit
 from minillava.training.optim import Optimizer, adam
 
@@ -78,7 +78,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, wher
 
 
 def test_the_last_two_are_kept_and_hold_all_that_a_run_needs(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 0.0)
     out = toy.train(tmp_path, steps=STEPS)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000023", "step-00000024"]
     state, tensors = json.loads((checkpoint_path(tmp_path, STEPS) / "state.json").read_text()), toy.checkpoint_tensors(tmp_path)
@@ -120,7 +120,7 @@ def test_the_random_states_go_on_where_they_stood(tmp_path):
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
     """The folder of a run that was stopped after step 4, with checkpoints of steps 3 and 4."""
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         toy.train(tmp_path, toy.stop_at(4), steps=STEPS)
     monkeypatch.undo()
@@ -164,14 +164,14 @@ def test_a_checkpoint_of_another_run_is_recognised_and_the_one_before_it_used(st
     shutil.rmtree(checkpoint_path(stopped, 4))
     shutil.copytree(checkpoint_path(other, STEPS), checkpoint_path(stopped, 4))
     equal(toy.train(stopped, steps=STEPS), whole[0])
-    assert "step-00000004 is passed over: it is of another recipe" in capsys.readouterr().err
+    assert "step-00000004 is skipped: it is of another recipe" in capsys.readouterr().err
 
 
 def test_where_no_checkpoint_is_whole_a_run_says_so_and_starts_again(stopped, whole, capsys):
     for step in (3, 4):
         cut(checkpoint_path(stopped, step) / "state.json")
     equal(toy.train(stopped, steps=STEPS), whole[0])
-    assert capsys.readouterr().err.count("is passed over") == 2
+    assert capsys.readouterr().err.count("is skipped") == 2
 
 
 def test_a_full_disk_says_so_and_leaves_the_checkpoint_before(stopped, monkeypatch):

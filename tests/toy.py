@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import Sample
 from minillava.model import LanguageConfig, LanguageModel, Llava, LlavaConfig, VisionConfig
-from minillava.training import loop
+from minillava.training import checkpoints, loop
 from minillava.training.optim import Optimizer, muon
 
 STEPS = 12
@@ -75,5 +75,5 @@ def checkpoint_tensors(folder):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    loop.SAVE_SECONDS = 0.0
+    checkpoints.SAVE_SECONDS = 0.0
     train(sys.argv[1], lambda *a: time.sleep(0.05))

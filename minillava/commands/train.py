@@ -38,11 +38,20 @@ from minillava.model import Llava, LlavaConfig, find_checkpoint, load_language, 
 from minillava.model.formats.assemble import normalisation, save_trained
 from minillava.model.formats.files import origin
 from minillava.training import curves, lora
-from minillava.training.checkpoints import TrainingError
+from minillava.training.checkpoints import TrainingError, lock_folder
 from minillava.training.features import Features, LiveFeatures
-from minillava.training.loop import lock_folder
-from minillava.training.parallel import broadcast, load_from_rank_0, on_rank_0, full_tensor, rank, distribute, process_group, world_size
-from minillava.training.stages import TOKENS_PER_CORE, useful_cores, recompute_activations, train_stage
+from minillava.training.parallel import (
+    broadcast,
+    distribute,
+    full_tensor,
+    load_from_rank_0,
+    on_rank_0,
+    process_group,
+    rank,
+    wait_for_rank_0,
+    world_size,
+)
+from minillava.training.stages import TOKENS_PER_CORE, recompute_activations, train_stage, useful_cores
 
 
 def arguments(parser) -> None:
@@ -264,7 +273,7 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         about = {"template": CHAT.name, "trained on": f"{options.data.name}: {len(samples)} records", "scale": scale.name}  # fmt: skip
         kind = torch.bfloat16 if device.type == "cuda" else torch.float32
         save_trained(plain, tokenizer, vision_tower, options.out / "model", about, kind)
-    broadcast(None)
+    wait_for_rank_0()
     if rank() == 0:
         say(f"stage {n}: {result.parent if n == 2 else result}; loss: {health(options, scale, n, folder)}")
 

@@ -36,8 +36,8 @@ from minillava.scenes.draw import draw
 from minillava.standins.expert import again, expert
 from minillava.standins.quiz import draw_quiz
 from minillava.standins.records import caption_record
+from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
-from minillava.training.loop import with_evaluation
 from minillava.training.stages import train_stage
 
 SIZE = 96  # pixels a side

@@ -11,7 +11,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline, plain_log
-from minillava.training.curves import Curve, CurveError, recipe_of, excursions, read_losses, read_curve, mean_log_loss, describe_run
+from minillava.training.curves import (
+    Curve,
+    CurveError,
+    describe_run,
+    excursions,
+    mean_log_loss,
+    read_curve,
+    read_losses,
+    recipe_of,
+)
 
 TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
 

@@ -38,7 +38,7 @@ __all__ = [
     "VisionConfig",
     "VisionTower",
     "attend",
-    "find",
+    "find_checkpoint",
     "generate",
     "generate_text",
     "load_language",

@@ -27,8 +27,10 @@ from minillava.scenes.questions import EXACT, group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
 from minillava.standins.records import instruct
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief, teach
-from minillava.training.loop import EVALUATIONS, Prefetch, with_evaluation, fit
+from minillava.training.evaluation import EVALUATIONS, with_evaluation
+from minillava.training.loop import fit
 from minillava.training.optim import muon
+from minillava.training.parallel import Prefetch
 
 BATCH = 32
 TURNS = 8  # questions about one scene: they share the reading of it

@@ -28,8 +28,10 @@ from minillava.scenes.captions import SIDE, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import cover, draw
 from minillava.scenes.world import Thing, a
-from minillava.training.loop import EVALUATIONS, Prefetch, with_evaluation, fit
+from minillava.training.evaluation import EVALUATIONS, with_evaluation
+from minillava.training.loop import fit
 from minillava.training.optim import muon
+from minillava.training.parallel import Prefetch
 
 TINY_CLIP = VisionConfig(
     image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4

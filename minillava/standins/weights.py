@@ -33,8 +33,8 @@ from minillava.standins import vision_tower as vision_tower
 from minillava.standins.gates import looking, probe, text_accuracy
 from minillava.standins.records import caption_record, instruct
 from minillava.training.checkpoints import training_seconds
+from minillava.training.evaluation import EVALUATIONS, with_evaluation
 from minillava.training.features import Features
-from minillava.training.loop import EVALUATIONS, with_evaluation
 from minillava.training.stages import train_stage
 
 VISION_STEPS, LANGUAGE_STEPS = 3000, 4800

@@ -21,7 +21,16 @@ from pickle import UnpicklingError
 
 import torch
 
-from minillava.model.formats.files import CheckpointError, load_strictly, find_checkpoint, is_finite, reading_config, open_tensors, origin, write_checkpoint
+from minillava.model.formats.files import (
+    CheckpointError,
+    find_checkpoint,
+    is_finite,
+    load_strictly,
+    open_tensors,
+    origin,
+    reading_config,
+    write_checkpoint,
+)
 from minillava.model.formats.published import (
     language_config,
     language_name,
