@@ -1,4 +1,4 @@
-"""The whole paper at a scale for tests, in a process of its own: `python small_run.py FOLDER WEIGHTS SEEDS`."""
+"""The whole paper at a scale for tests, in another process: `python small_run.py FOLDER WEIGHTS SEEDS`."""
 
 import sys
 from dataclasses import replace
@@ -11,8 +11,9 @@ from minillava.experiments import miniature
 from minillava.experiments.report import write_report
 from minillava.training import checkpoints
 
-SMALL = replace(scales.SMOKE, name="test", pictures=40, pairs=32, conversation=24, detail=20, complex=20, stage1_batch=4,
-                stage2_batch=4, bench_scenes=2, exact_scenes=150, exact_per_kind=2)  # fmt: skip
+DATA = dict(pictures=40, pairs=32, conversation=24, detail=20, complex=20)
+TESTS = dict(bench_scenes=2, exact_scenes=150, exact_per_kind=2)
+SMALL = replace(scales.SMOKE, name="test", stage1_batch=4, stage2_batch=4, **DATA, **TESTS)
 
 if __name__ in ("__main__", "__mp_main__"):  # also in the workers it starts
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""A toy training for test_training.py, also run in a process of its own that is killed: `python toy.py FOLDER`."""
+"""A toy training for the tests. Also a script that they run and kill: `python toy.py FOLDER`."""
 
 import sys
 import time
@@ -34,7 +34,7 @@ def train(
 
 
 def stop_at(last):
-    """A `progress` that interrupts a training, as Ctrl-C does, once it has taken so many steps."""
+    """A `progress` that interrupts a training after step `last`, as Ctrl-C does."""
 
     def progress(step, *_):
         if step == last:
@@ -44,14 +44,14 @@ def stop_at(last):
 
 
 def tiny_llava(seed=0):
-    """A LLaVA of a few thousand random weights."""
+    """A LLaVA with a few thousand random weights."""
     torch.manual_seed(seed)
     sizes = LlavaConfig(VisionConfig(16, 8, 16, 32, 2, 2), LanguageConfig(61, 16, 24, 2, 2, max_position=64))
     return Llava(sizes)
 
 
 def tiny_samples(count, seed=0, text_only=()):
-    """`count` samples of unequal lengths and numbers of labels, and features of their pictures by name."""
+    """`count` samples with different lengths and numbers of labels, and the features of their pictures by name."""
     generator, samples, seen = torch.Generator().manual_seed(seed), [], {}
     for n in range(count):
         length, asked = (int(torch.randint(*span, (1,), generator=generator)) for span in ((10, 30), (3, 8)))
@@ -64,12 +64,12 @@ def tiny_samples(count, seed=0, text_only=()):
 
 
 def sgd(modules, lr):
-    """In Adam's place where rounding is compared: Adam's first steps are as large for a gradient of 1e-9 as for one of 1."""
+    """Replaces Adam where roundings are compared: Adam's first steps are as large for a gradient of 1e-9 as for 1."""
     return Optimizer([torch.optim.SGD([p for m in modules for p in m.parameters() if p.requires_grad], lr)])
 
 
 def checkpoint_tensors(folder):
-    """The tensors of the newest checkpoint, one process's."""
+    """The tensors of the newest checkpoint of a single process."""
     return load_file(next(sorted((folder / "checkpoints").iterdir())[-1].glob("*.safetensors")))
 
 
