@@ -24,7 +24,8 @@ FEWER = [
     ("PAIRS = 6000", "PAIRS = 256"), ("PROBLEMS, TEST = 2400, 210", "PROBLEMS, TEST = 64, 28"),
     ("PICTURES = 3000", "PICTURES = 400"), ("PICTURES = 600", "PICTURES = 64"), ("SCENES = 30", "SCENES = 4"),
     ('"bench", 30', '"bench", 2'), ('"bench", 20', '"bench", 2'), ("STEPS = 50", "STEPS = 2"),
-    ("BATCH = 12", "BATCH = 4"), ('"steps": 20', '"steps": 2'), ('"steps": 30', '"steps": 2'), ('"steps": 40', '"steps": 2'),
+    ("BATCH = 12", "BATCH = 4"), ('"steps": 20', '"steps": 2'), ('"steps": 30', '"steps": 2'),
+    ('"steps": 40', '"steps": 2'),
 ]  # fmt: skip
 
 
