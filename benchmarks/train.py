@@ -105,7 +105,8 @@ class Uncached:
 def our_epoch(model, samples, features, batch, precision, **more):
     settings = dict(batch_size=batch, steps=len(samples) // batch, lr=LR, dtype=DTYPES[precision])
     settings |= {"cores": stages.useful_cores(model)} | more
-    with tempfile.TemporaryDirectory() as folder, patch.object(checkpoints, "save"):  # theirs saves nothing either
+    # Nothing is saved, as with theirs.
+    with tempfile.TemporaryDirectory() as folder, patch.object(checkpoints.Saver, "save"):
         stages.train_stage(model, 2, samples, features, Path(folder), **settings)
 
 

@@ -76,29 +76,13 @@ def uninterrupted(tmp_path_factory):
     return toy.train(folder), (folder / "metrics.jsonl").read_text()
 
 
-def leaves(tree):
-    """All tensors and numbers in nested dicts and lists, in order."""
-    if isinstance(tree, dict):
-        tree = [tree[key] for key in sorted(tree, key=str)]
-    if isinstance(tree, (list, tuple)):
-        return [leaf for part in tree for leaf in leaves(part)]
-    return [tree]
-
-
-def same(one, two):
-    """Compare losses, weights and optimizer states bit for bit."""
-    one, two = leaves(one), leaves(two)
-    assert len(one) == len(two) > 40
-    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one, two, strict=True))
-
-
 @pytest.mark.parametrize("stops", [(1,), (5,), (11,), (3, 4, 9)])
 def test_a_run_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted, stops):
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
             toy.train(tmp_path, toy.stop_at(stop))
         assert latest(tmp_path)["step"] == stop
-    same(toy.train(tmp_path), uninterrupted[0])
+    toy.assert_same(toy.train(tmp_path), uninterrupted[0])
     assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted[1]
 
 
@@ -119,7 +103,7 @@ def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, unin
 
     with pytest.raises(KeyboardInterrupt):
         toy.train(tmp_path, wrap=torn)
-    same(toy.train(tmp_path), uninterrupted[0])
+    toy.assert_same(toy.train(tmp_path), uninterrupted[0])
 
 
 def test_a_run_killed_half_way_and_resumed_equals_an_uninterrupted_one_bit_for_bit(tmp_path, uninterrupted):
@@ -132,13 +116,13 @@ def test_a_run_killed_half_way_and_resumed_equals_an_uninterrupted_one_bit_for_b
     assert 4 <= latest(tmp_path)["step"] < toy.STEPS
     with open(tmp_path / "metrics.jsonl", "a") as metrics:  # later steps, the last line incomplete
         metrics.write('{"step": 90, "loss": 9.0, "lr_factor": 1.0}\n{"step": 91, "lo')
-    same(toy.train(tmp_path), uninterrupted[0])
+    toy.assert_same(toy.train(tmp_path), uninterrupted[0])
     assert (tmp_path / "metrics.jsonl").read_text() == uninterrupted[1]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
     toy.train(tmp_path)
-    same(toy.train(tmp_path, lambda *a: pytest.fail("trained again")), uninterrupted[0])
+    toy.assert_same(toy.train(tmp_path, lambda *a: pytest.fail("trained again")), uninterrupted[0])
 
 
 def test_another_recipe_in_the_folder_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from minillava.training import checkpoints
-from minillava.training.checkpoints import TrainingError, checkpoint_path, latest
+from minillava.training.checkpoints import Saver, TrainingError, checkpoint_path, latest
 from minillava.training.loop import fit
 from minillava.training.optim import Optimizer, adam
 
@@ -31,13 +31,6 @@ def whole(tmp_path_factory):
     """(losses, weights, optimizer states) of an uninterrupted run, and its folder."""
     folder = tmp_path_factory.mktemp("whole")
     return toy.train(folder, steps=STEPS), folder
-
-
-def equal(one, two):
-    assert one[0] == two[0]
-    assert one[1].keys() == two[1].keys() and all(torch.equal(one[1][k], two[1][k]) for k in one[1])
-    for mine, other in zip(one[2], two[2], strict=True):
-        assert mine.keys() == other.keys() and all(torch.equal(mine[p][k], other[p][k]) for p in mine for k in mine[p])
 
 
 def killed(moment, *arguments):
@@ -60,7 +53,7 @@ def test_a_run_killed_at_20_random_steps_equals_an_uninterrupted_one_bit_for_bit
     for stop in sorted(random.Random(7).sample(range(1, STEPS), 20)):
         killed(dying.at_step, tmp_path, stop, STEPS)
         assert latest(tmp_path)["step"] < stop if stop > 1 else latest(tmp_path) is None
-    equal(toy.train(tmp_path, steps=STEPS), whole[0])
+    toy.assert_same(toy.train(tmp_path, steps=STEPS), whole[0])
     assert (tmp_path / "metrics.jsonl").read_text() == (whole[1] / "metrics.jsonl").read_text()
 
 
@@ -99,7 +92,7 @@ def test_a_large_checkpoint_is_written_file_by_file_and_read_from_all(tmp_path, 
         toy.train(tmp_path, toy.stop_at(7), steps=STEPS)
     files = list(checkpoint_path(tmp_path, 7).glob("*.safetensors"))
     assert len(files) > 5 and max(p.stat().st_size for p in files) < 25_000
-    equal(toy.train(tmp_path, steps=STEPS), whole[0])
+    toy.assert_same(toy.train(tmp_path, steps=STEPS), whole[0])
 
 
 def test_the_random_states_are_resumed(tmp_path):
@@ -111,10 +104,10 @@ def test_the_random_states_are_resumed(tmp_path):
 
     model = nn.Linear(2, 2)
     random.gauss(0, 1), numpy.random.randn()  # noqa: NPY002 - each has drawn a second number for the next call
-    checkpoints.save(tmp_path, model, adam([model], 1.0), 1, {}, 0.0)
+    Saver(tmp_path, model, adam([model], 1.0), {}).save(1)
     first = drawn()
     assert drawn() != first
-    assert checkpoints.resume(tmp_path, model, adam([model], 1.0), {}) == (1, 0.0)
+    assert Saver(tmp_path, model, adam([model], 1.0), {}).resume() == 1
     assert drawn() == first
 
 
@@ -153,7 +146,7 @@ def flip(path):
 def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(stopped, whole, capsys, harm, says):
     harm(checkpoint_path(stopped, 4))
     steps = []
-    equal(toy.train(stopped, lambda step, *_: steps.append(step), steps=STEPS), whole[0])
+    toy.assert_same(toy.train(stopped, lambda step, *_: steps.append(step), steps=STEPS), whole[0])
     assert steps[0] == 4
     said = capsys.readouterr().err
     assert str(checkpoint_path(stopped, 4)) in said and says in said
@@ -164,7 +157,7 @@ def test_a_checkpoint_of_another_run_is_recognised_and_the_one_before_it_used(st
     toy.train(other, seed=1, steps=STEPS)
     shutil.rmtree(checkpoint_path(stopped, 4))
     shutil.copytree(checkpoint_path(other, STEPS), checkpoint_path(stopped, 4))
-    equal(toy.train(stopped, steps=STEPS), whole[0])
+    toy.assert_same(toy.train(stopped, steps=STEPS), whole[0])
     assert "step-00000004 is skipped: it is of another recipe" in capsys.readouterr().err
 
 
@@ -182,15 +175,15 @@ def test_a_checkpoint_of_another_run_is_recognised_and_the_one_before_it_used(st
 )
 def test_a_checkpoint_with_older_names_in_its_recipe_is_resumed(tmp_path, older, recipe):
     model = nn.Linear(2, 2)
-    checkpoints.save(tmp_path, model, adam([model], 1.0), 3, older, 5.0)
-    assert checkpoints.resume(tmp_path, model, adam([model], 1.0), recipe) == (3, 5.0)
+    Saver(tmp_path, model, adam([model], 1.0), older).save(3)
+    assert Saver(tmp_path, model, adam([model], 1.0), recipe).resume() == 3
     assert latest(tmp_path)["recipe"] == recipe
 
 
 def test_where_no_checkpoint_is_whole_a_run_says_so_and_starts_again(stopped, whole, capsys):
     for step in (3, 4):
         cut(checkpoint_path(stopped, step) / "state.json")
-    equal(toy.train(stopped, steps=STEPS), whole[0])
+    toy.assert_same(toy.train(stopped, steps=STEPS), whole[0])
     assert capsys.readouterr().err.count("is skipped") == 2
 
 

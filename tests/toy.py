@@ -33,6 +33,14 @@ def train(
     return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.optimizers]
 
 
+def assert_same(one, two):
+    """Compare two results of `train` bit for bit."""
+    assert one[0] == two[0]
+    assert one[1].keys() == two[1].keys() and all(torch.equal(one[1][k], two[1][k]) for k in one[1])
+    for mine, other in zip(one[2], two[2], strict=True):
+        assert mine.keys() == other.keys() and all(torch.equal(mine[p][k], other[p][k]) for p in mine for k in mine[p])
+
+
 def stop_at(last):
     """A `progress` that interrupts a training after step `last`, as Ctrl-C does."""
 

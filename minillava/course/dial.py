@@ -95,7 +95,9 @@ class Dial:
     @property
     def language_model(self) -> Path:
         """The folder of the language model and its tokenizer; fetched where it is not here yet."""
-        return WEIGHTS / "language_model" if self.name == TINY else find_checkpoint(scales.REAL[self.name].language_model)
+        return (
+            WEIGHTS / "language_model" if self.name == TINY else find_checkpoint(scales.REAL[self.name].language_model)
+        )
 
     def assemble(self, seed: int) -> Llava:
         """LLaVA before any training: vision tower, language model, and a W that is random by `seed`."""

@@ -109,7 +109,11 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         steps[stage] = len(samples) // settings["batch_size"]
         with bar(steps[stage], "step", f"stage {stage}") as progress:
             measure = lambda: looking(model, tokenizer, normal)  # noqa: E731
-            show = with_evaluation(follow(progress), model, measure, folder, EVALUATIONS) if stage == 2 else follow(progress)
+            show = (
+                with_evaluation(follow(progress), model, measure, folder, EVALUATIONS)
+                if stage == 2
+                else follow(progress)
+            )
             train_stage(model, stage, samples, features, folder, steps=steps[stage], progress=show, **settings)
     model.eval()
     figures = looking(model, tokenizer, normal, per_kind=80)

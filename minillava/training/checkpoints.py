@@ -55,88 +55,54 @@ def lock_folder(folder: Path):
         lock.release()
 
 
-class Saver:
-    """One run's checkpoints: loads the newest into model and optimizer when it is made, and writes further ones.
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that train, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
-    step: how many steps the loaded checkpoint had taken; 0 without one. Raises what `resume` raises.
-    """
+
+class Saver:
+    """The checkpoints of one run in its folder. recipe: what identifies the run, as JSON."""
 
     def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict):
-        self.folder, self.model, self.optimizer, self.recipe = folder, model, optimizer, recipe
-        self.step, self.seconds = resume(folder, model, optimizer, recipe)
-        self.saved_step, self.save_seconds = self.step or None, 0.0
+        self.folder, self.model, self.optimizer = Path(folder), model, optimizer
+        self.recipe, self.saved_step = json.loads(json.dumps(recipe)), None
         self.start = self.saved_at = time.monotonic()
+        self.seconds_before, self.save_seconds = 0.0, 0.0  # of earlier runs; that the last save took
+
+    def resume(self) -> int:
+        """Load the newest checkpoint of this recipe into model and optimizer. Returns its step, 0 without one.
+
+        Damaged checkpoints and those of another recipe are skipped with a message. Raises TrainingError where all
+        undamaged ones are of another recipe, saying what differs.
+        """
+        chosen = broadcast(_choose(self.folder, self.recipe) if rank() == 0 else None)
+        if isinstance(chosen, str):
+            raise TrainingError(chosen)
+        if chosen:
+            path, state = chosen
+            _load(path, self.model, self.optimizer)
+            if state["scaler"]:
+                self.optimizer.scaler.load_state_dict(state["scaler"])
+            self.saved_step, self.seconds_before = state["step"] or None, state["seconds"]
+        self.start = self.saved_at = time.monotonic()
+        return self.saved_step or 0
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""
         return time.monotonic() - self.saved_at > SAVE_SECONDS * max(1, self.save_seconds)
 
     def save(self, step: int) -> None:
-        """Write the checkpoint of `step`, unless it is the newest already."""
+        """Write the checkpoint of `step`, unless it is there, and remove all but the last two.
+
+        Raises OSError, for example on a full disk; earlier checkpoints then stay.
+        """
         if step == self.saved_step:
             return
         begin = time.monotonic()
-        save(self.folder, self.model, self.optimizer, step, self.recipe, self.seconds + begin - self.start)
+        state = dict(step=step, recipe=self.recipe, seconds=self.seconds_before + begin - self.start)
+        _write(self.folder, self.model, self.optimizer, state)
         self.saved_step, self.saved_at = step, time.monotonic()
         self.save_seconds = self.saved_at - begin
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that train, by name."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def save(folder: Path, model: nn.Module, optimizer: Optimizer, step: int, recipe: dict, seconds: float) -> None:
-    """Write the checkpoint of `step`, remove all but the last two. Raises OSError on a full disk; earlier ones stay."""
-    import torch.distributed.checkpoint as dcp
-
-    home = Path(folder) / "checkpoints"
-    temporary = home / f".step-{step:08}"
-    if rank() == 0:
-        home.mkdir(parents=True, exist_ok=True)
-        for incomplete in home.glob(".step-*"):
-            shutil.rmtree(incomplete)
-        temporary.mkdir()
-    wait_for_rank_0()
-    tensors = _weights(model) | _optimizer_states(model, optimizer) | _random_states()
-    try:
-        with _quiet():
-            writer = dcp.HuggingFaceStorageWriter(str(temporary), _file_numbers(tensors), save_distributed=True)
-            dcp.save(tensors, storage_writer=writer, no_dist=world_size() == 1)
-        if rank() == 0:
-            files = sorted(temporary.glob("*.safetensors"))
-            state = dict(step=step, recipe=recipe, seconds=seconds, scaler=optimizer.scaler.state_dict())
-            state["files"] = {path.name: [path.stat().st_size, _checksum(path)] for path in files}
-            (temporary / "state.json").write_text(json.dumps(state))
-            for path in (*temporary.iterdir(), temporary):
-                flush_to_disk(path)
-            shutil.rmtree(checkpoint_path(folder, step), ignore_errors=True)
-            temporary.rename(checkpoint_path(folder, step))
-            flush_to_disk(home)
-            for old in _newest_first(folder)[KEEP_LAST:]:
-                shutil.rmtree(old)
-    except (Exception, dcp.api.CheckpointException) as error:  # the library's own is no subclass of Exception
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise (_os_error(error) or error) from None
-    wait_for_rank_0()
-
-
-def resume(folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict) -> tuple[int, float]:
-    """Load the newest checkpoint of this recipe into model and optimizer. Returns (its step, seconds trained so far).
-
-    Without one returns (0, 0.0). Damaged ones and those of another recipe are skipped with a message.
-    Raises TrainingError where all undamaged ones are of another recipe, saying what differs.
-    """
-    chosen = broadcast(_choose(Path(folder), recipe) if rank() == 0 else None)
-    if isinstance(chosen, str):
-        raise TrainingError(chosen)
-    if chosen is None:
-        return 0, 0.0
-    path, state = chosen
-    _load(path, model, optimizer)
-    if state["scaler"]:
-        optimizer.scaler.load_state_dict(state["scaler"])
-    return state["step"], state["seconds"]
 
 
 def latest(folder: str | Path) -> dict | None:
@@ -154,25 +120,59 @@ def checkpoint_path(folder: str | Path, step: int) -> Path:
     return Path(folder) / "checkpoints" / f"step-{step:08}"
 
 
+def _write(folder: Path, model: nn.Module, optimizer: Optimizer, state: dict) -> None:
+    import torch.distributed.checkpoint as dcp
+
+    path = checkpoint_path(folder, state["step"])
+    temporary = path.with_name(f".{path.name}")
+    if rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for incomplete in path.parent.glob(".step-*"):
+            shutil.rmtree(incomplete)
+        temporary.mkdir()
+    wait_for_rank_0()
+    tensors = _weights(model) | _optimizer_states(model, optimizer) | _random_states()
+    try:
+        with _quiet():
+            writer = dcp.HuggingFaceStorageWriter(str(temporary), _file_numbers(tensors), save_distributed=True)
+            dcp.save(tensors, storage_writer=writer, no_dist=world_size() == 1)
+        if rank() == 0:
+            files = sorted(temporary.glob("*.safetensors"))
+            state["scaler"] = optimizer.scaler.state_dict()
+            state["files"] = {file.name: [file.stat().st_size, _checksum(file)] for file in files}
+            (temporary / "state.json").write_text(json.dumps(state))
+            for written in (*temporary.iterdir(), temporary):
+                flush_to_disk(written)
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
+            flush_to_disk(path.parent)
+            for old in _newest_first(folder)[KEEP_LAST:]:
+                shutil.rmtree(old)
+    except (Exception, dcp.api.CheckpointException) as error:  # the library's own is no subclass of Exception
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise (_os_error(error) or error) from None
+    wait_for_rank_0()
+
+
 def _newest_first(folder: str | Path) -> list[Path]:
     return sorted((Path(folder) / "checkpoints").glob("step-*"), reverse=True)
 
 
 def _choose(folder: Path, recipe: dict) -> tuple[Path, dict] | str | None:
     """The newest checkpoint of this recipe and its state; what differs where all are of others; None without any."""
-    wanted, other = json.loads(json.dumps(recipe)), None
+    other = None
     for path in _newest_first(folder):
         state = _read_state(path)
         if isinstance(state, str):
             why = state
-        elif state["recipe"] == wanted:
+        elif state["recipe"] == recipe:
             return path, state
         else:
             why, other = "it is of another recipe", other or state["recipe"]
         print(f"{path} is skipped: {why}; the one before it is used", file=sys.stderr)
     if other is None:
         return None
-    differ = sorted(name for name in other | wanted if other.get(name) != wanted.get(name))
+    differ = sorted(name for name in other | recipe if other.get(name) != recipe.get(name))
     what = f"holds a half-finished run of another recipe ({', '.join(differ)});"
     if differ == ["records"]:
         what = "its records have changed since the half-finished run here began; put them back as they were, or"

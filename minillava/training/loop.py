@@ -75,7 +75,8 @@ def fit(
     params = list(checkpoints.trainable(model).values())
     with checkpoints.lock_folder(folder), parallel.stop_event() as stop:
         saver = checkpoints.Saver(folder, model, optimizer, recipe)
-        step, losses = saver.step, _losses_before(saver.step, folder / "metrics.jsonl")
+        step = saver.resume()
+        losses = _losses_before(step, folder / "metrics.jsonl")
 
         def failed(what, advice="lower the learning rate or look at its batch"):
             records = f"; its records are {few(ids_at(step))}" if ids_at(step) else ""

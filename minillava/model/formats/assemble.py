@@ -10,15 +10,8 @@ from minillava.model import Llava, LlavaConfig, load_language, load_vision, save
 from minillava.model.formats.files import reading_config
 
 
-def assemble(
-    vision_tower: str | Path,
-    language_model: str | Path,
-    seed: int,
-    select_layer: int = -2,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-) -> Llava:
-    """LLaVA before any training: a frozen vision tower, a language model, and a random W that depends on `seed`."""
+def assemble(vision_tower, language_model, seed, select_layer=-2, dtype=torch.float32, device="cpu") -> Llava:
+    """LLaVA before any training, of two folders or hub ids: frozen vision tower, language model, random W by `seed`."""
     vision, language = load_vision(vision_tower, dtype, device), load_language(language_model, dtype, device)
     torch.manual_seed(seed)
     model = Llava(LlavaConfig(vision.config, language.config, select_layer), vision, language)
