@@ -1,7 +1,4 @@
-"""A toy training for the tests. Also a script that they run and kill: `python toy.py FOLDER`."""
-
-import sys
-import time
+"""A toy training and toy models for the tests."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +7,7 @@ from safetensors.torch import load_file
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import Sample
 from minillava.model import LanguageConfig, LanguageModel, Llava, LlavaConfig, VisionConfig
-from minillava.training import checkpoints, loop
+from minillava.training import loop
 from minillava.training.optim import Optimizer, muon
 
 STEPS = 12
@@ -79,9 +76,3 @@ def sgd(modules, lr):
 def checkpoint_tensors(folder):
     """The tensors of the newest checkpoint of a single process."""
     return load_file(next(sorted((folder / "checkpoints").iterdir())[-1].glob("*.safetensors")))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    checkpoints.SAVE_SECONDS = 0.0
-    train(sys.argv[1], lambda *a: time.sleep(0.05))

@@ -27,7 +27,7 @@ from minillava.scenes.questions import EXACT, group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
 from minillava.standins.records import instruct
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief, teach
-from minillava.training.evaluation import EVALUATIONS, with_evaluation
+from minillava.training.evaluation import with_evaluation
 from minillava.training.loop import fit
 from minillava.training.optim import muon
 from minillava.training.parallel import Prefetch
@@ -199,5 +199,5 @@ def course(model, tokenizer, folder: Path, done: int, steps: int, measure: Calla
     if done:
         recipe["done"] = done
     with bar(steps, "step", "language_model") as progress:
-        watch = with_evaluation(follow(progress), model, lambda: measure(model, tokenizer), folder, EVALUATIONS)
+        watch = with_evaluation(follow(progress), model, lambda: measure(model, tokenizer), folder)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)

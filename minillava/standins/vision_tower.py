@@ -28,7 +28,7 @@ from minillava.scenes.captions import SIDE, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import cover, draw
 from minillava.scenes.world import Thing, a
-from minillava.training.evaluation import EVALUATIONS, with_evaluation
+from minillava.training.evaluation import with_evaluation
 from minillava.training.loop import fit
 from minillava.training.optim import muon
 from minillava.training.parallel import Prefetch
@@ -151,6 +151,6 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
 
     recipe = {"stand-in": "vision_tower", "seed": seed, "steps": steps, "lr": lr}
     with bar(steps, "step", "vision_tower") as progress:
-        watch = with_evaluation(follow(progress), clip, lambda: measure(clip), folder, EVALUATIONS)
+        watch = with_evaluation(follow(progress), clip, lambda: measure(clip), folder)
         fit(clip, optimizer, loss_at, steps, folder, recipe, watch)
     return clip, tokenizer

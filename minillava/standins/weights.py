@@ -33,7 +33,7 @@ from minillava.standins import vision_tower as vision_tower
 from minillava.standins.gates import looking, probe, text_accuracy
 from minillava.standins.records import caption_record, instruct
 from minillava.training.checkpoints import training_seconds
-from minillava.training.evaluation import EVALUATIONS, with_evaluation
+from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 
@@ -109,11 +109,7 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         steps[stage] = len(samples) // settings["batch_size"]
         with bar(steps[stage], "step", f"stage {stage}") as progress:
             measure = lambda: looking(model, tokenizer, normal)  # noqa: E731
-            show = (
-                with_evaluation(follow(progress), model, measure, folder, EVALUATIONS)
-                if stage == 2
-                else follow(progress)
-            )
+            show = with_evaluation(follow(progress), model, measure, folder) if stage == 2 else follow(progress)
             train_stage(model, stage, samples, features, folder, steps=steps[stage], progress=show, **settings)
     model.eval()
     figures = looking(model, tokenizer, normal, per_kind=80)

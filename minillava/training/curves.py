@@ -176,11 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
             path = write_curve(curve, options.folder)
             print(f"{path}: {curve.seeds} seeds, {curve.steps} steps, loss {loss}, the band a factor of {factor:.2f}")
             return 0
-        curve, bad = read_curve(options.name, options.folder), False
+        curve = read_curve(options.name, options.folder)
         for run in options.runs:
             print(f"{run}: {describe_run(run, curve)}")
-            bad = bad or bool(excursions(run, curve))
-        return int(bad)
+        return int(any(excursions(run, curve) for run in options.runs))
     except CurveError as error:
         print(f"minillava: {error}", file=sys.stderr)
         return 2

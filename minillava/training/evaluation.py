@@ -1,4 +1,4 @@
-"""Measuring a model while it trains: figures every few hundred steps, written to gates.jsonl."""
+"""Measuring a model while it trains: figures every few hundred steps, in gates.jsonl."""
 
 import json
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-EVALUATIONS = 12  # how often a stand-in is measured during its training
+Progress = Callable[[int, int, float], None]
 
 
 def with_evaluation(
-    progress: Callable[[int, int, float], None], model: nn.Module, measure: Callable[[], dict], folder: Path, times: int
-) -> Callable[[int, int, float], None]:
+    progress: Progress, model: nn.Module, measure: Callable[[], dict], folder: Path, times: int = 12
+) -> Progress:
     """A `progress` for `fit` that also measures the model about `times` times, as rows of `folder`/gates.jsonl.
 
     measure(): figures by name; called in eval mode without gradients. A resumed run measures no step twice.

@@ -57,10 +57,8 @@ def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dt
 
 
 def merge(model: nn.Module) -> None:
-    """Add each product to its matrix, so that the model computes the same without LoRA.
-
-    It becomes float32, since what training added is small compared with the rounding of half precision.
-    """
+    """Add each product to its matrix, so that the model computes the same without LoRA; in float32, as the products are
+    small compared with the rounding of half precision."""
     model.language_model.float()
     for owner, name, module in matrices(model):
         if isinstance(module, LoraLinear):
@@ -76,7 +74,6 @@ def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_adapters(model: nn.Module, path: Path) -> None:
-    """Write them to a safetensors file."""
     save_file({name: tensor.cpu().contiguous() for name, tensor in adapters(model).items()}, path)
 
 

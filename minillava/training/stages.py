@@ -35,10 +35,8 @@ def useful_cores(model: Llava) -> int:
     For a small model in one process on a CPU: as many as it has cores, up to MOST_CORES. Otherwise 1, as large matrices
     occupy all cores, and each part holds gradients of its own.
 
-    Measured (benchmarks/train.py): an epoch at the tiny scale on two cores of an Intel Xeon, batches of 32 samples or
-    about 5500 tokens. With parts of at most 1024 / 2048 / 4096 / 8192 tokens, each on its own core, it takes 3.8 / 3.2
-    / 3.0 / 3.1 s in float32 and - / 2.8 / 2.5 / 2.5 s in bfloat16; one part after another on both cores, 1.1 to 1.3
-    times as long.
+    Measured at the tiny scale on two cores of an Intel Xeon (benchmarks/train.py): parts of 1024 / 2048 / 4096 / 8192
+    tokens take 3.8 / 3.2 / 3.0 / 3.1 s per epoch; one part after another on both cores takes 1.1 to 1.3 times as long.
     """
     size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
