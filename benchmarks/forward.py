@@ -1,4 +1,4 @@
-"""A training step of stage 2 (forward and backward), beside `transformers`' Llama with the same weights and batches.
+"""A training step of stage 2 (forward and backward), compared with `transformers`' Llama on equal weights and batches.
 
 Both sides get the same token ids, labels and vision features. `transformers` works as LlavaForConditionalGeneration
 does: each patch is a placeholder token, projected features replace the placeholders' embeddings, then comes its Llama

@@ -1,4 +1,4 @@
-"""Answering 90 questions about 30 pictures (the shape of LLaVA-Bench), beside `transformers` with the same weights.
+"""Answering 90 questions about 30 pictures (as in LLaVA-Bench), compared with `transformers` on the same weights.
 
 Three ways to the same tokens, each from pixels to ids, greedy, in the same precision:
 

@@ -1,4 +1,4 @@
-"""A whole training step at the paper's size, stage 1 and stage 2: forward, backward and AdamW, beside `transformers`.
+"""A whole training step at the paper's size, stage 1 and stage 2: forward, backward and AdamW; ours and `transformers`.
 
 Both sides have the same random weights, batch and vision features (as in `forward.py`), all in bfloat16. Stage 1 takes
 the paper's 16 samples per GPU; stage 2 its 4, and 16, with recomputed activations on both sides.

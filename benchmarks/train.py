@@ -1,4 +1,4 @@
-"""An epoch of stage 2 beside `transformers`' LlavaForConditionalGeneration and `Trainer`: same records, same weights.
+"""An epoch of stage 2, compared with `transformers`' Llava and `Trainer` on the same records and weights.
 
 Both sides train everything but the vision tower with fused AdamW, a cosine schedule, clipping, and the same batch size
 and precision. `transformers` is used as usual: the vision tower computes each picture in each step, batches are random
@@ -47,7 +47,7 @@ from minillava.training.features import Features
 
 PRECISIONS, PARTS = ("float32", "mixed"), ("epochs", "memory", "growth")
 GOALS = {"tiny": 2.5, "colab": 1.6}  # times as fast in the same precision
-BEST_GOAL = 4.0  # small model: ours in the machine's best precision, beside `Trainer` with its default, float32
+BEST_GOAL = 4.0  # small model: ours in the machine's best precision, against `Trainer` in its default, float32
 MOST_MEMORY = 0.6  # of theirs, at the Colab-like shape
 LARGE_MEMORY = 23.5e9  # bytes that `transformers` needs for the larger shape
 DTYPES = {"float32": torch.float32, "mixed": torch.bfloat16}

@@ -1,7 +1,7 @@
 """Files written whole or not at all; JSON and JSONL read with errors that name file and line.
 
-A `FileError` means that a whole file cannot be used. An `Excluded` is one bad row: it is named, counted and left out, so
-it neither stops an evaluation nor enters a mean.
+A `FileError` means that a whole file cannot be used. An `Excluded` is one bad row: it is named, counted and left out,
+so it neither stops an evaluation nor enters a mean.
 
     python -c "from minillava.files import read_jsonl; print(read_jsonl('data_samples/caps_boxes.jsonl')[0]['id'])"
 """

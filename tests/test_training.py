@@ -88,7 +88,7 @@ def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, unin
     """Ctrl-C after Muon stepped and before Adam did: these weights belong to no step and must not be saved."""
     monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 1e9)
 
-    def torn(optimizer):
+    def interrupted_between(optimizer):
         step = optimizer.optimizers[1].step
 
         def interrupted():
@@ -100,7 +100,7 @@ def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, unin
         return optimizer
 
     with pytest.raises(KeyboardInterrupt):
-        toy.train(tmp_path, wrap=torn)
+        toy.train(tmp_path, wrap=interrupted_between)
     toy.assert_same(toy.train(tmp_path), uninterrupted[0])
 
 
