@@ -18,7 +18,7 @@ from minillava.data.samples import prompt_ids
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
-from minillava.model import Session, find, load_llava, load_projector, stream
+from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble, normalisation
 
 
@@ -37,7 +37,7 @@ class Chat:
     def __init__(
         self, weights: str | Path, template: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
     ):
-        folder = find(weights)
+        folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
         template = template or about.get("template")
         if template not in TEMPLATES:
@@ -64,7 +64,8 @@ class Chat:
             load_projector(model, projector)
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        made._begin(model, about, load_tokenizer(find(language_model)), normalisation(find(vision_tower)), "chat")
+        words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
+        made._begin(model, about, words, normal, "chat")
         return made
 
     def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:

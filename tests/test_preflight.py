@@ -14,7 +14,7 @@ from minillava.costs.hardware import Card, Hardware, parse_hardware
 from minillava.costs.model import SHAPES
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
 from minillava.model import Llava, LlavaConfig, set_trainable
-from minillava.model.formats.files import CheckpointError, read_json
+from minillava.model.formats.files import CheckpointError, read_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -132,8 +132,8 @@ def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, 
     stage = scales.TINY.stage("stage 2")
     preflight.preflight_here(*parts, stage, tmp_path / "run")
     config = LlavaConfig(
-        vision_config(read_json(tmp_path / "vision_tower/config.json")),
-        language_config(read_json(tmp_path / "language_model/config.json")),
+        vision_config(read_config(tmp_path / "vision_tower/config.json")),
+        language_config(read_config(tmp_path / "language_model/config.json")),
     )
     need = device_bytes(config, stage, fused=False)["total"] / preflight.USABLE_SHARE
     monkeypatch.setattr(preflight, "this_machine", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))

@@ -31,7 +31,7 @@ from minillava.standins.records import caption_record, instruction_record
 from minillava.training import curves, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
-from minillava.training.stages import AT_ONCE
+from minillava.training.stages import TOKENS_PER_CORE
 
 LEARN = Path(__file__).parent / "learn.py"
 
@@ -133,7 +133,7 @@ def run(weights, data, tmp_path, capsys):
 def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypatch):
     status, said, _, out = run("--packed", "--dtype", "float32", "--epochs", "1")
     assert status == 0 and "12 samples, 3 steps of 5, 1 process(es)" in said and "100 % of them filled" in said
-    assert f"up to {AT_ONCE} tokens at once" in said
+    assert f"up to {TOKENS_PER_CORE} tokens at once" in said
     model, about = load_llava(out / "model")
     assert about["scale"] == "tiny" and (out / "model" / "tokenizer.json").exists()
     W = load_file(out / "stage1" / "projector.safetensors")["weight"]
@@ -328,7 +328,7 @@ def test_where_tensorboard_is_installed_it_gets_every_loss(run, monkeypatch):
 
 def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
     assert "not compared: tiny-stage1 is of another vision tower or language model" in run("--epochs", "1")[1]
-    scale, curve = scales.TINY, curves.read("tiny-stage1")
+    scale, curve = scales.TINY, curves.read_curve("tiny-stage1")
     options = SimpleNamespace(vision_tower=scale.vision_tower, language_model=scale.language_model)
     for losses, says in ((curve.middle, "healthy: within"), ([9.0] * 60, "not healthy"), ([9.0], "too early")):
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"loss": loss}) + "\n" for loss in losses))
@@ -347,9 +347,9 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
 
     def kept(model=model, normal=normal):
         looks.clear()
-        return Features.kept(tmp_path / "f.safetensors", model, images, names, *normal, lambda *a: looks.append(a))
+        return Features.cached(tmp_path / "f.safetensors", model, images, names, *normal, lambda *a: looks.append(a))
 
-    first, fresh = kept(), Features.of(model, images, names, *normal, lambda *a: None)
+    first, fresh = kept(), Features.compute(model, images, names, *normal, lambda *a: None)
     assert looks and all(torch.equal(first[name], fresh[name]) for name in names)
     assert torch.equal(kept()[names[3]], fresh[names[3]]) and not looks
     draw(scenes("train", 13)[12], 96).save(images / names[0])  # another picture under the same name
@@ -368,7 +368,7 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
     for size in (1, 300):  # of the header, of the tensor
         os.truncate(tmp_path / "f.safetensors", size)
         kept()
-        assert looks and "f.safetensors: torn; the pictures are looked at again" in capsys.readouterr().err
+        assert looks and "f.safetensors: incomplete" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
@@ -382,7 +382,7 @@ def test_kept_features_are_mapped_not_read(tmp_path):
 def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, monkeypatch):
     from minillava.training import features
 
-    monkeypatch.setattr(features, "CHUNK", 4)
+    monkeypatch.setattr(features, "VISION_BATCH", 4)
     model, normal = (
         assemble(weights / "vision_tower", weights / "language_model", 0),
         normalisation(weights / "vision_tower"),
@@ -395,9 +395,9 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Features.kept(path, model, data / "images", names, *normal, interrupt)
+        Features.cached(path, model, data / "images", names, *normal, interrupt)
     assert not path.exists()
-    whole = Features.kept(path, model, data / "images", names, *normal, interrupt)
+    whole = Features.cached(path, model, data / "images", names, *normal, interrupt)
     assert seen[2:] and seen[2] > 4 and seen[-1] == 12
-    fresh = Features.of(model, data / "images", names, *normal, lambda *a: None)
+    fresh = Features.compute(model, data / "images", names, *normal, lambda *a: None)
     assert all(torch.equal(whole[name], fresh[name]) for name in names)

@@ -62,7 +62,7 @@ class _Owner(nn.Module):
 def _adapted(x, W, A, B, alpha):
     base = nn.Linear(W.shape[1], W.shape[0], bias=False)
     base.weight.data = W.clone()
-    adapted = lora.Adapted(base, len(A), alpha)
+    adapted = lora.LoraLinear(base, len(A), alpha)
     adapted.a.data, adapted.b.data = A, B
     with torch.no_grad():
         y, model = adapted(x), _Owner(adapted)
@@ -83,7 +83,7 @@ def _matrices(seed):
 
 
 def _added(shapes, rank):
-    layers = [lora.Adapted(nn.Linear(wide, deep, bias=False), rank, 1.0) for deep, wide in shapes]
+    layers = [lora.LoraLinear(nn.Linear(wide, deep, bias=False), rank, 1.0) for deep, wide in shapes]
     return sum(p.numel() for layer in layers for p in (layer.a, layer.b))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from minillava.asking.request import MOST_TOKENS, AskingError, Reply
-from minillava.files import on_disk
+from minillava.files import flush_to_disk
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
 
@@ -51,7 +51,7 @@ class JsonLines:
             new = not self.path.exists()
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             if new:
-                on_disk(self.path.parent)
+                flush_to_disk(self.path.parent)
             data = self.path.read_bytes()
         except OSError as error:
             raise AskingError(f"{self.path}: cannot be opened for writing ({error.strerror})") from error

@@ -23,6 +23,7 @@ from minillava.judging.judges import ApiJudge, both_orders, match_answers, mean_
 from minillava.judging.reviews import agreement, read_reviews, spread_over_runs
 from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
+from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
 from minillava.text import aligned, listed, printable
 

@@ -28,9 +28,8 @@ import torch
 from minillava import scales
 from minillava.commands.stage_run import StageRun, result_path, training_dtype
 from minillava.costs.preflight import preflight_here
-from minillava.training.checkpoints import TrainingError
-from minillava.training.loop import alone
-from minillava.training.parallel import together, world
+from minillava.training.checkpoints import TrainingError, lock_folder
+from minillava.training.parallel import process_group, world_size
 
 LEAST = {"batch": 1, "micro": 1, "epochs": 1, "lora": 0, "tokens": 0, "lr": 0, "seed": 0}  # option -> its least value
 OVERRIDES = ("batch", "lr", "epochs", "lora", "micro", "checkpointing")  # options that replace the recipe's values
@@ -90,7 +89,7 @@ def check_memory(options: Namespace, stage: scales.Stage, device: torch.device) 
     micro = max(1, options.tokens // stage.reach) if options.tokens else stage.micro
     wide = {"precision": "float32"} if training_dtype(options, device) == torch.float32 else {}
     planned = replace(stage, micro=micro, **wide)
-    preflight_here(options.vision_tower, options.language_model, planned, options.out, world())
+    preflight_here(options.vision_tower, options.language_model, planned, options.out, world_size())
 
 
 def share_cores() -> None:
@@ -112,12 +111,12 @@ def run(options: Namespace) -> None:
     stages = plan_stages(options, scale, numbers)
     share_cores()
     torch.backends.cuda.matmul.allow_tf32 = True
-    with together() as device:
+    with process_group() as device:
         runs = [StageRun(options, scale, stage, device) for stage in stages]
         for one in runs:  # all of them before any begins
             check_memory(options, one.stage, device)
         options.out.mkdir(parents=True, exist_ok=True)
-        with alone(options.out):
+        with lock_folder(options.out):
             for one in runs:  # so that bad records of stage 2 are found before stage 1 is trained
                 if not one.finished():
                     one.samples()

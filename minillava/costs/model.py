@@ -17,7 +17,7 @@ from functools import lru_cache
 import torch
 
 from minillava.model import LanguageConfig, LlavaConfig, VisionConfig
-from minillava.model.formats.files import read_json
+from minillava.model.formats.files import read_config
 from minillava.model.llava import STAGES, Llava
 from minillava.scales import WEIGHTS
 
@@ -151,7 +151,7 @@ def _block_activations(language, tokens, stage, precision, fused):
 
 def shapes() -> dict[str, LlavaConfig]:
     """Name -> LlavaConfig: the shipped small LLaVA, then `SHAPES`."""
-    written = read_json(WEIGHTS / "llava" / "llava.json")
+    written = read_config(WEIGHTS / "llava" / "llava.json")
     tiny = LlavaConfig(
         VisionConfig(**written["vision"]), LanguageConfig(**written["language"]), written["select_layer"],
         written["projector"]["type"],

@@ -16,7 +16,7 @@ from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
-from minillava.model.formats.files import CheckpointError, meant
+from minillava.model.formats.files import CheckpointError, reading_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
 
@@ -172,9 +172,9 @@ def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder:
 
 def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
     """The config of a LLaVA made of two parts, each a folder or hub id. Raises CheckpointError that names the file."""
-    with meant(config_file(vision_tower)) as written:
+    with reading_config(config_file(vision_tower)) as written:
         vision = vision_config(written)
-    with meant(config_file(language_model)) as written:
+    with reading_config(config_file(language_model)) as written:
         return LlavaConfig(vision, language_config(written))
 
 

@@ -38,7 +38,7 @@ from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, openai_teach
 from minillava.fetch.hub import fetch_with_bar
 from minillava.judging.judges import ApiJudge, Judge
 from minillava.machine import compute_dtype
-from minillava.model import Llava, find
+from minillava.model import Llava, find_checkpoint
 from minillava.model.formats.assemble import assemble
 from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
@@ -104,12 +104,12 @@ class Dial:
     @property
     def vision_tower(self) -> Path:
         """The folder of the vision tower, fetched where needed."""
-        return WEIGHTS / "vision_tower" if self.real is None else find(self.real.vision_tower)
+        return WEIGHTS / "vision_tower" if self.real is None else find_checkpoint(self.real.vision_tower)
 
     @property
     def language_model(self) -> Path:
         """The folder of the language model and its tokenizer, fetched where needed."""
-        return WEIGHTS / "language_model" if self.real is None else find(self.real.language_model)
+        return WEIGHTS / "language_model" if self.real is None else find_checkpoint(self.real.language_model)
 
     def assemble(self, seed: int) -> Llava:
         """LLaVA before any training: vision tower, language model, and a W initialised from `seed`."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minillava.errors import UserError
-from minillava.files import whole
+from minillava.files import atomic_write
 
 IMAGE_TOKEN = "<image>"  # the place of a record's picture
 
@@ -51,7 +51,7 @@ def check_record(record: dict) -> None:
 def write_records(records: Iterable[dict], path: Path) -> int:
     """Write records as one JSON list, whole or not at all, with one record in memory. Returns their number."""
     count = 0
-    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(("," if count else "[") + "\n " + json.dumps(record, indent=1).replace("\n", "\n "))
             count += 1

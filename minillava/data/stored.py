@@ -22,7 +22,7 @@ from minillava.data.records import RecordError
 from minillava.data.samples import Sample, encode
 from minillava.data.template import Template
 from minillava.data.valid import READ_CHUNK, check_untrusted, each_record
-from minillava.files import whole
+from minillava.files import atomic_write
 from minillava.text import listed
 
 MAX_MISSING = 0.01  # the share of records whose picture may be missing
@@ -99,7 +99,7 @@ def store_samples(
     if about.exists() and json.loads(about.read_text()) == made_from:
         return StoredSamples(folder)
     wrong, missing, long, count = [], [], 0, 0
-    with whole(folder, sync=False) as temporary, ExitStack() as stack:
+    with atomic_write(folder, sync=False) as temporary, ExitStack() as stack:
         temporary.mkdir()
         files = {name: stack.enter_context(open(temporary / f"{name}.bin", "wb")) for name in DTYPES}
         for record in each_record(path, chunk):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from minillava.datagen.chunks import find_chunker, normalise
 from minillava.errors import UserError
-from minillava.files import whole, write_text
+from minillava.files import atomic_write, write_text
 from minillava.paper import DATA
 
 RARE_BELOW, COMMON_ABOVE = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
@@ -188,7 +188,7 @@ def _by_record(path: Path):
 
 def write_captions(rows: list, path: Path) -> None:
     """Write rows of `read_captions` in their original form, whole or not at all."""
-    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         if path.suffix == ".json":
             json.dump(rows, file, indent=1)
         elif path.suffix == ".csv":

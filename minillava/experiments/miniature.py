@@ -97,7 +97,7 @@ def make_features(run: Run) -> None:
     model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0)
     names = sorted(p.name for p in (run.folder / "pictures").glob("*.png"))
     with progress_bar(len(names), "picture") as progress:
-        features = Features.of(
+        features = Features.compute(
             model,
             run.folder / "pictures",
             names,

@@ -36,8 +36,8 @@ from minillava.scenes.draw import draw
 from minillava.standins.expert import expert_answer, second_answer
 from minillava.standins.quiz import draw_quiz
 from minillava.standins.records import caption_record
+from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
-from minillava.training.loop import along
 from minillava.training.stages import train_stage
 
 SIZE = 96  # pixels a side
@@ -136,7 +136,7 @@ def make_features(run: Run) -> None:
         model = assemble(run.weights / "vision_tower", run.weights / "language_model", 0, layer)
         with progress_bar(len(names), "picture", f"layer {layer}") as progress:
             show = lambda done, _, progress=progress: progress.update(done - progress.n)  # noqa: E731
-            made = Features.of(
+            made = Features.compute(
                 model, run.folder / "pictures", names, *normalisation(run.weights / "vision_tower"), show
             )
         made.save(run.folder / f"features{layer}.safetensors")
@@ -195,7 +195,7 @@ def run_variant(folder: Path, weights: Path, scale: QuizScale, seed: int, row: s
         right = [found.get(p.id) == p.answer for p in val]
         return {"accuracy": round(100 * sum(right) / len(val), 2), "failures": len(failed), "right": "".join("01"[r] for r in right)}  # fmt: skip
 
-    progress = along(still_wanted, model, measure, home, scale.epochs) if row in CURVES else still_wanted
+    progress = with_evaluation(still_wanted, model, measure, home, scale.epochs) if row in CURVES else still_wanted
     home.mkdir(parents=True, exist_ok=True)
     samples = [encode(science_record(p, variant.format), CHAT, tokenizer) for p in train]
     train_stage(model, 2, samples, features, home, batch_size=scale.batch, steps=steps_of(scale), lr=scale.lr,

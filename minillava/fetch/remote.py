@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from minillava.errors import UserError
-from minillava.files import whole
+from minillava.files import atomic_write
 from minillava.text import listed
 
 MAX_REQUESTS = 8  # at a time
@@ -72,7 +72,7 @@ def write_picture(data: bytes, path: Path) -> None:
             image.verify()
     except Exception as error:  # Pillow's parsers raise errors of many kinds
         raise ValueError(f"not a picture ({str(error)[:80]})") from None
-    with whole(path, sync=False) as temporary:
+    with atomic_write(path, sync=False) as temporary:
         temporary.write_bytes(data)
 
 

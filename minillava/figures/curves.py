@@ -11,7 +11,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline, plain_log
-from minillava.training.curves import Curve, CurveError, about, healthy, losses_of, read, smooth, verdict
+from minillava.training.curves import (
+    Curve,
+    CurveError,
+    describe_run,
+    excursions,
+    mean_log_loss,
+    read_curve,
+    read_losses,
+    recipe_of,
+)
 
 TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
 
@@ -20,7 +29,7 @@ def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figur
     """Losses over the band: each step as a dot, each run smoothed as the band is; orange where it is outside."""
     figure, axis = canvas(8, 3.4)
     window = curve.window if curve else max(4, max(map(len, runs), default=0) // 8)
-    outside = [out for run in runs for out in (healthy(run, curve) if curve else [])]
+    outside = [out for run in runs for out in (excursions(run, curve) if curve else [])]
     if curve:
         axis.fill_between(
             curve.at, curve.low, curve.high, color=GREY, alpha=0.35, lw=0, label=f"band of {curve.seeds} seeds"
@@ -29,7 +38,7 @@ def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figur
     for run in runs:
         axis.plot(run, ".", color=BLUE, ms=2, alpha=0.35)
         steps = range(min(window, len(run)) - 1, len(run))
-        axis.plot(steps, [math.exp(smooth(run, window, s)) for s in steps], color=INK, lw=1.4)
+        axis.plot(steps, [math.exp(mean_log_loss(run, window, s)) for s in steps], color=INK, lw=1.4)
     for out in outside:
         axis.axvspan(out.first, max(out.last, out.first + 1), color=ORANGE, alpha=0.25, lw=0)
     if curve:
@@ -53,16 +62,16 @@ def health(folder: Path, scale: str) -> list[str]:
     lines = []
     for training, stage in TRAININGS.items():
         try:
-            curve = read(f"{scale}-{stage}")
+            curve = read_curve(f"{scale}-{stage}")
         except CurveError:
             continue  # this scale ships none
         runs = sorted(Path(folder).glob(f"seed-*/{training}/metrics.jsonl"))
-        if not runs or about(runs[0].parent) != curve.about:
+        if not runs or recipe_of(runs[0].parent) != curve.about:
             lines.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
             continue
         (Path(folder) / "figures").mkdir(exist_ok=True)
-        band([losses_of(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
-        lines += [f"Loss of {stage}, {run.parent.parent.name}: {verdict(run, curve)}" for run in runs]
+        band([read_losses(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
+        lines += [f"Loss of {stage}, {run.parent.parent.name}: {describe_run(run, curve)}" for run in runs]
     return lines
 
 
