@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 from minillava.experiments import science
-from minillava.judging import answer_scienceqa as pupil
+from minillava.judging import answer_scienceqa
 from minillava.training import loop
 
-SMALL = replace(science.SMOKE, name="test", pairs=12, train=30, val=15, test=15, stage1_batch=4, batch=10)
+SMALL = replace(science.SMOKE, name="test", pairs=12, train=30, val=15, test=15, stage1_batch=4, stage2_batch=10)
 
 if __name__ in ("__main__", "__mp_main__"):  # also in the workers it starts
     torch.set_num_threads(1)
     loop.SAVE_SECONDS = 0.0
-    pupil.REASONS = 8  # untrained models never stop by themselves
+    answer_scienceqa.REASONS = 8  # untrained models never stop by themselves
 if __name__ == "__main__":
     science.run_science(Path(sys.argv[1]), SMALL, int(sys.argv[3]), Path(sys.argv[2]))
