@@ -27,7 +27,7 @@ def at_step(folder, stop, steps):
     toy.train(folder, lambda step, *_: step == stop and _die(), steps=steps)
 
 
-def inside(folder, where, times=4):
+def inside(folder, where, times):
     """Killed in the call number times + 1 of the checkpoints' function `where`."""
     _quiet()
     count, work = [], getattr(checkpoints, where)

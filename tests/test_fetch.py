@@ -13,10 +13,11 @@ from stand_in import PAIRS, datasets, jpeg, record, stand_in
 from minillava import cli
 from minillava.data.records import read_records
 from minillava.data.scienceqa import read_problems
-from minillava.data.valid import good, listed
+from minillava.data.valid import good
 from minillava.fetch import hub, remote
 from minillava.fetch.hub import SOURCES, Places, fetch
 from minillava.fetch.remote import FetchError, RemoteZip, Tally, Window
+from minillava.text import listed
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +242,11 @@ def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
             fetch("instruct", tmp_path / "out")
 
 
-def test_bad_records_are_listed_up_to_ten_and_counted():
+def test_bad_records_are_listed_up_to_eight_and_counted():
     problems = []
     some = [record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5]
     assert [r["id"] for r in good(some, problems)] == ["a"] and len(problems) == 24
-    assert listed(problems).count("\n") == 10 and listed(problems).endswith("and 14 more")
+    assert listed(problems).count("\n") == 8 and listed(problems).endswith("and 16 more")
     assert listed([]) == "" and "more" not in listed(["one"])
     tally = Tally(10, 0.2)
     tally.lost("a", "x"), tally.lost("b", "x")

@@ -223,7 +223,7 @@ def test_rows_that_are_no_captions_are_named_and_end_with_1(capsys, tmp_path, mo
                 "c.csv": ["line 3: not UTF-8", "line 4: no caption", "line 5: too many"], "c.json": ["record r7: no answer", "record 1: no answer"]}  # fmt: skip
     for name, parts in expected.items():
         status, _, err = command(capsys, tmp_path / name, "--out", tmp_path / "out", "--least", 1)
-        assert status == 1 and all(f"left out: {name}: {part}" in err for part in parts), err
+        assert status == 1 and all(f"  {name}: {part}" in err for part in parts), err
         assert json.loads((tmp_path / "out" / "summary.json").read_text())["left out"] == len(parts)
 
 

@@ -65,10 +65,10 @@ def test_a_run_killed_at_20_random_steps_equals_an_uninterrupted_one_bit_for_bit
 
 
 @needs_forkserver
-@pytest.mark.parametrize("where", ["_checksum", "_flush"])
-def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, where):
-    """`_checksum`: the tensors are written, state.json is not. `_flush`: all is written, nothing renamed."""
-    killed(dying.inside, tmp_path, where)
+@pytest.mark.parametrize("where, times", [("_checksum", 4), ("on_disk", 8)])
+def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, where, times):
+    """`_checksum`: the tensors are written, state.json is not. `on_disk`: all is written, nothing renamed."""
+    killed(dying.inside, tmp_path, where, times)
     before = latest(tmp_path)["step"]
     assert any(p.name.startswith(".step") for p in (tmp_path / "checkpoints").iterdir()) and before > 1
     steps = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from minillava.asking.journal import Journal
 from minillava.asking.money import BATCH, Price
 from minillava.asking.request import AskingError, BadReply, key, read_reply
+from minillava.files import write_text
 
 URL = "/v1/chat/completions"
 MOST_LINES, MOST_BYTES = 50_000, 190_000_000  # of one input file; the API takes 50,000 lines and 200 MB
@@ -26,15 +27,12 @@ def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
     folder, paths, lines, size = Path(folder), [], [], 0
     unique = list({key(body): body for body in bodies}.items())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for n, (name, body) in enumerate(unique):
             lines.append(json.dumps({"custom_id": name, "method": "POST", "url": URL, "body": body}) + "\n")
             size += len(lines[-1])
             if n + 1 == len(unique) or len(lines) == MOST_LINES or size > MOST_BYTES:
                 path = folder / f"batch-{len(paths):03d}.jsonl"
-                part = path.with_suffix(".part")
-                part.write_text("".join(lines), encoding="utf-8")
-                part.replace(path)
+                write_text(path, "".join(lines))
                 paths, lines, size = [*paths, path], [], 0
     except OSError as error:
         raise AskingError(f"{folder}: cannot be written to ({error.strerror})") from error

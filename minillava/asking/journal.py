@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from minillava.asking.request import MOST_TOKENS, AskingError, Reply
+from minillava.files import on_disk
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
 
@@ -48,7 +49,7 @@ class Lines:
             new = not self.path.exists()
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             if new:
-                _sync_folder(self.path.parent)
+                on_disk(self.path.parent)
             data = self.path.read_bytes()
         except OSError as error:
             raise AskingError(f"{self.path}: cannot be opened for writing ({error.strerror})") from error
@@ -77,12 +78,6 @@ class Lines:
 
     def close(self) -> None:
         os.close(self.file)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:

@@ -21,7 +21,7 @@ from minillava import scales
 from minillava.chat import Chat, on
 from minillava.data.images import open_picture
 from minillava.data.scienceqa import FORMATS, Problem, question_text, read_labels
-from minillava.files import FileError, by_key
+from minillava.files import FileError, by_key, write_text
 from minillava.judging.answer_scienceqa import OURS, THEIRS, solve
 from minillava.judging.answers import BLANK, LOOKS, answer, blank, see
 from minillava.judging.pope import read_rows
@@ -105,9 +105,9 @@ def kept(path: Path, about: dict) -> list[dict]:
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
-    whole, _, torn = text.rpartition("\n")
+    lines, _, torn = text.rpartition("\n")
     try:
-        rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+        rows = [json.loads(line) for line in lines.splitlines() if line.strip()]
         other = [r.get("metadata") for r in rows if r.get("metadata") != about]
     except (ValueError, AttributeError) as error:
         raise FileError(f"{path}: not a file of answers ({error}); choose another --out") from error
@@ -115,9 +115,7 @@ def kept(path: Path, about: dict) -> list[dict]:
         what = f"of {other[0]}" if other else "of something else"
         raise FileError(f"{path} holds answers {what}, not of {about}; choose another --out, or remove it")
     if torn:
-        beside = path.with_suffix(".part")
-        beside.write_text(whole + "\n", encoding="utf-8")
-        beside.replace(path)
+        write_text(path, lines + "\n")
     return rows
 
 

@@ -10,8 +10,8 @@ and left out with their records, up to a share (--missing) above which nothing i
 
 from pathlib import Path
 
-from minillava.data.valid import listed
 from minillava.fetch.hub import shown
+from minillava.text import listed
 
 
 def arguments(parser) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from minillava import scales
+from minillava import files, scales
 from minillava.costs.preflight import config_of, disk_bytes, foresee
 from minillava.data.samples import divide, fill_rate
 from minillava.data.stored import Stored, keep
@@ -255,9 +255,8 @@ def run_stage(options, scale, stage: scales.Stage, device: torch.device) -> None
         )  # fmt: skip
     plain = whole(model, options, stage.lora if n == 2 else 0, dtype)
     if plain is not None and n == 1:
-        beside = result.with_suffix(".part")
-        save_file({name: t.contiguous() for name, t in plain.projector.state_dict().items()}, beside)
-        beside.replace(result)
+        with files.whole(result) as temporary:
+            save_file({name: t.contiguous() for name, t in plain.projector.state_dict().items()}, temporary)
     elif plain is not None:
         if stage.lora:
             lora.save_adapters(plain, folder / "adapter.safetensors")

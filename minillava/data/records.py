@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minillava.errors import UserError
+from minillava.files import whole
 
 IMAGE_TOKEN = "<image>"  # where a record's picture stands; a caption that is nothing else is empty
 
@@ -51,14 +52,13 @@ def check_record(record: dict) -> None:
 
 
 def write_records(records: Iterable[dict], path: Path) -> int:
-    """All records as one JSON list, one after another, written beside and renamed; returns how many they are."""
-    beside, count = Path(path).with_suffix(".part"), 0
-    with beside.open("w", encoding="utf-8") as file:
+    """All records as one JSON list, one after another, whole or not at all; returns how many they are."""
+    count = 0
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(("," if count else "[") + "\n " + json.dumps(record, indent=1).replace("\n", "\n "))
             count += 1
         file.write("\n]" if count else "[]")
-    beside.replace(path)
     return count
 
 

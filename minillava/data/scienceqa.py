@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.errors import UserError
+from minillava.files import write_text
 
 LETTERS = "ABCDEFGH"
 SPLITS = ("train", "val", "test")
@@ -111,13 +112,10 @@ def read_problems(folder: Path, split: str | None = None) -> dict[str, Problem]:
 
 
 def write_problems(problems: list[Problem], folder: Path) -> None:
-    """problems.json and pid_splits.json, each written beside and renamed."""
+    """problems.json and pid_splits.json, each whole or not at all."""
     splits = {split: [p.id for p in problems if p.split == split] for split in SPLITS}
     for name, value in (("problems", {p.id: row_of(p) for p in problems}), ("pid_splits", splits)):
-        beside = Path(folder) / f"{name}.part"
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        beside.replace(beside.with_suffix(".json"))
+        write_text(Path(folder) / f"{name}.json", json.dumps(value, indent=1))
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[str, dict, bytes | None]]:

@@ -20,7 +20,8 @@ from minillava.data import IGNORE
 from minillava.data.records import RecordError
 from minillava.data.samples import Sample, encode
 from minillava.data.template import Template
-from minillava.data.valid import CHUNK, check, each_record, listed
+from minillava.data.valid import CHUNK, check, each_record
+from minillava.text import listed
 
 MISSING = 0.01  # the share of records whose picture may be missing
 KINDS = {"ids": np.int32, "carries": np.uint8, "text": np.uint8, "ends": np.int64}

@@ -61,9 +61,3 @@ def good(records: Iterable, problems: list[str]) -> Iterator[dict]:
             problems.append(f"number {number}: {error}")
         else:
             yield record
-
-
-def listed(problems: list[str]) -> str:
-    """The first ten, a line each, and how many more there are."""
-    more = len(problems) - NAMED
-    return "\n".join(f"  {line}" for line in problems[:NAMED]) + (f"\n  and {more:,} more" if more > 0 else "")

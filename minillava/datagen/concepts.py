@@ -22,6 +22,7 @@ from tqdm import tqdm
 from minillava.datagen.chunks import chunker as find_chunker
 from minillava.datagen.chunks import normal
 from minillava.errors import UserError
+from minillava.files import whole, write_text
 from minillava.paper import DATA
 
 LEAST, MOST = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
@@ -187,9 +188,8 @@ def _by_record(path: Path):
 
 
 def write_captions(rows: list, path: Path) -> None:
-    """Rows of `read_captions` in the form they came in, written beside and renamed."""
-    part = path.with_suffix(".part")
-    with open(part, "w", encoding="utf-8", newline="") as file:
+    """Rows of `read_captions` in the form they came in, whole or not at all."""
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         if path.suffix == ".json":
             json.dump(rows, file, indent=1)
         elif path.suffix == ".csv":
@@ -198,13 +198,10 @@ def write_captions(rows: list, path: Path) -> None:
             writer.writerows(rows)
         else:
             file.writelines(f"{row}\n" for row in rows)
-    part.replace(path)
 
 
 def write_phrases(concepts: Concepts, path: Path) -> None:
     """`phrase, before, after` as a .tsv, most frequent first: the figures behind Fig. 7."""
     order = sorted(concepts.before, key=lambda p: (-concepts.before[p], p))
     rows = (f"{p}\t{concepts.before[p]}\t{concepts.after.get(p, 0)}\n" for p in order)
-    part = path.with_suffix(".part")
-    part.write_text("phrase\tbefore\tafter\n" + "".join(rows), encoding="utf-8")
-    part.replace(path)
+    write_text(path, "phrase\tbefore\tafter\n" + "".join(rows))

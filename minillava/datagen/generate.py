@@ -48,6 +48,7 @@ from minillava.datagen.messages import (
 )
 from minillava.datagen.pictures import Picture, Problem
 from minillava.datagen.replies import ReplyError, pairs_of
+from minillava.files import write_text
 
 CAPTION = "caption"  # stage-1 pairs: a brief question and a caption; nobody is asked
 KINDS = (*TYPES, CAPTION)
@@ -284,9 +285,7 @@ def _write(items, journal, outcome, out: Path, settings: Settings, problems, pic
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_text(path, text)
     except OSError as error:
         raise AskingError(f"{path}: cannot be written ({error.strerror}); the replies are kept") from error
 

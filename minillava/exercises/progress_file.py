@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from minillava.errors import UserError
+from minillava.files import write_json
 
 
 class ProgressError(UserError):
@@ -37,9 +38,6 @@ def note(task_id: str, passed: bool) -> None:
     """Keep what became of a check. Where nothing can be written, that is said, and the check goes on."""
     home = path()
     try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        part = home.with_name(f"{home.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(dict(sorted((read() | {task_id: passed}).items())), indent=1), encoding="utf-8")
-        part.replace(home)
+        write_json(home, dict(sorted((read() | {task_id: passed}).items())))
     except OSError as error:
         print(f"(progress is not kept: {home}: {error.strerror})")

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.data.valid import listed
 from minillava.errors import UserError
+from minillava.files import whole
+from minillava.text import listed
 
 WORKERS = 8  # requests under way
 GAP, RUN = 64 << 10, 4 << 20  # bytes: neighbours are read with one request over such a gap, up to such a length
@@ -64,16 +65,14 @@ def ahead(work: Callable, items: Iterable, workers: int = WORKERS) -> Iterator[t
 
 
 def keep(data: bytes, path: Path) -> None:
-    """Write a picture's bytes, beside and renamed. Raises ValueError where they are no picture."""
+    """Write a picture's bytes, whole or not at all. Raises ValueError where they are no picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
     except Exception as error:  # Pillow raises whatever its parsers do
         raise ValueError(f"not a picture ({str(error)[:80]})") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(data)
-    beside.replace(path)
+    with whole(path, sync=False) as temporary:
+        temporary.write_bytes(data)
 
 
 class Window(io.RawIOBase):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from minillava.datagen.pictures import Picture
 from minillava.datagen.sources import SourceError
+from minillava.files import whole
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import SPLITS, scenes
 from minillava.scenes.draw import draw
@@ -29,9 +30,8 @@ def picture_book(source: str, images: Path, limit: int | None = None) -> list[Pi
         for scene in some:
             path = images / f"{scene.id}.png"
             if not path.exists():
-                part = path.with_suffix(".part")
-                draw(scene, BOOK_SIZE).save(part, format="PNG")
-                part.replace(path)
+                with whole(path, sync=False) as temporary:
+                    draw(scene, BOOK_SIZE).save(temporary)
     except OSError as error:
         raise SourceError(f"{images}: cannot be written to ({error})") from error
     return [Picture(s.id, f"{s.id}.png", tuple(captions(s)), tuple(boxes(s))) for s in some]

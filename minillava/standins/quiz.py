@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.data.scienceqa import SPLITS, Problem
+from minillava.files import whole
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
@@ -110,7 +111,7 @@ def quiz(split: str, count: int) -> list[Problem]:
 
 
 def draw_quiz(split: str, count: int, folder: Path, size: int = 96, progress: Callable[[], None] = lambda: None) -> list[Problem]:  # fmt: skip
-    """The first `count` problems, their pictures drawn into `folder`/ID/image.png, each once, written beside and renamed."""
+    """The first `count` problems, their pictures drawn into `folder`/ID/image.png, each once."""
     if split not in SPLITS:
         raise KeyError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     out = []
@@ -118,9 +119,8 @@ def draw_quiz(split: str, count: int, folder: Path, size: int = 96, progress: Ca
         made, scene = problem(split, n)
         path = Path(folder) / made.image if made.image else None
         if path and not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(scene, size).save(path.with_suffix(".part"), format="PNG", compress_level=1)
-            path.with_suffix(".part").replace(path)
+            with whole(path, sync=False) as temporary:
+                draw(scene, size).save(temporary, compress_level=1)
         out.append(made)
         progress()
     return out

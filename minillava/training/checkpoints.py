@@ -13,7 +13,6 @@ Try it: `latest("runs/weights/language_model")`.
 """
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -27,6 +26,7 @@ import torch
 from torch import nn
 
 from minillava.errors import UserError
+from minillava.files import on_disk
 from minillava.training.optim import Optimizer
 from minillava.training.parallel import agree, rank, world
 
@@ -68,14 +68,12 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, step: int, recipe
                 "scaler": optimizer.scaler.state_dict(),
                 "files": {p.name: [p.stat().st_size, _checksum(p)] for p in sorted(beside.glob("*.safetensors"))},
             }
-            with open(beside / "state.json", "w") as file:
-                json.dump(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            _flush(beside)
+            (beside / "state.json").write_text(json.dumps(state))
+            for path in (*beside.iterdir(), beside):
+                on_disk(path)
             shutil.rmtree(place(folder, step), ignore_errors=True)
             beside.rename(place(folder, step))
-            _flush(home)
+            on_disk(home)
             for old in _all(folder)[KEPT:]:
                 shutil.rmtree(old)
     except (Exception, dcp.api.CheckpointException) as error:  # which is no Exception
@@ -259,14 +257,6 @@ def _checksum(path: Path) -> int:
         while block := file.read(1 << 22):
             value = zlib.crc32(block, value)
     return value
-
-
-def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _cause(error: BaseException) -> OSError | None:

@@ -16,6 +16,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from minillava.files import write_text
 from minillava.scales import WEIGHTS
 
 CURVES = WEIGHTS.parent / "curves"
@@ -146,10 +147,7 @@ def read(name: str, folder: Path = CURVES) -> Curve:
 
 def write(curve: Curve, folder: Path = CURVES) -> Path:
     path = Path(folder) / f"{curve.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(asdict(curve)) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_text(path, json.dumps(asdict(curve)) + "\n")
     return path
 
 

@@ -7,6 +7,7 @@ where anything of that is no longer so, it is made again. A file half made is go
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.data.images import open_picture, pixels
+from minillava.files import whole
 from minillava.machine import compute_dtype
 from minillava.model import Llava
 
@@ -77,13 +79,14 @@ class Features:
             file.seek(0, 2)
             for part in _look(model, folder, names[done:], mean, std, lambda n, _: progress(done + n, len(names))):
                 file.write(part.view(torch.int16).numpy().tobytes())
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
         return cls.load(path)
 
     def save(self, path: Path) -> None:
-        beside = path.with_suffix(".part")
-        save_file({"features": self.values}, beside, metadata={"names": "\n".join(self.table)})
-        beside.replace(path)
+        with whole(path) as temporary:
+            save_file({"features": self.values}, temporary, metadata={"names": "\n".join(self.table)})
 
     @classmethod
     def load(cls, path: Path) -> "Features":

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 from torch.utils.data import DataLoader
 
+from minillava.text import few
 from minillava.training import checkpoints, parallel
 from minillava.training.checkpoints import TrainingError
 from minillava.training.optim import Optimizer, cosine
@@ -216,7 +217,3 @@ def _go_on(path: Path, step: int) -> list[float]:
         path.write_text("".join(lines))
         losses = [json.loads(line)["loss"] for line in lines]
     return parallel.agree(losses)
-
-
-def few(names: list[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

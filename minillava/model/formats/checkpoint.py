@@ -21,7 +21,7 @@ from pickle import UnpicklingError
 
 import torch
 
-from minillava.model.formats.files import CheckpointError, few, fill, find, finite, meant, open_tensors, origin, write
+from minillava.model.formats.files import CheckpointError, fill, find, finite, meant, open_tensors, origin, write
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -36,6 +36,7 @@ from minillava.model.formats.published import (
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.llava import Llava, LlavaConfig
 from minillava.model.vision import VisionConfig, VisionTower
+from minillava.text import few
 
 # What a CLIPModel has beside its vision tower: rightly not loaded.
 NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")

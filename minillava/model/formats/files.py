@@ -12,7 +12,6 @@ Try it: `{name: t.shape for name, t in open_tensors("data_samples/weights/vision
 """
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -25,6 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.errors import UserError
+from minillava.files import on_disk
+from minillava.text import few
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
 # Tables that older versions of transformers stored although they follow from the config.
@@ -182,11 +183,6 @@ def finite(tensor):
     return bool(low.isfinite() and high.isfinite())
 
 
-def few(names, limit=8):
-    names = sorted(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
 def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
     """model.safetensors and {name: object} as JSON into `folder`, whole or not at all; other files there stay.
 
@@ -214,25 +210,16 @@ def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
         also(fresh)
         for path in [*fresh.iterdir(), fresh]:
             path.chmod(0o755 if path == fresh else 0o644)  # temporary folders and safetensors files come out private
-            _flush(path)
+            on_disk(path)
         if not folder.exists():
             fresh.rename(folder)
         else:
             for path in sorted(fresh.iterdir()):
                 path.replace(folder / path.name)
-            _flush(folder)
-        _flush(folder.parent)
+            on_disk(folder)
+        on_disk(folder.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from error
     finally:
         if fresh is not None and fresh.exists():
             shutil.rmtree(fresh)
-
-
-def _flush(path):
-    """Ask the system to have this file or folder on disk before we go on."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
