@@ -22,7 +22,7 @@ def over(values: list[float]) -> dict:
 
 
 def cell(ours: dict | None, theirs: float | tuple | None = None) -> str:
-    """`ours ± spread (the paper's)`; of one seed the 95 % interval, where there is one; a dash where we have no figure."""
+    """`ours ± spread (the paper's)`; for one seed the 95 % interval, if there is one; a dash where we have no figure."""
     text = "-" if not ours else f"{ours['ours']:.1f}"
     if ours and ours["spread"] is not None:
         text += f" ± {ours['spread']:.1f}"
@@ -66,7 +66,8 @@ def verdict_lines(claims: list[dict]) -> list[str]:
             epochs = c.get("epochs to answer first's last accuracy, by seed")
             more = f"; epochs to answer first's last accuracy, by seed: {epochs}" if epochs else ""
             low, high = c["interval"]
-            lines.append(f"   here: {c['better']} - {c['worse']}, {c['column']}: {c['ours']:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}: {c['verdict']}{more}")  # fmt: skip
+            gap = f"{c['ours']:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}"
+            lines.append(f"   here: {c['better']} - {c['worse']}, {c['column']}: {gap}: {c['verdict']}{more}")
         if claim["why"] and (not claim["ours"] or claim["verdict"] == UNTOLD):
             lines.append(f"   {claim['why']}")
     return lines

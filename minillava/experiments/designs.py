@@ -1,9 +1,9 @@
 """Table 8's design choices asked of the chat data: the vision tower's layer, stage 1, the language model's size.
 
 Notable: the paper asks them of ScienceQA (`science.py`), where here the letter is lost behind right reasons. So each
-choice is made once more in stage 2 of the full data, with equally many steps, and exact-match questions about held-out
-pictures are put to each model; the same models with the pictures exchanged stand beside them. Answer first is a question
-of ScienceQA's form alone, so it has no row.
+choice is made once more in stage 2 of the full data, with equally many steps. Exact-match questions about held-out
+pictures are put to each model, and once more with the pictures exchanged. Answer first is a choice of ScienceQA's form
+alone, so it has no row.
 
     minillava paper --table 8    # runs it after the quiz
 """

@@ -1,4 +1,4 @@
-"""The whole paper in one run: data, stage 1, stage 2 for the rows of Table 4, answers, judge; `report.py` makes its report.
+"""The whole paper in one run: data, stage 1, stage 2 of Table 4's rows, answers, judge; `report.py` reports on it.
 
 minillava paper                 # what `make demo` runs
 """
@@ -43,14 +43,13 @@ POPE_SCENES = 50  # about so many scenes
 
 
 def make_data(run: Run) -> None:
-    """Pictures, instruction records of the three types, caption pairs, both benchmarks and the exact-match questions."""
+    """Pictures, instruction records of the three types, caption pairs, both benchmarks, the exact-match questions."""
     scale, records, bench = run.scale, run.folder / "records", run.folder / "bench"
     train = scenes("train", scale.pictures)
     held_out = scenes("bench", max(scale.bench_scenes, scale.exact_scenes))
     every = [*train, *held_out, *scenes("wild", scale.bench_scenes)]
     with bar(len(every), "picture") as progress:
         study.draw_scenes(every, run.folder / "pictures", progress.update)
-    records.mkdir(exist_ok=True)
     for kind, count in zip(TYPES, (scale.conversation, scale.detail, scale.complex)):
         write_records([instruct(s, kind) for s in train[:count]], records / f"{kind}.json")
     write_records([caption_record(s) for s in train[: scale.pairs]], run.folder / CAPTIONS)
@@ -74,7 +73,7 @@ def records_of(run: Run, row: str) -> list[dict]:
 
 
 def ask(run: Run, learner: tuple, control: str, questions: str, most: int) -> tuple[list[dict], list[str]]:
-    """The rows of a file of questions, and the answers of at most so many tokens under one of the controls (`LOOKS`)."""
+    """A file of questions, and their answers of at most so many tokens under one of the controls (`LOOKS`)."""
     (model, tokenizer, features), rows = learner, read_jsonl(run.folder / "bench" / questions)
     shown = study.looked_at(features, [row["image"] for row in rows], LOOKS[control])
     return rows, answer(model, tokenizer, CHAT, [(row["text"], z) for row, z in zip(rows, shown)], most)
@@ -106,8 +105,9 @@ def learn_row(run: Run, seed: int, row: str) -> None:
         still_wanted()
         answer_exact(run, learner, control, home)
         files = {f"answers-{bench}": (f"{bench}/questions.jsonl", 120) for bench in SPLIT_OF}
-        for name, questions in (files | ({"pope": ("pope.jsonl", 30)} if row in POPE_ROWS else {})).items():
-            asked, texts = ask(run, learner, control, *questions)
+        files |= {"pope": ("pope.jsonl", 30)} if row in POPE_ROWS else {}
+        for name, (questions, most) in files.items():
+            asked, texts = ask(run, learner, control, questions, most)
             ids = [(question["question_id"], question["text"]) for question in asked]
             study.write_answers(home / f"{name}{control}.jsonl", f"{row}{control} (seed {seed})", ids, texts)
 

@@ -4,24 +4,21 @@ Notable: samples are the first scenes of a split, so a test can make them again 
 beside it, by the code that printed the run's tables.
 
     python -m minillava.experiments.pages samples
-    python -m minillava.experiments.pages science runs/paper/science    # of a finished run; likewise: designs runs/paper/designs
+    python -m minillava.experiments.pages science runs/paper/science    # of a finished run; likewise `designs`
     python -m minillava.experiments.pages gates                         # after those two, as it reads their JSON
 """
 
 import argparse
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 from minillava import paper
-from minillava.asking.server import serve
 from minillava.data.records import write_records
 from minillava.data.scienceqa import SPLITS, write_problems
 from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
-from minillava.datagen.teachers import OFFLINE, openai_teacher
 from minillava.experiments.cells import cell, signed
 from minillava.experiments.designs import heading, table_of
 from minillava.experiments.gates_page import gate_curves, page, ten_pictures
@@ -40,7 +37,7 @@ from minillava.scenes.draw import draw
 from minillava.standins.bench import SPLIT_OF, build
 from minillava.standins.quiz import SKILLS, draw_quiz
 from minillava.standins.records import caption_record, instruct
-from minillava.standins.teacher import offline_reply
+from minillava.standins.teacher import OfflineTeacher
 from minillava.text import markdown_table
 
 COUNT, BENCH, SIZE = 12, 4, 256  # training scenes, scenes of each benchmark, pixels of a picture's side
@@ -55,7 +52,7 @@ def save_pictures(some: list, folder: Path) -> None:
 
 def write_samples(folder: Path) -> None:
     """Pictures with captions and boxes, one file of records per type, caption pairs, two benchmarks of four scenes, the
-    judge's rubric, one problem of each skill and split of the science quiz, and recorded replies."""
+    judge's rubric, one problem of each skill and split of the quiz, and the teacher's replies, to be replayed."""
     some = scenes("train", COUNT)
     save_pictures(some, folder / "pictures")
     write_jsonl([caps_boxes(s) for s in some], folder / "caps_boxes.jsonl")
@@ -71,27 +68,10 @@ def write_samples(folder: Path) -> None:
     problems = [p for split in SPLITS for p in draw_quiz(split, len(SKILLS), images / split, SIZE // 2)]
     write_problems(problems, folder / "quiz")
     gallery().savefig(folder / "gallery.png")
-    write_replies(folder)
-
-
-def write_replies(folder: Path) -> None:
-    """`replies.jsonl`: the replies to all requests of section 3 about the sample pictures, to be replayed without a key.
-
-    Asked with the real client, of the offline teacher behind a local server; one by one, so that their order is the same.
-    """
-    server = serve(offline_reply, model=OFFLINE)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        teacher = openai_teacher(OFFLINE, f"http://127.0.0.1:{server.server_port}/v1")
-        pictures, _ = read_source(folder / "caps_boxes.jsonl", folder / "pictures")
-        with tempfile.TemporaryDirectory() as out:
-            generate(pictures, teacher, Path(out), Settings(), concurrency=1, progress=False)
-            shutil.copy(Path(out) / "replies.jsonl", folder / "replies.jsonl")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    pictures, _ = read_source(folder / "caps_boxes.jsonl", folder / "pictures")
+    with tempfile.TemporaryDirectory() as out:
+        generate(pictures, OfflineTeacher(), Path(out), Settings(), concurrency=1, progress=False)  # in this order
+        shutil.copy(Path(out) / "replies.jsonl", folder / "replies.jsonl")
 
 
 def brief(science: dict) -> list[str]:
@@ -121,12 +101,14 @@ def science_page(science: dict) -> str:
         letters.append([r["what"], picture, f"{r['chance']}", *(f"{r[share]:,}" for share in SHARES)])
     parts = [
         "# ScienceQA in miniature",
-        f"Scale `{science['scale']}`, seeds {science['seeds']}, {science['questions']:,} test questions, chance {science['chance']} %.",
+        f"Scale `{science['scale']}`, seeds {science['seeds']}, {science['questions']:,} test questions, "
+        f"chance {science['chance']} %.",
         *(f"## Table {number}\n\n```\n{text_78(science, number)}\n```" for number in (7, 8)),
         "![Table 8](figures/table-8.png)",
         "## Why", "\n".join(f"- {line}" for line in why(science)),
         "## Are the reasons right?",
-        "Per cent of answers whose reasons end in the right conclusion, whatever letter goes with them; in brackets the 95 % interval of the difference to the best variant.",
+        "Per cent of answers whose reasons end in the right conclusion, whatever letter goes with them; in brackets "
+        "the 95 % interval of the difference to the best variant.",
         markdown_table(reasons), f"## Where answers go wrong: {BEST}, all seeds together", markdown_table(letters),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
@@ -138,7 +120,8 @@ def designs_page(report: dict) -> str:
         "# Table 8's design choices on the chat data",
         f"{heading(report)}. One choice differs in each row; everything else, the steps too, is the same.",
         markdown_table(table_of(report)),
-        "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
+        "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over "
+        "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
         "![Table 8 on the chat data](figures/table-8-chat.png)",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

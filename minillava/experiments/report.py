@@ -42,7 +42,7 @@ TESTS = {
     "little_goes_far": [("coco", "All", "Conv + 5% Detail + 10% Complex", "Conversation")],
     "beats_captioners": [("wild", "All", FULL, CAPTIONER)],
 }
-LOOKED = {"with the picture": "vqa", "picture blanked": "vqa_blank", "picture shuffled": "vqa_shuffled", "text only": "vqa_text"}  # fmt: skip
+LOOKED = {"with the picture": "", "picture blanked": "_blank", "picture shuffled": "_shuffled", "text only": "_text"}
 
 
 def files_of(run: Run, row: str, name: str) -> list[Path]:
@@ -65,14 +65,19 @@ def figure(run: Run, table: str, column: str, row: str) -> dict:
     return ours | {"paper": printed[0] if isinstance(printed, tuple) else printed}
 
 
+def table_of(run: Run, table: str) -> list[dict]:
+    """The rows of Table 4 or 5 with their cells."""
+    return [{"row": row} | {column: figure(run, table, column, row) for column in CATEGORY} for row in ROWS[table]]
+
+
 def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
-    """Relative score of one row minus another's, its 95 % interval over questions in pairs, and whether all seeds agree."""
+    """Relative score of one row minus another's, its 95 % interval over questions in pairs, and the verdict."""
     both = zip(*(scores_of(run, bench, column, row) for row in (better, worse)))
     return {"better": better, "worse": worse, "column": column, **paired(list(both), relative_score, draws)}
 
 
 def hallucination(run: Run, row: str) -> dict:
-    """POPE's measures over all kinds of negatives and for each, the mean over seeds, and how many answers were left out."""
+    """POPE's measures for each kind of negatives and all, means over seeds, and how many answers were left out."""
     questions = read_jsonl(run.folder / "bench" / "pope.jsonl")
     each = [evaluate(questions, read_jsonl(file)) for file in files_of(run, row, "pope{}.jsonl")]
     out, scores = {}, [found["scores"] for found in each]
@@ -98,10 +103,7 @@ def build_report(run: Run) -> dict:
         "vqa_blank": mean[blank], "vqa_shuffled": mean[shuffled], "vqa_text": mean[text_only],
         "pope": {row: hallucination(run, row) for row in (*POPE_ROWS, *CONTROLS)},
         "vqa_rows": {row: mean[row] for row in rows},
-        "tables": [
-            {"table": t, "bench": BENCH[t], "rows": [{"row": row} | {c: figure(run, t, c, row) for c in CATEGORY} for row in ROWS[t]]}
-            for t in ROWS
-        ],
+        "tables": [{"table": table, "bench": BENCH[table], "rows": table_of(run, table)} for table in ROWS],
         "claims": [judged(c, tests[c.id], known if tests[c.id] else other) for c in paper.CLAIMS],
     }  # fmt: skip
 
@@ -113,7 +115,7 @@ def score_rows(table: dict) -> list[list[str]]:
 
 def question_rows(report: dict) -> list[list[str]]:
     """The exact-match questions as rows of text: with the picture, and the controls."""
-    rows = [[name, *(f"{v:.1f}" for v in report[key].values())] for name, key in LOOKED.items()]
+    rows = [[name, *(f"{v:.1f}" for v in report[f"vqa{key}"].values())] for name, key in LOOKED.items()]
     return [["", *report["vqa"]], *rows]
 
 
@@ -121,7 +123,8 @@ def markdown(report: dict) -> str:
     """The report for reading; its figures are beside it in figures/."""
     run = f"Scale `{report['scale']}`, seeds {report['seeds']}, judge `{report['judge']}`"
     minutes, here = f"{report['seconds']['all'] / 60:.1f} minutes", report["machine"]
-    spread = "± the standard deviation over seeds" if len(report["seeds"]) > 1 else "in square brackets the 95 % interval over questions"  # fmt: skip
+    interval = "in square brackets the 95 % interval over questions"
+    spread = "± the standard deviation over seeds" if len(report["seeds"]) > 1 else interval
     parts = ["# The paper in miniature", f"{run}, {minutes} on {here['cores']} cores ({here['precision']})."]
     for table in report["tables"]:
         name = table["table"]

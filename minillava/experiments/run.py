@@ -1,7 +1,7 @@
 """One run in one folder: its recipe, its lock, the steps that are done and how long each took.
 
-Notable: a step is done once. Started again, a run skips what is done, resumes what was interrupted, and refuses a folder
-that holds another recipe.
+Notable: a step is done once. Started again, a run skips what is done, resumes what was interrupted, and refuses a
+folder that holds another recipe.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class Run:
         return self.folder / f"seed-{seed}" / slug(row)
 
     def do(self, name: str, what: str, work: Callable[[], None], made: Iterable[Path] = ()) -> None:
-        """Do a step once, and note how long it took, over interruptions. made: it is done again while one is missing."""
+        """Do a step once, and note how long it took, interruptions included. made: files that it is done again without."""
         if name in self.state["seconds"] and all(path.exists() for path in made):
             print(f"· {what}: done before")
             return

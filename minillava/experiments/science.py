@@ -2,8 +2,8 @@
 
 Notable: as in the paper, the language model is the one that no chat data has tuned, W comes from stage 1, both learn
 together, and the answer follows its reasons. Each row of Table 8 changes one thing: the features' layer, the order of
-reasons and answer, stage 1, the language model's size. The learning curves are taken on the validation split, the tables
-on the test split.
+reasons and answer, stage 1, the language model's size. The learning curves are taken on the validation split, the
+tables on the test split.
 
     minillava paper --table 7
 """
@@ -65,12 +65,13 @@ TINY = QuizScale(
     test=1500,
     stage1_lr=4e-3,  # as in scales.TINY
     stage1_batch=64,
-    stage2_lr=2e-3,  # 1M parameters bear, and need, a far higher rate than 13B; at 1e-3 letters stayed at chance (LOG.md)
+    stage2_lr=2e-3,  # 1M parameters need a far higher rate than 13B; at 1e-3 the letters stayed at chance (LOG.md)
     stage2_lr_muon=2e-3,
     stage2_batch=32,
     stage2_epochs=6,  # for 89.77 the paper needs 12 with the answer first, 6 with reasons first; here 6 are 1,125 steps
 )
-SMOKE = replace(TINY, name="smoke", pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12, stage2_epochs=2)  # fmt: skip
+SMOKE = replace(TINY, name="smoke", pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12,
+                stage2_epochs=2)  # fmt: skip
 SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 BEST, ANSWER_FIRST = "Best variant", "Answer first"
@@ -97,7 +98,6 @@ def make_data(run: Run) -> None:
         some = scenes("train", run.scale.pairs)
         study.draw_scenes(some, pictures, progress.update)
     write_problems(problems, run.folder / "quiz")
-    (run.folder / CAPTIONS).parent.mkdir(exist_ok=True)
     write_records([caption_record(s) for s in some], run.folder / CAPTIONS)
 
 

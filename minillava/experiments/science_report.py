@@ -1,9 +1,9 @@
 """Tables 7, 8 and 10 in miniature, from a finished run of the science quiz: every figure computed from answers on disk.
 
-Notable: each row is compared with another question by question and over all seeds. Beside the letters the reasons before
-them are read: a solution's last sentence is its conclusion and holds the right choice's words, so an answer whose
-conclusion is the problem's own has reasoned rightly, whatever letter it names. A wrong answer is then one of two things:
-wrong reasons, or right reasons and the wrong letter.
+Notable: rows are compared question by question and over all seeds. Beside the letters the reasons before them are read.
+A solution's last sentence is its conclusion and holds the right choice's words, so an answer whose conclusion is the
+problem's own has reasoned rightly, whatever letter it names. A wrong answer is then one of two things: wrong reasons, or
+right reasons and the wrong letter.
 
     minillava paper --table 7
 """
@@ -27,18 +27,19 @@ from minillava.text import aligned
 
 # Our row of Table 7 -> the paper's; the controls have none.
 TABLE_7 = {
-    "expert": "GPT-4 (text only)", "LLaVA": "LLaVA", "complement": "LLaVA+GPT-4 (complement)", "judge": "LLaVA+GPT-4 (judge)",
+    "expert": "GPT-4 (text only)", "LLaVA": "LLaVA", "complement": "LLaVA+GPT-4 (complement)",
+    "judge": "LLaVA+GPT-4 (judge)",
 }  # fmt: skip
 CONTROLS = {"LLaVA, pictures blank": "-blank", "LLaVA, pictures shuffled": "-shuffled", "LLaVA, text only": "-text"}
 # Claim -> (better row, worse row) pairs that carry it, on the test split.
 TESTS = {
     "judge_ensemble": [("judge", "LLaVA"), ("judge", "expert"), ("judge", "complement")],
-    "stage_1_matters": [(BEST, "No stage 1"), ("Last layer", "No stage 1"), (ANSWER_FIRST, "No stage 1"), ("7B", "No stage 1")],
+    "stage_1_matters": [(row, "No stage 1") for row in (BEST, "Last layer", ANSWER_FIRST, "7B")],
     "reasoning_first": [(BEST, ANSWER_FIRST)],
     "layer_before_last": [(BEST, "Last layer")],
     "bigger_is_better": [(BEST, "7B")],
-}  # fmt: skip
-SHARES = ("reasons right, letter right", "reasons right, letter wrong", "reasons wrong, letter right", "reasons wrong, letter wrong")  # fmt: skip
+}
+SHARES = tuple(f"reasons {one}, letter {other}" for one in ("right", "wrong") for other in ("right", "wrong"))
 GROUPS = {"with a picture": lambda p: bool(p.image), "without": lambda p: not p.image, "all": lambda p: True}
 
 
@@ -95,7 +96,7 @@ def concluded(problem: Problem, text: str) -> bool:
 
 
 def reasons_of(science: Science) -> list[dict]:
-    """Per cent of right reasons for each row: all, with and without a picture; the difference to the best as Table 8's."""
+    """Per cent of right reasons for each row, by group of questions, and the difference to the best as in Table 8."""
     seeds, out = science.run.seeds, []
     for row in (*science.rows, *CONTROLS):
         right = {group: [science.reasoned(row, seed, group) for seed in seeds] for group in GROUPS}
@@ -125,7 +126,7 @@ def letters_of(science: Science, row: str = BEST) -> list[dict]:
 
 
 def sooner(run: Run) -> dict:
-    """Do reasons first learn sooner? The validation accuracy half way, and the epochs until answer first's last accuracy."""
+    """Do reasons first learn sooner? By the validation accuracy half way, and until answer first's last accuracy."""
     both = [tuple(curve(run, row, seed) for row in CURVES) for seed in run.seeds]
     epochs = len(both[0][0])
     half = max(0, epochs // 2 - 1)
@@ -151,7 +152,7 @@ def claims_of(science: Science) -> list[dict]:
 
 
 def science_report(run: Run) -> dict:
-    """Tables 7 and 8 in miniature, bounds and counts of the ensembles, curves, claims and reasons, as one JSON value."""
+    """Everything that was measured, as one JSON value."""
     science, theirs = Science(run), {row: dict(zip(paper.TABLE_7.columns, v)) for row, v in paper.TABLE_7.rows.items()}
     seven = [{"row": row, "ours": science.cells(ours), "paper": theirs[row]} for ours, row in TABLE_7.items()]
     seven += [{"row": row, "ours": science.cells(row), "paper": {}} for row in CONTROLS]
@@ -163,7 +164,8 @@ def science_report(run: Run) -> dict:
         eight.append({"row": row, "ours": ours, "gap": gap, "paper": {"Avg": paper.TABLE_8.value(row, "Avg")}})
     joined, curves = science.joined, {row: [curve(run, row, seed) for seed in run.seeds] for row in CURVES}
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(), "seconds": run.state["seconds"],
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(),
+        "seconds": run.state["seconds"],
         "chance": round(statistics.mean(100 / len(p.choices) for p in science.test.values()), 1),
         "questions": len(science.test), "table 7": seven, "table 8": eight,
         "bounds": {name: over([j["bounds"][name]["accuracy"] for j in joined])["ours"] for name in joined[0]["bounds"]},
@@ -185,25 +187,32 @@ def why(science: dict) -> list[str]:
     """Why the effects show in the letters or do not, in sentences, every figure from science.json."""
     wrong, lost, then = at_the_letter(science["letters"])
     seven = {r["row"]: r["ours"] for r in science["table 7"] if r["ours"]}
-    pictures = {r["row"]: cell(r["reasons"]["with a picture"]) for r in science["reasons"]}
-    letters, texts, words = ({row: of[column]["ours"] for row, of in seven.items()} for column in ("Avg", "TXT", "NO"))
-    blank, shuffled, _ = CONTROLS
+    avg, txt, no = ({row: f"{of[column]['ours']:.1f}" for row, of in seven.items()} for column in ("Avg", "TXT", "NO"))
+    seeing = {r["row"]: cell(r["reasons"]["with a picture"]) for r in science["reasons"]}
+    (blank, shuffled, _), expert = CONTROLS, TABLE_7["expert"]
     gaps = [r["gap"] for r in science["table 8"] if r["gap"]]
     rows = [r for r in science["reasons"] if r["gap"] and r["row"] not in CONTROLS]
     differ = "; ".join(f"{r['row']} {signed(r['gap']['with a picture'])}" for r in rows)
-    val = science["recipe"]["scale"]["val"]
+    val, answers = science["recipe"]["scale"]["val"], science["questions"] * len(science["seeds"])
     first, last = (statistics.mean(seed[n] for seed in science["curves"][BEST]) for n in (0, -1))
     error = 100 * math.sqrt(last / 100 * (1 - last / 100) / val)
-    expert = TABLE_7["expert"]
     return [
-        f"For {sum(not can_be_told(gap) for gap in gaps)} of {len(gaps)} rows of Table 8 the interval of the difference holds zero.",
-        f"Most is lost between the reasons and the letter: of {wrong:,} wrong answers over all seeds, {lost:,} ({100 * lost / wrong:.0f} %) reason to the right conclusion and then name another letter. Where the reasons are right, the letter is right in {then:.1f} %; chance is {science['chance']} %.",
-        f"The reasons look at the picture: right in {pictures[BEST]} % of the questions with one, in {pictures[blank]} % when it is blank and {pictures[shuffled]} % when it is another. The letters show next to nothing of that: {letters['LLaVA']:.1f}, {letters[blank]:.1f} and {letters[shuffled]:.1f} % of all questions.",
-        f"Without pictures the letters are weak too: {texts['LLaVA']:.1f} % where a text comes with the question (the text-only expert {texts[expert]:.1f}), {words['LLaVA']:.1f} % where there is neither ({words[expert]:.1f}). Sight is not what lacks first.",
-        f"Read by their reasons, on questions with a picture, the rows differ from the best by: {differ}. This measure was chosen after the letters had been seen.",
-        f"Letters that cannot be read are not the cause: {science['failures'][BEST]} of {science['questions'] * len(science['seeds']):,}.",
-        f"Longer training was not tried: over the epochs the validation accuracy rose from {first:.1f} to {last:.1f} % (mean over seeds; {val} questions, so one look is good to ±{error:.1f}).",
-    ]  # fmt: skip
+        f"For {sum(not can_be_told(gap) for gap in gaps)} of {len(gaps)} rows of Table 8 the interval of the difference "
+        "holds zero.",
+        f"Most is lost between the reasons and the letter: of {wrong:,} wrong answers over all seeds, {lost:,} "
+        f"({100 * lost / wrong:.0f} %) reason to the right conclusion and then name another letter. Where the reasons are "
+        f"right, the letter is right in {then:.1f} %; chance is {science['chance']} %.",
+        f"The reasons look at the picture: right in {seeing[BEST]} % of the questions with one, in {seeing[blank]} % when "
+        f"it is blank and {seeing[shuffled]} % when it is another. The letters show next to nothing of that: "
+        f"{avg['LLaVA']}, {avg[blank]} and {avg[shuffled]} % of all questions.",
+        f"Without pictures the letters are weak too: {txt['LLaVA']} % where a text comes with the question (the text-only "
+        f"expert {txt[expert]}), {no['LLaVA']} % where there is neither ({no[expert]}). Sight is not what lacks first.",
+        f"Read by their reasons, on questions with a picture, the rows differ from the best by: {differ}. This measure was "
+        "chosen after the letters had been seen.",
+        f"Letters that cannot be read are not the cause: {science['failures'][BEST]} of {answers:,}.",
+        f"Longer training was not tried: over the epochs the validation accuracy rose from {first:.1f} to {last:.1f} % "
+        f"(mean over seeds; {val} questions, so one look is good to ±{error:.1f}).",
+    ]
 
 
 def text_78(report: dict, number: int) -> str:
@@ -234,10 +243,11 @@ def text_78(report: dict, number: int) -> str:
 
 
 def text_10(run: Run, seed: int = 0) -> str:
-    """Table 10 in miniature: the first disagreements with and without a picture, both answers, and the expert's final one."""
+    """Table 10 in miniature: the first disagreements with and without a picture, both answers, the expert's last word."""
     test, own = read_problems(run.folder / "quiz", "test"), texts_of(run.folder / "expert.jsonl")
     llava, again = (texts_of(run.home(seed, BEST) / f"{name}.jsonl") for name in ("answers", "again"))
-    said = {"Assistant 1, the expert, who sees no picture": own, "Assistant 2, LLaVA": llava, "The expert, asked again": again}  # fmt: skip
+    said = {"Assistant 1, the expert, who sees no picture": own, "Assistant 2, LLaVA": llava}
+    said["The expert, asked again"] = again
     lines = [f"Table 10, p.19: asked again where the two differ ({len(again)} of {len(test)} problems)"]
     for what, has in (("with a picture", True), ("without a picture", False)):
         for name in [n for n in again if bool(test[n].image) is has][:1]:

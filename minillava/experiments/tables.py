@@ -1,9 +1,8 @@
-"""`minillava paper --table N`: a table of the paper beside the miniature's, over three seeds, and the verdicts on its claims.
+"""`minillava paper --table N`: a table of the paper beside the miniature's, over three seeds, and verdicts on its claims.
 
 Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5
 come from the run of the whole paper (`report.py`), 7, 8 and 10 from the science quiz (`science_report.py`); after 8 its
-choices are asked once more of the chat data (`designs.py`). The paper's rows that have no counterpart here stand beside
-an empty place.
+choices are asked once more of the chat data (`designs.py`). A row of the paper without a counterpart here has a dash.
 
     minillava paper --table 7
 """
@@ -33,6 +32,7 @@ SEEDS = 3  # at least, for a table with a spread
 ODD = "What is unusual about this picture, and why?"
 REFERENCE = "Text-only teacher (the reference)"
 THERE, APART, NOWHERE = "it is there", "thing and colour are there, but apart", "nothing there has that colour"
+THREE = "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
 SIX = "Table 6 in miniature: the two pictures in the wild on which the tuned model scores lowest"
 
 
@@ -48,34 +48,29 @@ def answered(table: dict) -> list[str]:
     return ["\n".join([f"Human: {question}", *texts]) for question, *texts in zip(table["questions"], *said)]
 
 
-def table_3(run: Run, seed: int = 0) -> dict:
+def table_3(run: Run) -> dict:
     """Table 3 in miniature: a picture, the questions on it, and what three models and the text-only teacher say.
 
-    The picture is the first whose oddity is asked for, someone ironing if there is one, as in the paper.
+    The picture is the first whose oddity is asked for; someone ironing comes first, as in the paper.
     """
     items = [(bench, i) for bench in SPLIT_OF for i in read_bench(run.folder / "bench" / bench)]
     odd = [(b, i) for b, i in items if i.text == ODD and not i.reference.startswith("Nothing")] or items
     bench, chosen = next(((b, i) for b, i in odd if "ironing" in i.reference), odd[0])
-    asked = [i for b, i in items if b == bench and i.image == chosen.image]
-    texts = {row: texts_of(run.home(seed, row) / f"answers-{bench}.jsonl") for row in (FULL, CAPTIONER, UNTUNED)}
-    answers = {row: [of[i.question_id] for i in asked] for row, of in texts.items()}
+    asked, answers = [i for b, i in items if b == bench and i.image == chosen.image], {}
+    for row in (FULL, CAPTIONER, UNTUNED):
+        texts = texts_of(run.home(0, row) / f"answers-{bench}.jsonl")
+        answers[row] = [texts[i.question_id] for i in asked]
     answers[REFERENCE] = [i.reference for i in asked]
     return {"image": chosen.image, "questions": [i.text for i in asked], "answers": answers}
-
-
-def text_3(table: dict) -> str:
-    """Table 3 as text."""
-    title = "Table 3, p.6: a picture with something odd in it, and what each model says"
-    return "\n\n".join([f"{title}\nPicture: {table['image']}", *answered(table)])
 
 
 def text_45(report: dict, number: int) -> str:
     """Table 4 or 5 of a run of the whole paper, and the paper's rows that have no counterpart here."""
     table, theirs = report["tables"][number - 4], paper.TABLES[f"Table {number}"]
-    used = ROWS[theirs.id].values()
-    others = [[row, *(cell(None, v) for v in values)] for row, values in theirs.rows.items() if row not in used]
+    others = {row: values for row, values in theirs.rows.items() if row not in ROWS[theirs.id].values()}
+    rows = [*score_rows(table), *([row, *(cell(None, v) for v in values)] for row, values in others.items())]
     seeds = f"mean ± standard deviation over {len(report['seeds'])} seeds, judge {report['judge']!r} (the paper's)"
-    lines = [f"{theirs.source}: {theirs.caption}", f"Ours, {seeds}", "", aligned([*score_rows(table), *others]), ""]
+    lines = [f"{theirs.source}: {theirs.caption}", f"Ours, {seeds}", "", aligned(rows), ""]
     lines += verdict_lines(claims_for(theirs, report["claims"]))
     if number == 4:
         lines += ["", "The paper's own arithmetic: printed differences to the first row that its scores do not give"]
@@ -84,11 +79,11 @@ def text_45(report: dict, number: int) -> str:
     return "\n".join(lines)
 
 
-def hardest(run: Run, seed: int = 0, count: int = 2) -> list[dict]:
-    """Table 6 in miniature: the pictures in the wild on which the tuned model scores lowest, with what the judge is told."""
+def hardest(run: Run) -> list[dict]:
+    """The two pictures in the wild on which the tuned model scores lowest, with what the judge is told of them."""
     items = {i.question_id: i for i in read_bench(run.folder / "bench" / "wild")}
-    texts, tables = texts_of(run.home(seed, FULL) / "answers-wild.jsonl"), {}
-    for row in read_jsonl(run.home(seed, FULL) / "reviews-wild.jsonl"):
+    texts, tables = texts_of(run.home(0, FULL) / "answers-wild.jsonl"), {}
+    for row in read_jsonl(run.home(0, FULL) / "reviews-wild.jsonl"):
         item, (best, ours) = items[row["question_id"]], row["tuple"]
         new = {"image": item.image, "annotation": item.context, "questions": [], "scores": []}
         table = tables.setdefault(item.image, new | {"answers": {FULL: [], REFERENCE: []}})
@@ -96,14 +91,13 @@ def hardest(run: Run, seed: int = 0, count: int = 2) -> list[dict]:
         table["answers"][FULL].append(f"{texts[item.question_id]} (score {ours:g} of 10)")
         table["answers"][REFERENCE].append(f"{item.reference} (score {best:g})")
         table["scores"].append(ours)
-    return sorted(tables.values(), key=lambda table: sum(table["scores"]))[:count]
+    return sorted(tables.values(), key=lambda table: sum(table["scores"]))[:2]
 
 
 def patches(run: Run) -> dict[str, list[int]]:
     """Does the model see a bag of patches, as with Table 6's strawberry-flavoured yogurt? [said yes, asked], all seeds.
 
-    Of the questions whether a thing of some colour is there: by whether it is, or both are there but apart, or nothing
-    has that colour.
+    Of the questions for a thing of some colour: it is there, or both are there but apart, or nothing has that colour.
     """
     out = {name: [0, 0] for name in (THERE, APART, NOWHERE)}
     for row in (row for seed in run.seeds for row in read_jsonl(run.home(seed, FULL) / "exact.jsonl")):
@@ -111,17 +105,16 @@ def patches(run: Run) -> dict[str, list[int]]:
         if row["key"] not in ("yes", "no") or len(asked) != 1 or not asked[0].colour:
             continue
         things = scene_of(row["image"]).things
-        if not any(thing.kind == asked[0].kind for thing in things):
-            continue
-        same = any(thing.colour == asked[0].colour for thing in things)
-        count = out[THERE if row["key"] == "yes" else APART if same else NOWHERE]
-        count[0] += row["answer"].lower().startswith("yes")
-        count[1] += 1
+        if any(thing.kind == asked[0].kind for thing in things):
+            same = any(thing.colour == asked[0].colour for thing in things)
+            count = out[THERE if row["key"] == "yes" else APART if same else NOWHERE]
+            count[0] += row["answer"].lower().startswith("yes")
+            count[1] += 1
     return out
 
 
 def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
-    """Table 6 as text."""
+    """Table 6: `hardest` and `patches` as text."""
     lines = [
         "Table 6, p.8: two hard pictures in the wild, what the judge is told of them, and what the tuned model says"
     ]
@@ -133,31 +126,32 @@ def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
 
 
 def write_table(number: int, run: Run) -> str:
-    """A table of a finished run as text; its figure and its report go into the run's folder. Raises KeyError for others."""
-    picture = None
+    """A table of a finished run as text; text, figure and report go into the run's folder. Raises KeyError for others."""
+    figure = None
     if number == 3:
-        table = table_3(run)
-        text, picture = text_3(table), drawn.table_3(table, draw(scene_of(table["image"]), 400))
+        table, title = table_3(run), "Table 3, p.6: a picture with something odd in it, and what each model says"
+        text = "\n\n".join([f"{title}\nPicture: {table['image']}", *answered(table)])
+        figure = drawn.answered_pictures([(table, draw(scene_of(table["image"]), 400))], THREE)
+    elif number in (4, 5):
+        report = build_report(run)
+        text = text_45(report, number)
+        figure = drawn.by_column(report["tables"][number - 4]["rows"], paper.TABLES[f"Table {number}"])
     elif number == 6:
         hard = hardest(run)
         pictures = [(table, draw(scene_of(table["image"]), 400)) for table in hard]
-        text, picture = text_6(hard, patches(run)), drawn.answered_pictures(pictures, SIX)
-    elif number in (4, 5):
-        report = build_report(run)
-        rows = report["tables"][number - 4]["rows"]
-        text, picture = text_45(report, number), drawn.by_column(rows, paper.TABLES[f"Table {number}"])
+        text, figure = text_6(hard, patches(run)), drawn.answered_pictures(pictures, SIX)
     elif number in (7, 8):
         report = science_report(run)
         write_json(run.folder / "report.json", report)
-        text, picture = text_78(report, number), drawn.science(report, number)
+        text, figure = text_78(report, number), drawn.science(report, number)
     elif number == 10:
         text = text_10(run)
     else:
         raise KeyError(f"no Table {number} is rebuilt; there are {', '.join(map(str, NUMBERS))}")
     write_text(run.folder / f"table-{number}.txt", text + "\n")
-    (run.folder / "figures").mkdir(exist_ok=True)
-    if picture:
-        picture.savefig(run.folder / "figures" / f"table-{number}.png")
+    if figure:
+        (run.folder / "figures").mkdir(exist_ok=True)
+        figure.savefig(run.folder / "figures" / f"table-{number}.png")
     return text
 
 
@@ -166,7 +160,8 @@ def write_designs(run: Run) -> str:
     report = designs.designs_report(run)
     write_json(run.folder / "report.json", report)
     drawn.designs(report).savefig(run.folder / "table-8-chat.png")
-    return designs.text_of(report)
+    title = "Table 8's choices on the chat data"
+    return "\n".join([title, designs.heading(report), "", aligned(designs.table_of(report))])
 
 
 def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
@@ -175,12 +170,12 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
     The quiz of Tables 7 and 8 goes into `out`/science, Table 8's choices on the chat data into `out`/designs.
     """
     seeds = seeds if number in (3, 10) else max(seeds, SEEDS)
-    if number in (7, 8, 10):
-        if scale not in science.SCALES:
-            raise scales.ScaleError(f"no scale of the quiz is called {scale!r}; there are: {', '.join(science.SCALES)}")
+    if number not in (7, 8, 10):
+        run = miniature.run_paper(out, scales.get(scale), seeds)
+    elif scale in science.SCALES:
         run = science.run_science(out / "science", science.SCALES[scale], seeds)
     else:
-        run = miniature.run_paper(out, scales.get(scale), seeds)
+        raise scales.ScaleError(f"no scale of the quiz is called {scale!r}; there are: {', '.join(science.SCALES)}")
     text = write_table(number, run)
     print(f"\n{text}\n\nThe table and its figure: {run.folder / f'table-{number}.txt'}, {run.folder / 'figures'}")
     if number == 8:
