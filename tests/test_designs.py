@@ -53,7 +53,7 @@ def test_rows_are_compared_by_questions_and_stand_beside_their_control(run):
         assert 10 < rows[row]["shuffled"]["ours"] < 30
     passed = [r[-1] for r in gates_page.on_chat(report)]
     assert passed == ["**no**", "yes", "yes"]
-    assert "(-5.11)" in next(r for r in designs.table_of(report) if r[0] == "No stage 1")[3]
+    assert "(-5.11)" in next(r for r in designs.table_rows(report) if r[0] == "No stage 1")[3]
 
 
 def test_the_table_is_written_with_its_report_and_figure(run):
@@ -92,6 +92,4 @@ def test_the_committed_page_is_made_of_designs_json():
     report = json.loads((RESULTS / "designs.json").read_text())
     assert len(report["seeds"]) >= 3 and len(report["rows"]) == 4
     assert (RESULTS / "designs.md").read_text(encoding="utf-8") == pages.designs_page(report)
-    gates = (RESULTS / "gates.md").read_text(encoding="utf-8").splitlines()
-    assert all(f"| {' | '.join(r)} |" in gates for r in gates_page.on_chat(report))
     assert figures_judge.designs(report).axes[0].get_title(loc="left")

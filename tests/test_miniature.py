@@ -220,6 +220,28 @@ def test_ctrl_c_stops_run_and_workers_soon_and_quietly(weights, tmp_path):
     assert len(list(base.glob("*/done"))) < len(ROWS)
 
 
+@pytest.mark.parametrize("kept, least", [(b"", 0), (b"12\xff", 0), (b"1e", 0), (b"100.5", 100.5)])
+def test_what_a_step_took_is_counted_over_interruptions_and_a_half_written_time_is_none(weights, tmp_path, kept, least):
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        (run.folder / ".data.seconds").write_bytes(kept)
+        with pytest.raises(OSError, match="full"):
+            run.do("data", "Data", lambda: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        assert "data" not in run.state["seconds"] and least <= float((run.folder / ".data.seconds").read_text())
+        run.do("data", "Data", lambda: None)
+        assert least <= run.state["seconds"]["data"] < least + 60 and not (run.folder / ".data.seconds").exists()
+    assert json.loads((run.folder / "state.json").read_text()) == run.state
+
+
+def test_a_step_is_done_once_and_again_while_a_file_of_it_is_missing(weights, tmp_path):
+    times = []
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        for _ in range(2):
+            run.do("data", "Data", lambda: times.append(0), [run.folder / "made"])
+        (run.folder / "made").touch()
+        run.do("data", "Data", lambda: times.append(0), [run.folder / "made"])
+    assert len(times) == 2
+
+
 # what cannot be run
 
 

@@ -22,7 +22,7 @@ def over(values: list[float]) -> dict:
 
 
 def cell(ours: dict | None, theirs: float | tuple | None = None) -> str:
-    """`ours ± spread (the paper's)`; for one seed the 95 % interval, if there is one; a dash where we have no figure."""
+    """`ours ± spread (the paper's)`; for one seed the 95 % interval, where there is one; `-` without a figure of ours."""
     text = "-" if not ours else f"{ours['ours']:.1f}"
     if ours and ours["spread"] is not None:
         text += f" ± {ours['spread']:.1f}"

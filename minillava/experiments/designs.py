@@ -33,7 +33,7 @@ def choices(weights: Path) -> dict[str, study.Variant]:
 
 def learn_row(run: Run, seed: int, row: str) -> None:
     """Stage 2 of one row on the full data, then its answers."""
-    home, learner = run.home(seed, row), study.parts(run, seed, VARIANTS[row], 2)
+    home, learner = run.home(seed, row), study.load_learner(run, seed, VARIANTS[row], 2)
     study.tune(run, seed, home, learner, miniature.records_of(run, miniature.FULL))
     learner[0].eval()
     for control in ASKED:
@@ -85,7 +85,7 @@ def heading(report: dict) -> str:
     return f"{asked}, after {report['steps']} steps of stage 2, {len(report['seeds'])} seeds"
 
 
-def table_of(report: dict) -> list[list[str]]:
+def table_rows(report: dict) -> list[list[str]]:
     """Rows of text: all questions with the control and the difference, then each kind."""
     kinds = [kind for kind in report["rows"][0]["ours"] if kind != "all"]
     out = [["", "all", "pictures shuffled", "difference to the best (the paper's, on ScienceQA)", *kinds]]

@@ -139,8 +139,8 @@ def page(weights: Path, results: Path) -> str:
         made.append([part, card["recipe"]["made as"], str(card["minutes"]), here])
     parts = [
         "# Does the small model look?",
-        "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that ship; 5: "
-        "`make demo`'s run, three seeds; 6: `minillava paper --table 8`.",
+        "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that "
+        "ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.",
         markdown_table([HEAD, *rows]),
         "![The gates while vision tower, language model and the whole were trained](gates.png)",
         "## What it gets wrong", failures(cards["llava"], report, answers),
@@ -200,7 +200,7 @@ def ten_pictures(weights: Path) -> tuple[Figure, list[dict]]:
             verdict = marks(told, text, said)
             good = right(question, said) if question else verdict.accuracy == 10
             own.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
-        answers = {"": [f"{'✓' if r['right'] else '✗'} {r['answer']}" for r in own]}
+        answers = {"LLaVA": [f"{'✓' if r['right'] else '✗'} {r['answer']}" for r in own]}
         pictures.append(({"questions": [r["question"] for r in own], "answers": answers}, draw(scene, 256)))
         rows += own
     return answered_pictures(pictures, "Ten pictures drawn by a seed, and what the shipped model says of them"), rows

@@ -94,7 +94,7 @@ def answer_exact(run: Run, learner: tuple, control: str, home: Path) -> None:
 def learn_row(run: Run, seed: int, row: str) -> None:
     """Stage 2 of one row from stage 1's W, then its answers to everything."""
     home, records = run.home(seed, row), records_of(run, row)
-    learner = model, tokenizer, _ = study.parts(run, seed, Variant(), 2)
+    learner = model, tokenizer, _ = study.load_learner(run, seed, Variant(), 2)
     if records:
         study.tune(run, seed, home, learner, records)
     if row == FULL:
@@ -112,7 +112,7 @@ def learn_row(run: Run, seed: int, row: str) -> None:
             study.write_answers(home / f"{name}{control}.jsonl", f"{row}{control} (seed {seed})", ids, texts)
 
 
-def answered(run: Run) -> dict[Path, Path]:
+def review_files(run: Run) -> dict[Path, Path]:
     """Every file of answers to a LLaVA-Bench, and where its reviews are."""
     found = sorted(run.folder.glob("seed-*/*/answers-*.jsonl"))
     return {path: path.with_name(path.name.replace("answers", "reviews")) for path in found}
@@ -120,7 +120,7 @@ def answered(run: Run) -> dict[Path, Path]:
 
 def run_judge(run: Run) -> None:
     """Reviews of every file of answers, in the authors' format."""
-    for answers, reviews in answered(run).items():
+    for answers, reviews in review_files(run).items():
         items = read_bench(run.folder / "bench" / answers.stem.split("-")[1])
         write_jsonl(judge_answers(items, study.texts_of(answers), read_jsonl(answers)[0]["model_id"]), reviews)
 
@@ -132,6 +132,6 @@ def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -
         run.do("data", what, partial(make_data, run))
         steps = {row: study.steps_of(scale, len(records_of(run, row))) for row in ROWS}
         study.train_rows(run, dict.fromkeys(ROWS, Variant()), steps, learn_row)
-        what, reviews = "Section 5.1: the judge reads captions, boxes and answers", answered(run).values()
+        what, reviews = "Section 5.1: the judge reads captions, boxes and answers", review_files(run).values()
         run.do("judge", what, partial(run_judge, run), reviews)
     return run

@@ -20,7 +20,7 @@ from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
 from minillava.experiments.cells import cell, signed
-from minillava.experiments.designs import heading, table_of
+from minillava.experiments.designs import heading, table_rows
 from minillava.experiments.gates_page import gate_curves, page, ten_pictures
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
@@ -119,7 +119,7 @@ def designs_page(report: dict) -> str:
     parts = [
         "# Table 8's design choices on the chat data",
         f"{heading(report)}. One choice differs in each row; everything else, the steps too, is the same.",
-        markdown_table(table_of(report)),
+        markdown_table(table_rows(report)),
         "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over "
         "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
         "![Table 8 on the chat data](figures/table-8-chat.png)",
@@ -129,6 +129,7 @@ def designs_page(report: dict) -> str:
 
 def write_page(name: str, results: Path, folder: Path | None = None) -> None:
     """The page `name` of `results`, with its JSON and figures. folder: of the finished run that it is about."""
+    (results / "figures").mkdir(parents=True, exist_ok=True)
     if name == "science":
         science = read_json(folder / "report.json")
         del science["seconds"]  # other work shared the cores

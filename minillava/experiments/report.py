@@ -30,7 +30,7 @@ ABOUT = {
     "Table 5": "Relative score in the wild: another drawing style, combinations held out of training",
 }
 # Our rows -> the paper's row that each stands beside; None where the paper has none.
-ROWS = {
+BESIDE = {
     "Table 4": {row: row for row in (*MIXTURES, UNTUNED)} | dict.fromkeys((*CONTROLS, CAPTIONER)),
     "Table 5": {FULL: "LLaVA", CAPTIONER: "BLIP-2", UNTUNED: None} | dict.fromkeys(CONTROLS),
 }
@@ -56,18 +56,18 @@ def scores_of(run: Run, bench: str, column: str, row: str) -> list[list[tuple[fl
     return [pairs_of(read_jsonl(f), CATEGORY[column]) for f in files_of(run, row, f"reviews-{bench}{{}}.jsonl")]
 
 
-def figure(run: Run, table: str, column: str, row: str) -> dict:
+def cell_of(run: Run, table: str, column: str, row: str) -> dict:
     """One cell: the mean over seeds, its standard deviation, its 95 % interval over questions, the paper's figure."""
-    scores, theirs = scores_of(run, BENCH[table], column, row), ROWS[table][row]
+    scores, theirs = scores_of(run, BENCH[table], column, row), BESIDE[table][row]
     printed = paper.TABLES[table].value(theirs, column) if theirs else None
     ours = over([relative_score(pairs) for pairs in scores])
     ours["interval"] = [round(end, 1) for end in interval(scores, relative_score)]
     return ours | {"paper": printed[0] if isinstance(printed, tuple) else printed}
 
 
-def table_of(run: Run, table: str) -> list[dict]:
+def rows_of(run: Run, table: str) -> list[dict]:
     """The rows of Table 4 or 5 with their cells."""
-    return [{"row": row} | {column: figure(run, table, column, row) for column in CATEGORY} for row in ROWS[table]]
+    return [{"row": row} | {column: cell_of(run, table, column, row) for column in CATEGORY} for row in BESIDE[table]]
 
 
 def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
@@ -103,9 +103,15 @@ def build_report(run: Run) -> dict:
         "vqa_blank": mean[blank], "vqa_shuffled": mean[shuffled], "vqa_text": mean[text_only],
         "pope": {row: hallucination(run, row) for row in (*POPE_ROWS, *CONTROLS)},
         "vqa_rows": {row: mean[row] for row in rows},
-        "tables": [{"table": table, "bench": BENCH[table], "rows": table_of(run, table)} for table in ROWS],
+        "tables": [{"table": table, "bench": BENCH[table], "rows": rows_of(run, table)} for table in BESIDE],
         "claims": [judged(c, tests[c.id], known if tests[c.id] else other) for c in paper.CLAIMS],
     }  # fmt: skip
+
+
+def notation(report: dict) -> str:
+    """What is in a cell of Tables 4 and 5."""
+    spread = "± standard deviation over seeds" if len(report["seeds"]) > 1 else "[95 % interval over questions]"
+    return f"ours {spread} (the paper's)"
 
 
 def score_rows(table: dict) -> list[list[str]]:
@@ -123,13 +129,11 @@ def markdown(report: dict) -> str:
     """The report for reading; its figures are beside it in figures/."""
     run = f"Scale `{report['scale']}`, seeds {report['seeds']}, judge `{report['judge']}`"
     minutes, here = f"{report['seconds']['all'] / 60:.1f} minutes", report["machine"]
-    interval = "in square brackets the 95 % interval over questions"
-    spread = "± the standard deviation over seeds" if len(report["seeds"]) > 1 else interval
     parts = ["# The paper in miniature", f"{run}, {minutes} on {here['cores']} cores ({here['precision']})."]
     for table in report["tables"]:
         name = table["table"]
         parts += [f"## {ABOUT[name]} ({name})", f"![{name}](figures/{slug(name)}.png)"]
-        parts += [markdown_table(score_rows(table)), f"In round brackets the paper's figure; {spread}."]
+        parts += [markdown_table(score_rows(table)), f"Each cell: {notation(report)}."]
     others = [[row, *(f"{v:.1f}" for v in of.values())] for row, of in report["vqa_rows"].items() if row != FULL]
     parts += ["## Does it look? Exact-match questions on held-out scenes, per cent right"]
     parts += ["![questions](figures/questions.png)", markdown_table([*question_rows(report), *others])]
@@ -154,7 +158,7 @@ def text_of(report: dict) -> str:
     """The tables and the verdicts for a terminal."""
     parts = []
     for table in report["tables"]:
-        parts += [f"{table['table']} in miniature: relative score (the paper's)", aligned(score_rows(table)), ""]
+        parts += [f"{table['table']} in miniature, relative score: {notation(report)}", aligned(score_rows(table)), ""]
     parts += ["Questions with one right answer, % right", aligned(question_rows(report)), ""]
     verdicts = [[c["statement"], c["verdict"] if c["ours"] else "(not compared here)"] for c in report["claims"]]
     return "\n".join([*parts, aligned(verdicts)])

@@ -66,7 +66,7 @@ class Run:
         return self.folder / f"seed-{seed}" / slug(row)
 
     def do(self, name: str, what: str, work: Callable[[], None], made: Iterable[Path] = ()) -> None:
-        """Do a step once, and note how long it took, interruptions included. made: files that it is done again without."""
+        """Do a step once, and note how long it took, interruptions included. made: files; without one it is redone."""
         if name in self.state["seconds"] and all(path.exists() for path in made):
             print(f"· {what}: done before")
             return

@@ -1,9 +1,9 @@
 """Tables 7, 8 and 10 in miniature, from a finished run of the science quiz: every figure computed from answers on disk.
 
-Notable: rows are compared question by question and over all seeds. Beside the letters the reasons before them are read.
-A solution's last sentence is its conclusion and holds the right choice's words, so an answer whose conclusion is the
-problem's own has reasoned rightly, whatever letter it names. A wrong answer is then one of two things: wrong reasons, or
-right reasons and the wrong letter.
+Notable: rows are compared question by question and over all seeds. Beside the letters the reasons are read. A
+solution's last sentence is its conclusion and holds the right choice's words, so an answer that ends in the problem's
+own conclusion has reasoned rightly, whatever letter it names. A wrong answer is then one of two things: wrong reasons,
+or right reasons and the wrong letter.
 
     minillava paper --table 7
 """
@@ -191,24 +191,25 @@ def why(science: dict) -> list[str]:
     seeing = {r["row"]: cell(r["reasons"]["with a picture"]) for r in science["reasons"]}
     (blank, shuffled, _), expert = CONTROLS, TABLE_7["expert"]
     gaps = [r["gap"] for r in science["table 8"] if r["gap"]]
+    untold = sum(not can_be_told(gap) for gap in gaps)
     rows = [r for r in science["reasons"] if r["gap"] and r["row"] not in CONTROLS]
     differ = "; ".join(f"{r['row']} {signed(r['gap']['with a picture'])}" for r in rows)
     val, answers = science["recipe"]["scale"]["val"], science["questions"] * len(science["seeds"])
     first, last = (statistics.mean(seed[n] for seed in science["curves"][BEST]) for n in (0, -1))
     error = 100 * math.sqrt(last / 100 * (1 - last / 100) / val)
     return [
-        f"For {sum(not can_be_told(gap) for gap in gaps)} of {len(gaps)} rows of Table 8 the interval of the difference "
-        "holds zero.",
+        f"For {untold} of {len(gaps)} rows of Table 8 the interval of the difference holds zero.",
         f"Most is lost between the reasons and the letter: of {wrong:,} wrong answers over all seeds, {lost:,} "
-        f"({100 * lost / wrong:.0f} %) reason to the right conclusion and then name another letter. Where the reasons are "
-        f"right, the letter is right in {then:.1f} %; chance is {science['chance']} %.",
-        f"The reasons look at the picture: right in {seeing[BEST]} % of the questions with one, in {seeing[blank]} % when "
-        f"it is blank and {seeing[shuffled]} % when it is another. The letters show next to nothing of that: "
+        f"({100 * lost / wrong:.0f} %) reason to the right conclusion and then name another letter. Where the reasons "
+        f"are right, the letter is right in {then:.1f} %; chance is {science['chance']} %.",
+        f"The reasons look at the picture: right in {seeing[BEST]} % of the questions with one, in {seeing[blank]} % "
+        f"when it is blank and {seeing[shuffled]} % when it is another. The letters show next to nothing of that: "
         f"{avg['LLaVA']}, {avg[blank]} and {avg[shuffled]} % of all questions.",
-        f"Without pictures the letters are weak too: {txt['LLaVA']} % where a text comes with the question (the text-only "
-        f"expert {txt[expert]}), {no['LLaVA']} % where there is neither ({no[expert]}). Sight is not what lacks first.",
-        f"Read by their reasons, on questions with a picture, the rows differ from the best by: {differ}. This measure was "
-        "chosen after the letters had been seen.",
+        f"Without pictures the letters are weak too: {txt['LLaVA']} % where a text comes with the question (the "
+        f"text-only expert {txt[expert]}), {no['LLaVA']} % where there is neither ({no[expert]}). Sight is not what "
+        "lacks first.",
+        f"Read by their reasons, on questions with a picture, the rows differ from the best by: {differ}. This measure "
+        "was chosen after the letters had been seen.",
         f"Letters that cannot be read are not the cause: {science['failures'][BEST]} of {answers:,}.",
         f"Longer training was not tried: over the epochs the validation accuracy rose from {first:.1f} to {last:.1f} % "
         f"(mean over seeds; {val} questions, so one look is good to ±{error:.1f}).",
@@ -243,7 +244,7 @@ def text_78(report: dict, number: int) -> str:
 
 
 def text_10(run: Run, seed: int = 0) -> str:
-    """Table 10 in miniature: the first disagreements with and without a picture, both answers, the expert's last word."""
+    """Table 10 in miniature: the first disagreements with and without a picture, and the expert's last word on them."""
     test, own = read_problems(run.folder / "quiz", "test"), texts_of(run.folder / "expert.jsonl")
     llava, again = (texts_of(run.home(seed, BEST) / f"{name}.jsonl") for name in ("answers", "again"))
     said = {"Assistant 1, the expert, who sees no picture": own, "Assistant 2, LLaVA": llava}

@@ -69,7 +69,7 @@ def make_features(run: Run, variant: Variant) -> None:
     made.save(run.folder / variant.features)
 
 
-def parts(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
+def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
     """(model, tokenizer, features) as a stage finds them: stage 2 begins with the W of stage 1, where there was one."""
     language_model = run.weights / variant.language_model
     model = assemble(run.weights / "vision_tower", language_model, seed, variant.layer)
@@ -80,7 +80,7 @@ def parts(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
 
 def align(run: Run, seed: int, variant: Variant) -> None:
     """Stage 1, feature alignment: W alone learns from caption pairs (section 4.2)."""
-    model, tokenizer, features = parts(run, seed, variant, 1)
+    model, tokenizer, features = load_learner(run, seed, variant, 1)
     samples = [encode(record, CHAT, tokenizer) for record in read_records(run.folder / CAPTIONS)]
     home, batch, lr = run.home(seed, variant.start), run.scale.stage1_batch, run.scale.stage1_lr
     settings = {"batch_size": batch, "steps": len(samples) // batch, "lr": lr, "seed": seed}
@@ -94,7 +94,7 @@ def steps_of(scale, records: int) -> int:
 
 
 def tune(run: Run, seed: int, home: Path, learner: tuple, records: list[dict], progress=still_wanted) -> None:
-    """Stage 2: W and the language model of `parts` learn from records (section 4.2)."""
+    """Stage 2: W and the language model of a learner learn from records (section 4.2)."""
     (model, tokenizer, features), scale = learner, run.scale
     samples = [encode(record, CHAT, tokenizer) for record in records]
     settings = {"batch_size": scale.stage2_batch, "steps": steps_of(scale, len(samples)), "seed": seed}

@@ -1,4 +1,4 @@
-"""`minillava paper --table N`: a table of the paper beside the miniature's, over three seeds, and verdicts on its claims.
+"""`minillava paper --table N`: a table of the paper beside the miniature's, three seeds, and verdicts on its claims.
 
 Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5
 come from the run of the whole paper (`report.py`), 7, 8 and 10 from the science quiz (`science_report.py`); after 8 its
@@ -13,7 +13,7 @@ from minillava import paper, scales
 from minillava.experiments import designs, miniature, science
 from minillava.experiments.cells import cell, claims_for, verdict_lines
 from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
-from minillava.experiments.report import ROWS, build_report, score_rows
+from minillava.experiments.report import BESIDE, build_report, notation, score_rows
 from minillava.experiments.run import Run
 from minillava.experiments.science_report import science_report, text_10, text_78
 from minillava.experiments.study import texts_of
@@ -42,7 +42,7 @@ def scene_of(image: str) -> Scene:
     return compose(split, int(number))
 
 
-def answered(table: dict) -> list[str]:
+def questions_of(table: dict) -> list[str]:
     """The questions about a picture, each with what everybody says."""
     said = [[f"  {who}: {text}" for text in texts] for who, texts in table["answers"].items()]
     return ["\n".join([f"Human: {question}", *texts]) for question, *texts in zip(table["questions"], *said)]
@@ -67,10 +67,10 @@ def table_3(run: Run) -> dict:
 def text_45(report: dict, number: int) -> str:
     """Table 4 or 5 of a run of the whole paper, and the paper's rows that have no counterpart here."""
     table, theirs = report["tables"][number - 4], paper.TABLES[f"Table {number}"]
-    others = {row: values for row, values in theirs.rows.items() if row not in ROWS[theirs.id].values()}
+    others = {row: values for row, values in theirs.rows.items() if row not in BESIDE[theirs.id].values()}
     rows = [*score_rows(table), *([row, *(cell(None, v) for v in values)] for row, values in others.items())]
-    seeds = f"mean ± standard deviation over {len(report['seeds'])} seeds, judge {report['judge']!r} (the paper's)"
-    lines = [f"{theirs.source}: {theirs.caption}", f"Ours, {seeds}", "", aligned(rows), ""]
+    about = f"{len(report['seeds'])} seeds, judge {report['judge']!r}: {notation(report)}"
+    lines = [f"{theirs.source}: {theirs.caption}", about, "", aligned(rows), ""]
     lines += verdict_lines(claims_for(theirs, report["claims"]))
     if number == 4:
         lines += ["", "The paper's own arithmetic: printed differences to the first row that its scores do not give"]
@@ -120,17 +120,17 @@ def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
     ]
     for table in tables:
         told = [f"  {line}" for line in table["annotation"].splitlines()]
-        lines += ["", f"Picture: {table['image']}", "Annotation:", *told, *answered(table)]
+        lines += ["", f"Picture: {table['image']}", "Annotation:", *told, *questions_of(table)]
     lines += ["", 'A bag of patches? How often the model says yes to "Is there a red car?", all seeds together']
     return "\n".join([*lines, *(f"   {name}: {yes} of {asked}" for name, (yes, asked) in bag.items())])
 
 
 def write_table(number: int, run: Run) -> str:
-    """A table of a finished run as text; text, figure and report go into the run's folder. Raises KeyError for others."""
+    """A table of a finished run as text; text, figure and report go into its folder. Raises KeyError for others."""
     figure = None
     if number == 3:
         table, title = table_3(run), "Table 3, p.6: a picture with something odd in it, and what each model says"
-        text = "\n\n".join([f"{title}\nPicture: {table['image']}", *answered(table)])
+        text = "\n\n".join([f"{title}\nPicture: {table['image']}", *questions_of(table)])
         figure = drawn.answered_pictures([(table, draw(scene_of(table["image"]), 400))], THREE)
     elif number in (4, 5):
         report = build_report(run)
@@ -161,7 +161,7 @@ def write_designs(run: Run) -> str:
     write_json(run.folder / "report.json", report)
     drawn.designs(report).savefig(run.folder / "table-8-chat.png")
     title = "Table 8's choices on the chat data"
-    return "\n".join([title, designs.heading(report), "", aligned(designs.table_of(report))])
+    return "\n".join([title, designs.heading(report), "", aligned(designs.table_rows(report))])
 
 
 def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:

@@ -1,7 +1,7 @@
 """Trainings side by side, each in a process of its own on one core, with one progress bar.
 
 Notable: a job is done once the file `done` is in its folder, and is then not started again. Ctrl-C asks the jobs to
-stop and waits until each has saved its training, so the same call resumes them. When the run is killed, its workers end.
+stop and waits until each has saved its training, so the same call resumes them. When the run is killed, they end too.
 """
 
 import os
@@ -39,7 +39,7 @@ class Job:
 
 
 def listen(stop, alone: bool) -> None:
-    """A worker computes on one core, unless its job is alone; it leaves Ctrl-C to the run and ends when the run does."""
+    """A worker has one core, unless its job is alone; it leaves Ctrl-C to the run, and ends when the run does."""
     if not alone:
         torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
