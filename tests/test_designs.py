@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from small_run import SMALL
 
-from minillava.experiments import designs, gates_page, miniature, pages, science, study, tables
+from minillava.experiments import designs, gates_page, miniature, science, study, tables
 from minillava.experiments.run import Run
 from minillava.experiments.science import ANSWER_FIRST, BEST
 from minillava.figures import tables as figures_judge
@@ -53,13 +53,14 @@ def test_rows_are_compared_by_questions_and_stand_beside_their_control(run):
         assert 10 < rows[row]["shuffled"]["ours"] < 30
     passed = [r[-1] for r in gates_page.on_chat(report)]
     assert passed == ["**no**", "yes", "yes"]
-    assert "(-5.11)" in next(r for r in designs.table_rows(report) if r[0] == "No stage 1")[3]
+    assert "(-5.11)" in next(line for line in designs.markdown(report).splitlines() if "No stage 1" in line)
 
 
 def test_the_table_is_written_with_its_report_and_figure(run):
     text = tables.write_designs(run)
     assert json.loads((run.folder / "report.json").read_text()) == designs.designs_report(run)
-    assert text.startswith("Table 8's choices") and Image.open(run.folder / "table-8-chat.png").width > 800
+    assert text == designs.markdown(designs.designs_report(run))
+    assert Image.open(run.folder / "figures" / "table-8-chat.png").width > 800
 
 
 def test_without_a_second_language_model_its_row_is_left_out(weights):
@@ -91,5 +92,5 @@ def test_a_row_starts_where_its_choice_says_trains_and_answers_every_question(pa
 def test_the_committed_page_is_made_of_designs_json():
     report = json.loads((RESULTS / "designs.json").read_text())
     assert len(report["seeds"]) >= 3 and len(report["rows"]) == 4
-    assert (RESULTS / "designs.md").read_text(encoding="utf-8") == pages.designs_page(report)
+    assert (RESULTS / "designs.md").read_text(encoding="utf-8") == designs.markdown(report)
     assert figures_judge.designs(report).axes[0].get_title(loc="left")

@@ -22,6 +22,7 @@ from minillava.judging.scores import paired
 from minillava.machine import machine
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.questions import EXACT
+from minillava.text import markdown_table
 
 ASKED = ("", "-shuffled")  # with the pictures, and the control
 
@@ -79,18 +80,22 @@ def designs_report(run: Run) -> dict:
     }  # fmt: skip
 
 
-def heading(report: dict) -> str:
-    """What was asked of which models."""
-    asked = f"{report['questions']} exact-match questions about held-out pictures, % right"
-    return f"{asked}, after {report['steps']} steps of stage 2, {len(report['seeds'])} seeds"
-
-
-def table_rows(report: dict) -> list[list[str]]:
-    """Rows of text: all questions with the control and the difference, then each kind."""
+def markdown(report: dict) -> str:
+    """Its page: all questions with the control and the difference, then each kind."""
     kinds = [kind for kind in report["rows"][0]["ours"] if kind != "all"]
-    out = [["", "all", "pictures shuffled", "difference to the best (the paper's, on ScienceQA)", *kinds]]
+    rows = [["", "all", "pictures shuffled", "difference to the best (the paper's, on ScienceQA)", *kinds]]
     for r in report["rows"]:
         gap = f"{signed(r['gap'])} ({paper.TABLE_8.delta(r['row'], 'Avg'):+})" if r["gap"] else "-"
         by_kind = [f"{r['ours'][kind]['ours']:.1f}" for kind in kinds]
-        out.append([r["row"], cell(r["ours"]["all"]), cell(r["shuffled"]), gap, *by_kind])
-    return out
+        rows.append([r["row"], cell(r["ours"]["all"]), cell(r["shuffled"]), gap, *by_kind])
+    parts = [
+        "# Table 8's design choices on the chat data",
+        f"{report['questions']} exact-match questions about held-out pictures, % right, after {report['steps']} steps "
+        f"of stage 2, {len(report['seeds'])} seeds. One choice differs in each row; everything else, the steps too, is "
+        "the same.",
+        markdown_table(rows),
+        "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over "
+        "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
+        "![Table 8 on the chat data](figures/table-8-chat.png)",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"

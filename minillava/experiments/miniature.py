@@ -38,8 +38,8 @@ UNTUNED, CAPTIONER, FULL = "No Instruction Tuning", "Caption-only tuning", "Full
 ROWS = (*MIXTURES, UNTUNED, CAPTIONER)
 SHUFFLED_ROW = "Full data, pictures shuffled"
 CONTROLS = {SHUFFLED_ROW: "-shuffled", "Full data, pictures blank": "-blank", "Full data, text only": "-text"}
-POPE_ROWS = (FULL, UNTUNED, CAPTIONER)  # the rows that are asked whether things are there,
-POPE_SCENES = 50  # about so many scenes
+POPE_ROWS = (FULL, UNTUNED, CAPTIONER)  # the rows that answer POPE's questions
+POPE_SCENES = 50  # at most so many scenes are asked about
 
 
 def make_data(run: Run) -> None:

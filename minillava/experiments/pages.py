@@ -19,8 +19,8 @@ from minillava.data.scienceqa import SPLITS, write_problems
 from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
+from minillava.experiments import designs
 from minillava.experiments.cells import cell, signed
-from minillava.experiments.designs import heading, table_rows
 from minillava.experiments.gates_page import gate_curves, page, ten_pictures
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
@@ -76,9 +76,8 @@ def write_samples(folder: Path) -> None:
 
 def brief(science: dict) -> list[str]:
     """README.md's rows: Table 7's and Table 8's, per cent right over all questions."""
-    rows = [
-        ["ScienceQA", "here, % right", "the paper", "difference to the best variant", "the paper", "reasons right, %"]
-    ]
+    gaps = ["difference to the best variant", "the paper"]
+    rows = [["ScienceQA", "here, % right", "the paper", *gaps, "reasons right, %"]]
     for r in science["table 7"]:
         if r["row"] in TABLE_7.values() and r["row"] != TABLE_7["LLaVA"]:
             rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", "", "", ""])
@@ -114,19 +113,6 @@ def science_page(science: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def designs_page(report: dict) -> str:
-    """designs.md: Table 8's choices on the chat data."""
-    parts = [
-        "# Table 8's design choices on the chat data",
-        f"{heading(report)}. One choice differs in each row; everything else, the steps too, is the same.",
-        markdown_table(table_rows(report)),
-        "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over "
-        "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
-        "![Table 8 on the chat data](figures/table-8-chat.png)",
-    ]  # fmt: skip
-    return "\n\n".join(parts) + "\n"
-
-
 def write_page(name: str, results: Path, folder: Path | None = None) -> None:
     """The page `name` of `results`, with its JSON and figures. folder: of the finished run that it is about."""
     (results / "figures").mkdir(parents=True, exist_ok=True)
@@ -140,7 +126,7 @@ def write_page(name: str, results: Path, folder: Path | None = None) -> None:
     elif name == "designs":
         report = read_json(folder / "report.json")
         write_json(results / "designs.json", report)
-        write_text(results / "designs.md", designs_page(report))
+        write_text(results / "designs.md", designs.markdown(report))
         drawn.designs(report).savefig(results / "figures" / "table-8-chat.png")
     else:
         figure, rows = ten_pictures(WEIGHTS / "llava")

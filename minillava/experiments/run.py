@@ -66,7 +66,10 @@ class Run:
         return self.folder / f"seed-{seed}" / slug(row)
 
     def do(self, name: str, what: str, work: Callable[[], None], made: Iterable[Path] = ()) -> None:
-        """Do a step once, and note how long it took, interruptions included. made: files; without one it is redone."""
+        """Do a step once, and note how long it took, interruptions included.
+
+        made: the files that it makes; while one is missing, the step is done again.
+        """
         if name in self.state["seconds"] and all(path.exists() for path in made):
             print(f"· {what}: done before")
             return

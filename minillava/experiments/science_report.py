@@ -231,13 +231,9 @@ def text_78(report: dict, number: int) -> str:
         rows.append([r["row"], cell(r["ours"].get("Avg"), r["paper"]["Avg"]), gap + printed])
     head = ["", *theirs.columns, *(["difference to the best"] if number == 8 else [])]
     seeds = f"mean ± standard deviation over {len(report['seeds'])} seeds (the paper's)"
-    lines = [f"{theirs.source}: {theirs.caption}"]
-    lines += [
-        f"Ours on the picture book's quiz, {report['questions']:,} questions, {seeds}",
-        "",
-        aligned([head, *rows]),
-    ]
-    lines += ["", f"Chance is {report['chance']} %."]
+    about = f"Ours on the picture book's quiz, {report['questions']:,} questions, {seeds}"
+    lines = [f"{theirs.source}: {theirs.caption}", about, "", aligned([head, *rows]), ""]
+    lines += [f"Chance is {report['chance']} %."]
     if number == 7:
         lines += [f"{name}: {value:g}" for name, value in (report["bounds"] | report["counts"]).items()]
     return "\n".join([*lines, "", *verdict_lines(claims_for(theirs, report["claims"]))])

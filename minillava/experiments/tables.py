@@ -156,12 +156,12 @@ def write_table(number: int, run: Run) -> str:
 
 
 def write_designs(run: Run) -> str:
-    """Table 8's choices on the chat data as text; figure and report go into the run's folder."""
+    """Table 8's choices on the chat data as Markdown; figure and report go into the run's folder."""
     report = designs.designs_report(run)
     write_json(run.folder / "report.json", report)
-    drawn.designs(report).savefig(run.folder / "table-8-chat.png")
-    title = "Table 8's choices on the chat data"
-    return "\n".join([title, designs.heading(report), "", aligned(designs.table_rows(report))])
+    (run.folder / "figures").mkdir(exist_ok=True)
+    drawn.designs(report).savefig(run.folder / "figures" / "table-8-chat.png")
+    return designs.markdown(report)
 
 
 def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
