@@ -19,12 +19,13 @@ from minillava.data.scienceqa import LETTERS, question_text, read_problems, writ
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.experiments import designs, miniature, science, science_report, tables
-from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED, slug
-from minillava.experiments.run import Run
+from minillava.experiments.cells import accuracy
+from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
+from minillava.experiments.run import Run, slug
 from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS
 from minillava.figures import tables as figures_judge
 from minillava.files import read_jsonl, write_jsonl
-from minillava.judging import answer_scienceqa as pupil
+from minillava.judging import answer_scienceqa
 from minillava.judging.scienceqa import read_answer
 from minillava.judging.scores import (
     FAILS,
@@ -100,13 +101,13 @@ def test_a_verdict_follows_from_paired_questions_and_needs_every_seed(gap, verdi
     rng = random.Random(0)
     worse = [[rng.random() < 0.5 for _ in range(400)] for _ in range(3)]
     better = [[w if rng.random() > abs(gap) else gap > 0 for w in row] for row in worse]
-    found = paired_difference(list(zip(better, worse)), science_report.accuracy)
+    found = paired_difference(list(zip(better, worse)), accuracy)
     assert found["verdict"] == verdict and found["interval"][0] <= found["ours"] <= found["interval"][1]
     if gap:
         turned = [*zip(better, worse)][:2] + [(worse[2], better[2])]  # one seed says the opposite
-        assert paired_difference(turned, science_report.accuracy)["verdict"] == UNDECIDED
+        assert paired_difference(turned, accuracy)["verdict"] == UNDECIDED
     with pytest.raises(ValueError, match="the same questions"):
-        paired_difference([([True], [True, False])], science_report.accuracy)
+        paired_difference([([True], [True, False])], accuracy)
 
 
 def test_an_interval_is_over_questions_and_seeds_that_agree_do_not_make_it_narrower():
@@ -378,10 +379,10 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
     problems = quiz("val", 15)
     generator = torch.Generator().manual_seed(0)
     features = [30 * torch.randn(16, 32, generator=generator) if p.image else None for p in problems]
-    monkeypatch.setattr(pupil, "MAX_REASONS", 6)
-    monkeypatch.setattr(pupil, "MAX_LETTER", 3)
-    monkeypatch.setattr("minillava.judging.answers.BATCH", 4)
-    texts = pupil.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
+    monkeypatch.setattr(answer_scienceqa, "MAX_REASONS", 6)
+    monkeypatch.setattr(answer_scienceqa, "MAX_LETTER", 3)
+    monkeypatch.setattr(answer_scienceqa, "BATCH", 4)
+    texts = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for problem, seen, text in zip(problems[:4], features, texts):
         asked = CHAT.segments([(question_text(problem) + ("\n<image>" if seen is not None else ""), None)])
@@ -391,13 +392,13 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
         ids = torch.tensor(encode_segments([*asked, (f"{reasons}\n###\nANSWER:", False)], tokenizer)[0])
         letter = tokenizer.decode(generate(model, [ids], pictures, 3, stop)[0]).strip()
         assert text == f"{reasons}\n The answer is {letter}"
-    once = pupil.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-ALE")
+    once = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-ALE")
     assert all("\n The answer is " not in text for text in once) and len(once) == 15
 
 
 def test_what_two_steps_write_is_what_is_read():
-    assert read_answer(pupil.two_step("LECTURE: x\nSOLUTION: y", "B."), 3) == 1
-    assert pupil.AUTHORS_JOINT == " ###\nANSWER:"  # the authors' own joint, for their weights
+    assert read_answer(answer_scienceqa.two_step("LECTURE: x\nSOLUTION: y", "B."), 3) == 1
+    assert answer_scienceqa.AUTHORS_JOINT == " ###\nANSWER:"  # the authors' own joint, for their weights
 
 
 def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stood(parts, tmp_path):
@@ -419,9 +420,9 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
     ]
     assert [look["step"] for look in looks] == [3, 6] and all(len(look["right"]) == 15 for look in looks)
     assert {p.name for p in folder.glob("seed-0/stage1*")} == {
-        "stage1-2-language_model",
-        "stage1-1-language_model",
-        "stage1-2-language_model_small",
+        "stage1",
+        "stage1-last-layer",
+        "stage1-small",
     }
     report = science_report.science_report(held := Run(folder, SMALL, 1, parts))
     held.lock.release()
@@ -429,6 +430,6 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
     before = {p: p.stat().st_mtime_ns for p in folder.glob("seed-0/*/answers*.jsonl")}
     os.remove(folder / "seed-0" / slug("Last layer") / "done")  # as when a row was added
     said = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert said.returncode == 0 and said.stdout.count(": done before") == 3, said.stdout + said.stderr
+    assert said.returncode == 0 and said.stdout.count(": done before") == 4, said.stdout + said.stderr
     changed = {p.parent.name for p, t in before.items() if p.stat().st_mtime_ns != t}
     assert changed == {slug("Last layer")}

@@ -30,8 +30,7 @@ def run(options) -> int | None:
     """The whole paper in miniature, then questions about a picture that the new model has not seen; or one table."""
     from minillava.chat import Chat, terminal_picture
     from minillava.experiments import miniature
-    from minillava.experiments.report import show, write_report
-    from minillava.experiments.report_figures import report_figures
+    from minillava.experiments.report import draw_report, text_of, write_report
     from minillava.experiments.run import RunError
     from minillava.figures.answers import answered
     from minillava.figures.curves import health
@@ -49,14 +48,14 @@ def run(options) -> int | None:
     print(f"Visual Instruction Tuning in miniature, scale {scale.name}, in {options.out}")
     run = miniature.run_paper(options.out, scale, options.seeds)
     report = write_report(run)
-    report_figures(report, run.folder)
-    print(show(report, run.folder))
+    draw_report(report, run.folder)
+    print(f"\n{text_of(report)}\n\nThe whole report: {run.folder / 'report.md'}")
     for line in health(run.folder, scale.name):
         print(line)
     unseen = compose("bench", UNSEEN)
     picture = run.folder / "unseen.png"
     draw(unseen, 256).save(picture)
-    chat = Chat(run.folder / "seed-0" / miniature.slug(miniature.FULL) / "model")
+    chat = Chat(run.home(0, miniature.FULL) / "model")
     chat.look(picture)
     asked = [*QUESTIONS, *(q.text for q in questions(unseen) if q.kind in ("colour", "side"))][:4]
     pairs = [(text, chat.ask(text)) for text in asked]
