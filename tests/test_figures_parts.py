@@ -6,7 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from minillava.figures.charts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, splice_step, tiles
+from minillava.figures.charts import bars, lines, matrix
+from minillava.figures.model import clocks, splice_step
+from minillava.figures.panels import checklist, maps, tiles
+from minillava.figures.style import short
 
 PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 
@@ -50,22 +53,27 @@ def test_lines_and_bars_have_the_values_given():
 
 def test_a_hand_points_where_its_angle_says():
     axis = clocks([[0.0, math.pi / 2]], "turned").axes[0]
-    hands = [line.get_xydata()[-1].tolist() for line in axis.lines[1::2]]
+    hands = [line.get_xydata()[-1].tolist() for line in axis.lines]
     assert hands == [pytest.approx([0.4, 0.0]), pytest.approx([1.0, -0.4])]
 
 
 def test_a_long_label_is_cut_to_its_room():
-    assert short("cup") == "cup" and len(short("x" * 99)) == ROOM
+    assert short("cup") == "cup" and short("x" * 99, 12) == "x" * 11 + "…"
 
 
 def test_a_checklist_says_each_verdict_in_words_and_colour():
     rows = {"vision_tower": ["4.1", True], "loss": ["Eq. 3", False], "ids": ["Table 2", ""]}
     axis = checklist(rows, ["of the paper", "verdict"], "one of three", said=("same", "other")).axes[0]
-    words = [text.get_text() for text in axis.texts]
-    assert [w for w in words if w in ("same", "other")] == ["same", "other"] and {"4.1", "Eq. 3", "Table 2"} <= set(
-        words
-    )
-    assert len(axis.patches) == 2 and axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
+    (table,) = axis.tables
+    cells = {place: cell.get_text().get_text() for place, cell in table.get_celld().items()}
+    assert [cells[row, 0] for row in (1, 2, 3)] == list(rows) and [cells[0, 2], cells[1, 2], cells[2, 2]] == [
+        "verdict",
+        "same",
+        "other",
+    ]
+    assert {"4.1", "Eq. 3", "Table 2"} <= set(cells.values()) and cells[3, 2] == ""
+    colours = [table[row, 2].get_facecolor() for row in (1, 2, 3)]
+    assert len(set(colours)) == 3 and table[3, 1].get_facecolor() == colours[2]
     assert axis.get_title(loc="left") == "one of three"
 
 

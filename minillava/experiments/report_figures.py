@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from minillava.figures.curves import loss_curves
-from minillava.figures.scenes import gallery
+from minillava.figures.data import gallery
 from minillava.figures.tables import question_bars, table_bars
+from minillava.figures.training import loss_curves
 
 
 def report_figures(report: dict, folder: Path) -> None:

@@ -18,7 +18,7 @@ from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
 from minillava.datagen.teachers import OFFLINE, openai_teacher
-from minillava.figures.scenes import gallery
+from minillava.figures.data import gallery
 from minillava.files import write_jsonl
 from minillava.judging.bench import write_bench
 from minillava.judging.pope import build_pope

@@ -18,6 +18,7 @@ from minillava.experiments.report import build_report
 from minillava.experiments.run import Run
 from minillava.experiments.science import texts_of
 from minillava.experiments.science_report import cell, claims_for, said, science_report, text_10, text_78
+from minillava.figures import answers as figures_answers
 from minillava.figures import tables as figures_judge
 from minillava.files import read_jsonl
 from minillava.judging.bench import read_bench
@@ -30,6 +31,7 @@ SEEDS = 3  # at least, for a table with a spread
 ODD = "What is unusual about this picture, and why?"
 REFERENCE = "Text-only teacher (the reference)"
 THERE, APART, NOWHERE = "it is there", "thing and colour are there, but apart", "nothing there has that colour"
+THREE = "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
 SIX = "Table 6 in miniature: the two pictures in the wild on which the tuned model scores lowest"
 
 
@@ -141,11 +143,11 @@ def write_table(number: int, run: Run) -> str:
     target = figures / f"table-{number}.png"
     if number == 3:
         table = table_3(run)
-        figures_judge.table_3(table, pictured(table)).savefig(target)
+        figures_answers.answered_pictures([(table, pictured(table))], THREE).savefig(target)
         text = text_3(table)
     elif number == 6:
         hard = hardest(run)
-        figures_judge.answered_pictures([(t, pictured(t)) for t in hard], SIX).savefig(target)
+        figures_answers.answered_pictures([(t, pictured(t)) for t in hard], SIX).savefig(target)
         text = text_6(hard, patches(run))
     elif number in (4, 5):
         report = build_report(run)
@@ -154,7 +156,7 @@ def write_table(number: int, run: Run) -> str:
     elif number in (7, 8):
         report = science_report(run)
         (run.folder / "report.json").write_text(json.dumps(report, indent=1))
-        figures_judge.science(report, number).savefig(target)
+        (figures_judge.ensembles if number == 7 else figures_judge.choices)(report).savefig(target)
         text = text_78(report, number)
     elif number == 10:
         text = text_10(run)
