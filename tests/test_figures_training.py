@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from minillava.figures.answers import before_after
-from minillava.figures.training import PARTS, both_ways, memory_bars
+from minillava.figures.training import MEMORY, both_ways, memory_bars
 
 PICTURE = Image.new("RGB", (8, 8))
 LONG = "a long answer that needs several lines because it goes on and on about nothing at all"
@@ -27,7 +27,7 @@ def test_answers_that_are_not_as_many_as_questions_are_an_error():
 
 
 def test_a_bar_is_as_long_as_its_bytes_and_the_title_counts_what_fits():
-    one = dict(zip(PARTS, (4e9, 2e9, 8e9, 1e9, 5e8)))
+    one = dict(zip(MEMORY, (4e9, 2e9, 8e9, 1e9, 5e8)))
     two = {part: 10 * value for part, value in one.items()}
     needs = {name: parts | {"total": sum(parts.values())} for name, parts in {"one": one, "two": two}.items()}
     axis = memory_bars(needs, room=80e9).axes[0]

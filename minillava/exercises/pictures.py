@@ -1,29 +1,28 @@
-"""An answer beside its target, drawn: as curves over one axis, as maps, or as pieces of text in the colours of the loss.
+"""An answer beside its target, drawn: as curves over one axis, as maps, or as pieces of text with their loss.
 
-Notable: both are drawn to the target's scale, so what looks alike is alike. An answer that cannot be drawn is an error here;
-the check then continues without a picture.
+Notable: both are drawn to the target's scale, so what looks alike is alike. An answer that cannot be drawn is an error
+here; the check then continues without a picture.
 """
 
 import torch
 from matplotlib.figure import Figure
 
 from minillava.figures import charts, panels
-from minillava.figures.model import KINDS
+from minillava.figures.model import TOKENS
 from minillava.figures.style import HEAT, canvas
 
-LOOK = {"read": KINDS["read"], "picture": KINDS["image"], "loss": KINDS["answer"]}
+COLOURS = {"read": TOKENS["read"], "picture": TOKENS["image"], "loss": TOKENS["answer"]}
 
 
-def curves(got, wanted) -> Figure:
+def both_curves(got, wanted) -> Figure:
     """Two lines over one axis, the target in grey behind yours. got, wanted: lists of numbers or (N,) tensors."""
     both = {"wanted": wanted, "yours": got}
     both = {name: torch.as_tensor(values).detach().cpu().flatten().tolist() for name, values in both.items()}
-    return charts.lines(
-        range(max(map(len, both.values()))), both, "place", "value", "Yours over the target, which is grey"
-    )
+    x = range(max(map(len, both.values())))
+    return charts.lines(x, both, "place", "value", "Yours over the target, which is grey")
 
 
-def maps(got, wanted) -> Figure:
+def both_maps(got, wanted) -> Figure:
     """Two maps side by side, in the colours of the target's range. got, wanted: (N, M) tensors."""
     wanted, got = (values.detach().cpu().float() for values in (wanted, got))  # on any device
     finite = wanted[wanted.isfinite()]
@@ -36,15 +35,12 @@ def maps(got, wanted) -> Figure:
     return figure
 
 
-def pieces(got, wanted) -> Figure:
-    """Your pieces above the target's, as boxes; a pink rim differs. got, wanted: (text, kind) pairs, kind a key of LOOK."""
-    alike = [mine == theirs for mine, theirs in zip(got, wanted)]
-    both = {
-        name: [
-            panels.Piece(text, LOOK[kind], kind == "loss", n >= len(alike) or not alike[n])
-            for n, (text, kind) in enumerate(some)
+def both_pieces(got, wanted) -> Figure:
+    """Your pieces above the target's, as boxes; a pink rim differs. got, wanted: (text, key of COLOURS) pairs."""
+    alike = [mine == theirs for mine, theirs in zip(got, wanted)] + [False] * abs(len(got) - len(wanted))
+    off, both = alike[: len(got)].count(False), {}
+    for name, some in (("yours", got), ("wanted", wanted)):
+        both[name] = [
+            panels.Piece(text, COLOURS[kind], kind == "loss", not same) for (text, kind), same in zip(some, alike)
         ]
-        for name, some in (("yours", got), ("wanted", wanted))
-    }
-    off = sum(piece.off for piece in both["yours"])
-    return panels.pieces(both, LOOK, f"{off} of your {len(both['yours'])} pieces differ (with a pink rim)")
+    return panels.pieces(both, COLOURS, f"{off} of your {len(got)} pieces differ (with a pink rim)")

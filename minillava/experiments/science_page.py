@@ -20,7 +20,7 @@ from minillava.experiments.miniature import slug
 from minillava.experiments.run import Run
 from minillava.experiments.science import BEST, SCALES, texts_of
 from minillava.experiments.science_report import CONTROLS, TABLE_7, Science, accuracy, cell, over, text_78
-from minillava.figures.tables import choices
+from minillava.figures.tables import table_8
 from minillava.judging.scores import paired
 from minillava.text import markdown_table
 
@@ -160,7 +160,7 @@ def publish(folder: Path, results: Path) -> dict:
     finally:
         run.lock.release()
     (results / "figures").mkdir(parents=True, exist_ok=True)
-    choices(out).savefig(results / "figures" / "table-8.png")
+    table_8(out).savefig(results / "figures" / "table-8.png")
     (results / "science.json").write_text(json.dumps(out, indent=1) + "\n")
     (results / "science.md").write_text(markdown(out), encoding="utf-8")
     return out

@@ -156,7 +156,7 @@ def write_table(number: int, run: Run) -> str:
     elif number in (7, 8):
         report = science_report(run)
         (run.folder / "report.json").write_text(json.dumps(report, indent=1))
-        (figures_judge.ensembles if number == 7 else figures_judge.choices)(report).savefig(target)
+        (figures_judge.table_7 if number == 7 else figures_judge.table_8)(report).savefig(target)
         text = text_78(report, number)
     elif number == 10:
         text = text_10(run)

@@ -1,9 +1,9 @@
-"""What figures of numbers are made of: bars with whiskers and the paper's marks, stacked bars, curves over a band, heat maps.
+"""What figures of numbers are made of: bars with whiskers and the paper's marks, stacks, curves over bands, heat maps.
 
-Notable: what the paper has is a thick grey mark at the paper's value. Numbers are printed right of the bars, the paper's in
-brackets. With `axis` a chart is drawn there, without it in a figure of its own.
+Notable: the paper's value is a thick grey mark. Numbers are printed right of the bars, the paper's in brackets. A chart
+that is given an `axis` is drawn there, and otherwise in a figure of its own.
 
-    python -c "from minillava.figures.charts import bars; bars(['a', 'b'], [1, 2], 'votes', 'b wins').savefig('bars.png')"
+    bars(["Full data", "Conversation"], [Score(81.5, (79.6, 83.5), 85.1), Score(53.9)], "relative score, %", "It helps")
 """
 
 import math
@@ -11,27 +11,10 @@ import textwrap
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
-from minillava.figures.style import (
-    BLUE,
-    GREY,
-    HEAT,
-    INK,
-    ORANGE,
-    WHITE,
-    canvas,
-    fill,
-    fills,
-    headline,
-    ink_on,
-    pen,
-    short,
-)
+from minillava.figures import style
+from minillava.figures.style import DOTTED, INK, THEIRS, WHISKER, canvas, fill, fills, headline, ink_on, pen, short
 
-MARK = {"color": GREY, "lw": 4, "solid_capstyle": "butt"}  # the paper's value
-WHISKER = {"color": INK, "lw": 1.3, "path_effects": [withStroke(linewidth=2.6, foreground=WHITE)]}
-DOTTED = {"color": INK, "lw": 1.2, "ls": ":"}  # chance, or another level
 MARKERS = "os^Dv*"  # of curves, so that colour never stands alone
 SEEDS, QUESTIONS = "standard deviation over seeds", "95 % interval"  # what whiskers show
 
@@ -50,23 +33,24 @@ def over_seeds(cell: dict, paper: float | None = None) -> Score:
     return Score(ours, (ours - spread, ours + spread) if spread else None, paper)
 
 
-def _score(value) -> Score | None:
-    return Score(value) if isinstance(value, (int, float)) else value
-
-
-def _notes(label: str, scores: list[Score], whisker: str, level: str = "") -> str:
-    """The name of an axis, and below it what is drawn beside the bars."""
-    notes = [f"line: {whisker}"] * any(score.whisker for score in scores)
-    notes += ["grey mark: the paper"] * any(score.paper is not None for score in scores)
-    return "\n".join(filter(None, [label, " · ".join(notes + [f"dotted: {level}"] * bool(level))]))
+def _scores(values: list) -> list[Score | None]:
+    return [Score(value) if isinstance(value, (int, float)) else value for value in values]
 
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def _notes(label: str, scores: list[Score], whisker: str, level: tuple[float, str] | None = None) -> str:
+    """The name of an axis, and below it what is drawn beside the bars."""
+    notes = [f"line: {whisker}"] * any(score.whisker for score in scores)
+    notes += ["grey mark: the paper"] * any(score.paper is not None for score in scores)
+    notes += [f"dotted: {level[1]}"] if level else []
+    return "\n".join(filter(None, [label, " · ".join(notes)]))
+
+
 def _named_rows(axis, names, numbers: list[str], reach: list[float], level: tuple[float, str] | None) -> None:
-    """What bars that lie have in common: names at the left from the top, numbers at the right, a dotted line at a level."""
+    """What lying bars have in common: names at the left, numbers at the right, a dotted line at a level."""
     for y, number in enumerate(numbers):
         axis.text(1.01, y, number, va="center", fontsize=9, transform=axis.get_yaxis_transform())
     if level:
@@ -82,40 +66,46 @@ def legend_below(figure: Figure, columns: int = 4, **handles) -> None:
 
 
 def bars(names: list[str], values: list, across: str, title: str, marked: tuple[str, ...] = (), whisker: str = "",
-         level: tuple[float, str] | None = None, looks: list[dict] | None = None, axis=None) -> Figure:  # fmt: skip
-    """A bar for each name, from the top: in its colour of the palette, or blue, the marked ones orange. values: numbers or
-    Scores. across: what is measured, with its unit. whisker: what whiskers show. level: a dotted line's value and name."""
+         level: tuple[float, str] | None = None, shades: list[dict] | None = None, axis=None) -> Figure:  # fmt: skip
+    """A bar for each name, from the top, in its colour of the palette; others are blue, and those `marked` are orange.
+
+    values: numbers or Scores. across: what is measured, with its unit. whisker: what whiskers show. level: value and name
+    of a dotted line. shades: other colours, from `style.fill`.
+    """
     axis = axis or canvas(8, 0.32 * len(names) + 1.2)[1]
-    looks, scores = looks or [fill(name, ORANGE if name in marked else BLUE) for name in names], [*map(_score, values)]
-    for y, (score, look) in enumerate(zip(scores, looks, strict=True)):
-        axis.barh(y, score.ours, height=0.64, **look)
+    shades = shades or [fill(name, style.ORANGE if name in marked else style.BLUE) for name in names]
+    scores = _scores(values)
+    for y, (score, shade) in enumerate(zip(scores, shades, strict=True)):
+        axis.barh(y, score.ours, height=0.64, **shade)
         if score.whisker:
             axis.plot(score.whisker, [y, y], **WHISKER)
         if score.paper is not None:
-            axis.plot([score.paper, score.paper], [y - 0.42, y + 0.42], **MARK)
-    numbers = [_number(s.ours) + (f" ({_number(s.paper)})" if s.paper is not None else "") for s in scores]
+            axis.plot([score.paper, score.paper], [y - 0.42, y + 0.42], **THEIRS)
+    numbers = [_number(s.ours) + (f" ({s.paper:.4g})" if s.paper is not None else "") for s in scores]
     reach = [value for s in scores for value in (s.ours, *(s.whisker or ()), s.paper) if value is not None]
     _named_rows(axis, names, numbers, reach, level)
     axis.axvline(0, color=INK, lw=1)
-    axis.set_xlabel(_notes(across, scores, whisker, level[1] if level else ""))
+    axis.set_xlabel(_notes(across, scores, whisker, level))
     headline(axis, title)
     return axis.figure
 
 
 def grouped(rows: dict[str, list], groups: list[str], up: str, title: str, chance: list[float | None] = (),
             whisker: str = "", axis=None) -> Figure:  # fmt: skip
-    """Bars in groups. rows: name -> for each group a number, a Score or None. up: what is measured, with its unit. chance:
-    a dotted line over each group that has one."""
+    """Bars in groups. rows: name -> for each group a number, a Score or None. up: what is measured, with its unit.
+
+    chance: for each group the value of a dotted line, or None.
+    """
     axis = axis or canvas(min(11.0, max(6.5, (0.5 + 0.24 * len(rows)) * len(groups))), 3.4 + 0.06 * len(rows))[1]
-    width, scores = 0.82 / len(rows), {name: [*map(_score, row)] for name, row in rows.items()}
-    for k, (name, look) in enumerate(zip(rows, fills(rows))):
+    width, scores = 0.82 / len(rows), {name: _scores(row) for name, row in rows.items()}
+    for k, (name, shade) in enumerate(zip(rows, fills(rows))):
         there = [(n - 0.41 + width * (k + 0.5), s) for n, s in zip(range(len(groups)), scores[name], strict=True) if s]
-        axis.bar([x for x, _ in there], [score.ours for _, score in there], 0.92 * width, label=name, **look)
+        axis.bar([x for x, _ in there], [score.ours for _, score in there], 0.92 * width, label=name, **shade)
         for x, score in there:
             if score.whisker:
                 axis.plot([x, x], score.whisker, **WHISKER)
             if score.paper is not None:
-                axis.plot([x - width / 2, x + width / 2], [score.paper] * 2, **MARK)
+                axis.plot([x - width / 2, x + width / 2], [score.paper] * 2, **THEIRS)
     for n, (x, value) in enumerate((x, value) for x, value in enumerate(chance) if value is not None):
         axis.plot([x - 0.46, x + 0.46], [value] * 2, label=None if n else "chance", **DOTTED)
     axis.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=9)
@@ -125,38 +115,38 @@ def grouped(rows: dict[str, list], groups: list[str], up: str, title: str, chanc
     return axis.figure
 
 
-def stacked(totals: dict[str, dict[str, float]], looks: dict[str, dict], across: str, title: str,
+def stacked(totals: dict[str, dict[str, float]], shades: dict[str, dict], across: str, title: str,
             level: tuple[float, str] | None = None) -> Figure:  # fmt: skip
-    """Bars made of parts, with what each part and the whole come to. totals: bar -> part -> value. looks: part -> its look."""
+    """Bars made of parts, with their sizes and sum. totals: bar -> part -> value. shades: part -> its `style.fill`."""
     figure, axis = canvas(9, 0.52 * len(totals) + 1.4)
-    sums = [sum(parts[part] for part in looks) for parts in totals.values()]
+    sums = [sum(parts[part] for part in shades) for parts in totals.values()]
     for y, parts in enumerate(totals.values()):
         left = 0.0
-        for part, look in looks.items():
-            axis.barh(y, parts[part], left=left, height=0.66, label="" if y else part, **look)
+        for part, shade in shades.items():
+            axis.barh(y, parts[part], left=left, height=0.66, label="" if y else part, **shade)
             if parts[part] > 0.05 * max(sums):
-                over = {"color": ink_on(look["facecolor"]), "bbox": {"fc": look["facecolor"], "ec": "none", "pad": 1}}
-                axis.text(
-                    left + parts[part] / 2, y, f"{parts[part]:.3g}", ha="center", va="center", fontsize=8.5, **over
-                )
+                inside = {"ha": "center", "va": "center", "fontsize": 8.5, "color": ink_on(shade["facecolor"])}
+                inside["bbox"] = {"fc": shade["facecolor"], "ec": "none", "pad": 1}
+                axis.text(left + parts[part] / 2, y, f"{parts[part]:.3g}", **inside)
             left += parts[part]
     _named_rows(axis, totals, [f"{whole:.3g}" for whole in sums], sums, level)
-    axis.set_xlabel(_notes(across, [], "", level[1] if level else ""))
-    legend_below(figure, len(looks))
+    axis.set_xlabel(_notes(across, [], "", level))
+    legend_below(figure, len(shades))
     headline(axis, title)
     return figure
 
 
 def lines(x, curves: dict[str, list[float]], across: str, up: str, title: str, bands: dict[str, tuple] | None = None,
           axis=None) -> Figure:  # fmt: skip
-    """Curves over x, which may end early, some over a band. bands: name -> (low, high), as long as that curve. across, up: the
-    names of the axes, with their units."""
-    alone = axis is None
-    axis = canvas(8, 3.4)[1] if alone else axis
-    for (name, y), look, marker in zip(curves.items(), fills(curves), MARKERS * len(curves)):
-        axis.plot(x[: len(y)], y, marker=marker, ms=4, markevery=max(1, len(y) // 12), label=name, **pen(look))
+    """Curves over x, each with a band where `bands` has (low, high) for its name; a curve may end early.
+
+    across, up: the names of the axes, with their units.
+    """
+    alone, axis = axis is None, axis or canvas(8, 3.4)[1]
+    for (name, y), shade, marker in zip(curves.items(), fills(curves), MARKERS * len(curves)):
+        axis.plot(x[: len(y)], y, marker=marker, ms=4, markevery=max(1, len(y) // 12), label=name, **pen(shade))
         if name in (bands or {}):
-            axis.fill_between(x[: len(y)], *bands[name], color=look["facecolor"], alpha=0.25, lw=0)
+            axis.fill_between(x[: len(y)], *bands[name], color=shade["facecolor"], alpha=0.25, lw=0)
     if len(x) < 12:
         axis.set_xticks(x)
     axis.set(xlabel=across, ylabel=up)
@@ -171,7 +161,7 @@ def matrix(values, rows: list[str], columns: list[str], title: str, digits: int 
     cell = 0.55 if digits is not None else max(0.17, min(0.4, 6 / max(R, C)))
     figure, axis = canvas(cell * C + 2.6, cell * R + 1.9)
     finite = [[float(v) if math.isfinite(float(v)) else math.nan for v in row] for row in values]
-    image = axis.imshow(finite, cmap=HEAT, aspect="auto")
+    image = axis.imshow(finite, cmap=style.HEAT, aspect="auto")
     for r, c in ((r, c) for r in range(R) for c in range(C) if digits is not None and math.isfinite(finite[r][c])):
         ink = ink_on(image.cmap(image.norm(finite[r][c])))
         axis.text(c, r, f"{finite[r][c]:.{digits}f}", ha="center", va="center", fontsize=8, color=ink)

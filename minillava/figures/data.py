@@ -9,7 +9,7 @@ from minillava.datagen.concepts import Concepts
 from minillava.datagen.statistics import Statistics
 from minillava.figures.charts import bars
 from minillava.figures.panels import Line, beside, tiles
-from minillava.figures.style import BLUE, INK, ORANGE, canvas, fill, headline, pen
+from minillava.figures.style import BLUE, DOTTED, INK, ORANGE, canvas, fill, headline, pen
 from minillava.paper import DATA
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import scenes
@@ -42,9 +42,9 @@ def statistics_figure(found: dict[str, Statistics]) -> Figure:
     """Records of each type, lengths of the answers, and the most frequent nouns and verbs of all."""
     figure, ((counts, lengths), (nouns, verbs)) = canvas(11, 7, 2, 2)
     whole, kinds = found["all"], {kind: one for kind, one in found.items() if kind != "all"}
-    title, looks = f"{whole.records:,} records of {whole.pictures:,} pictures", list(map(fill, kinds))
+    title, shades = f"{whole.records:,} records of {whole.pictures:,} pictures", list(map(fill, kinds))
     names = [f"{kind}, {one.turns:,} turns" for kind, one in kinds.items()]
-    bars(names, [one.records for one in kinds.values()], "records", title, looks=looks, axis=counts)
+    bars(names, [one.records for one in kinds.values()], "records", title, shades=shades, axis=counts)
     told = {kind: one.answer_words for kind, one in kinds.items() if one.answer_words}
     most = max(map(max, told.values()), default=1)
     for kind, words in told.items():
@@ -57,32 +57,29 @@ def statistics_figure(found: dict[str, Statistics]) -> Figure:
     for axis, name, words in ((nouns, "nouns", whole.nouns[:WORDS]), (verbs, "verbs", whole.verbs[:WORDS])):
         title = f"Most frequent {name}: {', '.join(word for word, _ in words[:3])}" if words else f"No {name}"
         some, counted = [word for word, _ in words], [count for _, count in words]
-        bars(some, counted, "times, in questions and answers", title, looks=[fill("", INK)] * len(words), axis=axis)
+        bars(some, counted, "times, in questions and answers", title, shades=[fill("", INK)] * len(words), axis=axis)
     return figure
 
 
 def concept_figure(concepts: Concepts, least: int, most: int) -> Figure:
-    """Fig. 7: how often each noun phrase occurs, before and after the filter, phrases ordered by their frequency before."""
+    """Fig. 7: how often each noun phrase occurs, before and after the filter, most frequent before first."""
     figure, axis = canvas(8, 4)
     before = sorted(concepts.before.items(), key=lambda item: (-item[1], item[0]))
     unique = len(concepts.before), len(concepts.after)
     paper = DATA["phrases"].value
-    axis.plot(range(1, len(before) + 1), [n for _, n in before], color=BLUE, lw=2, label=f"before: {unique[0]:,} unique phrases")  # fmt: skip
-    kept = [(rank, concepts.after[p]) for rank, (p, _) in enumerate(before, 1) if p in concepts.after]
-    if kept:
+    ranks, counts = range(1, len(before) + 1), [count for _, count in before]
+    axis.plot(ranks, counts, color=BLUE, lw=2, label=f"before: {unique[0]:,} unique phrases")
+    if kept := [(rank, concepts.after[p]) for rank, (p, _) in zip(ranks, before) if p in concepts.after]:
         axis.plot(*zip(*kept), ".", color=ORANGE, ms=3, label=f"after: {unique[1]:,} unique phrases")
     place = {"transform": axis.get_yaxis_transform(), "ha": "right"}  # there the curve is below both lines
     for value, text in ((most, f"a random {most} of more"), (least, f"under {least}: skipped")):
-        axis.axhline(value, color=INK, lw=1, ls=":")
+        axis.axhline(value, **DOTTED)
         axis.text(0.99, value * 1.08, text, color=INK, fontsize=8, **place)
     told = f"the paper, CC3M with spaCy: {paper['before']:,} unique phrases before, {paper['after']:,} after"
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel=f"noun phrases, the most frequent first\n{told}",
-        ylabel="captions that hold it",
-    )
+    axis.set(xlabel=f"noun phrases, the most frequent first\n{told}", ylabel="captions that hold it")
+    axis.loglog()
     axis.legend(frameon=False, loc="upper right")
     share = 100 * len(concepts.kept) / max(1, concepts.captions)
-    headline(axis, f"{len(concepts.kept):,} of {concepts.captions:,} captions ({share:.0f} %) keep {unique[1]:,} phrases")  # fmt: skip
+    some = f"{len(concepts.kept):,} of {concepts.captions:,} captions ({share:.0f} %)"
+    headline(axis, f"{some} keep {unique[1]:,} phrases")
     return figure

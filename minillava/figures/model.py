@@ -1,19 +1,19 @@
-"""What happens inside LLaVA, as pictures: Fig. 1 with live shapes, Table 2's sequence, the splice, patches, RoPE, attention.
+"""What happens inside LLaVA, as pictures: Fig. 1 with live shapes, Table 2, the splice, patches, RoPE, attention.
 
-Notable: every figure is drawn from the model, the picture and the question that it is given; nothing is drawn by hand. Colour
-never stands alone: what carries loss is also underlined, and every box says its shape.
+Notable: every figure is drawn from the model, the picture and the question that it is given. Colour never stands alone:
+what carries loss is also underlined, and every box says its shape.
 
-    python -c "from minillava.figures.model import *; from minillava.chat import Chat; c = Chat('data_samples/weights/llava'); \
-               architecture(c, c.look('data_samples/pictures/train-000000.png'), 'Where is this?').savefig('fig1.png')"
+    chat = Chat("data_samples/weights/llava")
+    architecture(chat, chat.look("data_samples/pictures/train-000000.png"), "Where is this?").savefig("fig1.png")
 """
 
-import math
 import textwrap
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from minillava.chat import Chat
@@ -22,18 +22,32 @@ from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
 from minillava.data.samples import Sample, prompt
 from minillava.figures.panels import Piece, maps, pieces
-from minillava.figures.style import BLUE, GREEN, GREY, HEAT, INK, ORANGE, PALE, WHITE, canvas, headline, ink_on, short
+from minillava.figures.style import (
+    BLUE,
+    DOTTED,
+    GREEN,
+    GREY,
+    HEAT,
+    INK,
+    ORANGE,
+    PALE,
+    WHITE,
+    canvas,
+    headline,
+    ink_on,
+    short,
+)
 from minillava.model import Llava
 from minillava.model.rope import rotate
 
-KINDS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # of tokens; the last two carry loss
+TOKENS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # of tokens; the last two carry loss
 
 
 @torch.no_grad()
 def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = "") -> Figure:
     """Fig. 1 of this very model, picture and question: every tensor with its shape, every part with its size and stage.
 
-    The striped panels are the tensors' own values, one row per patch or token. Leaves the chat's conversation as it was.
+    The striped panels are the tensors' own values, one row per patch or token. The chat's conversation does not change.
     """
     model, count = chat.model, account(chat.model)
     ids = prompt(f"<image>\n{question}", chat.template, chat.tokenizer)
@@ -52,9 +66,8 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
     ):  # fmt: skip
         box = {"boxstyle": "round,pad=0,rounding_size=0.12", "fc": colour, "ec": INK}
         axis.add_patch(FancyBboxPatch((x, y), wide, 2, **box))
-        axis.text(
-            x + wide / 2, y + 1, words, ha="center", va="center", fontsize=9, color=ink_on(colour), linespacing=1.4
-        )
+        middle = {"ha": "center", "va": "center", "fontsize": 9, "linespacing": 1.4}
+        axis.text(x + wide / 2, y + 1, words, color=ink_on(colour), **middle)
     for x, y, value, name, at, ha, va in (
         (8, 1.2, Zv, "$Z_v$", (8.75, 1.05), "center", "top"),
         (10.95, 4.1, Hv, "$H_v$", (12.65, 5.05), "left", "center"),
@@ -70,7 +83,8 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
     said = textwrap.shorten(answer, 70) if answer else "one token after the other"
     for x, y, words, size, ha in (
         (1.7, 0.5, f"$X_v$ picture\n(3, {side}, {side})", 9, "center"), (18.4, 2.0, "embedding\nlook-up", 8, "left"),
-        (16.4, 9.6, f"$X_a$ answer: {said}", 9.5, "center"), (0.2, 9.2, "$H_v = W\\,Z_v,\\quad Z_v = g(X_v)$   (Eq. 1)", 12, "left"),
+        (16.4, 9.6, f"$X_a$ answer: {said}", 9.5, "center"),
+        (0.2, 9.2, "$H_v = W\\,Z_v,\\quad Z_v = g(X_v)$   (Eq. 1)", 12, "left"),
         (0.2, 7.9, "striped: the tensors' own values,\none row per patch or token", 8, "left"),
     ):  # fmt: skip
         axis.text(x, y, words, ha=ha, va="top", fontsize=size)
@@ -78,7 +92,7 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
     axis.set_axis_off()
     share = 100 * count["projector"] / count["total"]
     headline(
-        axis, f"Fig. 1, live: between vision tower and language model is one matrix, {share:.1f} % of the parameters"
+        axis, f"Fig. 1, live: from vision tower to language model through one matrix, {share:.1f} % of the parameters"
     )
     return figure
 
@@ -89,81 +103,62 @@ def shown(tokenizer, token: int) -> str:
 
 
 def token_kinds(sample: Sample, stop: list[int]) -> list[str]:
-    """What each id of a sample is: "image", "read" (no loss), "answer" or "stop" (loss on both, Eq. 3). stop: its ids."""
-    supervised, kinds = (sample.labels != IGNORE).tolist(), []
-    for n, token in enumerate(sample.ids.tolist()):
-        kinds.append("image" if token == IMAGE else "answer" if supervised[n] else "read")
+    """What each id of a sample is: "image", "read", or with loss (Eq. 3) "answer" or "stop". stop: ids of the stop."""
+    loss, ids = (sample.labels != IGNORE).tolist(), sample.ids.tolist()
+    kinds = ["image" if token == IMAGE else "answer" if loss[n] else "read" for n, token in enumerate(ids)]
     for n in range(len(kinds)):
         if n + 1 == len(kinds) or kinds[n + 1] not in ("answer", "stop"):
-            if kinds[n] == "answer" and sample.ids[max(0, n + 1 - len(stop)) : n + 1].tolist() == stop:
+            if kinds[n] == "answer" and ids[max(0, n + 1 - len(stop)) : n + 1] == stop:
                 kinds[n + 1 - len(stop) : n + 1] = ["stop"] * len(stop)
     return kinds
 
 
-def sequence(sample: Sample, tokenizer, stop: str, patches: int, width: int = 108, rows: int = 40) -> Figure:
+def sequence(sample: Sample, tokenizer, stop: str, patches: int) -> Figure:
     """Table 2 as this model reads it: each token a box; what carries loss is coloured and underlined.
 
-    patches: how many rows the image token becomes. width: letters in a line. rows: lines at most, the rest is not drawn.
+    patches: how many rows the image token becomes.
     """
     kinds = token_kinds(sample, tokenizer.encode(stop, add_special_tokens=False))
-    texts = [f"picture: {patches} patches" if k == "image" else shown(tokenizer, t) for t, k in zip(sample.ids.tolist(), kinds)]  # fmt: skip
-    boxes = [Piece(text, KINDS[kind], kind in ("answer", "stop")) for text, kind in zip(texts, kinds)]
+    boxes = []
+    for token, kind in zip(sample.ids.tolist(), kinds):
+        text = f"picture: {patches} patches" if kind == "image" else shown(tokenizer, token)
+        boxes.append(Piece(text, TOKENS[kind], loss=kind in ("answer", "stop")))
     loss, whole = sum(box.loss for box in boxes), len(kinds) + kinds.count("image") * (patches - 1)
-    legend = {
-        f"{kind}: {'loss' if kind in ('answer', 'stop') else 'no loss'}": colour for kind, colour in KINDS.items()
-    }
-    return pieces({"": boxes}, legend, f"{loss} of {whole} positions carry loss", width, rows)
+    legend = {f"{kind}{': loss' * (kind in ('answer', 'stop'))}": colour for kind, colour in TOKENS.items()}
+    return pieces({"": boxes}, legend, f"{loss} of {whole} positions carry loss")
 
 
 def splice_step(spelt: list[str], patches: int, step: int) -> Figure:
-    """The splice after `step` ids (Fig. 1): above the ids, the picture's coloured; below the rows that they have brought.
+    """The splice after `step` ids (Fig. 1): the ids, and below them their rows, coloured once they are there.
 
-    spelt: each id as text, "<image>" where a picture stands; it brings `patches` rows, every other id one.
+    spelt: each id as text, "<image>" where a picture is; it brings `patches` rows, every other id one. The last id and
+    its rows have a rim.
     """
-    counts = [patches if piece == "<image>" else 1 for piece in spelt]
-    figure, axis = canvas(11, 2.6)
-    width, row, done = 1 / len(spelt), 1 / sum(counts), 0
-    for n, (piece, count) in enumerate(zip(spelt, counts)):
-        colour, middle = ORANGE if piece == "<image>" else BLUE, (n + 0.47) * width
-        axis.add_patch(
-            Rectangle((n * width, 1.9), 0.94 * width, 0.6, fc=colour if n < step else WHITE, ec=colour, lw=1.2)
-        )
-        axis.text(middle, 2.62, short(piece, 12), rotation=60, fontsize=7.5, va="bottom")
-        for place in range(done, done + count if n < step else 0):
-            axis.add_patch(Rectangle((place * row, 0.3), 0.9 * row, 0.7, fc=colour))
-        if n == step - 1:
-            axis.annotate(
-                "", ((done + count / 2) * row, 1.04), (middle, 1.86), arrowprops={"arrowstyle": "-|>", "color": INK}
-            )
-        done += count
-    axis.add_patch(Rectangle((0, 0.3), 1, 0.7, fc="none", ec=GREY, lw=1))
-    axis.text(0, 0.2, f"T' = {done} rows of width D", va="top", fontsize=9)
-    axis.set(xlim=(-0.005, 1.03), ylim=(-0.15, 4.1))
-    axis.set_axis_off()
+    ids, rows = [], []
+    for n, text in enumerate(spelt):
+        colour, count = (ORANGE, patches) if text == "<image>" else (BLUE, 1)
+        look = {"colour": colour if n < step else PALE, "rim": n == step - 1}
+        ids.append(Piece(text, **look))
+        rows += [Piece(" ", **look)] * count
+    brought = sum(row.colour != PALE for row in rows)
     title = f"{len(spelt)} ids, no row yet"
     if step:
-        brought = "one row of the embedding" if counts[step - 1] == 1 else f"{counts[step - 1]} rows of W Zv"
-        title = f"Id {step} of {len(spelt)}, {short(spelt[step - 1], 12)}: {brought}, {sum(counts[:step])} so far"
-    headline(axis, title)
-    return figure
+        what = f"{patches} rows of W Zv" if spelt[step - 1] == "<image>" else "one row of the embedding"
+        title = f"Id {step} of {len(spelt)}, {short(spelt[step - 1], 12)}: {what}, {brought} so far"
+    sections = {f"T = {len(spelt)} ids": ids, f"T' = {len(rows)} rows of width D": rows}
+    return pieces(sections, {"text": BLUE, "picture": ORANGE, "to come": PALE}, title)
 
 
 def clocks(angles, title: str) -> Figure:
-    """RoPE: how far each pair is turned at each position. angles: (positions, pairs), radians; a dial for each, from 0."""
-    figure, axis = canvas(0.62 * len(angles[0]) + 1.6, 0.62 * len(angles) + 1.2)
-    for position, turns in enumerate(angles):
-        for pair, turn in enumerate(map(float, turns)):
-            axis.add_patch(Circle((pair, position), 0.4, fc="none", ec=GREY, lw=0.6))
-            hand = (pair + 0.4 * math.cos(turn), position - 0.4 * math.sin(turn))
-            axis.plot(*zip((pair, position), hand), color=BLUE, lw=1.8)
-    axis.set(
-        aspect="equal",
-        xticks=range(len(angles[0])),
-        yticks=range(len(angles)),
-        xlabel="pair of numbers of a head",
-        ylabel="position",
-    )
-    axis.invert_yaxis()
+    """RoPE: how far each pair is turned at each position, a dial for each. angles: (positions, pairs), radians."""
+    angles = angles.cpu().numpy()
+    y, x = np.indices(angles.shape)
+    figure, axis = canvas(0.62 * angles.shape[1] + 1.6, 0.62 * angles.shape[0] + 1.2)
+    axis.scatter(x, y, s=1000, facecolors="none", edgecolors=GREY, linewidths=0.6)
+    hands = (x + 0.4 * np.cos(angles)).ravel(), (y - 0.4 * np.sin(angles)).ravel()  # positions grow downwards
+    axis.plot([x.ravel(), hands[0]], [y.ravel(), hands[1]], color=BLUE, lw=1.8)
+    axis.set(xticks=x[0], yticks=y[:, 0], xlabel="pair of numbers of a head", ylabel="position")
+    axis.set(xlim=(-0.6, x.max() + 0.6), ylim=(y.max() + 0.6, -0.6))
     headline(axis, title)
     return figure
 
@@ -184,17 +179,6 @@ def patch_grid(picture: Image.Image, side: int, words: list[str] | None = None, 
     return figure
 
 
-def scene_patches(boxes: list[tuple], side: int) -> list[str]:
-    """What most covers each patch: the name of the last box over its middle, "" where there is none. boxes: in [0, 1]."""
-    out = [""] * (side * side)
-    for kind, (x1, y1, x2, y2) in boxes:
-        for n in range(side * side):
-            x, y = (n % side + 0.5) / side, (n // side + 0.5) / side
-            if x1 <= x <= x2 and y1 <= y <= y2:
-                out[n] = kind
-    return out
-
-
 @torch.no_grad()
 def nearest_words(model: Llava, tokenizer, projected: torch.Tensor) -> list[str]:
     """The whole word whose embedding points most like each projected patch. projected: Hv (P, D). By cosine.
@@ -213,7 +197,7 @@ def nearest_words(model: Llava, tokenizer, projected: torch.Tensor) -> list[str]
 def attention_of(model: Llava, embeds: torch.Tensor) -> torch.Tensor:
     """Who looks at whom in the language model: (L, H, T, T), each row sums to 1. embeds: (T, D), one spliced sequence.
 
-    The model's own attention is one fused kernel, which keeps no weights: they are computed again from what goes into it.
+    The model's own attention is a fused kernel that keeps no weights, so they are computed again from its inputs.
     """
     seen = []
 
@@ -235,9 +219,8 @@ def attention_of(model: Llava, embeds: torch.Tensor) -> torch.Tensor:
     return torch.stack(seen)
 
 
-@dataclass(frozen=True)
-class Look:
-    """Where the model looked for one token of its answer. map: (side, side), its share on the picture; sums to `share`."""
+class Look(NamedTuple):
+    """Where the model looked for one token of its answer. map: (side, side), of the picture; it sums to `share`."""
 
     token: str
     map: torch.Tensor
@@ -273,7 +256,7 @@ def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:
     figure, axis = canvas(min(11.5, max(5.0, 0.34 * len(tokens) + 1.5)), 3.1)
     axis.bar(range(len(tokens)), losses, color=[BLUE if t == "###" else GREEN for t in tokens], width=0.75)
     mean = sum(losses) / len(losses)
-    axis.axhline(mean, color=INK, lw=1.2, ls=":")
+    axis.axhline(mean, **DOTTED)
     axis.text(len(tokens) - 0.4, mean, f" mean {mean:.2f}", va="bottom", ha="right", fontsize=9, color=INK)
     axis.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", fontsize=8)
     axis.set_ylabel("-log p, nats")

@@ -1,10 +1,9 @@
-"""Section 5.2 as pictures: questions with their parts, what a model is to write, and where two who answer the same questions meet.
+"""Section 5.2 as pictures: questions with their parts, what a model is to write, where LLaVA and the expert meet.
 
-Notable: each figure draws what it is given; who was right is said by whoever calls. Colour never stands alone: loss is
-underlined, the right choice has a tick.
+Notable: each figure draws what it is given. Colour never stands alone: loss is underlined, the right choice has a tick.
 
-    python -c "from minillava.figures.science import *; from minillava.standins.quiz import problem; from minillava.scenes.draw import draw; \
-               p, s = problem('train', 0); question_cards([p], [draw(s, 256)]).savefig('card.png')"
+    problem, scene = standins.quiz.problem("train", 0)
+    question_cards([problem], [draw(scene, 256)]).savefig("card.png")
 """
 
 import re
@@ -15,21 +14,22 @@ from PIL import Image
 
 from minillava.data.scienceqa import LETTERS, Problem, answer_text, question_text
 from minillava.figures.charts import stacked
-from minillava.figures.panels import Line, Piece, beside, pieces, verdict
-from minillava.figures.style import BLUE, GREEN, INK, PALE, PINK, RIGHT, fill
+from minillava.figures.panels import Line, Piece, beside, pieces, ticked
+from minillava.figures.style import BLUE, GREEN, PALE, PINK, RIGHT, fill
 
-PARTS = {"question": PALE, "context": "#CFE3F1", "options": "#F6DFAE", "lecture": PINK, "explanation": GREEN, "answer": BLUE}  # fmt: skip
-MEETINGS = {  # where LLaVA and the expert meet -> its look
-    "both right": fill("", GREEN), "only LLaVA right": fill("LLaVA"), "only the expert right": fill("expert"), "neither": fill("", PALE),
-}  # fmt: skip
+PARTS = {"question": PALE, "context": "#CFE3F1", "options": "#F6DFAE",  # of what is read
+         "lecture": PINK, "explanation": GREEN, "answer": BLUE}  # of what is written  # fmt: skip
+MEETINGS = {"both right": fill("", GREEN), "only LLaVA right": fill("LLaVA"),
+            "only the expert right": fill("expert"), "neither": fill("", PALE)}  # fmt: skip
 
 
 def question_cards(problems: list[Problem], pictures: list[Image.Image | None]) -> Figure:
-    """Problems below one another: the picture, question, context, options (the right one ticked), lecture and solution."""
+    """Problems below one another: picture, question, context, options with the right one ticked, lecture, solution."""
     rows = []
     for problem, picture in zip(problems, pictures, strict=True):
-        choices = [Line(f"({LETTERS[n]}) {choice}" + " ✓" * (n == problem.answer), RIGHT if n == problem.answer else INK)
-                   for n, choice in enumerate(problem.choices)]  # fmt: skip
+        choices = [Line(f"({LETTERS[n]}) {choice}") for n, choice in enumerate(problem.choices)]
+        right = choices[problem.answer]
+        choices[problem.answer] = Line(right.text + " ✓", RIGHT)
         cells = [
             [Line(problem.question, bold=True), Line(f"Context: {problem.hint or 'N/A'}"), *choices],
             [Line(f"Lecture: {problem.lecture or 'none'}"), Line(f"Solution: {problem.solution or 'none'}")],
@@ -39,12 +39,12 @@ def question_cards(problems: list[Problem], pictures: list[Image.Image | None]) 
 
 
 def solved(problem: Problem, picture: Image.Image | None, said: dict[str, tuple[str, int | None]]) -> Figure:
-    """A question with its picture, and beside it what each answers: (words, index or None), ticked where it is right."""
+    """A question with its picture, and what each answers, (words, index or None), ticked where it is right."""
     options = "  ".join(f"({LETTERS[n]}) {choice}" for n, choice in enumerate(problem.choices))
     cells = [[Line(problem.question, bold=True), Line(f"Context: {problem.hint or 'N/A'}"), Line(options)]]
     for who, (words, index) in said.items():
         told = f"{who}: {'no letter' if index is None else LETTERS[index]}" + (f" ({words})" if words else "")
-        cells.append([verdict(told, index == problem.answer)])
+        cells.append([ticked(told, index == problem.answer)])
     return beside([(picture, {"": cells})])
 
 
@@ -61,10 +61,10 @@ def part_of(problem: Problem, text: str, asked: bool) -> list[str]:
     return marks
 
 
-def formats(problem: Problem, tokenizer, names: tuple[str, ...], width: int = 108) -> Figure:
-    """What the model reads and is to write, format by format, as tokens; each in the colour of its part, loss underlined.
+def formats(problem: Problem, tokenizer, names: tuple[str, ...]) -> Figure:
+    """What the model reads and is to write, format by format, as tokens in the colours of PARTS, loss underlined.
 
-    tokenizer: one that says where in a text its tokens stand (a fast one). width: letters in a line.
+    tokenizer: a fast one, which says where in a text its tokens are.
     """
 
     def boxes(text, asked):
@@ -76,15 +76,14 @@ def formats(problem: Problem, tokenizer, names: tuple[str, ...], width: int = 10
     sections |= {f"{name}: what it is to write": boxes(answer_text(problem, name), False) for name in names}
     first = {name: part_of(problem, answer_text(problem, name), False)[0] for name in names}
     title = "Underlined: loss. " + ", ".join(f"{name} begins with the {part}" for name, part in first.items())
-    return pieces(sections, PARTS, title, width)
+    return pieces(sections, PARTS, title)
 
 
-def meetings(
-    problems: dict[str, Problem], ours: dict[str, int], theirs: dict[str, int], groups: dict[str, list[str]]
-) -> dict[str, dict[str, int]]:
-    """Where LLaVA and the expert meet: group -> {of MEETINGS: how many}. ours, theirs: index by problem id, where readable.
+def meetings(problems: dict[str, Problem], ours: dict[str, int], theirs: dict[str, int],
+             groups: dict[str, list[str]]) -> dict[str, dict[str, int]]:  # fmt: skip
+    """Where LLaVA and the expert meet: group -> {of MEETINGS: how many}.
 
-    groups: name -> ids of its problems.
+    ours, theirs: index by problem id, where an answer names one. groups: name -> ids of its problems.
     """
 
     def where(name):

@@ -1,8 +1,8 @@
 """One style and one palette for every figure of the project.
 
-Notable: a row of Table 4, a control and the paper have the same colour wherever they are drawn (`WORN`). The colours are
-Okabe and Ito's, which colour-blind readers can tell apart; the rows of Table 4 differ in lightness too. Controls are
-hatched. Grey is the paper, or another reference that ours is held against.
+Notable: a row of Table 4, a control and the paper have the same colour wherever they are drawn (`WORN`). The colours
+are Okabe and Ito's, which colour-blind readers can tell apart; the rows of Table 4 differ in lightness too. Controls
+are hatched. Grey is the paper, or another reference that ours is compared with.
 
     from minillava.figures.style import canvas, fill
     axis.bar(["Full data"], [81], **fill("Full data"))
@@ -20,6 +20,9 @@ ORANGE, VERMILION, PINK, INK = "#E69F00", "#D55E00", "#CC79A7", "#2B2B33"
 GREY, PALE, WHITE = "#9A9A9A", "#EDEDED", "#FFFFFF"
 RIGHT, WRONG = "#00704F", "#B34700"  # GREEN and VERMILION, darker: words in them stay readable
 HEAT = "cividis"  # dark small, yellow large
+THEIRS = {"color": GREY, "lw": 4, "solid_capstyle": "butt"}  # the paper's value
+WHISKER = {"color": INK, "lw": 1.3, "path_effects": [withStroke(linewidth=2.6, foreground=WHITE)]}
+DOTTED = {"color": INK, "lw": 1.2, "ls": ":"}  # chance, or another level
 OTHERS = (BLUE, ORANGE, GREEN, PINK, INK, SKY, VERMILION, YELLOW)  # for names that are not below, in this order
 WORN = {  # (colour, hatch) -> the names that have it, in lower case and without punctuation
     (GREY, ""): ("paper", "other seeds", "the package", "wanted"),
@@ -33,31 +36,31 @@ WORN = {  # (colour, hatch) -> the names that have it, in lower case and without
     (VERMILION, "..."): ("shuffled", "another s", "others pictures"),
     (WHITE, "xxx"): ("text only", "expert", "the reference"),  # whoever is shown no picture
 }
-_LOOKS = {name: look for look, names in WORN.items() for name in names}
+_SHADES = {name: shade for shade, names in WORN.items() for name in names}
 _WITHIN = re.compile(
     r"(?<= )(blank|shuffled|text only|the reference)$|^paper\b"
 )  # "LLaVA, pictures blank" is a "blank"
 
 
 def fill(name: str, otherwise: str = BLUE) -> dict:
-    """The colour and hatch that a name has in every figure, as keywords for bars; `otherwise` for a name not in `WORN`."""
+    """The colour and hatch of a name in every figure, as keywords for bars; `otherwise` where it is not in `WORN`."""
     word = re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
     within = _WITHIN.search(word)
-    colour, hatch = _LOOKS.get(within[0] if within else word, (otherwise, ""))
+    colour, hatch = _SHADES.get(within[0] if within else word, (otherwise, ""))
     return {"facecolor": colour, "hatch": hatch, "edgecolor": INK, "linewidth": 0.6}
 
 
 def fills(names) -> list[dict]:
     """`fill` of names that are in one figure: those not in `WORN` get the colours that are left, each another."""
     known = [fill(name, "") for name in names]
-    free = iter([c for c in OTHERS if c not in {look["facecolor"] for look in known}])
-    return [look if look["facecolor"] else look | {"facecolor": next(free, GREY)} for look in known]
+    free = iter([c for c in OTHERS if c not in {shade["facecolor"] for shade in known}])
+    return [shade if shade["facecolor"] else shade | {"facecolor": next(free, GREY)} for shade in known]
 
 
-def pen(look: dict) -> dict:
-    """The keywords for a line in the colour of a `fill`: a grey one is thick, a light one gets a dark rim to be seen."""
-    rim = {"path_effects": [withStroke(linewidth=3, foreground=INK)]} if look["facecolor"] in (YELLOW, WHITE) else {}
-    return {"color": look["facecolor"], "lw": 4 if look["facecolor"] == GREY else 1.6} | rim
+def pen(shade: dict) -> dict:
+    """The keywords for a line in the colour of a `fill`; grey is thick, and a light colour gets a dark rim."""
+    rim = {"path_effects": [withStroke(linewidth=3, foreground=INK)]} if shade["facecolor"] in (YELLOW, WHITE) else {}
+    return {"color": shade["facecolor"], "lw": 4 if shade["facecolor"] == GREY else 1.6} | rim
 
 
 def ink_on(colour) -> str:
@@ -67,7 +70,7 @@ def ink_on(colour) -> str:
 
 
 def canvas(width: float, height: float, columns: int = 1, rows: int = 1, **options):
-    """(figure, axes); sizes in inches, options those of `Figure.subplots`. pyplot does not know it: nothing is shown twice."""
+    """(figure, axes), in inches; options of `Figure.subplots`. It is unknown to pyplot, so nothing is shown twice."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, **options)
     for axis in figure.axes:

@@ -1,9 +1,8 @@
 """Tables 4, 5, 7 and 8 as bars beside the paper's, the learning curves, the controls, and the judge's own quality.
 
-Notable: every bar of a row or a control has its colour of `style.WORN`, and the paper's figure is a grey mark at it.
+Notable: a row and a control have their colour of `style.WORN`, and the paper's figure is a grey mark at each bar.
 
-    python -c "from minillava.figures.tables import paper_bars; from minillava.paper import TABLE_5; \
-               paper_bars(TABLE_5, 'All', 'LLaVA leads', ('LLaVA',)).savefig('table-5.png')"
+    paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
 """
 
 import statistics
@@ -22,9 +21,8 @@ def by_column(rows: list[dict], theirs) -> Figure:
     """Table 4 or 5: our rows as bars by column, beside the paper's table `theirs`."""
     scores = {row["row"]: [over_seeds(row[c], row[c]["paper"]) for c in theirs.columns] for row in rows}
     best = max(rows, key=lambda row: row["All"]["ours"])
-    title = (
-        f"{theirs.id}: {best['row'][0].lower() + best['row'][1:]} scores highest over all, {best['All']['ours']:.0f}"
-    )
+    name = best["row"][0].lower() + best["row"][1:]
+    title = f"{theirs.id}: {name} scores highest over all, {best['All']['ours']:.0f}"
     return grouped(scores, list(theirs.columns), "relative score, %", title, whisker=SEEDS)
 
 
@@ -39,14 +37,14 @@ def question_bars(report: dict) -> Figure:
     """Exact-match accuracy by kind of question: with the picture, and of its controls."""
     kinds, spread = list(report["vqa"]), report["vqa_spread"]
     rows = {"its picture": [over_seeds({"ours": report["vqa"][kind], "spread": spread[kind]}) for kind in kinds]}
-    rows |= {name: list(report[key].values()) for name, key in
-             (("blank", "vqa_blank"), ("shuffled", "vqa_shuffled"), ("text only", "vqa_text"))}  # fmt: skip
+    controls = {"blank": "vqa_blank", "shuffled": "vqa_shuffled", "text only": "vqa_text"}
+    rows |= {name: list(report[key].values()) for name, key in controls.items()}
     gain = report["vqa"]["all"] - report["vqa_shuffled"]["all"]
     title = f"Its own picture is worth {gain:+.0f} points over another scene's"
     return grouped(rows, kinds, "% right", title, whisker=SEEDS)
 
 
-def ensembles(report: dict) -> Figure:
+def table_7(report: dict) -> Figure:
     """Table 7: LLaVA, the expert, and the two together, by column."""
     rows = [row for row in report["table 7"] if row["ours"] and row["paper"]]
     columns = list(rows[0]["ours"])
@@ -57,14 +55,14 @@ def ensembles(report: dict) -> Figure:
     return grouped(scores, columns, "% right", title, [report["chance"]] * len(columns), SEEDS)
 
 
-def choices(report: dict) -> Figure:
+def table_8(report: dict) -> Figure:
     """Table 8: the design choices, and how the two orders of reasons and answer learn."""
     figure, (left, right) = canvas(11.5, 3.8, 2)
     rows = {SMALLER.get(row["row"], row["row"]): row for row in report["table 8"] if row["ours"]}
     scores = [over_seeds(row["ours"]["Avg"], row["paper"]["Avg"]) for row in rows.values()]
     gaps = {name: row["gap"]["ours"] for name, row in rows.items() if row["gap"]}
     worst = min(gaps, key=gaps.get, default=None)
-    title = f"{worst}: {gaps[worst]:+.1f}, the most of all" if worst else "One row only"
+    title = f"{worst} costs the most: {gaps[worst]:+.1f} points" if worst else "One row only"
     bars(list(rows), scores, "% right", title, (), SEEDS, (report["chance"], "chance"), axis=left)
     epochs = {name: list(zip(*seeds)) for name, seeds in report["curves"].items()}
     means = {name: [statistics.mean(seeds) for seeds in found] for name, found in epochs.items()}
@@ -72,22 +70,13 @@ def choices(report: dict) -> Figure:
     first, other = (values[(len(values) - 1) // 2] for values in means.values())
     title = f"Half way: reasons first {first:.0f} %, answer first {other:.0f} %"
     x = range(1, 1 + max(map(len, means.values())))
-    lines(
-        x,
-        means,
-        "epoch  (lines: mean of the seeds; bands: all seeds)",
-        "% right, validation split",
-        title,
-        bands,
-        right,
-    )
+    across, up = "epoch  (lines: mean of the seeds; bands: all seeds)", "% right, validation split"
+    lines(x, means, across, up, title, bands, axis=right)
     return figure
 
 
 def designs(report: dict) -> Figure:
-    """Table 8's choices on the chat data: each row with its control, and its difference to the best beside the paper's on
-    ScienceQA (`designs.designs_report`).
-    """
+    """Table 8's choices on the chat data: each row with its control, and its difference to the best beside the paper's."""
     figure, (left, right) = canvas(12, 3.6, 2, width_ratios=(5, 4))
     rows = {SMALLER.get(row["row"], row["row"]): row for row in report["rows"]}
     scores = {"its picture": [over_seeds(row["ours"]["all"]) for row in rows.values()],
@@ -103,14 +92,14 @@ def designs(report: dict) -> Figure:
 
 
 def paper_bars(table, column: str, title: str, marked: tuple[str, ...] = ()) -> Figure:
-    """One column of a table of the paper as bars, the highest on top; all in grey but the marked; spreads where printed."""
+    """One column of a table of the paper as bars, the highest on top, all in grey but the marked ones."""
     cells = {row: table.value(row, column) for row in table.rows}
     pairs = {row: cell if isinstance(cell, tuple) else (cell, None) for row, cell in cells.items()}
     scores = {row: over_seeds({"ours": value, "spread": spread}) for row, (value, spread) in pairs.items()}
     names = sorted(scores, key=lambda row: -scores[row].ours)
-    looks = [fill(name if name in marked else "paper") for name in names]
+    shades = [fill(name if name in marked else "paper") for name in names]
     across = f"{table.id}, {column}, %"
-    return bars(names, [scores[name] for name in names], across, title, whisker="standard deviation", looks=looks)
+    return bars(names, [scores[name] for name in names], across, title, whisker="standard deviation", shades=shades)
 
 
 def quality(rows: list) -> Figure:

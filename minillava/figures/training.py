@@ -1,4 +1,4 @@
-"""What training looks like and what it takes: a run's loss over its reference band, also live in a notebook, and memory.
+"""What training looks like and what it takes: a run's loss over its reference band, also live, and memory.
 
 train_stage(..., progress=Live(read("tiny-stage2")))    # a plot that grows below the cell
 band([losses_of("runs/paper/seed-0/full-data")], read("tiny-stage2")).savefig("loss.png")
@@ -17,9 +17,9 @@ from minillava.figures.style import BLUE, ORANGE, canvas, fills, plain_log
 from minillava.training.curves import Curve, CurveError, about, healthy, losses_of, read, smooth, verdict
 
 TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
-LOSS = "loss, nats per token"
+LOSS, SEEDS = "loss, nats per token", "other seeds"
 WINDOW = 20  # steps
-PARTS = ("weights", "gradients", "optimizer", "activations", "logits")  # of the memory that training takes
+MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")  # of the memory that training takes
 
 
 def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figure:
@@ -28,10 +28,9 @@ def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figur
     outside = [out for run in runs for out in (healthy(run, curve) if curve else [])]
     x, drawn, bands = range(max(curve.steps if curve else 0, *map(len, runs), 1)), {}, {}
     if curve:
-        low, drawn["other seeds"], high = (
-            np.interp(x, curve.at, values, left=math.nan, right=math.nan) for values in (curve.low, curve.middle, curve.high)
-        )  # fmt: skip
-        bands["other seeds"] = low, high
+        parts = (curve.low, curve.middle, curve.high)
+        low, drawn[SEEDS], high = (np.interp(x, curve.at, v, left=math.nan, right=math.nan) for v in parts)
+        bands[SEEDS] = low, high
     for n, run in enumerate(runs):
         begun = min(window, len(run)) - 1
         means = [math.exp(smooth(run, window, step)) if step >= begun else math.nan for step in range(len(run))]
@@ -50,7 +49,7 @@ def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figur
 
 def health(folder: Path, scale: str) -> list[str]:
     """A line for each training of a run of the paper that has a reference curve, and its figure in `folder`/figures."""
-    lines = []
+    said = []
     for training, stage in TRAININGS.items():
         try:
             curve = read(f"{scale}-{stage}")
@@ -58,12 +57,12 @@ def health(folder: Path, scale: str) -> list[str]:
             continue  # this scale ships none
         runs = sorted(Path(folder).glob(f"seed-*/{training}/metrics.jsonl"))
         if not runs or about(runs[0].parent) != curve.about:
-            lines.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
+            said.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
             continue
         (Path(folder) / "figures").mkdir(exist_ok=True)
         band([losses_of(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
-        lines += [f"Loss of {stage}, {run.parent.parent.name}: {verdict(run, curve)}" for run in runs]
-    return lines
+        said += [f"Loss of {stage}, {run.parent.parent.name}: {verdict(run, curve)}" for run in runs]
+    return said
 
 
 class Live:
@@ -108,10 +107,12 @@ def both_ways(losses: dict[str, tuple[list[float], list[float]]], title: str) ->
 
 
 def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str = "") -> Figure:
-    """Bytes per device by what needs them, a bar for each way to train. needs: name -> parts and their "total". room: bytes
-    that a device has."""
+    """Bytes per device by what needs them, a bar for each way to train.
+
+    needs: name -> bytes of each part, and their "total". room: bytes that a device has.
+    """
     fitting = sum(parts["total"] <= room for parts in needs.values())
-    gigabytes = {name: {part: parts[part] / 1e9 for part in PARTS} for name, parts in needs.items()}
+    gigabytes = {name: {part: parts[part] / 1e9 for part in MEMORY} for name, parts in needs.items()}
     level = (room / 1e9, f"{room / 1e9:.0f} GB, what a device has")
     title = title or f"{fitting} of {len(needs)} fit"
-    return stacked(gigabytes, dict(zip(PARTS, fills(PARTS))), "GB per device", title, level)
+    return stacked(gigabytes, dict(zip(MEMORY, fills(MEMORY))), "GB per device", title, level)
