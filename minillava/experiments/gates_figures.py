@@ -9,14 +9,15 @@ the exact match or the judge gives it, good or bad.
 import json
 import random
 import sys
-import textwrap
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from minillava.chat import Chat
 from minillava.datagen.messages import context
-from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
+from minillava.figures.charts import lines
+from minillava.figures.panels import Line, beside, ticked
+from minillava.figures.style import DOTTED, canvas
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
@@ -24,22 +25,16 @@ from minillava.scenes.questions import is_reasoning, questions, right
 from minillava.standins.gates import WANTED
 from minillava.standins.judge import marks
 
-COLOURS = (BLUE, ORANGE, GREEN, PINK, INK, GREY)
 SEED = 0
 DESCRIBE = "Describe this picture in detail."
 
 
 def panel(axis, rows: list[dict], curves: dict[str, list[float]], title: str, wanted: float) -> None:
     steps = [row["step"] for row in rows]
-    for (name, values), colour in zip(curves.items(), COLOURS):
-        axis.plot(steps, values, "o-", color=colour, label=name, ms=3, lw=1.5)
-    axis.axhline(wanted, color=GREY, ls="--", lw=1)
-    axis.text(0.01, wanted - 4, f"gate {wanted}", color=GREY, fontsize=8, transform=axis.get_yaxis_transform())
-    axis.set_ylim(0, 103)
-    axis.set_xlim(0, steps[-1] * 1.02)
-    axis.set_xlabel("step")
-    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.05), ncols=3)
-    headline(axis, title)
+    lines(steps, curves, "step", "% right", title, axis=axis)
+    axis.axhline(wanted, **DOTTED)
+    axis.text(0, wanted - 1, f" gate {wanted}", fontsize=8, va="top")
+    axis.set(xlim=(0, steps[-1] * 1.02), ylim=(0, 103))
 
 
 def gate_curves(weights: Path) -> Figure:
@@ -73,8 +68,6 @@ def gate_curves(weights: Path) -> Figure:
               "rightly nothing": [r["picture"]["odd: none"] for r in rows["llava"]],
               "named, shuffled": [r["shuffled"]["odd: named"] for r in rows["llava"]]}  # fmt: skip
     panel(odd, rows["llava"], curves, "The whole: asked what is odd", WANTED["llava"]["odd: named"])
-    for axis in (vision_tower, llava):
-        axis.set_ylabel("% right")
     return figure
 
 
@@ -88,16 +81,11 @@ def asked(scene, rng: random.Random) -> list:
 
 def ten_pictures(weights: Path, seed: int = SEED) -> tuple[Figure, list[dict]]:
     """Ten scenes of the benchmark by a seed, each with five questions, answers and verdicts; and the same as rows."""
-    rng, chat, rows = random.Random(f"ten pictures {seed}"), Chat(weights), []
-    figure, axes = canvas(15, 21, 4, 5)
-    for n, index in enumerate(rng.sample(range(700), 10)):
-        scene = compose("bench", index)
-        left, right_ = axes[n // 2][2 * (n % 2) : 2 * (n % 2) + 2]
-        left.imshow(draw(scene, 256))
-        left.set_axis_off()
-        right_.set_axis_off()
+    rng, chat, rows, drawn = random.Random(f"ten pictures {seed}"), Chat(weights), [], []
+    for index in rng.sample(range(700), 10):
+        scene, cells = compose("bench", index), []
         chat.look(draw(scene, chat.model.config.vision.image_size))
-        y, told = 1.0, context(captions(scene), boxes(scene))
+        told = context(captions(scene), boxes(scene))
         for question in asked(scene, rng):
             text = DESCRIBE if question is None else question.text
             chat.turns = []  # every question by itself, as the benchmark asks it
@@ -105,11 +93,10 @@ def ten_pictures(weights: Path, seed: int = SEED) -> tuple[Figure, list[dict]]:
             verdict = marks(told, text, said)
             good = verdict.accuracy == 10 if question is None else right(question, said)
             rows.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
-            for line, colour in ((text, GREY), (f"{'✓' if good else '✗'} {said}", GREEN if good else "#D55E00")):
-                wrapped = textwrap.wrap(line, 52)
-                right_.text(0, y, "\n".join(wrapped), fontsize=9, color=colour, va="top")
-                y -= 0.062 * len(wrapped) + 0.012
-    return figure, rows
+            cells.append([Line(text, bold=True), ticked(said, good)])
+        drawn.append((draw(scene, 256), {"": cells}))
+    title = f"{sum(row['right'] for row in rows)} of {len(rows)} answers about ten pictures drawn by a seed are right"
+    return beside(drawn, title, text=6.4), rows
 
 
 def main() -> None:
