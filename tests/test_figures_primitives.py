@@ -154,11 +154,12 @@ def test_who_speaks_has_the_colour_of_its_row():
 
 
 def test_a_line_of_boxes_ends_at_its_width_and_at_a_line_end_and_what_carries_loss_is_underlined():
-    some = [Piece("aaaa", "white"), Piece("b\n", "white", loss=True), Piece("cccc", "white", rim=True), Piece("dddd", "white")]  # fmt: skip
-    axis = pieces({"one": some, "two": some[:1]}, {"white": "white"}, "t", width=9).axes[0]
+    some = [Piece(t, "white") for t in ("aaaa", "b\n", "cccc", "dddd", "eeee")]
+    some[1], some[2] = some[1]._replace(loss=True), some[2]._replace(rim=True)
+    axis = pieces({"one": some, "two": some[:1]}, {"white": "white"}, "t", width=14).axes[0]
     places = [(text.get_text(), text.get_position()[1]) for text in axis.texts]
-    assert places[:5] == [("one", 0), ("aaaa", 1), ("b↵", 1), ("cccc", 2), ("dddd", 3)]
-    assert places[5][0] == "two" and places[6][1] > places[5][1] > 3 and len(axis.lines) == 1
+    assert places[:6] == [("one", 0), ("aaaa", 1), ("b↵", 1), ("cccc", 2), ("dddd", 2), ("eeee", 3)]
+    assert places[6][0] == "two" and places[7][1] > places[6][1] > 3 and len(axis.lines) == 1
     rims = [box.get_linewidth() for box in axis.patches]
     assert rims[2] == max(rims) and rims.count(max(rims)) == 1
     endless = pieces({"": some[:1] * 1000}, {}, width=9).axes[0]
