@@ -1,6 +1,6 @@
 """What a set of records is like: counts a type, lengths, the most frequent nouns and verbs (by the rules of `chunks.py`).
 
-Notable: words are counted in the questions and answers alike, without the image token; `figures_data.py` draws it.
+Notable: words are counted in the questions and answers alike, without the image token; `figures/data.py` draws it.
 
     python -c "from minillava.datagen.statistics import *; from minillava.data.records import read_records; print(statistics({'detail': read_records('data_samples/detail.json')}))"
 """

@@ -20,7 +20,7 @@ SEEDS, QUESTIONS = "standard deviation over seeds", "95 % interval"  # what whis
 
 
 class Score(NamedTuple):
-    """A value of ours, its whisker (low, high), and the paper's value; None where there is none."""
+    """A value of ours; its whisker (low, high) and the paper's value, or None."""
 
     ours: float
     whisker: tuple[float, float] | None = None

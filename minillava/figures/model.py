@@ -21,26 +21,13 @@ from minillava.costs.model import account
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
 from minillava.data.samples import Sample, prompt
+from minillava.figures import style
 from minillava.figures.panels import Piece, maps, pieces
-from minillava.figures.style import (
-    BLUE,
-    DOTTED,
-    GREEN,
-    GREY,
-    HEAT,
-    INK,
-    ORANGE,
-    PALE,
-    WHITE,
-    canvas,
-    headline,
-    ink_on,
-    short,
-)
+from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, canvas, headline, ink_on, short
 from minillava.model import Llava
 from minillava.model.rope import rotate
 
-TOKENS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # of tokens; the last two carry loss
+TOKENS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # the last two carry loss
 
 
 @torch.no_grad()
@@ -64,7 +51,7 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
         (10.2, 6.4, 12.5, GREEN, f"language model $f_\\phi$   {language:,}   trained in stage 2\n"
                                  f"reads ({rows}, {Hv.shape[1]}): {len(Zv)} patches among {text} tokens of text"),
     ):  # fmt: skip
-        box = {"boxstyle": "round,pad=0,rounding_size=0.12", "fc": colour, "ec": INK}
+        box = {"boxstyle": "round,pad=0,rounding_size=0.12", "fc": colour, "ec": style.INK}
         axis.add_patch(FancyBboxPatch((x, y), wide, 2, **box))
         middle = {"ha": "center", "va": "center", "fontsize": 9, "linespacing": 1.4}
         axis.text(x + wide / 2, y + 1, words, color=ink_on(colour), **middle)
@@ -73,13 +60,14 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
         (10.95, 4.1, Hv, "$H_v$", (12.65, 5.05), "left", "center"),
         (19.6, 4.1, Hq, "$H_q$", (21.3, 5.05), "left", "center"),
     ):
-        most = float(value.float().std()) * 2
-        axis.imshow(value.float().cpu().numpy(), extent=(x, x + 1.5, y, y + 1.9), cmap=HEAT, vmin=-most, vmax=most)
+        numbers = value.float().cpu().numpy()
+        most = 2 * numbers.std()
+        axis.imshow(numbers, extent=(x, x + 1.5, y, y + 1.9), cmap=style.HEAT, vmin=-most, vmax=most)
         axis.text(*at, f"{name}\n({value.shape[0]}, {value.shape[1]})", ha=ha, va=va, fontsize=9)
     for start, end in (((3.25, 2.2), (4.15, 2.2)), ((7.25, 2.2), (7.95, 2.2)), ((9.55, 2.2), (10.15, 2.2)),
                        ((11.7, 3.25), (11.7, 4.05)), ((11.7, 6.05), (11.7, 6.35)), ((18.25, 2.6), (20.3, 4.05)),
                        ((20.35, 6.05), (20.35, 6.35)), ((16.4, 8.45), (16.4, 8.95))):  # fmt: skip
-        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0})
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": style.INK, "shrinkA": 0, "shrinkB": 0})
     said = textwrap.shorten(answer, 70) if answer else "one token after the other"
     for x, y, words, size, ha in (
         (1.7, 0.5, f"$X_v$ picture\n(3, {side}, {side})", 9, "center"), (18.4, 2.0, "embedding\nlook-up", 8, "left"),
@@ -91,9 +79,7 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
     axis.set(xlim=(0, 23), ylim=(-0.6, 9.8), aspect="auto")
     axis.set_axis_off()
     share = 100 * count["projector"] / count["total"]
-    headline(
-        axis, f"Fig. 1, live: from vision tower to language model through one matrix, {share:.1f} % of the parameters"
-    )
+    headline(axis, f"Fig. 1, live: one matrix joins vision tower and language model, {share:.1f} % of the parameters")
     return figure
 
 
@@ -154,7 +140,7 @@ def clocks(angles, title: str) -> Figure:
     angles = angles.cpu().numpy()
     y, x = np.indices(angles.shape)
     figure, axis = canvas(0.62 * angles.shape[1] + 1.6, 0.62 * angles.shape[0] + 1.2)
-    axis.scatter(x, y, s=1000, facecolors="none", edgecolors=GREY, linewidths=0.6)
+    axis.scatter(x, y, s=1000, facecolors="none", edgecolors=style.GREY, linewidths=0.6)
     hands = (x + 0.4 * np.cos(angles)).ravel(), (y - 0.4 * np.sin(angles)).ravel()  # positions grow downwards
     axis.plot([x.ravel(), hands[0]], [y.ravel(), hands[1]], color=BLUE, lw=1.8)
     axis.set(xticks=x[0], yticks=y[:, 0], xlabel="pair of numbers of a head", ylabel="position")
@@ -168,11 +154,10 @@ def patch_grid(picture: Image.Image, side: int, words: list[str] | None = None, 
     size = 4.6 if words is None else 7.6
     figure, axis = canvas(size, size + 0.3)
     axis.imshow(crop(picture, 384), extent=(0, side, side, 0), alpha=0.55)
-    axis.set(xticks=range(side + 1), yticks=range(side + 1), xticklabels=[], yticklabels=[])
-    axis.grid(color=WHITE, lw=0.7)
-    axis.set_axisbelow(False)
-    axis.tick_params(length=0)
-    axis.spines[:].set_visible(False)
+    axis.hlines(range(side + 1), 0, side, color=style.WHITE, lw=0.7)
+    axis.vlines(range(side + 1), 0, side, color=style.WHITE, lw=0.7)
+    axis.set(xlim=(0, side), ylim=(side, 0))
+    axis.set_axis_off()
     for n, word in enumerate(words or map(str, range(side * side))):
         axis.text(n % side + 0.5, n // side + 0.5, word, ha="center", va="center", fontsize=8 if len(word) < 9 else 7)
     headline(axis, title or f"{side} x {side} = {side * side} patches, numbered as they are read")
@@ -256,8 +241,8 @@ def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:
     figure, axis = canvas(min(11.5, max(5.0, 0.34 * len(tokens) + 1.5)), 3.1)
     axis.bar(range(len(tokens)), losses, color=[BLUE if t == "###" else GREEN for t in tokens], width=0.75)
     mean = sum(losses) / len(losses)
-    axis.axhline(mean, **DOTTED)
-    axis.text(len(tokens) - 0.4, mean, f" mean {mean:.2f}", va="bottom", ha="right", fontsize=9, color=INK)
+    axis.axhline(mean, **style.DOTTED)
+    axis.text(len(tokens) - 0.4, mean, f" mean {mean:.2f}", va="bottom", ha="right", fontsize=9, color=style.INK)
     axis.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", fontsize=8)
     axis.set_ylabel("-log p, nats")
     headline(axis, title)

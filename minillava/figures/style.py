@@ -37,9 +37,8 @@ WORN = {  # (colour, hatch) -> the names that have it, in lower case and without
     (WHITE, "xxx"): ("text only", "expert", "the reference"),  # whoever is shown no picture
 }
 _SHADES = {name: shade for shade, names in WORN.items() for name in names}
-_WITHIN = re.compile(
-    r"(?<= )(blank|shuffled|text only|the reference)$|^paper\b"
-)  # "LLaVA, pictures blank" is a "blank"
+# "LLaVA, pictures blank" has the colour of "blank".
+_WITHIN = re.compile(r"(?<= )(blank|shuffled|text only|the reference)$|^paper\b")
 
 
 def fill(name: str, otherwise: str = BLUE) -> dict:
