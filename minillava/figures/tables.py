@@ -104,6 +104,7 @@ def paper_bars(table, column: str, title: str, marked: tuple[str, ...] = ()) -> 
 
 def quality(rows: list) -> Figure:
     """How often a judge puts answers spoilt on purpose below the unspoilt one (rows of `standins.quality.measure`)."""
-    names, across = [f"{row.way} ({row.answers})" for row in rows], "% of answers where the unspoilt one scores higher"
+    names = [f"{row.way}, {row.answers} answers" for row in rows]
+    across = "% of answers where the unspoilt one scores higher"
     title = f"The judge tells a spoilt answer in {overall(rows):.1f} % of cases" if rows else "No answers"
     return bars(names, [row.share for row in rows], across, title, level=(95.0, "95 %"))
