@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from minillava.figures import curves as figures_curves
+from minillava.figures import training as figures_training
 from minillava.files import write_jsonl
 from minillava.training import curves
 from minillava.training.curves import CurveError, excursions, main, make_curve
@@ -91,24 +91,24 @@ def test_from_run_folders_to_a_curve_to_a_verdict(tmp_path, capsys):
 
 
 def test_a_run_of_the_paper_says_whether_it_is_healthy(tmp_path, monkeypatch, curve):
-    monkeypatch.setattr(figures_curves, "read_curve", lambda name: curves.read_curve(name, tmp_path / "curves"))
+    monkeypatch.setattr(figures_training, "read_curve", lambda name: curves.read_curve(name, tmp_path / "curves"))
     curves.write_curve(curve, tmp_path / "curves")
     run = tmp_path / "run"
     save(run / "seed-0" / "full-data", losses(11)), save(run / "seed-1" / "full-data", [3.0] * 200)
     (run / "state.json").write_text(json.dumps({"recipe": ABOUT}))
-    good, bad = figures_curves.health(run, "test")
+    good, bad = figures_training.health(run, "test")
     assert "seed-0: healthy" in good and "seed-1: not healthy" in bad
     assert (run / "figures" / "band-stage2.png").stat().st_size > 5000
     (run / "state.json").write_text(json.dumps({"recipe": ABOUT | {"weights": ["b"]}}))
-    assert figures_curves.health(run, "test") == [
+    assert figures_training.health(run, "test") == [
         "Loss of stage2: not compared; the reference curve is of other weights or another recipe"
     ]
-    assert figures_curves.health(run, "another") == []
+    assert figures_training.health(run, "another") == []
 
 
 def test_the_figure_marks_where_the_loss_is_outside(curve):
     def marked(run):
-        axis = figures_curves.band([run], curve).axes[0]
+        axis = figures_training.band([run], curve).axes[0]
         return axis.get_title(loc="left"), len(axis.patches)
 
     assert marked(losses(12)) == ("The loss stays within its band", 0)
@@ -124,7 +124,7 @@ def test_the_live_plot_is_one_display_that_is_updated(monkeypatch, curve):
 
     display = types.SimpleNamespace(display=lambda figure, display_id: Handle())
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    live = figures_curves.Live(curve, seconds=1e9)
+    live = figures_training.Live(curve, seconds=1e9)
     for step in range(1, 31):
         live(step, 30, 4.0 / step)
     assert shown[-1] == "Step 30 of 30: loss 0.133" and len(shown) <= 2

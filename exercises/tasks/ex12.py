@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig, set_trainable
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -109,7 +109,7 @@ TASKS = (
         ("y = W x + (alpha / r) B A x, and r is the number of A's rows.",
          "x has its vectors in rows: W x is x @ W.T, and B A x is x @ A.T @ B.T.",
          "Merged: W + (alpha / r) * B @ A, of W's shape."),
-        draw=lambda got, wanted: maps(got[1], wanted[1]),
+        draw=lambda got, wanted: both_maps(got[1], wanted[1]),
     ),
     Task(
         "12.3", 3, "What a rank costs", _matrices, _added,

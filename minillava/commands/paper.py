@@ -33,7 +33,7 @@ def run(options) -> int | None:
     from minillava.experiments.report import draw_report, text_of, write_report
     from minillava.experiments.run import RunError
     from minillava.figures.answers import answered
-    from minillava.figures.curves import health
+    from minillava.figures.training import health
     from minillava.scenes.compose import compose
     from minillava.scenes.draw import draw
     from minillava.scenes.questions import questions

@@ -25,7 +25,7 @@ from minillava.experiments.gates_page import gate_curves, page, ten_pictures
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
 from minillava.figures import tables as drawn
-from minillava.figures.scenes import gallery
+from minillava.figures.data import gallery
 from minillava.files import atomic_write, read_json, write_json, write_jsonl, write_text
 from minillava.judging.bench import write_bench
 from minillava.judging.pope import build_pope
@@ -121,7 +121,7 @@ def write_page(name: str, results: Path, folder: Path | None = None) -> None:
         del science["seconds"]  # other work shared the cores
         write_json(results / "science.json", science)
         write_text(results / "science.md", science_page(science))
-        drawn.science(science, 8).savefig(results / "figures" / "table-8.png")
+        drawn.table_8(science).savefig(results / "figures" / "table-8.png")
         print("\n".join(brief(science)))
     elif name == "designs":
         report = read_json(folder / "report.json")

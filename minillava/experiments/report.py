@@ -11,9 +11,9 @@ from minillava import paper
 from minillava.experiments.cells import cell, judged, over, signed
 from minillava.experiments.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED
 from minillava.experiments.run import Run, slug
-from minillava.figures.curves import loss_curves
-from minillava.figures.scenes import gallery
+from minillava.figures.data import gallery
 from minillava.figures.tables import question_bars, table_bars
+from minillava.figures.training import loss_curves
 from minillava.files import read_json, read_jsonl, write_json, write_text
 from minillava.judging.bench import CATEGORIES, score_pairs
 from minillava.judging.pope import NEGATIVES, evaluate
