@@ -149,5 +149,7 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) 
         try:
             to_dataset(records, images).save_to_disk(str(options.dataset))
         except OSError as error:
-            raise AskingError(f"{options.dataset}: cannot be written ({error}); the records are complete") from error
+            raise AskingError(
+                f"{options.dataset}: the dataset cannot be written ({error.strerror or error})"
+            ) from error
         print(f"dataset: {options.dataset}")
