@@ -14,6 +14,8 @@ stage 2) and are not the paper's recipe.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from minillava.text import aligned
+
 
 class Named(dict):
     """A dict whose KeyError lists the existing names."""
@@ -67,9 +69,7 @@ class Table:
         for row, values in self.rows.items():
             cells = [f"{v[0]} ± {v[1]}" if isinstance(v, tuple) else f"{v:.{digits}f}" for v in values]
             lines += [[row] + ([f"{v} ({d:+})" for v, d in zip(cells, self.deltas.get(row, ()))] or cells)]
-        first, *rest = (max(map(len, column)) for column in zip(*lines))
-        body = (name.ljust(first) + "".join(v.rjust(w + 2) for v, w in zip(values, rest)) for name, *values in lines)
-        return "\n".join([f"{self.source}: {self.caption}", *body])
+        return f"{self.source}: {self.caption}\n{aligned(lines)}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from minillava.asking.client import find_key
+from minillava.asking.client import find_api_key
 from minillava.course import colab
 from minillava.course import index as course
 
@@ -120,9 +120,9 @@ def test_the_key_comes_from_the_environment_then_from_colabs_secrets(monkeypatch
         module.__spec__ = types.SimpleNamespace(name=name)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert find_key("https://api.openai.com/v1").reveal() == "from-colab"
+    assert find_api_key("https://api.openai.com/v1").reveal() == "from-colab"
     monkeypatch.setenv("OPENAI_API_KEY", "from-here")
-    assert find_key("https://api.openai.com/v1").reveal() == "from-here"
+    assert find_api_key("https://api.openai.com/v1").reveal() == "from-here"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

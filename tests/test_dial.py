@@ -14,8 +14,8 @@ from stand_in import datasets, models, stand_in
 from minillava.asking.server import completion, serve
 from minillava.course import dial as module
 from minillava.course.dial import PROJECTORS, SCALE_NAMES, Dial, dial
-from minillava.datagen.messages import FOLDERS, PROMPTS, context, messages, read_prompt
-from minillava.judging.judges import Case, rows_of
+from minillava.datagen.messages import PROMPT_FOLDERS, PROMPTS, context, messages, read_prompt
+from minillava.judging.judges import Case, review_rows
 from minillava.judging.reviews import read_scores
 from minillava.scales import REAL_SCALES, WEIGHTS, ScaleError
 from minillava.scenes.captions import captions
@@ -24,7 +24,7 @@ from minillava.standins.bench import build_bench
 from minillava.standins.judge import RULE_ID
 from minillava.standins.teacher import offline_reply
 
-ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(captions(compose("train", 2))))
+ASKED = messages(read_prompt(PROMPTS / PROMPT_FOLDERS["conversation"]), context(captions(compose("train", 2))))
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +137,8 @@ def test_a_live_judge_reads_context_and_both_answers_and_is_asked_once(live, mon
     assert "judge: some-model" in capsys.readouterr().out and not server.asked
     for _ in range(2):  # the second time from what is kept
         (judged,) = scale.judge().review(CASES)
-        assert {row["judge"] for row in rows_of(judged)} == {"some-model"}
-        assert [row["tuple"] for row in rows_of(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
+        assert {row["judge"] for row in review_rows(judged)} == {"some-model"}
+        assert [row["tuple"] for row in review_rows(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
     said = [body["messages"][-1]["content"] for body in server.asked]  # in any order
     for case in CASES:
         assert any(case.item.context in text and text.count(case.answer) >= 2 for text in said)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError, read_problems, write_problems
-from minillava.judging.ensembles import again_messages, disagreements, ensembles, expert_messages
-from minillava.judging.scienceqa import predict, score
+from minillava.judging.ensembles import disagreements, ensembles, expert_messages, final_messages
+from minillava.judging.scienceqa import read_predictions, score
 from minillava.standins.expert import UNSEEN, answer_from_text, expert_answer, second_answer
 from minillava.standins.quiz import SKILLS, TEXT_BUCKETS, draw_quiz, problem, quiz
 
@@ -72,7 +72,7 @@ def test_the_expert_s_messages_hold_the_question_and_never_the_answer_to_it():
     told = expert_messages(made[2], made[:2])
     assert [m["role"] for m in told] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert told[2]["content"].endswith(f"The answer is {made[0].letter}.") and made[2].solution not in str(told)
-    second = again_messages(made[2], "mine", "its")[1]["content"]
+    second = final_messages(made[2], "mine", "its")[1]["content"]
     assert second.index("[Assistant 1]\nmine") < second.index("[Assistant 2]\nits") and made[2].solution not in second
 
 
@@ -95,7 +95,7 @@ def test_the_expert_reads_nothing_but_question_hint_and_choices():
 
 def test_the_expert_is_strong_on_text_and_blind_on_pictures():
     problems = {p.id: p for p in quiz("test", 600)}
-    found, failed = predict(problems, {n: expert_answer(p) for n, p in problems.items()})
+    found, failed = read_predictions(problems, {n: expert_answer(p) for n, p in problems.items()})
     got = {name: v["accuracy"] for name, v in score(problems, found).items()}
     assert got["NO"] == 100 and got["TXT"] > 80 and got["IMG"] < 50 < got["Avg"] < 85
     hits = defaultdict(list)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from minillava.data.tokenizer import load_tokenizer
-from minillava.experiments import gates_figures as figures_gates
 from minillava.experiments import gates_page
 from minillava.model import load_language, load_llava, load_vision
 from minillava.model.formats.assemble import normalisation
@@ -138,7 +137,7 @@ def test_no_scene_of_a_benchmark_was_in_training():
 
 def test_ten_pictures_are_chosen_by_the_seed_and_answered_with_a_verdict():
     shipped("llava")
-    asked = figures_gates.asked(scenes("bench", 1)[0], random.Random(0))
+    asked = gates_page.asked(scenes("bench", 1)[0], random.Random(0))
     assert len(asked) == 5 and asked[-1] is None
     rows = json.loads((WEIGHTS.parent / "results" / "ten-pictures.json").read_text())
     assert len({row["scene"] for row in rows}) == 10 and len(rows) == 50

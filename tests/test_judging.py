@@ -9,13 +9,13 @@ from statistics import mean
 import pytest
 import torch
 
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import context
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging.answers import answer, shuffled
-from minillava.judging.bench import CATEGORIES, pairs_of, read_bench, write_bench
+from minillava.judging.bench import CATEGORIES, read_bench, score_pairs, write_bench
 from minillava.judging.judges import Judged
 from minillava.judging.scores import bootstrap, relative_score
 from minillava.model import generate, load_llava
@@ -170,7 +170,7 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
     together = answer(model, tokenizer, CHAT, asked, max_new_tokens=6)
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for (text, features), said in zip(asked, together, strict=True):
-        ids = prompt(f"<image>\n{text}", CHAT, tokenizer)
+        ids = prompt_ids(f"<image>\n{text}", CHAT, tokenizer)
         assert said == tokenizer.decode(generate(model, [ids], [[features]], 6, stop)[0]).strip()
     assert len(set(together)) > 1
 
@@ -340,8 +340,8 @@ def test_reviews_are_the_authors_rows_and_a_missing_answer_is_named(bench):
     rows = judge_answers(items, {i.question_id: i.reference for i in items}, "m")
     authors = {"id", "question_id", "answer1_id", "answer2_id", "category", "content", "tuple"}
     assert all(row.keys() == authors | {"judge"} and row["judge"] == RULE_ID for row in rows)
-    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(pairs_of(rows)) == 100
-    assert [len(pairs_of(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
+    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(score_pairs(rows)) == 100
+    assert [len(score_pairs(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
     with pytest.raises(FileError, match=r"m: no answer to question 4 \(2 missing in all\)"):
         judge_answers(items, {i.question_id: "" for i in items[:4]}, "m")
 

@@ -5,8 +5,15 @@ import statistics
 import pytest
 
 from minillava.files import write_jsonl
-from minillava.judging.judges import Case, both_orders, rows_of
-from minillava.judging.reviews import ScoreError, over_runs, position_bias, read_reviews, read_scores, scores
+from minillava.judging.judges import Case, both_orders, review_rows
+from minillava.judging.reviews import (
+    ScoreError,
+    position_bias,
+    read_reviews,
+    read_scores,
+    relative_scores,
+    spread_over_runs,
+)
 from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
 from minillava.standins.noisy_judge import SCORE_SCALE, SCORE_STEP, UNTIDY_LINES, NoisyJudge
@@ -20,7 +27,7 @@ def read(tmp_path):
     """The reviews of a run, through a file in the authors' format."""
 
     def through(judged):
-        write_jsonl(rows_of(judged), tmp_path / "r.jsonl")
+        write_jsonl(review_rows(judged), tmp_path / "r.jsonl")
         return read_reviews(tmp_path / "r.jsonl")
 
     return through
@@ -33,7 +40,10 @@ def test_without_faults_it_is_the_rule_on_a_lower_scale(read):
             abs(one.candidate - max(1, SCORE_SCALE * two.candidate)) <= SCORE_STEP / 2 + 1e-9
             and one.category == two.category
         )
-    ours, theirs = scores(read(moody).used)["all"]["relative"], scores(read(rule).used)["all"]["relative"]
+    ours, theirs = (
+        relative_scores(read(moody).used)["all"]["relative"],
+        relative_scores(read(rule).used)["all"]["relative"],
+    )
     assert ours == pytest.approx(theirs, abs=2) and position_bias(read(moody).used) is None
 
 
@@ -42,7 +52,7 @@ def test_it_wavers_as_much_as_it_is_told_to_and_the_same_each_time(read):
     runs = [read(j).used for j in judge.review(CASES, runs=6)]
     spread = [statistics.stdev(run[n].reference for run in runs) for n in range(len(CASES))]
     assert statistics.mean(s**2 for s in spread) ** 0.5 == pytest.approx(0.8, abs=0.15)
-    assert 0.2 < over_runs(runs)["all"]["std"] < 2 and over_runs([runs[0], runs[0]])["all"]["std"] == 0
+    assert 0.2 < spread_over_runs(runs)["all"]["std"] < 2 and spread_over_runs([runs[0], runs[0]])["all"]["std"] == 0
     again = [read(j).used for j in judge.review(CASES, runs=2)]
     assert again == runs[:2] and runs[0] != runs[1]
     assert read(NoisyJudge(noise=0.8, seed=1).review(CASES)[0]).used != runs[0]
@@ -68,4 +78,4 @@ def test_untidy_first_lines_are_read_but_for_those_without_scores(read):
 
 def test_each_row_names_the_judge_and_its_faults():
     (judged,) = NoisyJudge(0.5, 0.25, 0.1, 3).review(CASES[:1])
-    assert rows_of(judged)[0]["judge"] == "picture-book rule 2, noise 0.5, taste 0.25, untidy 0.1, seed 3"
+    assert review_rows(judged)[0]["judge"] == "picture-book rule 2, noise 0.5, taste 0.25, untidy 0.1, seed 3"

@@ -19,14 +19,24 @@ from minillava.data.scienceqa import LETTERS, question_text, read_problems, writ
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.experiments import designs, miniature, science, science_report, tables
-from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED, slug
-from minillava.experiments.run import Run
+from minillava.experiments.cells import accuracy
+from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
+from minillava.experiments.run import Run, slug
 from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS
 from minillava.figures import tables as figures_judge
 from minillava.files import read_jsonl, write_jsonl
-from minillava.judging import answer_scienceqa as pupil
+from minillava.judging import answer_scienceqa
 from minillava.judging.scienceqa import read_answer
-from minillava.judging.scores import FAILS, HOLDS, UNTOLD, bootstrap, interval, paired, relative_score, together
+from minillava.judging.scores import (
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    bootstrap,
+    interval,
+    overall_verdict,
+    paired_difference,
+    relative_score,
+)
 from minillava.model import generate, load_llava
 from minillava.scenes.compose import compose
 from minillava.scenes.world import COLOURS
@@ -86,18 +96,18 @@ def report(run):
 # comparing
 
 
-@pytest.mark.parametrize("gap, verdict", [(0.2, HOLDS), (-0.2, FAILS), (0.0, UNTOLD)])
+@pytest.mark.parametrize("gap, verdict", [(0.2, HOLDS), (-0.2, FAILS), (0.0, UNDECIDED)])
 def test_a_verdict_follows_from_paired_questions_and_needs_every_seed(gap, verdict):
     rng = random.Random(0)
     worse = [[rng.random() < 0.5 for _ in range(400)] for _ in range(3)]
     better = [[w if rng.random() > abs(gap) else gap > 0 for w in row] for row in worse]
-    found = paired(list(zip(better, worse)), science_report.accuracy)
+    found = paired_difference(list(zip(better, worse)), accuracy)
     assert found["verdict"] == verdict and found["interval"][0] <= found["ours"] <= found["interval"][1]
     if gap:
         turned = [*zip(better, worse)][:2] + [(worse[2], better[2])]  # one seed says the opposite
-        assert paired(turned, science_report.accuracy)["verdict"] == UNTOLD
+        assert paired_difference(turned, accuracy)["verdict"] == UNDECIDED
     with pytest.raises(ValueError, match="the same questions"):
-        paired([([True], [True, False])], science_report.accuracy)
+        paired_difference([([True], [True, False])], accuracy)
 
 
 def test_an_interval_is_over_questions_and_seeds_that_agree_do_not_make_it_narrower():
@@ -113,8 +123,10 @@ def test_an_interval_is_over_questions_and_seeds_that_agree_do_not_make_it_narro
 
 
 def test_a_claim_holds_where_all_its_comparisons_do_and_fails_where_one_fails():
-    assert together([HOLDS, HOLDS]) == HOLDS and together([HOLDS, UNTOLD]) == UNTOLD == together([])
-    assert together([HOLDS, UNTOLD, FAILS]) == FAILS
+    assert overall_verdict([HOLDS, HOLDS]) == HOLDS and overall_verdict(
+        [HOLDS, UNDECIDED]
+    ) == UNDECIDED == overall_verdict([])
+    assert overall_verdict([HOLDS, UNDECIDED, FAILS]) == FAILS
 
 
 # Tables 7 and 8 from answers on disk
@@ -154,13 +166,13 @@ def test_the_claims_get_verdicts_from_the_figures(report):
     assert verdicts == {
         "judge_ensemble": HOLDS,
         "stage_1_matters": HOLDS,
-        "reasoning_first": UNTOLD,
+        "reasoning_first": UNDECIDED,
         "layer_before_last": HOLDS,
         "bigger_is_better": HOLDS,
     }
     first = next(c for c in report["claims"] if c["id"] == "reasoning_first")
     end, half = first["ours"]  # 80 against 78 in the end: cannot be told; half way 78 against 40: sooner
-    assert end["verdict"] == UNTOLD and half["verdict"] == HOLDS and half["ours"] == pytest.approx(38, abs=6)
+    assert end["verdict"] == UNDECIDED and half["verdict"] == HOLDS and half["ours"] == pytest.approx(38, abs=6)
     assert half["epochs to answer first's last accuracy, by seed"] == [2, 2, 2]
     assert [c.source for c in paper.CLAIMS if c.id in science_report.TESTS] == [c["source"] for c in report["claims"]]
 
@@ -178,7 +190,7 @@ def test_without_a_smaller_language_model_its_claim_cannot_be_told(weights, tmp_
     shares = {row: share for row, share in SHARES.items() if row != "7B"}
     report = science_report.science_report(finished(tmp_path / "run", weights, shares=shares))
     claim = next(c for c in report["claims"] if c["id"] == "bigger_is_better")
-    assert claim["verdict"] == UNTOLD and not claim["ours"] and "no smaller language model" in claim["why"]
+    assert claim["verdict"] == UNDECIDED and not claim["ours"] and "no smaller language model" in claim["why"]
     assert next(r for r in report["table 8"] if r["row"] == "7B")["ours"] == {}
     assert "7B" in science_report.text_78(report, 8) and "- (89.84)" in science_report.text_78(report, 8)
 
@@ -367,10 +379,10 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
     problems = quiz("val", 15)
     generator = torch.Generator().manual_seed(0)
     features = [30 * torch.randn(16, 32, generator=generator) if p.image else None for p in problems]
-    monkeypatch.setattr(pupil, "REASONS", 6)
-    monkeypatch.setattr(pupil, "LETTER", 3)
-    monkeypatch.setattr(pupil, "BATCH", 4)
-    texts = pupil.solve(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
+    monkeypatch.setattr(answer_scienceqa, "MAX_REASONS", 6)
+    monkeypatch.setattr(answer_scienceqa, "MAX_LETTER", 3)
+    monkeypatch.setattr(answer_scienceqa, "BATCH", 4)
+    texts = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for problem, seen, text in zip(problems[:4], features, texts):
         asked = CHAT.segments([(question_text(problem) + ("\n<image>" if seen is not None else ""), None)])
@@ -380,13 +392,13 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
         ids = torch.tensor(encode_segments([*asked, (f"{reasons}\n###\nANSWER:", False)], tokenizer)[0])
         letter = tokenizer.decode(generate(model, [ids], pictures, 3, stop)[0]).strip()
         assert text == f"{reasons}\n The answer is {letter}"
-    once = pupil.solve(model, tokenizer, CHAT, problems, features, "QCM-ALE")
+    once = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-ALE")
     assert all("\n The answer is " not in text for text in once) and len(once) == 15
 
 
 def test_what_two_steps_write_is_what_is_read():
-    assert read_answer(pupil.two_step("LECTURE: x\nSOLUTION: y", "B."), 3) == 1
-    assert pupil.THEIRS == " ###\nANSWER:"  # the authors' own joint, for their weights
+    assert read_answer(answer_scienceqa.two_step("LECTURE: x\nSOLUTION: y", "B."), 3) == 1
+    assert answer_scienceqa.AUTHORS_JOINT == " ###\nANSWER:"  # the authors' own joint, for their weights
 
 
 def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stood(parts, tmp_path):
@@ -408,9 +420,9 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
     ]
     assert [look["step"] for look in looks] == [3, 6] and all(len(look["right"]) == 15 for look in looks)
     assert {p.name for p in folder.glob("seed-0/stage1*")} == {
-        "stage1-2-language_model",
-        "stage1-1-language_model",
-        "stage1-2-language_model_small",
+        "stage1",
+        "stage1-last-layer",
+        "stage1-small",
     }
     report = science_report.science_report(held := Run(folder, SMALL, 1, parts))
     held.lock.release()
@@ -418,6 +430,6 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
     before = {p: p.stat().st_mtime_ns for p in folder.glob("seed-0/*/answers*.jsonl")}
     os.remove(folder / "seed-0" / slug("Last layer") / "done")  # as when a row was added
     said = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert said.returncode == 0 and said.stdout.count(": done before") == 3, said.stdout + said.stderr
+    assert said.returncode == 0 and said.stdout.count(": done before") == 4, said.stdout + said.stderr
     changed = {p.parent.name for p, t in before.items() if p.stat().st_mtime_ns != t}
     assert changed == {slug("Last layer")}

@@ -151,7 +151,7 @@ def test_records_are_valid_json_of_the_authors_format(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["records.json"]
 
 
-def test_the_image_stands_before_or_after_the_question_equally_often_and_the_same_each_time():
+def test_the_image_is_before_or_after_the_question_equally_often_and_reproducibly():
     some = scenes("train", 1000)
     first = [instruction_record(s, "detail")["conversations"][0]["value"] for s in some]
     before, after = ({t for t in first if t.startswith("<image>\n")}, {t for t in first if t.endswith("\n<image>")})
@@ -161,7 +161,7 @@ def test_the_image_stands_before_or_after_the_question_equally_often_and_the_sam
     assert [instruction_record(s, "detail", seed=1)["conversations"][0]["value"] for s in some[:50]] != first[:50]
 
 
-def test_a_caption_record_is_a_brief_question_and_one_of_the_captions_as_it_is():
+def test_a_caption_record_is_a_brief_question_and_one_of_the_captions():
     for scene in scenes("train", 100):
         question, answer = (turn["value"] for turn in caption_record(scene)["conversations"])
         assert question.replace("<image>", "").strip() in BRIEF_QUESTIONS and answer in captions(scene)
@@ -227,7 +227,7 @@ def test_a_record_that_breaks_the_format_is_named(record, message, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", '{"id": "r7"}', '"r7"', b"\xff\xfe\x00"])
-def test_a_file_that_is_no_list_of_records_is_named(text, tmp_path):
+def test_a_file_that_is_not_a_list_of_records_is_named(text, tmp_path):
     (tmp_path / "r.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(RecordError, match="r.json: (not a JSON file|expected a list)"):
         read_records(tmp_path / "r.json")

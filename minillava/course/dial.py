@@ -20,15 +20,25 @@ import torch
 from PIL import Image
 
 from minillava import scales
-from minillava.asking import AskingError, Budget, Journal, Teacher, ask_all, chat, key, price, read_reply
+from minillava.asking import (
+    AskingError,
+    Budget,
+    ChatClient,
+    Journal,
+    ask_all,
+    chat_request,
+    price_of,
+    read_reply,
+    request_key,
+)
 from minillava.chat import Chat
 from minillava.data.images import open_picture
 from minillava.data.records import read_records
-from minillava.datagen.teachers import MODEL, OFFLINE, openai_teacher
-from minillava.fetch.hub import shown
+from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, openai_teacher
+from minillava.fetch.hub import fetch_with_bar
 from minillava.judging.judges import ApiJudge, Judge
 from minillava.machine import compute_dtype
-from minillava.model import Llava, find
+from minillava.model import Llava, find_checkpoint
 from minillava.model.formats.assemble import assemble
 from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
@@ -94,12 +104,12 @@ class Dial:
     @property
     def vision_tower(self) -> Path:
         """The folder of the vision tower, fetched where needed."""
-        return WEIGHTS / "vision_tower" if self.real is None else find(self.real.vision_tower)
+        return WEIGHTS / "vision_tower" if self.real is None else find_checkpoint(self.real.vision_tower)
 
     @property
     def language_model(self) -> Path:
         """The folder of the language model and its tokenizer, fetched where needed."""
-        return WEIGHTS / "language_model" if self.real is None else find(self.real.language_model)
+        return WEIGHTS / "language_model" if self.real is None else find_checkpoint(self.real.language_model)
 
     def assemble(self, seed: int) -> Llava:
         """LLaVA before any training: vision tower, language model, and a W initialised from `seed`."""
@@ -127,15 +137,15 @@ class Dial:
     def _fetched(self, source: str, part: str, count: int) -> list[Example]:
         folder, stage = self.data / f"{source}-{part}-{count}", "stage1" if source == "pretrain" else "stage2"
         if not (folder / f"{stage}.json").is_file():
-            shown(source, folder, part, count)
+            fetch_with_bar(source, folder, part, count)
         found = read_records(folder / f"{stage}.json")
         return [Example(r, open_picture(folder / "images" / r["image"])) for r in found if "image" in r]
 
-    def teacher(self) -> Teacher:
+    def teacher(self) -> ChatClient:
         """The teacher: a model behind an API (MINILLAVA_TEACHER), or the offline one at `tiny` and without a key."""
         return self._teacher()[0]
 
-    def _teacher(self) -> tuple[Teacher, str]:
+    def _teacher(self) -> tuple[ChatClient, str]:
         """The teacher, and why it is not a model behind an API."""
         model, why = self._api_model("MINILLAVA_TEACHER")
         return model or OfflineTeacher(), why
@@ -154,14 +164,14 @@ class Dial:
         if model is None:
             return OfflineJudge(), why
         name, folder = model.model, self.data / "judged"
-        return ApiJudge(model, folder, budget=budget_of(name), price=price(name), yes=True), ""
+        return ApiJudge(model, folder, budget=budget_of(name), price=price_of(name), yes=True), ""
 
-    def _api_model(self, variable: str) -> tuple[Teacher | None, str]:
+    def _api_model(self, variable: str) -> tuple[ChatClient | None, str]:
         """The model behind an API that an environment variable names, by default MODEL; or None, and why."""
         if self.real is None:
             return None, ""
         try:
-            return openai_teacher(os.environ.get(variable, MODEL)), ""
+            return openai_teacher(os.environ.get(variable, OPENAI_MODEL)), ""
         except AskingError as error:
             return None, str(error)
 
@@ -171,14 +181,14 @@ class Dial:
         The cost is limited (`budget_of`). Raises AskingError when no reply came.
         """
         teacher = self.teacher()
-        body = chat(teacher.model, messages, seed=seed)
-        if teacher.model == OFFLINE:
+        body = chat_request(teacher.model, messages, seed=seed)
+        if teacher.model == OFFLINE_MODEL:
             return read_reply(offline_reply(body), body).text
         with Journal(self.data / "replies") as journal:
-            outcome = ask_all([body], teacher, journal, budget_of(teacher.model), price(teacher.model))
-        if key(body) not in outcome.replies:
-            raise AskingError(outcome.failures.get(key(body)) or outcome.stopped)
-        return outcome.replies[key(body)].text
+            outcome = ask_all([body], teacher, journal, budget_of(teacher.model), price_of(teacher.model))
+        if request_key(body) not in outcome.replies:
+            raise AskingError(outcome.failures.get(request_key(body)) or outcome.stopped)
+        return outcome.replies[request_key(body)].text
 
     @property
     def short_run_rates(self) -> dict[str, float]:
@@ -207,7 +217,7 @@ class Dial:
 
 def budget_of(model: str) -> Budget:
     """The most that a model may cost: USD_BUDGET where its price is known, else TOKEN_BUDGET."""
-    return USD_BUDGET if price(model) else TOKEN_BUDGET
+    return USD_BUDGET if price_of(model) else TOKEN_BUDGET
 
 
 def _choose_scale(memory: float | None, offline: bool) -> tuple[str, str]:

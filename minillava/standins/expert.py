@@ -13,7 +13,7 @@ import re
 from functools import partial
 
 from minillava.data.scienceqa import Problem
-from minillava.judging.ensembles import say
+from minillava.judging.ensembles import answer_with_reason
 from minillava.judging.scienceqa import AnswerError, read_answer
 from minillava.scenes.captions import SIDE_PHRASES
 from minillava.scenes.reading import KIND_OF_NOUN, NUMBER_OF_WORD
@@ -104,12 +104,12 @@ def expert_answer(problem: Problem) -> str:
     """The expert's answer to one problem, as text. It reads nothing but question, hint and choices."""
     known = answer_from_text(problem)
     if known:
-        return say(problem, *known)
+        return answer_with_reason(problem, *known)
     usual = [n for word in COMMONEST for n, choice in enumerate(problem.choices) if choice == word]
     if usual:
-        return say(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
+        return answer_with_reason(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
     if all(choice in KINDS for choice in problem.choices):
-        return say(problem, 0, f"{UNSEEN} I name the first.")
+        return answer_with_reason(problem, 0, f"{UNSEEN} I name the first.")
     return f"{UNSEEN} Nothing in the text speaks for any of these."
 
 
@@ -128,5 +128,5 @@ def second_answer(problem: Problem, own: str, other: str) -> str:
     reasons = other.rpartition("The answer is")[0].lower()
     core = re.sub(r"^(?:an?|the) | is .*$|\.$", "", problem.choices[index].lower())
     if core.split()[-1] in re.findall(r"\w+", reasons):
-        return say(problem, index, "The other has seen the picture, and its reasons fit.")
+        return answer_with_reason(problem, index, "The other has seen the picture, and its reasons fit.")
     return own

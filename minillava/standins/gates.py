@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from minillava.data.images import pixels
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.judging.answers import answer, see, shuffled
-from minillava.judging.bench import pairs_of
+from minillava.judging.answers import answer, shuffled, vision_features
+from minillava.judging.bench import score_pairs
 from minillava.judging.scores import relative_score
 from minillava.model import (
     LanguageModel,
@@ -110,7 +110,7 @@ def text_accuracy(
     for how, tell in SCENE_FORMATS.items():
         texts = []
         for start in range(0, len(items), 64):
-            prompts = [prompt(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
+            prompts = [prompt_ids(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
             texts += [tokenizer.decode(ids).strip() for ids in generate(model, prompts, [[]] * len(prompts), 40, stop)]
         out[how] = exact_match([(s.id, q) for s, q in items], texts)
     return out
@@ -124,8 +124,8 @@ def picture_accuracy(model: Llava, tokenizer, normal: tuple, split: str = "dev",
     """
     items, size = balanced_questions(scenes(split, 15 * per_kind), per_kind), model.config.vision.image_size
     drawn = {scene.id: draw(scene, size) for scene, _ in items}
-    features = dict(zip(drawn, see(model, normal, list(drawn.values()))))
-    blank = see(model, normal, [Image.new("RGB", (size, size), (178, 188, 190))])[0]
+    features = dict(zip(drawn, vision_features(model, normal, list(drawn.values()))))
+    blank = vision_features(model, normal, [Image.new("RGB", (size, size), (178, 188, 190))])[0]
     names, out = [scene.id for scene, _ in items], {}
     looks = {"picture": [features[n] for n in names], "blank": [blank] * len(names)}
     looks["shuffled"] = [features[n] for n in shuffled(names)]
@@ -143,12 +143,12 @@ def relative_scores(model: Llava, tokenizer, normal: tuple, count: int = 100) ->
     """The relative score on `count` scenes of the picture book's LLaVA-Bench, and the same with shuffled pictures."""
     items = build_bench("coco", count)
     drawn = {f"{s.id}.png": draw(s, model.config.vision.image_size) for s in scenes("bench", count)}
-    features, out = dict(zip(drawn, see(model, normal, list(drawn.values())))), {}
+    features, out = dict(zip(drawn, vision_features(model, normal, list(drawn.values())))), {}
     for name, look in (("relative score", list), ("relative score, shuffled", shuffled)):
         asked = [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))]
         texts = answer(model, tokenizer, CHAT, asked)
         reviews = judge_answers(items, {i.question_id: t for i, t in zip(items, texts)}, name)
-        out[name] = round(relative_score(pairs_of(reviews)), 1)
+        out[name] = round(relative_score(score_pairs(reviews)), 1)
     return out
 
 

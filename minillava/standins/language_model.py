@@ -21,7 +21,7 @@ from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import train_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.machine import bar, compute_dtype, follow
+from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.scenes.captions import SIDE_PHRASES, captions, noun, phrase, preposition
 from minillava.scenes.compose import compose, scenes
@@ -29,8 +29,10 @@ from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
 from minillava.standins.records import instruction_record
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description, teacher_reply
-from minillava.training.loop import LOOKS, Ahead, along, fit
+from minillava.training.evaluation import with_evaluation
+from minillava.training.loop import fit
 from minillava.training.optim import muon
+from minillava.training.parallel import Prefetch
 
 BATCH_SIZE = 32
 QUESTIONS_PER_SCENE = 8  # the model reads the scene once for all of them
@@ -189,7 +191,7 @@ def train(
 def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, seed: int, lr: float) -> None:
     """`steps` steps with a warm-up and a cosine schedule of their own, after `done` steps of an earlier phase."""
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype("cpu")
-    batches = Ahead(partial(make_batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done), steps)
+    batches = Prefetch(partial(make_batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done), steps)
 
     def loss_at(step):
         ids, labels = batches(step)
@@ -202,6 +204,6 @@ def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: 
     recipe = {"stand-in": "language_model", "seed": seed, "steps": steps, "lr": lr, "width": model.config.hidden_size}
     if done:
         recipe["done"] = done
-    with bar(steps, "step", "language_model") as progress:
-        watch = along(follow(progress), model, lambda: measure(model, tokenizer), folder, LOOKS)
+    with progress_bar(steps, "step", "language_model") as progress:
+        watch = with_evaluation(loss_reporter(progress), model, lambda: measure(model, tokenizer), folder)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from minillava.datagen.pictures import Picture
 from minillava.datagen.sources import SourceError
-from minillava.files import whole
+from minillava.files import atomic_write
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import SPLIT_BUCKETS, scenes
 from minillava.scenes.draw import draw
@@ -30,7 +30,7 @@ def picture_book(source: str, images: Path, limit: int | None = None) -> list[Pi
         for scene in some:
             path = images / f"{scene.id}.png"
             if not path.exists():
-                with whole(path, sync=False) as temporary:
+                with atomic_write(path, sync=False) as temporary:
                     draw(scene, PICTURE_SIZE).save(temporary)
     except OSError as error:
         raise SourceError(f"{images}: cannot be written to ({error})") from error

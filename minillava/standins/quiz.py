@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.data.scienceqa import SPLITS, Problem
-from minillava.files import whole
+from minillava.files import atomic_write
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
@@ -104,7 +104,7 @@ def draw_quiz(
         made, scene = problem(split, n)
         path = Path(folder) / made.image if made.image else None
         if path and not path.exists():
-            with whole(path, sync=False) as temporary:
+            with atomic_write(path, sync=False) as temporary:
                 draw(scene, size).save(temporary, compress_level=1)
         out.append(made)
         progress()

@@ -11,8 +11,8 @@ import random
 
 from minillava.asking import Rejected
 from minillava.asking.server import completion
-from minillava.datagen.messages import TYPES, context, read_lines
-from minillava.datagen.teachers import OFFLINE
+from minillava.datagen.messages import TYPES, context, parse_context
+from minillava.datagen.teachers import OFFLINE_MODEL
 from minillava.scenes.captions import (
     SIDE_PHRASES,
     capitalise,
@@ -46,7 +46,7 @@ CONVERSATION_MIX = ("existence", "colour", "side", "relation") * 2 + ("count", "
 
 def read_context(text: str, name: str = "context") -> Scene:
     """The scene that a context describes. Raises ValueError, naming the line, for a box that cannot be read."""
-    return read_scene(*read_lines(text, name), name)
+    return read_scene(*parse_context(text, name), name)
 
 
 def detailed_description(scene: Scene) -> str:
@@ -154,7 +154,7 @@ def offline_reply(body: dict) -> dict:
         raise Rejected("no user message with captions")
     context = turns[-1]["content"]
     try:
-        captions, boxes = read_lines(context, "the last message")
+        captions, boxes = parse_context(context, "the last message")
     except ValueError as error:
         raise Rejected(str(error)) from None
     try:
@@ -168,7 +168,7 @@ def offline_reply(body: dict) -> dict:
 class OfflineTeacher:
     """The offline teacher, in this process: no key, no cost."""
 
-    model, endpoint = OFFLINE, "the offline teacher"
+    model, endpoint = OFFLINE_MODEL, "the offline teacher"
 
     async def open(self) -> None:
         pass

@@ -24,14 +24,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from minillava.data.images import pixels
 from minillava.data.tokenizer import train_tokenizer
-from minillava.machine import bar, compute_dtype, follow
+from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.vision import VisionConfig, VisionTower
 from minillava.scenes.captions import SIDE_PHRASES, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import draw, topmost_things
 from minillava.scenes.world import Thing, a
-from minillava.training.loop import LOOKS, Ahead, along, fit
+from minillava.training.evaluation import with_evaluation
+from minillava.training.loop import fit
 from minillava.training.optim import muon
+from minillava.training.parallel import Prefetch
 
 TINY_CLIP = VisionConfig(
     image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4
@@ -142,7 +144,7 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
     clip, tokenizer = untrained(seed)
     optimizer = muon([clip], lr=lr, lr_adam=lr)
     dtype = compute_dtype("cpu")
-    batches = Ahead(partial(make_batch, seed=seed, tokenizer=tokenizer), steps)
+    batches = Prefetch(partial(make_batch, seed=seed, tokenizer=tokenizer), steps)
 
     def loss_at(step):
         parts = batches(step)
@@ -150,7 +152,7 @@ def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int =
             return clip(*parts)
 
     recipe = {"stand-in": "vision_tower", "seed": seed, "steps": steps, "lr": lr}
-    with bar(steps, "step", "vision_tower") as progress:
-        watch = along(follow(progress), clip, lambda: measure(clip), folder, LOOKS)
+    with progress_bar(steps, "step", "vision_tower") as progress:
+        watch = with_evaluation(loss_reporter(progress), clip, lambda: measure(clip), folder)
         fit(clip, optimizer, loss_at, steps, folder, recipe, watch)
     return clip, tokenizer

@@ -21,7 +21,7 @@ from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.machine import bar, follow, machine
+from minillava.machine import describe_machine, loss_reporter, progress_bar
 from minillava.model import load_vision, save_language
 from minillava.model.formats.assemble import assemble, normalisation, save_trained
 from minillava.model.formats.published import vision_published
@@ -31,9 +31,9 @@ from minillava.scenes.draw import draw
 from minillava.standins import language_model, vision_tower
 from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
 from minillava.standins.records import caption_record, instruction_record
-from minillava.training.checkpoints import seconds_of
+from minillava.training.checkpoints import training_seconds
+from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
-from minillava.training.loop import LOOKS, along
 from minillava.training.stages import train_stage
 
 VISION_STEPS, LANGUAGE_STEPS = 3000, 4800
@@ -96,7 +96,7 @@ def picture_features(model, vision_tower: Path, pictures: int, folder: Path) -> 
             def update(done, _):
                 progress.update(done - progress.n)
 
-            Features.of(model, folder / "pictures", names, *normalisation(vision_tower), update).save(path)
+            Features.compute(model, folder / "pictures", names, *normalisation(vision_tower), update).save(path)
     return Features.load(path)
 
 
@@ -114,10 +114,10 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     for stage, records, settings in stages:
         samples, folder = [encode(r, CHAT, tokenizer) for r in records], work / f"stage{stage}"
         steps[f"stage {stage}"] = count = len(samples) // settings["batch_size"]
-        with bar(count, "step", f"stage {stage}") as progress:
-            report = follow(progress)
+        with progress_bar(count, "step", f"stage {stage}") as progress:
+            report = loss_reporter(progress)
             if stage == 2:
-                report = along(report, model, partial(picture_accuracy, model, tokenizer, normal), folder, LOOKS)
+                report = with_evaluation(report, model, partial(picture_accuracy, model, tokenizer, normal), folder)
             train_stage(model, stage, samples, features, folder, steps=count, progress=report, **settings)
     figures = picture_accuracy(model.eval(), tokenizer, normal, per_kind=80)
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
@@ -182,8 +182,8 @@ def main() -> None:
             before = rows[-1]["step"] if rows else 0
             rows += [row | {"step": before + row["step"]} for row in map(json.loads, path.read_text().splitlines())]
         (out / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        seconds = sum(seconds_of(path.parent) for path in sorted(work.glob("**/checkpoints")))
-        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": machine()})
+        seconds = sum(training_seconds(path.parent) for path in sorted(work.glob("**/checkpoints")))
+        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": describe_machine()})
 
 
 if __name__ == "__main__":
