@@ -132,8 +132,8 @@ def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, 
     stage = scales.TINY.stage("stage 2")
     preflight.foresee(*parts, stage, tmp_path / "run")
     config = LlavaConfig(
-        vision_config(read_json(tmp_path / "vision tower/config.json")),
-        language_config(read_json(tmp_path / "language model/config.json")),
+        vision_config(read_json(tmp_path / "vision_tower/config.json")),
+        language_config(read_json(tmp_path / "language_model/config.json")),
     )
     need = device_bytes(config, stage, fused=False)["total"] / preflight.SHARE
     monkeypatch.setattr(preflight, "here", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))
