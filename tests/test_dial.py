@@ -112,7 +112,7 @@ def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(live, 
     assert "Question:" in offline and not (tmp_path / "none").exists()
     server, scale = live(offline_reply), Dial("colab", "", None, tmp_path)
     first = scale.reply(ASKED)
-    assert "Question:" in first and [body["model"] for body in server.asked] == [module.MODEL]
+    assert "Question:" in first and [body["model"] for body in server.asked] == [module.OPENAI_MODEL]
     assert scale.reply(ASKED) == first and len(server.asked) == 1  # it is not asked again
     assert any((tmp_path / "replies").iterdir())
 
