@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from minillava.asking.client import find_key
+from minillava.asking.client import find_api_key
 from minillava.course import colab
 from minillava.course import index as course
 
@@ -98,7 +98,9 @@ def test_the_projects_own_requirements_hold_no_upper_bound_and_are_met_here():
     wanted = importlib.metadata.requires("minillava")
     assert len(wanted) > 10
     assert {part.operator for line in wanted for part in Requirement(line).specifier} == {">="}
-    assert colab.lacking(wanted) == [] and colab.lacking(["surely-not-there>=1"]) == ["surely-not-there>=1"]
+    assert colab.unmet_requirements(wanted) == [] and colab.unmet_requirements(["surely-not-there>=1"]) == [
+        "surely-not-there>=1"
+    ]
 
 
 def test_the_cell_and_its_module_run_on_python_3_10():
@@ -118,9 +120,9 @@ def test_the_key_comes_from_the_environment_then_from_colabs_secrets(monkeypatch
         module.__spec__ = types.SimpleNamespace(name=name)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert find_key("https://api.openai.com/v1").reveal() == "from-colab"
+    assert find_api_key("https://api.openai.com/v1").reveal() == "from-colab"
     monkeypatch.setenv("OPENAI_API_KEY", "from-here")
-    assert find_key("https://api.openai.com/v1").reveal() == "from-here"
+    assert find_api_key("https://api.openai.com/v1").reveal() == "from-here"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -138,15 +140,15 @@ def test_furnishing_adds_badge_and_cell_once_and_keeps_the_rest(tmp_path):
     code = {"cell_type": "code", "id": "a", "source": "1", "metadata": {}, "outputs": [], "execution_count": 1}
     card = {"cell_type": "markdown", "id": "b", "source": "# 00 · Title\n\nText", "metadata": {}}
     path.write_text(json.dumps({"cells": [card, code], "metadata": {}}))
-    course.furnish(path)
+    course.add_set_up(path)
     made = path.read_text()
     opening, first, last = json.loads(made)["cells"]
     assert "".join(opening["source"]) == f"# 00 · Title\n\n{colab.badge(path.name)}\n\nText"
     assert "".join(first["source"]) == colab.CELL and last == code | {"execution_count": 2}
-    course.furnish(path)
+    course.add_set_up(path)
     assert path.read_text() == made
     path.write_text(made.replace("git", "tig"))
-    course.furnish(path)
+    course.add_set_up(path)
     assert path.read_text() == made
 
 
@@ -154,17 +156,20 @@ def test_furnishing_links_a_notebook_to_its_exercise(tmp_path):
     (tmp_path / "exercises").mkdir()
     (tmp_path / "notebooks").mkdir()
     path = tmp_path / "notebooks" / "08_a.ipynb"
-    link = f"[Exercise 08](../exercises/ex08_a.ipynb) ([on Colab]({colab.address('ex08_a.ipynb', 'exercises')}))"
+    link = f"[Exercise 08](../exercises/ex08_a.ipynb) ([on Colab]({colab.colab_url('ex08_a.ipynb', 'exercises')}))"
     assert link.endswith("/blob/main/exercises/ex08_a.ipynb))")
-    assert course.to_exercise(f"{course.WAY_ON}On.", path) == f"{course.WAY_ON}On."  # there is none
+    assert course.link_exercise(f"{course.NEXT_HEADING}On.", path) == f"{course.NEXT_HEADING}On."  # there is none
     (tmp_path / "exercises" / "ex08_a.ipynb").touch()
-    text = course.to_exercise(f"Card\n\n{course.WAY_ON}On. **09**", path)
-    assert text == f"Card\n\n{course.WAY_ON}{link} goes with this notebook. On. **09**"
-    assert course.to_exercise(text, path) == text
-    assert course.to_exercise(f"{course.WAY_ON}- **Exercise 08** is", path) == f"{course.WAY_ON}- **{link}** is"
-    last = {"cell_type": "markdown", "id": "a", "source": f"{course.WAY_ON}On.", "metadata": {}}
+    text = course.link_exercise(f"Card\n\n{course.NEXT_HEADING}On. **09**", path)
+    assert text == f"Card\n\n{course.NEXT_HEADING}{link} goes with this notebook. On. **09**"
+    assert course.link_exercise(text, path) == text
+    assert (
+        course.link_exercise(f"{course.NEXT_HEADING}- **Exercise 08** is", path)
+        == f"{course.NEXT_HEADING}- **{link}** is"
+    )
+    last = {"cell_type": "markdown", "id": "a", "source": f"{course.NEXT_HEADING}On.", "metadata": {}}
     path.write_text(json.dumps({"cells": [last | {"source": "# 08 · A"}, last], "metadata": {}}))
-    course.furnish(path)
+    course.add_set_up(path)
     assert link in "".join(json.loads(path.read_text())["cells"][-1]["source"])
 
 

@@ -50,10 +50,10 @@ def test_every_symbol_of_the_index_exists():
 
 
 def test_all_of_the_paper_is_covered_once_all_notebooks_are_there():
-    if course.complete(FOLDER):
-        assert course.missing(FOLDER) == []
+    if course.is_complete(FOLDER):
+        assert course.missing_items(FOLDER) == []
     else:
-        assert set(course.missing(FOLDER)) < set(course.ITEMS)
+        assert set(course.missing_items(FOLDER)) < set(course.ITEMS)
 
 
 def test_a_tagged_cell_is_listed_with_its_heading_and_what_it_uses(tmp_path):
@@ -69,7 +69,7 @@ def test_a_tagged_cell_is_listed_with_its_heading_and_what_it_uses(tmp_path):
     text = course.readme(tmp_path)
     assert "| [00 · Title](00_title.ipynb) | first | 1 minute | 2 minutes |" in text
     assert "cell 3: The table | `paper.TABLES`, `chat.Chat` |" in text
-    assert "- Table 5:" in text and "- Table 4:" not in text and not course.complete(tmp_path)
+    assert "- Table 5:" in text and "- Table 4:" not in text and not course.is_complete(tmp_path)
 
 
 def test_a_tag_that_names_nothing_and_a_missing_card_are_errors(tmp_path):
@@ -78,7 +78,7 @@ def test_a_tag_that_names_nothing_and_a_missing_card_are_errors(tmp_path):
         course.coverage(tmp_path)
     path.write_text(json.dumps({"cells": [cell("# A", kind="markdown")]}))
     with pytest.raises(course.CourseError, match="not an opening card"):
-        course.card(path)
+        course.opening_card(path)
 
 
 def test_figures_are_stored_smaller_and_the_rest_as_it_was(tmp_path):
@@ -92,7 +92,7 @@ def test_figures_are_stored_smaller_and_the_rest_as_it_was(tmp_path):
     png = base64.b64encode(made.getvalue()).decode()
     path = notebook(tmp_path, cell("1") | {"outputs": [{"data": {"image/png": png, "text/plain": "<Figure>"}}]})
     before = json.loads(path.read_text())
-    course.shrink(path)
+    course.shrink_figures(path)
     after = json.loads(path.read_text())
     data = after["cells"][1]["outputs"][0]["data"]
     assert len(data["image/png"]) < len(png) and data["text/plain"] == "<Figure>"

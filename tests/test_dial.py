@@ -13,18 +13,18 @@ from stand_in import datasets, models, stand_in
 
 from minillava.asking.server import completion, serve
 from minillava.course import dial as module
-from minillava.course.dial import NAMES, PROJECTORS, Dial, dial
-from minillava.datagen.messages import FOLDERS, PROMPTS, context, messages, read_prompt
-from minillava.judging.judges import Case, rows_of
+from minillava.course.dial import PROJECTORS, SCALE_NAMES, Dial, dial
+from minillava.datagen.messages import PROMPT_FOLDERS, PROMPTS, context, messages, read_prompt
+from minillava.judging.judges import Case, review_rows
 from minillava.judging.reviews import read_scores
-from minillava.scales import REAL, WEIGHTS, ScaleError
+from minillava.scales import REAL_SCALES, WEIGHTS, ScaleError
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose
-from minillava.standins.bench import build
-from minillava.standins.judge import RULE
+from minillava.standins.bench import build_bench
+from minillava.standins.judge import RULE_ID
 from minillava.standins.teacher import offline_reply
 
-ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(captions(compose("train", 2))))
+ASKED = messages(read_prompt(PROMPTS / PROMPT_FOLDERS["conversation"]), context(captions(compose("train", 2))))
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +61,8 @@ def live(monkeypatch):
     [(None, False, "tiny"), (16e9, True, "tiny"), (15.8e9, False, "colab"), (24e9, False, "full-7b"), (80e9, False, "full-13b")],
 )  # fmt: skip
 def test_the_machine_chooses_where_nobody_does(memory, offline, name):
-    assert module._choose(memory, offline)[0] == name
-    assert ("GPU" in module._choose(memory, offline)[1]) and (name in REAL or name == "tiny")
+    assert module._choose_scale(memory, offline)[0] == name
+    assert ("GPU" in module._choose_scale(memory, offline)[1]) and (name in REAL_SCALES or name == "tiny")
 
 
 def test_an_argument_goes_before_the_environment_and_a_wrong_name_is_said(monkeypatch, capsys):
@@ -70,14 +70,14 @@ def test_an_argument_goes_before_the_environment_and_a_wrong_name_is_said(monkey
     monkeypatch.setenv("MINILLAVA_SCALE", "colab")
     assert dial().name == "colab" and "by MINILLAVA_SCALE" in capsys.readouterr().out
     assert dial("full").name == "full-7b" and "asked for by name" in capsys.readouterr().out
-    with pytest.raises(ScaleError, match=f"'huge'.*{', '.join(NAMES)}"):
+    with pytest.raises(ScaleError, match=f"'huge'.*{', '.join(SCALE_NAMES)}"):
         dial("huge")
 
 
 def test_it_says_what_is_trained_and_who_writes(monkeypatch, capsys):
     dial("colab"), dial("full-7b")
     colab, full = capsys.readouterr().out.splitlines()
-    assert "W not trained yet" in colab and "the authors' W" in full and REAL["full-7b"].language_model in full
+    assert "W not trained yet" in colab and "the authors' W" in full and REAL_SCALES["full-7b"].language_model in full
     assert "no key" in colab and "offline" in colab
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")
     dial("colab", weights="runs/mine")
@@ -117,15 +117,15 @@ def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(live, 
     assert any((tmp_path / "replies").iterdir())
 
 
-CASES = [Case(item, item.reference, f"a{item.question_id}") for item in build("coco", 2)]
+CASES = [Case(item, item.reference, f"a{item.question_id}") for item in build_bench("coco", 2)]
 
 
 def test_without_a_key_and_on_a_laptop_the_offline_rule_judges(capsys, tmp_path, monkeypatch):
     dial("colab")
-    assert f"judge: {RULE} (no key" in capsys.readouterr().out
+    assert f"judge: {RULE_ID} (no key" in capsys.readouterr().out
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")  # on the laptop's scale a key changes nothing
     (judged,) = Dial("tiny", "", None, tmp_path / "none").judge().review(CASES)
-    assert [judge for *_, judge in judged.texts] == [RULE] * 6 and not (tmp_path / "none").exists()
+    assert [judge for *_, judge in judged.texts] == [RULE_ID] * 6 and not (tmp_path / "none").exists()
     assert all(read_scores(text) == (10, 10) for _, text, _ in judged.texts)
 
 
@@ -137,8 +137,8 @@ def test_a_live_judge_reads_context_and_both_answers_and_is_asked_once(live, mon
     assert "judge: some-model" in capsys.readouterr().out and not server.asked
     for _ in range(2):  # the second time from what is kept
         (judged,) = scale.judge().review(CASES)
-        assert {row["judge"] for row in rows_of(judged)} == {"some-model"}
-        assert [row["tuple"] for row in rows_of(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
+        assert {row["judge"] for row in review_rows(judged)} == {"some-model"}
+        assert [row["tuple"] for row in review_rows(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
     said = [body["messages"][-1]["content"] for body in server.asked]  # in any order
     for case in CASES:
         assert any(case.item.context in text and text.count(case.answer) >= 2 for text in said)
@@ -146,8 +146,8 @@ def test_a_live_judge_reads_context_and_both_answers_and_is_asked_once(live, mon
 
 
 def test_what_a_live_model_may_cost_is_bounded_also_without_a_price():
-    assert module.budget("gpt-4o") == module.BUDGET and module.BUDGET.usd
-    assert module.budget("some-model") == module.TOKENS and module.TOKENS.tokens
+    assert module.budget_of("gpt-4o") == module.USD_BUDGET and module.USD_BUDGET.usd
+    assert module.budget_of("some-model") == module.TOKEN_BUDGET and module.TOKEN_BUDGET.tokens
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +171,8 @@ def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale
     assert [line.split()[:3] for line in lines] == [[n, "scale", scale] for n in numbers]
     fetched = " ".join(path for path, _ in hub.asked)
     for wanted in (
-        REAL[scale].vision_tower,
-        REAL[scale].language_model,
+        REAL_SCALES[scale].vision_tower,
+        REAL_SCALES[scale].language_model,
         PROJECTORS.get(scale, ""),
         "LLaVA-Instruct-150K",
         "/coco/",

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError, read_problems, write_problems
-from minillava.judging.ensembles import again_messages, disagreements, ensembles, expert_messages
-from minillava.judging.scienceqa import predict, score
-from minillava.standins.expert import UNSEEN, again, expert, settled
-from minillava.standins.quiz import BUCKETS, SKILLS, draw_quiz, problem, quiz
+from minillava.judging.ensembles import disagreements, ensembles, expert_messages, final_messages
+from minillava.judging.scienceqa import read_predictions, score
+from minillava.standins.expert import UNSEEN, answer_from_text, expert_answer, second_answer
+from minillava.standins.quiz import SKILLS, TEXT_BUCKETS, draw_quiz, problem, quiz
 
 SAY = "The answer is {}."
 
@@ -48,8 +48,8 @@ def test_complement_and_judge_on_every_case():
 def test_an_ensemble_never_beats_the_oracle_where_the_second_answer_is_one_of_the_two():
     problems = {p.id: p for p in quiz("test", 150)}
     texts = {n: SAY.format(LETTERS[i % len(p.choices)]) for i, (n, p) in enumerate(problems.items())}
-    own = {n: expert(p) for n, p in problems.items()}
-    final = {n: again(problems[n], own[n], texts[n]) for n in disagreements(problems, own, texts)}
+    own = {n: expert_answer(p) for n, p in problems.items()}
+    final = {n: second_answer(problems[n], own[n], texts[n]) for n in disagreements(problems, own, texts)}
     out = ensembles(problems, own, texts, final)
     most, least = (b["right"] for b in out["bounds"].values())
     assert all(least <= row["Avg"]["right"] <= most for row in out["rows"].values())
@@ -72,7 +72,7 @@ def test_the_expert_s_messages_hold_the_question_and_never_the_answer_to_it():
     told = expert_messages(made[2], made[:2])
     assert [m["role"] for m in told] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert told[2]["content"].endswith(f"The answer is {made[0].letter}.") and made[2].solution not in str(told)
-    second = again_messages(made[2], "mine", "its")[1]["content"]
+    second = final_messages(made[2], "mine", "its")[1]["content"]
     assert second.index("[Assistant 1]\nmine") < second.index("[Assistant 2]\nits") and made[2].solution not in second
 
 
@@ -90,12 +90,12 @@ def test_the_expert_reads_nothing_but_question_hint_and_choices():
             subject="",
             skill="",
         )
-        assert expert(hidden) == expert(made)
+        assert expert_answer(hidden) == expert_answer(made)
 
 
 def test_the_expert_is_strong_on_text_and_blind_on_pictures():
     problems = {p.id: p for p in quiz("test", 600)}
-    found, failed = predict(problems, {n: expert(p) for n, p in problems.items()})
+    found, failed = read_predictions(problems, {n: expert_answer(p) for n, p in problems.items()})
     got = {name: v["accuracy"] for name, v in score(problems, found).items()}
     assert got["NO"] == 100 and got["TXT"] > 80 and got["IMG"] < 50 < got["Avg"] < 85
     hits = defaultdict(list)
@@ -103,18 +103,24 @@ def test_the_expert_is_strong_on_text_and_blind_on_pictures():
         hits[made.skill, made.image is None].append(found.get(name) == made.answer)
     assert all(all(h) for (_, text_only), h in hits.items() if text_only)
     assert all(hits["identify what flies", False])  # has a picture, and needs none
-    assert failed and all(UNSEEN in expert(problems[name]) for name in failed)
+    assert failed and all(UNSEEN in expert_answer(problems[name]) for name in failed)
 
 
 def test_the_expert_keeps_what_it_knows_and_trusts_who_saw_where_it_had_guessed():
-    known = next(p for p in quiz("test", 30) if settled(p))
+    known = next(p for p in quiz("test", 30) if answer_from_text(p))
     other = f"A reason with {known.choices[0]} and {known.choices[1]}. The answer is {LETTERS[1 - known.answer % 2]}."
-    assert again(known, expert(known), other) == expert(known)
+    assert second_answer(known, expert_answer(known), other) == expert_answer(known)
     guessed = Problem("1", "Which animal is in the picture?", ("dog", "cow"), 1)
-    assert settled(guessed) is None and UNSEEN in expert(guessed) and expert(guessed).endswith("The answer is A.")
-    assert again(guessed, expert(guessed), "The picture shows a cow. The answer is B.").endswith("The answer is B.")
+    assert (
+        answer_from_text(guessed) is None
+        and UNSEEN in expert_answer(guessed)
+        and expert_answer(guessed).endswith("The answer is A.")
+    )
+    assert second_answer(guessed, expert_answer(guessed), "The picture shows a cow. The answer is B.").endswith(
+        "The answer is B."
+    )
     for not_fitting in ("The picture shows a dog. The answer is B.", "The picture shows a cow.", "The answer is D."):
-        assert again(guessed, expert(guessed), not_fitting) == expert(guessed)
+        assert second_answer(guessed, expert_answer(guessed), not_fitting) == expert_answer(guessed)
 
 
 # the quiz
@@ -171,9 +177,9 @@ def test_what_a_picture_question_asks_is_so_in_its_scene_and_only_the_right_choi
 
 def test_no_question_stands_in_two_splits():
     key = lambda p: (p.question, p.hint, tuple(sorted(p.choices)))  # noqa: E731
-    split = {s: {key(p) for p in quiz(s, 600) if not p.image} for s in BUCKETS}
+    split = {s: {key(p) for p in quiz(s, 600) if not p.image} for s in TEXT_BUCKETS}
     assert not split["train"] & split["test"] and not split["train"] & split["val"] and not split["val"] & split["test"]
-    shown = {s: {problem(s, n)[1].key() for n in range(60) if problem(s, n)[1]} for s in BUCKETS}
+    shown = {s: {problem(s, n)[1].key() for n in range(60) if problem(s, n)[1]} for s in TEXT_BUCKETS}
     assert not shown["train"] & shown["test"] and not shown["train"] & shown["val"]
 
 

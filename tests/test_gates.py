@@ -35,17 +35,17 @@ class Telling(torch.nn.Module):
 
 def test_the_probe_reads_what_the_features_hold_and_no_more(weights):
     config, normal = vision_tower.TINY_CLIP, normalisation(weights / "vision_tower")
-    figures = gates.probe(Telling(config, normal), normal, train=400, test=150)
+    figures = gates.linear_probe(Telling(config, normal), normal, train=400, test=150)
     assert figures["colour"] > 40 and figures["kind"] < 40  # by chance 12 and 3
-    assert figures == gates.probe(Telling(config, normal), normal, train=400, test=150)
+    assert figures == gates.linear_probe(Telling(config, normal), normal, train=400, test=150)
 
 
 def test_every_figure_of_the_whole_stands_beside_blank_and_shuffled(weights):
     (model, _), tokenizer = load_llava(weights / "llava"), load_tokenizer(weights / "llava")
-    found = gates.looking(model.eval(), tokenizer, normalisation(weights / "llava"), per_kind=4)
+    found = gates.picture_accuracy(model.eval(), tokenizer, normalisation(weights / "llava"), per_kind=4)
     assert set(found) == {"picture", "blank", "shuffled"}
     for figures in found.values():
-        assert set(gates.WANTED["llava"]) - {"relative score"} <= set(figures)
+        assert set(gates.THRESHOLDS["llava"]) - {"relative score"} <= set(figures)
         assert all(0 <= v <= 100 for v in figures.values())
 
 
@@ -53,7 +53,7 @@ def test_the_language_model_is_asked_in_every_format(weights):
     found = gates.text_accuracy(
         load_language(weights / "language_model"), load_tokenizer(weights / "language_model"), per_kind=4
     )
-    assert set(found) == set(gates.TOLD) and all("all" in figures for figures in found.values())
+    assert set(found) == set(gates.SCENE_FORMATS) and all("all" in figures for figures in found.values())
 
 
 def shipped(part):
@@ -65,11 +65,11 @@ def shipped(part):
 def test_the_shipped_vision_tower_reaches_its_cards_figures():
     folder, card = shipped("vision_tower")
     told = card["linear probe on an object's patches, dev split, per cent"]["layer -2"]
-    found = gates.probe(load_vision(folder), normalisation(folder), train=1200, test=250)
+    found = gates.linear_probe(load_vision(folder), normalisation(folder), train=1200, test=250)
     print(found, told)
     for name, figure in found.items():  # a smaller probe reads a little less
         assert figure > told[name] - 6, (name, figure, told)
-        assert figure >= gates.WANTED["vision_tower"][name] - 2
+        assert figure >= gates.THRESHOLDS["vision_tower"][name] - 2
 
 
 def test_the_shipped_language_model_reaches_its_cards_figures():
@@ -85,7 +85,7 @@ def test_the_shipped_llava_reaches_its_cards_figures():
     folder, card = shipped("llava")
     told = card["exact match, dev split, per cent"]["picture"]
     (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
-    found = gates.looking(model.eval(), tokenizer, normalisation(folder), per_kind=10)
+    found = gates.picture_accuracy(model.eval(), tokenizer, normalisation(folder), per_kind=10)
     print(found, told)
     assert found["picture"]["all"] > told["all"] - 12
     assert found["picture"]["all"] > max(found["blank"]["all"], found["shuffled"]["all"]) + 20
@@ -94,7 +94,7 @@ def test_the_shipped_llava_reaches_its_cards_figures():
 def test_the_shipped_llava_is_near_the_teacher_and_far_from_it_with_other_pictures():
     folder, _ = shipped("llava")
     (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
-    found = gates.scored(model.eval(), tokenizer, normalisation(folder), count=20)
+    found = gates.relative_scores(model.eval(), tokenizer, normalisation(folder), count=20)
     print(found)
     assert found["relative score"] >= 80 and found["relative score, shuffled"] < 35 + 10  # 60 questions, not 300
 

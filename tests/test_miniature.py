@@ -304,7 +304,7 @@ def test_a_row_that_fails_is_the_error_of_the_run(copied, weights):
 
 
 def test_the_command_prints_the_tables_draws_figures_and_lets_the_new_model_speak(copied, weights, monkeypatch, capsys):
-    monkeypatch.setitem(scales.SCALES, "test", SMALL)
+    monkeypatch.setitem(scales.PICTURE_BOOK_SCALES, "test", SMALL)
     run_paper = miniature.run_paper
     monkeypatch.setattr(miniature, "run_paper", lambda *a: run_paper(*a, weights))
     assert cli.main(["paper", "--scale", "test", "--out", str(copied)]) == 0

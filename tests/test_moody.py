@@ -5,14 +5,21 @@ import statistics
 import pytest
 
 from minillava.files import write_jsonl
-from minillava.judging.judges import Case, both_orders, rows_of
-from minillava.judging.reviews import ScoreError, over_runs, position_bias, read_reviews, read_scores, scores
-from minillava.standins.bench import build
+from minillava.judging.judges import Case, both_orders, review_rows
+from minillava.judging.reviews import (
+    ScoreError,
+    position_bias,
+    read_reviews,
+    read_scores,
+    relative_scores,
+    spread_over_runs,
+)
+from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
-from minillava.standins.noisy_judge import GRAIN, LEVEL, UNTIDY, MoodyJudge
+from minillava.standins.noisy_judge import SCORE_SCALE, SCORE_STEP, UNTIDY_LINES, NoisyJudge
 
 # A candidate that gives the first sentence of each reference.
-CASES = [Case(item, item.reference.split(". ")[0] + ".", "short") for item in build("coco", 30)]
+CASES = [Case(item, item.reference.split(". ")[0] + ".", "short") for item in build_bench("coco", 30)]
 
 
 @pytest.fixture
@@ -20,41 +27,47 @@ def read(tmp_path):
     """The reviews of a run, through a file in the authors' format."""
 
     def through(judged):
-        write_jsonl(rows_of(judged), tmp_path / "r.jsonl")
+        write_jsonl(review_rows(judged), tmp_path / "r.jsonl")
         return read_reviews(tmp_path / "r.jsonl")
 
     return through
 
 
 def test_without_faults_it_is_the_rule_on_a_lower_scale(read):
-    (moody,), (rule,) = MoodyJudge().review(CASES), OfflineJudge().review(CASES)
+    (moody,), (rule,) = NoisyJudge().review(CASES), OfflineJudge().review(CASES)
     for one, two in zip(read(moody).used, read(rule).used, strict=True):
-        assert abs(one.candidate - max(1, LEVEL * two.candidate)) <= GRAIN / 2 + 1e-9 and one.category == two.category
-    ours, theirs = scores(read(moody).used)["all"]["relative"], scores(read(rule).used)["all"]["relative"]
+        assert (
+            abs(one.candidate - max(1, SCORE_SCALE * two.candidate)) <= SCORE_STEP / 2 + 1e-9
+            and one.category == two.category
+        )
+    ours, theirs = (
+        relative_scores(read(moody).used)["all"]["relative"],
+        relative_scores(read(rule).used)["all"]["relative"],
+    )
     assert ours == pytest.approx(theirs, abs=2) and position_bias(read(moody).used) is None
 
 
 def test_it_wavers_as_much_as_it_is_told_to_and_the_same_each_time(read):
-    judge = MoodyJudge(noise=0.8)
+    judge = NoisyJudge(noise=0.8)
     runs = [read(j).used for j in judge.review(CASES, runs=6)]
     spread = [statistics.stdev(run[n].reference for run in runs) for n in range(len(CASES))]
     assert statistics.mean(s**2 for s in spread) ** 0.5 == pytest.approx(0.8, abs=0.15)
-    assert 0.2 < over_runs(runs)["all"]["std"] < 2 and over_runs([runs[0], runs[0]])["all"]["std"] == 0
+    assert 0.2 < spread_over_runs(runs)["all"]["std"] < 2 and spread_over_runs([runs[0], runs[0]])["all"]["std"] == 0
     again = [read(j).used for j in judge.review(CASES, runs=2)]
     assert again == runs[:2] and runs[0] != runs[1]
-    assert read(MoodyJudge(noise=0.8, seed=1).review(CASES)[0]).used != runs[0]
+    assert read(NoisyJudge(noise=0.8, seed=1).review(CASES)[0]).used != runs[0]
 
 
 @pytest.mark.parametrize("taste", [0, 0.5, 2])
 def test_a_taste_for_the_first_place_is_found_in_both_orders(read, taste):
-    (judged,) = MoodyJudge(noise=0.3, taste=taste).review(both_orders(CASES))
+    (judged,) = NoisyJudge(noise=0.3, taste=taste).review(both_orders(CASES))
     assert position_bias(read(judged).used)["points"] == pytest.approx(taste, abs=0.15)
 
 
 def test_untidy_first_lines_are_read_but_for_those_without_scores(read):
-    (judged,), (tidy,) = MoodyJudge(noise=0.4, untidy=1).review(CASES), MoodyJudge(noise=0.4).review(CASES)
+    (judged,), (tidy,) = NoisyJudge(noise=0.4, untidy=1).review(CASES), NoisyJudge(noise=0.4).review(CASES)
     lines = [text.partition("\n")[0] for _, text, _ in judged.texts]
-    silent = [text for _, text, _ in judged.texts if text.startswith(UNTIDY[-1])]
+    silent = [text for _, text, _ in judged.texts if text.startswith(UNTIDY_LINES[-1])]
     reviews, kept = read(judged), {r.question_id: r for r in read(tidy).used}
     assert len(reviews.excluded) == len(silent) > 5 and len(set(lines)) > 10
     for text in silent:
@@ -64,5 +77,5 @@ def test_untidy_first_lines_are_read_but_for_those_without_scores(read):
 
 
 def test_each_row_names_the_judge_and_its_faults():
-    (judged,) = MoodyJudge(0.5, 0.25, 0.1, 3).review(CASES[:1])
-    assert rows_of(judged)[0]["judge"] == "picture-book rule 2, noise 0.5, taste 0.25, untidy 0.1, seed 3"
+    (judged,) = NoisyJudge(0.5, 0.25, 0.1, 3).review(CASES[:1])
+    assert review_rows(judged)[0]["judge"] == "picture-book rule 2, noise 0.5, taste 0.25, untidy 0.1, seed 3"

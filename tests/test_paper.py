@@ -106,7 +106,7 @@ def test_unknown_names_say_which_exist():
 
 
 def test_table_4_has_four_differences_that_its_scores_do_not_give():
-    assert paper.table4_arithmetic() == [
+    assert paper.TABLE_4.mismatches() == [
         ("Conv + 5% Detail + 10% Complex", "Detail", -7.1, -6.9),
         ("Conv + 5% Detail + 10% Complex", "All", -4.4, -4.6),
         ("Conversation", "Detail", -16.2, -15.5),

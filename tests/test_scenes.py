@@ -10,8 +10,8 @@ import PIL
 import pytest
 from PIL import ImageChops
 
-from minillava.scenes.captions import boxes, caps_boxes, captions, coco
-from minillava.scenes.compose import SPLITS, compose, held_out, scenes, twin
+from minillava.scenes.captions import boxes, caps_boxes, captions, coco_files
+from minillava.scenes.compose import SPLIT_BUCKETS, compose, held_out, scenes, twin
 from minillava.scenes.draw import STYLES, draw
 from minillava.scenes.reading import claims, holds, read_scene
 from minillava.scenes.world import COLOURS, DOINGS, KINDS, PLACES, SIDES
@@ -71,7 +71,7 @@ def test_about_a_third_is_odd_each_in_exactly_one_way_and_with_a_reason(train):
 def test_splits_share_no_content(train, wild):
     keys = {"train": train, "wild": wild} | {name: scenes(name, 1000) for name in ("dev", "bench")}
     keys = {name: {s.key() for s in some} for name, some in keys.items()}
-    assert keys.keys() == SPLITS.keys()
+    assert keys.keys() == SPLIT_BUCKETS.keys()
     for one in keys:
         for two in keys.keys() - {one}:
             assert not keys[one] & keys[two], (one, two)
@@ -106,14 +106,14 @@ def test_an_unknown_split_is_refused():
 DIGEST = """
 import hashlib
 from minillava.scenes.questions import questions
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.datagen.messages import TYPES
 from minillava.scenes.captions import boxes, captions
-from minillava.scenes.compose import SPLITS, scenes
+from minillava.scenes.compose import SPLIT_BUCKETS, scenes
 out = hashlib.sha256()
-for split in SPLITS:
+for split in SPLIT_BUCKETS:
     for s in scenes(split, 40):
-        told = [s, captions(s), boxes(s), caption_record(s), questions(s), *(instruct(s, kind) for kind in TYPES)]
+        told = [s, captions(s), boxes(s), caption_record(s), questions(s), *(instruction_record(s, kind) for kind in TYPES)]
         out.update(repr(told).encode())
 print(out.hexdigest())
 """
@@ -196,7 +196,7 @@ def test_a_box_is_on_the_side_that_the_scene_says(train):
 
 def test_coco_files_and_caps_boxes_tell_the_same(train):
     size, some = 640, train[:50]
-    texts, instances = coco(some, size)
+    texts, instances = coco_files(some, size)
     names = {c["id"]: c["name"] for c in instances["categories"]}
     for n, scene in enumerate(some):
         record = caps_boxes(scene)

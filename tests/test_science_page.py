@@ -13,7 +13,7 @@ from minillava.experiments import gates_page, pages, science_report
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import SHARES
 from minillava.files import write_json
-from minillava.judging.scienceqa import predict
+from minillava.judging.scienceqa import read_predictions
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import quiz
 
@@ -43,7 +43,7 @@ def test_wrong_reasons_and_wrong_letters_are_counted_apart():
     said[letter] = said[letter].replace(f"answer is {p.letter}.", f"answer is {LETTERS[1 - p.answer]}.")
     said[reasons] = said[reasons].replace(test[reasons].solution, "The picture shows nothing.")
     found = SimpleNamespace(run=SimpleNamespace(seeds=[0]), test=test, texts={(BEST, 0): said})
-    found.predictions = {(BEST, 0): predict(test, said)[0]}
+    found.predictions = {(BEST, 0): read_predictions(test, said)[0]}
     counted = {r["what"]: [r[share] for share in SHARES] for r in science_report.letters_of(found)}
     assert counted["all"] == [13, 1, 1, 0] and counted["with a picture"][1:] == [0, 1, 0]
     assert counted["without"][1:] == [1, 0, 0] and counted[p.skill] == [0, 1, 0, 0]

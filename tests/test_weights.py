@@ -20,7 +20,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import EXACT, balanced, exact_match
+from minillava.scenes.questions import EXACT_KINDS, balanced_questions, exact_match
 from minillava.standins.gates import text_accuracy
 from minillava.standins.vision_tower import MEAN, STD
 
@@ -149,7 +149,7 @@ def test_files_are_small_and_none_can_run_code():
 def test_the_shipped_llava_answers_better_with_its_own_picture_than_with_anothers():
     folder, per_kind = shipped_part("llava"), 9  # 63 questions
     (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
-    items = balanced(scenes("dev", 150), per_kind)
+    items = balanced_questions(scenes("dev", 150), per_kind)
     size, scores = model.config.vision.image_size, {}
     drawn = {s.id: draw(s, size) for s, _ in items}
     names = [s.id for s, _ in items]
@@ -158,7 +158,7 @@ def test_the_shipped_llava_answers_better_with_its_own_picture_than_with_another
         texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(looked, items, strict=True)], 40)  # fmt: skip
         scores[tag] = exact_match([(s.id, q) for s, q in items], texts)
         print(tag, scores[tag])
-    assert list(scores["own"]) == [*EXACT, "all"]
+    assert list(scores["own"]) == [*EXACT_KINDS, "all"]
     card = json.loads((folder / "card.json").read_text())["figures"]["exact match, dev split, per cent"]
     for tag, figures in (("own", card["picture"]), ("another's", card["shuffled"])):  # 63 questions: +- 4 at one sigma
         assert abs(scores[tag]["all"] - figures["all"]) < 16, (tag, scores[tag], figures)

@@ -9,8 +9,7 @@ from matplotlib.patches import Rectangle
 
 from minillava.data.records import RecordError, check_record
 from minillava.datagen.messages import USES_BOXES, context
-from minillava.datagen.replies import ReplyError
-from minillava.datagen.replies import check as check_pairs
+from minillava.datagen.replies import ReplyError, check_pairs
 from minillava.exercises.engine import Task
 from minillava.figures.style import BLUE, GREY
 
@@ -163,7 +162,7 @@ def _fault(record):
     try:
         check_record(record)
         values = [turn["value"].replace("<image>", "") for turn in record["conversations"]]
-        check_pairs("conversation", list(zip(values[::2], values[1::2])))
+        check_pairs(list(zip(values[::2], values[1::2])))
     except RecordError as error:
         return next(name for words, name in SAID.items() if words in str(error))
     except ReplyError:

@@ -9,7 +9,7 @@ from torch import nn
 from minillava.costs.model import SHAPES, VIT_L, cache_bytes, flops, parameters
 from minillava.data import IMAGE
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig, VisionTower
@@ -165,7 +165,7 @@ TASKS = (
         ("Left half of Fig. 1: hidden_states(pixels), choose one, drop batch and class token, then the projector.",
          "at = ids.tolist().index(IMAGE). Embed ids[:at] and ids[at + 1 :], and put Hv between them with torch.cat.",
          "The language model wants a batch: language_model(rows[None])[0] is (T', D); its head makes (T', V) of it."),
-        draw=maps,
+        draw=both_maps,
     ),
     Task(
         "03.3", 3, "What a finer eye or a deeper W costs", _configs, _cost,

@@ -7,7 +7,7 @@ from minillava.data.records import make_record
 from minillava.data.samples import encode_segments
 from minillava.data.template import Template
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import pieces
+from minillava.exercises.pictures import both_pieces
 
 WORDS = "red blue bus lamp left right boat lake".split()
 LEARN = ("answers", "no stop", "everything")
@@ -134,7 +134,7 @@ def _newlines(right):
 
 
 def _same(change):
-    return lambda got, wanted: pieces(change(got), change(wanted))
+    return lambda got, wanted: both_pieces(change(got), change(wanted))
 
 
 TASKS = (

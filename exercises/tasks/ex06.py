@@ -6,9 +6,9 @@ from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model.vision import Embeddings, VisionConfig
-from minillava.standins.vision_tower import contrast
+from minillava.standins.vision_tower import contrastive_loss
 
 
 def _pictures(seed):
@@ -56,7 +56,7 @@ def _scores(V, C, t, unit=True, scale=lambda t: t.exp().clamp(max=100)):
 
 def _contrasted(V, C, t, **wrong):
     scores = _scores(V, C, t, **wrong)
-    return scores, contrast(scores, torch.eye(len(V)))
+    return scores, contrastive_loss(scores, torch.eye(len(V)))
 
 
 def _other(loss):
@@ -124,7 +124,7 @@ TASKS = (
         ("pixels.unfold(2, p, p).unfold(3, p, p) is (B, 3, S/p, S/p, p, p).",
          "Bring the two grid axes to the front, behind the batch: permute(0, 2, 3, 1, 4, 5). Then flatten what belongs to one patch.",
          "W.flatten(1) is (D, 3 p p): one product makes all patches."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=2e-3,  # a convolution on a GPU may round to TF32
     ),
     Task(
@@ -140,7 +140,7 @@ TASKS = (
         ("x / x.norm(dim=-1, keepdim=True) has length 1; the scores are exp(t) * V @ C.T.",
          "Row n is a question with B answers, and answer n is right: F.cross_entropy(scores, torch.arange(B)).",
          "Columns are the rows of scores.T. Mean of both; and t.exp().clamp(max=100)."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
     ),
     Task(
         "06.3", 3, "A larger picture", _places, _stretched,
@@ -155,7 +155,7 @@ TASKS = (
         ("Row 0 is the class token's. The others, positions[1:], are P = old * old places, row by row.",
          "F.interpolate wants (1, D, old, old): positions[1:].T.reshape(1, D, old, old). mode='bicubic', align_corners=False.",
          "And back: [0].flatten(1).T, behind positions[:1]. A number of places that is no square: ValueError."),
-        draw=lambda got, wanted: maps(_plane(got), _plane(wanted)),
+        draw=lambda got, wanted: both_maps(_plane(got), _plane(wanted)),
         tolerance=1e-3,
     ),
 )  # fmt: skip

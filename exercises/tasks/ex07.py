@@ -3,7 +3,7 @@
 import torch
 
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model.generate import _choose
 from minillava.model.language import LanguageConfig
 from minillava.model.rope import rotate, rotations
@@ -139,7 +139,7 @@ TASKS = (
         ),
         ("angles = t * base ** (-2 i / d), i from 0 to d/2 - 1: (T, d/2).",
          "a, b = x.chunk(2, dim=-1); then torch.cat([a cos - b sin, b cos + a sin], dim=-1)."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
     ),
     Task(
         "07.2", 2, "Attention with a cache", _read, _attended,
@@ -152,7 +152,7 @@ TASKS = (
         ("Join old and new along the tokens' axis: (H, S + T, d).",
          "Of T new tokens, row i may see columns 0 to S + i: torch.ones(T, S + T).tril(S).",
          "masked_fill(~mask, -inf) before the softmax."),
-        draw=lambda got, wanted: maps(got[0][0], wanted[0][0]),
+        draw=lambda got, wanted: both_maps(got[0][0], wanted[0][0]),
     ),
     Task(
         "07.3", 3, "Choosing the next token", _scores, _chosen,

@@ -6,7 +6,7 @@ import torch
 
 from minillava.data import IMAGE
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -126,7 +126,7 @@ TASKS = (
         ),
         ("Every patch is a row of Zv and is translated alone: from Dv numbers to D.",
          "nn.Linear keeps its weight as (out, in) and computes x @ weight.T + bias."),
-        draw=maps,
+        draw=both_maps,
     ),
     Task(
         "08.2", 2, "The splice", _samples, _spliced,
@@ -139,7 +139,7 @@ TASKS = (
         ("Go through the ids: a word brings one row of E, an image token all rows of the next picture.",
          "Translate each picture first (task 1), and take them one after another: patches = iter(...), next(patches).",
          "Before anything, compare ids.tolist().count(IMAGE) with len(pictures), and raise ValueError where they differ."),
-        draw=maps,
+        draw=both_maps,
     ),
     Task(
         "08.3", 3, "Fewer visual tokens", _grids, _pooled,
@@ -152,6 +152,6 @@ TASKS = (
         ("P patches are a square grid of side sqrt(P), row by row.",
          "Give Zv the shape (side / k, k, side / k, k, Dv) with unflatten: two of these axes are the neighbours.",
          "Their mean is .mean((1, 3)); the rest back into rows is .flatten(0, 1)."),
-        draw=maps,
+        draw=both_maps,
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from minillava.data import IGNORE, IMAGE
 from minillava.data.template import TEMPLATES
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import curves
+from minillava.exercises.pictures import both_curves
 from minillava.model import Batch, Llava, LlavaConfig, set_trainable
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -96,7 +96,7 @@ TASKS = (
         ),
         ("up = max(1, round(0.03 * steps)) steps go up in a line: (t + 1) / up.",
          "Behind them, with u = (t - up) / (steps - up): half of 1 + cos(pi u)."),
-        draw=curves,
+        draw=both_curves,
     ),
     Task(
         "11.2", 2, "One step in which only W moves", _steps, _stepped,

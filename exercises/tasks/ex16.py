@@ -8,7 +8,7 @@ from torch import nn
 
 from minillava.data import IGNORE, IMAGE
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Batch, Llava, LlavaConfig, generate
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
@@ -232,7 +232,7 @@ TASKS = (
         ("Notebook 06 has every step. Patches first: unfold the picture, or F.conv2d with stride = patch and no bias.",
          "Class token, patches, positions; pre_layrnorm; then blocks: x + attention(norm1(x)), x + mlp(norm2(x)).",
          "Run all blocks but the last, and drop row 0."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=1e-3,
     ),
     Task(
@@ -248,7 +248,7 @@ TASKS = (
         ("Notebook 07 has every step. RMSNorm divides by the root of the mean square, in float32, with eps 1e-6; no mean is taken off.",
          "RoPE: angles t * base ** (-2 i / d) for i below d / 2; q and k of every head are turned, v is not.",
          "The head is lm_head.weight, and where there is none, the embedding table itself."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=1e-3,
     ),
     Task(

@@ -7,7 +7,7 @@ comparison holds, question by question and over all seeds (`judging/scores.py`).
 import statistics
 
 from minillava import paper
-from minillava.judging.scores import UNTOLD, together
+from minillava.judging.scores import UNDECIDED, overall_verdict
 
 
 def accuracy(right: list[bool]) -> float:
@@ -47,7 +47,7 @@ def judged(claim: paper.Claim, comparisons: list[dict], why: str, verdict: str |
     """A claim with the paper's figures, ours and the verdict; why: what the verdict rests on, or why there is none."""
     return {
         "id": claim.id, "statement": claim.statement, "source": claim.source, "paper": claim.figures,
-        "ours": comparisons, "verdict": verdict or together([c["verdict"] for c in comparisons]), "why": why,
+        "ours": comparisons, "verdict": verdict or overall_verdict([c["verdict"] for c in comparisons]), "why": why,
     }  # fmt: skip
 
 
@@ -68,6 +68,6 @@ def verdict_lines(claims: list[dict]) -> list[str]:
             low, high = c["interval"]
             gap = f"{c['ours']:+.1f}, 95 % interval {low:+.1f} to {high:+.1f}"
             lines.append(f"   here: {c['better']} - {c['worse']}, {c['column']}: {gap}: {c['verdict']}{more}")
-        if claim["why"] and (not claim["ours"] or claim["verdict"] == UNTOLD):
+        if claim["why"] and (not claim["ours"] or claim["verdict"] == UNDECIDED):
             lines.append(f"   {claim['why']}")
     return lines

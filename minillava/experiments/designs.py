@@ -18,10 +18,10 @@ from minillava.experiments.run import Run
 from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS, variants
 from minillava.experiments.workers import still_wanted
 from minillava.files import read_jsonl
-from minillava.judging.scores import paired
-from minillava.machine import machine
+from minillava.judging.scores import paired_difference
+from minillava.machine import describe_machine
 from minillava.scales import WEIGHTS, Scale
-from minillava.scenes.questions import EXACT
+from minillava.scenes.questions import EXACT_KINDS
 from minillava.text import markdown_table
 
 ASKED = ("", "-shuffled")  # with the pictures, and the control
@@ -62,20 +62,20 @@ def designs_report(run: Run) -> dict:
     def answers(row, control=""):
         return [read_jsonl(run.home(seed, row) / f"exact{control}.jsonl") for seed in run.seeds]
 
-    def right(some, kinds=EXACT):
+    def right(some, kinds=EXACT_KINDS):
         return [r["right"] for r in some if r["kind"] in kinds]
 
     best, out = answers(BEST), []
     for row in choices(run.weights):
         own = answers(row)
-        kinds = [kind for kind in EXACT if right(own[0], [kind])]
+        kinds = [kind for kind in EXACT_KINDS if right(own[0], [kind])]
         ours = {kind: over([accuracy(right(some, [kind])) for some in own]) for kind in kinds}
         ours["all"] = over([accuracy(right(some)) for some in own])
         shuffled = over([accuracy(right(some)) for some in answers(row, "-shuffled")])
-        gap = paired([(right(a), right(b)) for a, b in zip(own, best)], accuracy) if row != BEST else None
+        gap = paired_difference([(right(a), right(b)) for a, b in zip(own, best)], accuracy) if row != BEST else None
         out.append({"row": row, "ours": ours, "shuffled": shuffled, "gap": gap})
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(), "steps": steps_of(run),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(), "steps": steps_of(run),
         "questions": len(best[0]), "rows": out,
     }  # fmt: skip
 

@@ -19,16 +19,17 @@ from minillava.datagen.messages import context
 from minillava.experiments.cells import can_be_told, signed
 from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
 from minillava.experiments.science_report import at_the_letter
-from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
-from minillava.figures.tables import answered_pictures
+from minillava.figures.charts import lines
+from minillava.figures.panels import Line, beside, ticked
+from minillava.figures.style import DOTTED, canvas
 from minillava.files import read_json, read_jsonl
 from minillava.paper import TABLE_8
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import EXACT, Question, is_reasoning, questions, right
+from minillava.scenes.questions import EXACT_KINDS, Question, is_correct, is_reasoning, questions
 from minillava.scenes.world import Scene
-from minillava.standins.gates import WANTED
+from minillava.standins.gates import THRESHOLDS
 from minillava.standins.judge import marks
 from minillava.text import markdown_table
 
@@ -106,7 +107,7 @@ def failures(card: dict, report: dict, answers: list[dict]) -> str:
     """What the shipped model and the live run get wrong, in words."""
 
     def weak(scores, least):  # the kinds of questions under `least` per cent, the weakest first
-        found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT and value < least)
+        found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT_KINDS and value < least)
         return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
 
     kinds = weak(card["figures"]["exact match, dev split, per cent"]["picture"], 90)
@@ -156,26 +157,22 @@ def gate_curves(weights: Path) -> Figure:
     odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}
     odd["named, shuffled"] = ("shuffled", "odd: named")
     panels = [  # title, rows, what was wanted, and for each curve where it is in a row
-        ("The vision tower: read off an object's patches", tower, WANTED["vision_tower"]["kind"],
-         {name: ("layer -2", name) for name in WANTED["vision_tower"]}),
-        ("The language model: asked about a scene in words", language, WANTED["language_model"]["all"],
+        ("The vision tower: read off an object's patches", tower, THRESHOLDS["vision_tower"]["kind"],
+         {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}),
+        ("The language model: asked about a scene in words", language, THRESHOLDS["language_model"]["all"],
          {how: (how, "all") for how in language[0] if how != "step"}),
-        ("The whole: asked about a picture", llava, WANTED["llava"]["colour"],
+        ("The whole: asked about a picture", llava, THRESHOLDS["llava"]["colour"],
          seen | {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}),
-        ("The whole: asked what is odd", llava, WANTED["llava"]["odd: named"], odd),
+        ("The whole: asked what is odd", llava, THRESHOLDS["llava"]["odd: named"], odd),
     ]  # fmt: skip
     figure, axes = canvas(11, 8, 2, 2)
     for axis, (title, rows, wanted, curves) in zip(axes.flat, panels):
         steps = [row["step"] for row in rows]
-        for (name, (how, what)), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PINK, INK, GREY)):
-            axis.plot(steps, [row[how][what] for row in rows], "o-", color=colour, label=name, ms=3, lw=1.5)
-        axis.axhline(wanted, color=GREY, ls="--", lw=1)
-        axis.text(0.01, wanted - 4, f"gate {wanted}", color=GREY, fontsize=8, transform=axis.get_yaxis_transform())
-        axis.set(ylim=(0, 103), xlim=(0, steps[-1] * 1.02), xlabel="step")
-        axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.05), ncols=3)
-        headline(axis, title)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("% right")
+        drawn = {name: [row[how][what] for row in rows] for name, (how, what) in curves.items()}
+        lines(steps, drawn, "step", "% right", title, axis=axis)
+        axis.axhline(wanted, **DOTTED)
+        axis.text(0, wanted - 1, f" gate {wanted}", fontsize=8, va="top")
+        axis.set(xlim=(0, steps[-1] * 1.02), ylim=(0, 103))
     return figure
 
 
@@ -198,9 +195,10 @@ def ten_pictures(weights: Path) -> tuple[Figure, list[dict]]:
             chat.turns = []  # every question by itself, as the benchmark asks it
             said = chat.ask(text)
             verdict = marks(told, text, said)
-            good = right(question, said) if question else verdict.accuracy == 10
+            good = is_correct(question, said) if question else verdict.accuracy == 10
             own.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
-        answers = {"LLaVA": [f"{'✓' if r['right'] else '✗'} {r['answer']}" for r in own]}
-        pictures.append(({"questions": [r["question"] for r in own], "answers": answers}, draw(scene, 256)))
+        cells = [[Line(r["question"], bold=True), ticked(r["answer"], r["right"])] for r in own]
+        pictures.append((draw(scene, 256), {"": cells}))
         rows += own
-    return answered_pictures(pictures, "Ten pictures drawn by a seed, and what the shipped model says of them"), rows
+    title = f"{sum(r['right'] for r in rows)} of {len(rows)} answers about ten pictures drawn by a seed are right"
+    return beside(pictures, title, text=6.4), rows

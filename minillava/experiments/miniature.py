@@ -15,17 +15,17 @@ from minillava.experiments.run import Run
 from minillava.experiments.study import CAPTIONS, Variant
 from minillava.experiments.workers import still_wanted
 from minillava.files import read_jsonl, write_json, write_jsonl
-from minillava.judging.answers import LOOKS, answer
+from minillava.judging.answers import CONDITIONS, answer
 from minillava.judging.bench import read_bench, write_bench
 from minillava.judging.pope import build_pope
-from minillava.machine import bar
+from minillava.machine import progress_bar
 from minillava.model.formats.assemble import save_trained
 from minillava.scales import WEIGHTS, Scale
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
-from minillava.scenes.questions import Question, exact_match, right
-from minillava.standins.bench import SPLIT_OF, build, exact, judge_answers
-from minillava.standins.records import caption_record, instruct
+from minillava.scenes.questions import Question, exact_match, is_correct
+from minillava.standins.bench import SPLIT_OF, build_bench, exact_questions, judge_answers
+from minillava.standins.records import caption_record, instruction_record
 
 # Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
 MIXTURES = {
@@ -48,14 +48,17 @@ def make_data(run: Run) -> None:
     train = scenes("train", scale.pictures)
     held_out = scenes("bench", max(scale.bench_scenes, scale.exact_scenes))
     every = [*train, *held_out, *scenes("wild", scale.bench_scenes)]
-    with bar(len(every), "picture") as progress:
+    with progress_bar(len(every), "picture") as progress:
         study.draw_scenes(every, run.folder / "pictures", progress.update)
     for kind, count in zip(TYPES, (scale.conversation, scale.detail, scale.complex)):
-        write_records([instruct(s, kind) for s in train[:count]], records / f"{kind}.json")
+        write_records([instruction_record(s, kind) for s in train[:count]], records / f"{kind}.json")
     write_records([caption_record(s) for s in train[: scale.pairs]], run.folder / CAPTIONS)
     for name in SPLIT_OF:
-        write_bench(build(name, scale.bench_scenes), bench / name)
-    rows = [{"image": f"{s.id}.png", **asdict(q)} for s, q in exact("bench", scale.exact_scenes, scale.exact_per_kind)]
+        write_bench(build_bench(name, scale.bench_scenes), bench / name)
+    rows = [
+        {"image": f"{s.id}.png", **asdict(q)}
+        for s, q in exact_questions("bench", scale.exact_scenes, scale.exact_per_kind)
+    ]
     write_jsonl(rows, bench / "exact.jsonl")
     some = held_out[: min(POPE_SCENES, scale.bench_scenes)]
     write_jsonl(build_pope([caps_boxes(s) for s in some]), bench / "pope.jsonl")
@@ -75,7 +78,7 @@ def records_of(run: Run, row: str) -> list[dict]:
 def ask(run: Run, learner: tuple, control: str, questions: str, most: int) -> tuple[list[dict], list[str]]:
     """A file of questions, and their answers of at most so many tokens under one of the controls (`LOOKS`)."""
     (model, tokenizer, features), rows = learner, read_jsonl(run.folder / "bench" / questions)
-    shown = study.looked_at(features, [row["image"] for row in rows], LOOKS[control])
+    shown = study.looked_at(features, [row["image"] for row in rows], CONDITIONS[control])
     return rows, answer(model, tokenizer, CHAT, [(row["text"], z) for row, z in zip(rows, shown)], most)
 
 
@@ -84,7 +87,7 @@ def answer_exact(run: Run, learner: tuple, control: str, home: Path) -> None:
     asked, texts = ask(run, learner, control, "exact.jsonl", 40)
     questions = [(row.pop("image"), Question(**row)) for row in asked]
     rows = [
-        {"image": image, "question": q.text, "kind": q.kind, "key": q.key, "answer": text, "right": right(q, text)}
+        {"image": image, "question": q.text, "kind": q.kind, "key": q.key, "answer": text, "right": is_correct(q, text)}
         for (image, q), text in zip(questions, texts)
     ]
     write_jsonl(rows, home / f"exact{control}.jsonl")
@@ -101,7 +104,7 @@ def learn_row(run: Run, seed: int, row: str) -> None:
         about = {"template": CHAT.name, "trained on": row, "seed": seed, "scale": run.scale.name}
         save_trained(model, tokenizer, run.weights / "vision_tower", home / "model", about)
     model.eval()
-    for control in LOOKS if row == FULL else ("",):  # the controls of the best row stand beside every score
+    for control in CONDITIONS if row == FULL else ("",):  # the controls of the best row stand beside every score
         still_wanted()
         answer_exact(run, learner, control, home)
         files = {f"answers-{bench}": (f"{bench}/questions.jsonl", 120) for bench in SPLIT_OF}

@@ -25,8 +25,8 @@ from minillava.experiments.gates_page import gate_curves, page, ten_pictures
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
 from minillava.figures import tables as drawn
-from minillava.figures.scenes import gallery
-from minillava.files import read_json, whole, write_json, write_jsonl, write_text
+from minillava.figures.data import gallery
+from minillava.files import atomic_write, read_json, write_json, write_jsonl, write_text
 from minillava.judging.bench import write_bench
 from minillava.judging.pope import build_pope
 from minillava.judging.rubric import RULES
@@ -34,9 +34,9 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
-from minillava.standins.bench import SPLIT_OF, build
+from minillava.standins.bench import SPLIT_OF, build_bench
 from minillava.standins.quiz import SKILLS, draw_quiz
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import markdown_table
 
@@ -46,7 +46,7 @@ COUNT, BENCH, SIZE = 12, 4, 256  # training scenes, scenes of each benchmark, pi
 def save_pictures(some: list, folder: Path) -> None:
     """The scenes as pictures."""
     for scene in some:
-        with whole(folder / f"{scene.id}.png", sync=False) as temporary:
+        with atomic_write(folder / f"{scene.id}.png", sync=False) as temporary:
             draw(scene, SIZE).save(temporary, optimize=True)
 
 
@@ -57,10 +57,10 @@ def write_samples(folder: Path) -> None:
     save_pictures(some, folder / "pictures")
     write_jsonl([caps_boxes(s) for s in some], folder / "caps_boxes.jsonl")
     for kind in TYPES:
-        write_records([instruct(s, kind) for s in some], folder / f"{kind}.json")
+        write_records([instruction_record(s, kind) for s in some], folder / f"{kind}.json")
     write_records([caption_record(s) for s in some], folder / "caption.json")
     for name, split in SPLIT_OF.items():
-        write_bench(build(name, BENCH), folder / "bench" / name)
+        write_bench(build_bench(name, BENCH), folder / "bench" / name)
         save_pictures(scenes(split, BENCH), folder / "bench" / name / "images")
         write_jsonl(build_pope([caps_boxes(s) for s in scenes(split, BENCH)]), folder / "bench" / name / "pope.jsonl")
     write_json(folder / "bench" / "rule.json", RULES)
@@ -121,7 +121,7 @@ def write_page(name: str, results: Path, folder: Path | None = None) -> None:
         del science["seconds"]  # other work shared the cores
         write_json(results / "science.json", science)
         write_text(results / "science.md", science_page(science))
-        drawn.science(science, 8).savefig(results / "figures" / "table-8.png")
+        drawn.table_8(science).savefig(results / "figures" / "table-8.png")
         print("\n".join(brief(science)))
     elif name == "designs":
         report = read_json(folder / "report.json")

@@ -11,17 +11,17 @@ from minillava import paper
 from minillava.experiments.cells import cell, judged, over, signed
 from minillava.experiments.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED
 from minillava.experiments.run import Run, slug
-from minillava.figures.curves import loss_curves
-from minillava.figures.scenes import gallery
+from minillava.figures.data import gallery
 from minillava.figures.tables import question_bars, table_bars
+from minillava.figures.training import loss_curves
 from minillava.files import read_json, read_jsonl, write_json, write_text
-from minillava.judging.bench import CATEGORIES, pairs_of
+from minillava.judging.bench import CATEGORIES, score_pairs
 from minillava.judging.pope import NEGATIVES, evaluate
-from minillava.judging.scores import interval, paired, relative_score
-from minillava.machine import machine
-from minillava.standins.judge import RULE
+from minillava.judging.scores import interval, paired_difference, relative_score
+from minillava.machine import describe_machine
+from minillava.standins.judge import RULE_ID
 from minillava.text import aligned, markdown_table
-from minillava.training.curves import losses_of
+from minillava.training.curves import read_losses
 
 CATEGORY = dict(zip(paper.TABLE_4.columns, (*CATEGORIES, None)))  # column -> the questions it is about; None: all
 BENCH = {"Table 4": "coco", "Table 5": "wild"}
@@ -53,7 +53,7 @@ def files_of(run: Run, row: str, name: str) -> list[Path]:
 
 def scores_of(run: Run, bench: str, column: str, row: str) -> list[list[tuple[float, float]]]:
     """(reference's score, ours) for every question of a column, for each seed."""
-    return [pairs_of(read_jsonl(f), CATEGORY[column]) for f in files_of(run, row, f"reviews-{bench}{{}}.jsonl")]
+    return [score_pairs(read_jsonl(f), CATEGORY[column]) for f in files_of(run, row, f"reviews-{bench}{{}}.jsonl")]
 
 
 def cell_of(run: Run, table: str, column: str, row: str) -> dict:
@@ -73,7 +73,7 @@ def rows_of(run: Run, table: str) -> list[dict]:
 def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
     """Relative score of one row minus another's, its 95 % interval over questions in pairs, and the verdict."""
     both = zip(*(scores_of(run, bench, column, row) for row in (better, worse)))
-    return {"better": better, "worse": worse, "column": column, **paired(list(both), relative_score, draws)}
+    return {"better": better, "worse": worse, "column": column, **paired_difference(list(both), relative_score, draws)}
 
 
 def hallucination(run: Run, row: str) -> dict:
@@ -97,7 +97,7 @@ def build_report(run: Run) -> dict:
     known, other = "95 % interval over questions, all seeds", "this run does not make that comparison"
     tests = {claim.id: [difference(run, *test) for test in TESTS.get(claim.id, ())] for claim in paper.CLAIMS}
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE, "machine": machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE_ID, "machine": describe_machine(),
         "seconds": run.state["seconds"] | {"all": round(sum(run.state["seconds"].values()), 1)},
         "vqa": mean[FULL], "vqa_spread": {kind: found["spread"] for kind, found in right[FULL].items()},
         "vqa_blank": mean[blank], "vqa_shuffled": mean[shuffled], "vqa_text": mean[text_only],
@@ -182,6 +182,6 @@ def draw_report(report: dict, folder: Path) -> None:
         title = f"{best['row']}: {best['All']['ours']:.0f}; {low}: {worst['All']['ours']:.0f}"
         table_bars(table, title).savefig(figures / f"{slug(table['table'])}.png")
     question_bars(report).savefig(figures / "questions.png")
-    losses = {f.parent.name: losses_of(f) for f in sorted(folder.glob("seed-0/*/metrics.jsonl"))}
+    losses = {f.parent.name: read_losses(f) for f in sorted(folder.glob("seed-0/*/metrics.jsonl"))}
     loss_curves(losses, "The loss of every training, seed 0").savefig(figures / "loss.png")
     gallery().savefig(figures / "gallery.png")

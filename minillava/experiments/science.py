@@ -23,18 +23,18 @@ from minillava.experiments.run import Run
 from minillava.experiments.study import CAPTIONS, SIZE, Variant, texts_of
 from minillava.experiments.workers import still_wanted
 from minillava.files import read_jsonl
-from minillava.judging.answer_scienceqa import solve
-from minillava.judging.answers import LOOKS
+from minillava.judging.answer_scienceqa import answer_problems
+from minillava.judging.answers import CONDITIONS
 from minillava.judging.ensembles import disagreements
-from minillava.judging.scienceqa import predict
-from minillava.machine import bar
+from minillava.judging.scienceqa import read_predictions
+from minillava.machine import progress_bar
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
-from minillava.standins.expert import again, expert
+from minillava.standins.expert import expert_answer, second_answer
 from minillava.standins.quiz import draw_quiz
 from minillava.standins.records import caption_record
+from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
-from minillava.training.loop import along
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def variants(weights: Path) -> dict[str, Variant]:
 def make_data(run: Run) -> None:
     """The quiz in ScienceQA's files with its pictures, and the caption pairs of stage 1."""
     pictures, counts = run.folder / "pictures", {split: getattr(run.scale, split) for split in SPLITS}
-    with bar(sum(counts.values()) + run.scale.pairs, "picture") as progress:
+    with progress_bar(sum(counts.values()) + run.scale.pairs, "picture") as progress:
         problems = [p for split, n in counts.items() for p in draw_quiz(split, n, pictures, SIZE, progress.update)]
         some = scenes("train", run.scale.pairs)
         study.draw_scenes(some, pictures, progress.update)
@@ -91,7 +91,7 @@ def make_data(run: Run) -> None:
     write_records([caption_record(s) for s in some], run.folder / CAPTIONS)
 
 
-def seen(features: Features, problems: list[Problem], look: Callable = LOOKS[""]) -> list[torch.Tensor | None]:
+def seen(features: Features, problems: list[Problem], look: Callable = CONDITIONS[""]) -> list[torch.Tensor | None]:
     """The features that go with each problem; `look` says which picture those with one are shown (`LOOKS`)."""
     return study.looked_at(features, [p.image for p in problems], look)
 
@@ -103,18 +103,20 @@ def learn_row(run: Run, seed: int, row: str) -> None:
     train, val, test = (list(read_problems(run.folder / "quiz", split).values()) for split in SPLITS)
 
     def measure():
-        texts = solve(model, tokenizer, CHAT, val, seen(features, val), order)
-        found, failed = predict({p.id: p for p in val}, {p.id: text for p, text in zip(val, texts)})
+        texts = answer_problems(model, tokenizer, CHAT, val, seen(features, val), order)
+        found, failed = read_predictions({p.id: p for p in val}, {p.id: text for p, text in zip(val, texts)})
         right = [found.get(p.id) == p.answer for p in val]
         accuracy = round(100 * sum(right) / len(val), 2)
         return {"accuracy": accuracy, "failures": len(failed), "right": "".join("01"[r] for r in right)}
 
-    progress = along(still_wanted, model, measure, home, run.scale.stage2_epochs) if row in CURVES else still_wanted
+    progress = (
+        with_evaluation(still_wanted, model, measure, home, run.scale.stage2_epochs) if row in CURVES else still_wanted
+    )
     study.tune(run, seed, home, learner, [science_record(p, order) for p in train], progress)
     model.eval()
-    for control in LOOKS if row == BEST else ("",):
+    for control in CONDITIONS if row == BEST else ("",):
         still_wanted()
-        texts = solve(model, tokenizer, CHAT, test, seen(features, test, LOOKS[control]), order)
+        texts = answer_problems(model, tokenizer, CHAT, test, seen(features, test, CONDITIONS[control]), order)
         asked, model_id = [(p.id, question_text(p)) for p in test], f"{row}{control} (seed {seed})"
         study.write_answers(home / f"answers{control}.jsonl", model_id, asked, texts)
 
@@ -122,11 +124,11 @@ def learn_row(run: Run, seed: int, row: str) -> None:
 def run_expert(run: Run) -> None:
     """The text-only expert answers the test split once, and again where it and LLaVA differ, for each seed."""
     test = read_problems(run.folder / "quiz", "test")
-    asked, own = [(p.id, question_text(p)) for p in test.values()], {name: expert(p) for name, p in test.items()}
+    asked, own = [(p.id, question_text(p)) for p in test.values()], {name: expert_answer(p) for name, p in test.items()}
     study.write_answers(run.folder / "expert.jsonl", "expert", asked, list(own.values()))
     for home in (run.home(seed, BEST) for seed in run.seeds):
         llava = texts_of(home / "answers.jsonl")
-        final = {n: again(test[n], own[n], llava[n]) for n in disagreements(test, own, llava)}
+        final = {n: second_answer(test[n], own[n], llava[n]) for n in disagreements(test, own, llava)}
         asked = [(name, question_text(test[name])) for name in final]
         study.write_answers(home / "again.jsonl", "expert, asked again", asked, list(final.values()))
 

@@ -20,9 +20,9 @@ from minillava.experiments.run import Run
 from minillava.experiments.science import ANSWER_FIRST, BEST, CURVES, VARIANTS, curve, variants
 from minillava.experiments.study import texts_of
 from minillava.judging.ensembles import ensembles, predictions
-from minillava.judging.scienceqa import predict, score
-from minillava.judging.scores import UNTOLD, paired
-from minillava.machine import machine
+from minillava.judging.scienceqa import read_predictions, score
+from minillava.judging.scores import UNDECIDED, paired_difference
+from minillava.machine import describe_machine
 from minillava.text import aligned
 
 # Our row of Table 7 -> the paper's; the controls have none.
@@ -57,7 +57,7 @@ class Science:
             files |= {row: best / f"answers{control}.jsonl" for row, control in CONTROLS.items()}
             for row, file in files.items():
                 self.texts[row, seed] = texts_of(file)
-                self.predictions[row, seed], failed = predict(self.test, self.texts[row, seed])
+                self.predictions[row, seed], failed = read_predictions(self.test, self.texts[row, seed])
                 self.failures[row] += len(failed)
             answers = (self.test, expert, self.texts[BEST, seed], texts_of(best / "again.jsonl"))
             self.joined.append(ensembles(*answers))
@@ -81,7 +81,7 @@ class Science:
     def compare(self, better: str, worse: str) -> dict:
         """The difference of two rows' accuracies."""
         seeds = [(self.right(better, s), self.right(worse, s)) for s in self.run.seeds]
-        return {"better": better, "worse": worse, "column": "Avg", **paired(seeds, accuracy)}
+        return {"better": better, "worse": worse, "column": "Avg", **paired_difference(seeds, accuracy)}
 
 
 def conclusion(solution: str) -> str:
@@ -103,7 +103,7 @@ def reasons_of(science: Science) -> list[dict]:
         gaps = {}
         for group in ("all", "with a picture") if row != BEST else ():
             best = [science.reasoned(BEST, seed, group) for seed in seeds]
-            gaps[group] = paired(list(zip(right[group], best)), accuracy)
+            gaps[group] = paired_difference(list(zip(right[group], best)), accuracy)
         reasons = {group: over(list(map(accuracy, of))) for group, of in right.items()}
         out.append({"row": row, "reasons": reasons, "gap": gaps or None})
     return out
@@ -136,7 +136,7 @@ def sooner(run: Run) -> dict:
         enough = [n for n, epoch in enumerate(first, 1) if epoch["accuracy"] >= other[-1]["accuracy"]]
         reached.append(enough[0] if enough else None)
     named = {"better": BEST, "worse": ANSWER_FIRST, "column": f"validation after {half + 1} of {epochs} epochs"}
-    return {**named, **paired(rights, accuracy), "epochs to answer first's last accuracy, by seed": reached}
+    return {**named, **paired_difference(rights, accuracy), "epochs to answer first's last accuracy, by seed": reached}
 
 
 def claims_of(science: Science) -> list[dict]:
@@ -147,7 +147,7 @@ def claims_of(science: Science) -> list[dict]:
         tests = [science.compare(*pair) for pair in TESTS[claim.id] if not missing & {*pair}]
         tests += [sooner(science.run)] if claim.id == "reasoning_first" else []
         why = "no smaller language model is among the weights (`make weights`)" if missing else ""
-        out.append(judged(claim, tests, why, UNTOLD if missing else None))
+        out.append(judged(claim, tests, why, UNDECIDED if missing else None))
     return out
 
 
@@ -164,7 +164,7 @@ def science_report(run: Run) -> dict:
         eight.append({"row": row, "ours": ours, "gap": gap, "paper": {"Avg": paper.TABLE_8.value(row, "Avg")}})
     joined, curves = science.joined, {row: [curve(run, row, seed) for seed in run.seeds] for row in CURVES}
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(),
         "seconds": run.state["seconds"],
         "chance": round(statistics.mean(100 / len(p.choices) for p in science.test.values()), 1),
         "questions": len(science.test), "table 7": seven, "table 8": eight,

@@ -20,9 +20,9 @@ from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.experiments.run import Run, slug
 from minillava.experiments.workers import Job, side_by_side, still_wanted
-from minillava.files import read_jsonl, whole, write_jsonl
-from minillava.judging.answers import BLANK, blank
-from minillava.machine import bar
+from minillava.files import atomic_write, read_jsonl, write_jsonl
+from minillava.judging.answers import BLANK, blank_picture
+from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble, normalisation
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
@@ -52,11 +52,11 @@ def draw_scenes(some: list[Scene], folder: Path, progress: Callable[[], None]) -
     for scene in some:
         path = folder / f"{scene.id}.png"
         if not path.exists():
-            with whole(path, sync=False) as temporary:
+            with atomic_write(path, sync=False) as temporary:
                 draw(scene, SIZE).save(temporary, format="PNG", compress_level=1)
         progress()
-    with whole(folder / BLANK, sync=False) as temporary:
-        blank(SIZE).save(temporary)
+    with atomic_write(folder / BLANK, sync=False) as temporary:
+        blank_picture(SIZE).save(temporary)
 
 
 def make_features(run: Run, variant: Variant) -> None:
@@ -64,7 +64,7 @@ def make_features(run: Run, variant: Variant) -> None:
     folder, tower = run.folder / "pictures", run.weights / "vision_tower"
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     model = assemble(tower, run.weights / "language_model", 0, variant.layer)
-    with bar(len(names), "picture", f"layer {variant.layer}") as progress:
+    with progress_bar(len(names), "picture", f"layer {variant.layer}") as progress:
         made = Features.of(model, folder, names, *normalisation(tower), lambda n, _: progress.update(n - progress.n))
     made.save(run.folder / variant.features)
 

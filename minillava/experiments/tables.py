@@ -18,6 +18,7 @@ from minillava.experiments.run import Run
 from minillava.experiments.science_report import science_report, text_10, text_78
 from minillava.experiments.study import texts_of
 from minillava.figures import tables as drawn
+from minillava.figures.answers import answered_pictures
 from minillava.files import read_jsonl, write_json, write_text
 from minillava.judging.bench import read_bench
 from minillava.scenes.compose import compose
@@ -131,7 +132,7 @@ def write_table(number: int, run: Run) -> str:
     if number == 3:
         table, title = table_3(run), "Table 3, p.6: a picture with something odd in it, and what each model says"
         text = "\n\n".join([f"{title}\nPicture: {table['image']}", *questions_of(table)])
-        figure = drawn.answered_pictures([(table, draw(scene_of(table["image"]), 400))], THREE)
+        figure = answered_pictures([(table, draw(scene_of(table["image"]), 400))], THREE)
     elif number in (4, 5):
         report = build_report(run)
         text = text_45(report, number)
@@ -139,11 +140,11 @@ def write_table(number: int, run: Run) -> str:
     elif number == 6:
         hard = hardest(run)
         pictures = [(table, draw(scene_of(table["image"]), 400)) for table in hard]
-        text, figure = text_6(hard, patches(run)), drawn.answered_pictures(pictures, SIX)
+        text, figure = text_6(hard, patches(run)), answered_pictures(pictures, SIX)
     elif number in (7, 8):
         report = science_report(run)
         write_json(run.folder / "report.json", report)
-        text, figure = text_78(report, number), drawn.science(report, number)
+        text, figure = text_78(report, number), (drawn.table_7 if number == 7 else drawn.table_8)(report)
     elif number == 10:
         text = text_10(run)
     else:
@@ -171,7 +172,7 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
     """
     seeds = seeds if number in (3, 10) else max(seeds, SEEDS)
     if number not in (7, 8, 10):
-        run = miniature.run_paper(out, scales.get(scale), seeds)
+        run = miniature.run_paper(out, scales.picture_book_scale(scale), seeds)
     elif scale in science.SCALES:
         run = science.run_science(out / "science", science.SCALES[scale], seeds)
     else:
@@ -179,4 +180,4 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
     text = write_table(number, run)
     print(f"\n{text}\n\nThe table and its figure: {run.folder / f'table-{number}.txt'}, {run.folder / 'figures'}")
     if number == 8:
-        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.get(scale), seeds))}")
+        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.picture_book_scale(scale), seeds))}")

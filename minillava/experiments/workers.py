@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from minillava.machine import bar
+from minillava.machine import progress_bar
 
 ANSWERING = 40  # answering at the end of a job is counted as the time of so many training steps
 STOP = []  # in a worker: the event that asks it to stop
@@ -62,7 +62,7 @@ def side_by_side(jobs: list[Job]) -> None:
     files, context = [job.home / "metrics.jsonl" for job in jobs], get_context("spawn")
     stop, workers = context.Event(), max(1, min(len(todo), os.cpu_count() or 1, 4))
     with (
-        bar(sum(job.steps + ANSWERING for job in jobs), "step") as progress,
+        progress_bar(sum(job.steps + ANSWERING for job in jobs), "step") as progress,
         ProcessPoolExecutor(workers, context, initializer=listen, initargs=(stop, len(jobs) == 1)) as pool,
     ):
         running = {pool.submit(job) for job in todo}
