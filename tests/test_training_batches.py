@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import fill_rate, micro_batches, plan_batches
-from minillava.model import Batch, SpliceError, kernels, set_trainable
-from minillava.model.kernels import rounded
+from minillava.model import Batch, SpliceError, set_trainable
 from minillava.training import loop, lora, parallel, stages
 from minillava.training.checkpoints import TrainingError
 from minillava.training.stages import recompute_activations, train_stage
@@ -206,31 +205,6 @@ def test_on_several_cores_interrupted_and_resumed_equals_uninterrupted(tmp_path,
     again = stage(tmp_path / "b", samples, seen, **settings)
     assert straight[0] == again[0]
     assert all(torch.equal(again[1][name], p) for name, p in straight[1].items())
-
-
-# matrices in few sizes
-
-
-@given(st.integers(1, 100_000))
-def test_rounded_is_at_most_an_eighth_larger(n):
-    assert n <= rounded(n) <= n * 1.125 and rounded(rounded(n)) == rounded(n)
-
-
-def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_same(monkeypatch):
-    assert len({rounded(n) for n in range(129, 257)}) == 8
-    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(40)
-    sizes, losses = {True: set(), False: set()}, {True: [], False: []}
-    for few in (True, False):
-        monkeypatch.setattr(kernels, "rounded", rounded if few else lambda n: n)
-        hook = model.language_model.norm.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(len(x[0])))
-        for n in range(0, 40, 4):
-            with torch.autocast("cpu", torch.bfloat16):
-                loss, count = model(batch_of(samples[n : n + 4], seen))
-            assert count == sum(int((s.labels[1:] != IGNORE).sum()) for s in samples[n : n + 4])
-            losses[few].append(loss.item())
-        hook.remove()
-    assert len(sizes[True]) < len(sizes[False])
-    assert losses[True] == pytest.approx(losses[False], abs=0.02)
 
 
 def test_parts_are_weighted_by_their_labels(tmp_path):

@@ -4,7 +4,7 @@ import torch
 
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_maps
-from minillava.model.generate import _choose
+from minillava.model.generate import choose
 from minillava.model.language import LanguageConfig
 from minillava.model.rope import rotate, rotations
 from minillava.model.vision import attend
@@ -92,7 +92,7 @@ def _scores(seed):
 
 def _chosen(logits, temperature, top_p, u):
     draw = torch.Generator().manual_seed(u.seed)
-    return int(_choose(logits[None], temperature, top_p, [draw])[0])
+    return int(choose(logits[None], temperature, top_p, [draw])[0])
 
 
 def _sampled(logits, temperature, top_p, u, short=False, scaled=True):

@@ -68,9 +68,7 @@ def flops(config, tokens, scored, pictures=1, stage=None):
 
     tokens: T after splicing. scored: the number of tokens whose next token is predicted: the supervised ones, or 1 when
     reading a prompt. pictures: 0 where features are stored. stage: None for a forward pass, 1 or 2 for forward and
-    backward. Training (`loss`) and reading a prompt compute the last MLP only at the scored tokens; a plain forward
-    pass computes it at all tokens. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) -
-    flops(config, T - 1, 0, 0).
+    backward. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
     P, Dv = vision.num_patches, vision.hidden_size
@@ -78,15 +76,12 @@ def flops(config, tokens, scored, pictures=1, stage=None):
     blocks = config.select_layer % (vision.num_layers + 1)  # those that are run
     patches = 2 * P * 3 * vision.patch_size**2 * Dv
     block = 2 * (P + 1) * (4 * Dv**2 + 2 * Dv * vision.intermediate_size) + 4 * (P + 1) ** 2 * Dv
-    matrices = L * tokens * (_matrices(language) // L)  # parameters times the tokens they are applied to
-    if stage:
-        matrices -= (tokens - scored) * 3 * D * language.intermediate_size
     first, second = 2 * P * Dv * D, 2 * P * D * D if config.projector != "linear" else 0
     parts = {
         "vision_tower": pictures * (patches + blocks * block),
         # The first layer's input needs no gradient, the second layer's does.
         "projector": pictures * (first * (2 if stage else 1) + second * (3 if stage else 1)),
-        "decoder": 2 * matrices * {None: 1, 1: 2, 2: 3}[stage],
+        "decoder": 2 * tokens * _matrices(language) * {None: 1, 1: 2, 2: 3}[stage],
         "attention": 4 * L * tokens**2 * language.num_heads * language.head_dim * (3 if stage else 1),
         "head": 2 * scored * D * V * {None: 1, 1: 2, 2: 3}[stage],
     }
@@ -140,9 +135,9 @@ def _block_activations(language, tokens, stage, precision, fused):
     """Bytes per token that a block keeps for its backward pass; weight gradients also need each matrix's input."""
     D, F, H = language.hidden_size, language.intermediate_size, language.num_heads
     wide, value = H * language.head_dim, PRECISION_BYTES[precision][1]
-    norms = 2 * (4 * D + 4)  # the normalised value in float32, and its scale
-    if stage == 2:  # again in half precision for the gain's gradient, and times the gain for the matrices'
-        norms += 2 * {"float32": 4, "mixed": 2, "bfloat16": 2 + 2}[precision] * D
+    norms = 2 * (4 * D + 4)  # the input in float32, and its scale
+    if stage == 2:  # normalised for the gain's gradient; times the gain for the matrices', cast for each by autocast
+        norms += {"float32": 2 * (4 + 4), "mixed": 2 * 4 + 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
     attention = 4 * wide * value + 4 * H  # queries, keys, values, the output and its scale
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)

@@ -42,21 +42,10 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     are two blocks and the vocabulary, gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps
     them, and gradients and moments only for what is added. fused: as in `costs.model.memory`.
     """
-<<<<<<< HEAD
     precision = RECIPE_PRECISIONS[stage.precision]
-    patches = config.vision.num_patches
-    answer = min(
-        stage.longest_sample - patches, max(1, round(stage.longest_sample * stage.answer / (patches + stage.text)))
-    )
-    needs = memory(
-        config, stage.number, stage.micro, stage.longest_sample, answer, precision, stage.checkpointing, fused
-    )
-=======
-    precision = PRECISIONS[stage.precision]
     tokens, patches = stage.longest_sample, config.vision.num_patches
     answer = min(tokens - patches, max(1, round(tokens * stage.answer / (patches + stage.text))))
     needs = memory(config, stage.number, stage.micro, tokens, answer, precision, stage.checkpointing, fused)
->>>>>>> sta
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)

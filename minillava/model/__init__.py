@@ -1,6 +1,7 @@
-"""The model, written out in plain PyTorch: the forward path is vision.py, rope.py, language.py, llava.py, in this order.
+"""The model, written out in plain PyTorch. Fig. 1 is vision.py, rope.py, language.py and llava.py; read them in this order.
 
-generate.py answers; kernels.py has quick forms of what these write out; formats/ reads and writes published checkpoints.
+cache.py and generate.py write answers; kernels.py has quick forms of what these write out; formats/ reads and writes
+published checkpoints.
 """
 
 from minillava.data import IGNORE, IMAGE

@@ -1,15 +1,15 @@
 """Answers, token by token: Eq. 3 read from left to right.
 
 Notable
-- Batched: prompts of any length side by side, padded on the left so that the newest token is always last; the same
-  tokens come out as one by one. A row that has said its stop leaves the batch and costs nothing more.
-- Every key and value is computed once (`Cache`): prompts that begin with the same words and pictures share that
-  beginning, so several questions about one picture read it once; a `Session` keeps it over the turns of a conversation.
-- `stream` gives text as it is made and never half a character: its pieces joined are what `generate_text` returns.
+- Prompts of any length are read side by side, padded on the left so that the newest token is always last. The tokens
+  are the same as one by one. A row that has said its stop leaves the batch and costs nothing more.
+- Every key and value is computed once (cache.py). Prompts that begin with the same words and pictures share that
+  beginning, so several questions about one picture read it once. A `Session` keeps it over the turns of a conversation.
+- `stream` gives text as it is made, never half a character. Its pieces joined are what `generate_text` returns.
 
 Try it: `generate(model, [ids], [[features]], max_new_tokens=20, stop=[tokenizer.encode("###")])`.
 
-B batch (the rows still alive), P patches, T tokens, D width, V vocabulary, S slots of the cache.
+B batch (rows that have not ended), P patches, T tokens, D width (Dv of the vision tower), V vocabulary; G groups of rows.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from minillava.model.llava import SpliceError
 
 
 def generate(model, prompts, features, max_new_tokens, stop=(), temperature=0.0, top_p=1.0, seed=0, tokenizer=None):
-    """The new token ids of each prompt, without the stop.
+    """The new token ids of each prompt, without the stop: a list of lists.
 
-    prompts: (T,) ids each, `IMAGE` where a picture goes. features: a list of (P, Dv) each. max_new_tokens: a number, or
-    one for each prompt. stop: token id sequences, and strings where a tokenizer is given; a string that begins inside a
-    token takes the token along (`generate_text` cuts at the character).
-    temperature 0 takes the likeliest token; above 0 row i draws with its own generator, seeded `seed + i`, from the
-    likeliest tokens that hold `top_p` of the probability. A row ends at a stop, at max_new_tokens or at a full context.
-    Raises SpliceError, naming the sample, for a prompt that cannot be read; ValueError for settings without sense.
+    prompts: (T,) ids each, `IMAGE` where a picture goes. features: a list of (P, Dv) per prompt, in reading order.
+    max_new_tokens: one number, or one per prompt. A row ends there, at a stop or at a full context.
+    stop: sequences of token ids; strings too where a tokenizer is given. A string that begins inside a token takes the
+        whole token along (`generate_text` cuts at the character).
+    temperature, top_p: as in `choose`; row i draws with its own generator, seeded `seed + i`.
+    Raises SpliceError, which names the sample, for a prompt that cannot be read; ValueError for impossible settings.
     """
     ends, answers = Stop(stop, tokenizer), [[] for _ in prompts]
     for row, token in _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, seed):
@@ -38,7 +38,7 @@ def generate(model, prompts, features, max_new_tokens, stop=(), temperature=0.0,
 
 
 def generate_text(model, tokenizer, prompts, features, max_new_tokens, stop=(), temperature=0.0, top_p=1.0, seed=0):
-    """The answer to each prompt as text, without the stop; the rest as in `generate`."""
+    """The answer to each prompt as text, without the stop. Arguments and errors as in `generate`."""
     ends, answers = Stop(stop, tokenizer), [[] for _ in prompts]
     for row, token in _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, seed):
         answers[row].append(token)
@@ -46,10 +46,11 @@ def generate_text(model, tokenizer, prompts, features, max_new_tokens, stop=(), 
 
 
 def stream(model, ids, features, tokenizer, max_new_tokens, stop=(), temperature=0.0, top_p=1.0, seed=0, session=None):
-    """The answer to one prompt in pieces of text, as they come; joined they are what `generate_text` gives.
+    """The answer to one prompt in pieces of text, as they come. Joined they are what `generate_text` returns.
 
-    Held back until it is settled: what could be the beginning of a stop, and what ends in half a character.
-    session: keeps what was read and said, so that the next prompt that goes on from there costs its own tokens only.
+    Text that could be the beginning of a stop, or ends in half a character, is held back until that is settled.
+    session: a `Session`, which keeps what was read and said for the next prompt. Other arguments and errors as in
+    `generate`; ValueError also for a tokenizer that changes text it gave before.
     """
     ends, answer, shown = Stop(stop, tokenizer), [], ""
     for _, token in _tokens(model, [ids], [features], max_new_tokens, ends, temperature, top_p, seed, session):
@@ -66,7 +67,10 @@ def stream(model, ids, features, tokenizer, max_new_tokens, stop=(), temperature
 
 
 class Stop:
-    """Where answers end: at token id sequences, or at strings, wherever in the text these begin and end."""
+    """Where answers end: at sequences of token ids, or at strings, wherever in the text these begin and end.
+
+    Raises ValueError for an empty stop, and for a string without a tokenizer to find it.
+    """
 
     def __init__(self, stops, tokenizer=None):
         self.tokenizer, self.strings = tokenizer, [s for s in stops if isinstance(s, str)]
@@ -85,7 +89,7 @@ class Stop:
 
     def ids_before(self, answer):
         """The ids of a finished answer without its stop."""
-        answer = answer[: len(answer) - max((len(s) for s in self.sequences if answer[-len(s) :] == s), default=0)]
+        answer = self._cut(answer)
         if self.strings:
             text = self.text_before(answer)
             while not text.startswith(self.tokenizer.decode(answer)):
@@ -94,8 +98,7 @@ class Stop:
 
     def text_before(self, answer):
         """The text of a finished answer without its stop."""
-        answer = answer[: len(answer) - max((len(s) for s in self.sequences if answer[-len(s) :] == s), default=0)]
-        text = self.tokenizer.decode(answer)
+        text = self.tokenizer.decode(self._cut(answer))
         return text[: self._find(text)]
 
     def settled(self, answer):
@@ -106,18 +109,22 @@ class Stop:
         sizes = (n for s in self.strings for n in range(1, len(s)) if text.endswith(s[:n]))
         return text[: len(text) - max(sizes, default=0)]
 
+    def _cut(self, answer):
+        """The answer without the longest sequence of ids that ends it, if it is a stop."""
+        return answer[: len(answer) - max((len(s) for s in self.sequences if answer[-len(s) :] == s), default=0)]
+
     def _find(self, text):
         return min((at for s in self.strings if (at := text.find(s)) >= 0), default=None)
 
 
 class Session:
-    """One conversation's keys and values. A prompt that begins like what is in here is read from where it differs."""
+    """One conversation's keys and values. A prompt that begins like the last one is read only from where it differs."""
 
     def __init__(self):
         self.cache, self.ids, self.pictures = None, [], []
 
     def read(self, model, prompts, features, room):
-        """As `_read`, for one prompt."""
+        """The last hidden state of one prompt (1, D), and the cache that holds it. The arguments have one entry each."""
         (ids,), (pictures,), config = [prompts[0].tolist()], features, model.config.language
         same = slots = seen = 0  # ids, slots and pictures of the common beginning
         while same < min(len(ids) - 1, len(self.ids)) and ids[same] == self.ids[same]:
@@ -134,12 +141,12 @@ class Session:
         if self.cache is not None:
             self.cache.back_to(slots)
         if self.cache is None or self.cache.seen.shape[1] < needed:
-            # doubled, so that a conversation is copied a few times only
+            # doubled, so that a conversation is copied only a few times
             larger = Cache(config, 1, min(config.max_position, 2 * needed), embeds.device, embeds.dtype)
             if self.cache is not None:
                 larger.copy_of(self.cache)
             self.cache = larger
-        hidden = _last(model.language_model, embeds, None, self.cache)
+        hidden = model.language_model(embeds, cache=self.cache)[:, -1]  # (1, D)
         self.ids, self.pictures = ids, list(pictures)
         return hidden, self.cache
 
@@ -149,10 +156,10 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
     """(row, token) pairs in the order in which they are made, the stop included."""
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if len(limits) != len(prompts) or min(limits, default=1) < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError("needs max_new_tokens >= 1 (one, or one a prompt), temperature >= 0 and 0 < top_p <= 1")
+        raise ValueError("needs max_new_tokens >= 1 (one, or one per prompt), temperature >= 0 and 0 < top_p <= 1")
     if not prompts:
         return
-    context = model.config.language.max_position
+    context, language = model.config.language.max_position, model.language_model
     lengths = [model.check(*sample, name=i) for i, sample in enumerate(zip(prompts, features, strict=True))]
     room = [min(limit, context - length) for limit, length in zip(limits, lengths, strict=True)]
     if 0 in room:
@@ -164,7 +171,7 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
     draws = [torch.Generator().manual_seed(seed + row) for row in range(len(prompts))]
     alive, answers = list(range(len(prompts))), [[] for _ in prompts]
     while True:
-        tokens = _choose(model.language_model.head(hidden), temperature, top_p, [draws[row] for row in alive])  # (B,)
+        tokens = choose(language.head(hidden), temperature, top_p, [draws[row] for row in alive])  # (B,)
         for row, token in zip(alive, tokens.tolist(), strict=True):
             answers[row].append(token)
             yield row, token
@@ -172,75 +179,70 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
         if not going:
             return
         if len(going) < len(alive):
-            going = cache.keep(going)
+            cache.keep(going)
             tokens, alive = tokens[going], [alive[i] for i in going]
-        hidden = model.language_model(model.language_model.embed(tokens[:, None]), cache=cache)[:, -1]  # (B, D)
+        hidden = language(language.embed(tokens[:, None]), cache=cache)[:, -1]  # (B, D)
         if session:
             session.ids.append(answers[0][-1])
 
 
 def _read(model, prompts, features, room):
-    """The prompts' last hidden states (B, D), and a cache that holds them and has room for the answers."""
+    """The last hidden state of each prompt (B, D), and a cache that holds the prompts and has room for the answers."""
     config, language = model.config.language, model.language_model
-    rows_of, common = _shared(prompts, features)
-    if len(rows_of) == len(prompts) or 0 in common:
-        embeds, _, mask = model.splice_batch(prompts, features, pad="left")  # (B, T, D), (B, T)
-        cache = Cache(config, len(prompts), embeds.shape[1] + max(room), embeds.device, embeds.dtype)
-        return _last(language, embeds, mask, cache), cache
-    begins, rest, groups = (
-        [],
-        [None] * len(prompts),
-        [None] * len(prompts),
-    )  # (ids, pictures) of each group, of each row
-    for group, (rows, n) in enumerate(zip(rows_of, common, strict=True)):
-        shown = int((prompts[rows[0]][:n] == IMAGE).sum())
-        begins.append((prompts[rows[0]][:n], features[rows[0]][:shown]))
-        for row in rows:
-            rest[row], groups[row] = (prompts[row][n:], features[row][shown:]), group
-    embeds, _, mask = model.splice_batch(*zip(*begins, strict=True), pad="left")
-    begin = Cache(config, len(begins), embeds.shape[1], embeds.device, embeds.dtype)
-    language(embeds, mask=mask, cache=begin, wanted=torch.zeros_like(mask))  # for its keys and values alone
-    embeds, _, mask = model.splice_batch(*zip(*rest, strict=True), pad="left")
+    groups, common = _shared(prompts, features)
+    begin = None
+    if len(common) < len(prompts) and 0 not in common:  # each beginning is read once, then what follows it in each row
+        first = [groups.index(group) for group in range(len(common))]  # (G,) a row of each group
+        begins = [prompts[row][:n] for row, n in zip(first, common, strict=True)]
+        shown = [int((ids == IMAGE).sum()) for ids in begins]  # (G,) pictures in each beginning
+        embeds, _, mask = model.splice_batch(begins, [features[row][:n] for row, n in zip(first, shown)], pad="left")
+        begin = Cache(config, len(begins), embeds.shape[1], embeds.device, embeds.dtype)
+        language(embeds, mask=mask, cache=begin)
+        prompts = [ids[common[group] :] for ids, group in zip(prompts, groups, strict=True)]
+        features = [pictures[shown[group] :] for pictures, group in zip(features, groups, strict=True)]
+    embeds, _, mask = model.splice_batch(prompts, features, pad="left")  # (B, T, D), (B, T)
     slots = embeds.shape[1] + max(room)
     cache = Cache(config, len(prompts), slots, embeds.device, embeds.dtype, begin, groups)
-    return _last(language, embeds, mask, cache), cache
-
-
-def _last(language, embeds, mask, cache):
-    """(B, D): the state of each row's last token; behind the last attention no other is computed."""
-    wanted = torch.zeros(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-    wanted[:, -1] = True
-    return language(embeds, mask=mask, cache=cache, wanted=wanted)
+    return language(embeds, mask=mask, cache=cache)[:, -1], cache
 
 
 def _shared(prompts, features):
-    """Groups of rows that show the same pictures after the same words, and how many ids each group has in common."""
-    groups = {}
+    """The group of each row, and of each group how many ids its rows have in common at the beginning.
+
+    Rows are of one group when they show the same pictures after the same words.
+    """
+    rows_of = {}
     for row, (ids, pictures) in enumerate(zip(prompts, features, strict=True)):
         upto = max((ids == IMAGE).nonzero().flatten().tolist(), default=-1) + 1
-        groups.setdefault((row if upto == 0 else (*ids[:upto].tolist(), *map(_digest, pictures))), []).append(row)
-    rows_of, common = list(groups.values()), []
-    for rows in rows_of:
-        shortest = min(len(prompts[row]) for row in rows) - 1  # at least one id of its own, to go on from
+        rows_of.setdefault((row if upto == 0 else (*ids[:upto].tolist(), *map(_digest, pictures))), []).append(row)
+    groups, common = [None] * len(prompts), []
+    for group, rows in enumerate(rows_of.values()):
+        shortest = min(len(prompts[row]) for row in rows) - 1  # each row keeps at least one id of its own
         same = torch.stack([prompts[row][:shortest] == prompts[rows[0]][:shortest] for row in rows]).all(0)
         common.append(int(same.int().cumprod(0).sum()))
-    return rows_of, common
+        for row in rows:
+            groups[row] = group
+    return groups, common
 
 
 def _digest(picture):
     return hashlib.sha256(picture.detach().cpu().contiguous().view(torch.uint8).numpy()).digest()
 
 
-def _choose(logits, temperature, top_p, draws):
-    """(B, V) scores to (B,) tokens."""
+def choose(logits, temperature, top_p, draws):
+    """Logits (B, V) to one token per row, (B,).
+
+    temperature 0: the likeliest token. Above 0: drawn from the likeliest tokens that together hold `top_p` of the
+    probability (nucleus sampling, arXiv 1904.09751). draws: a torch.Generator per row.
+    """
     if temperature == 0:
-        return logits.max(-1).indices  # as argmax, which in bfloat16 takes five times as long on a CPU
+        return logits.argmax(-1)
     chance, order = (logits.float() / temperature).softmax(-1).sort(-1, descending=True)  # (B, V) both
     before = chance.cumsum(-1) - chance
     upto = chance.masked_fill(before >= top_p, 0).cumsum(-1)  # (B, V); the token that crosses top_p is still in
-    u = torch.stack([torch.rand(1, generator=draw) for draw in draws]).to(logits.device)  # (B, 1), one draw a row
+    u = torch.stack([torch.rand(1, generator=draw) for draw in draws]).to(logits.device)  # (B, 1), one draw per row
     picked = torch.searchsorted(upto, u * upto[:, -1:], right=True)
-    last = (before < top_p).sum(-1, keepdim=True) - 1  # u just under 1 may round to the very end
+    last = (before < top_p).sum(-1, keepdim=True) - 1  # rounding may take a u just under 1 to the very end
     return order.gather(-1, picked.minimum(last)).squeeze(-1)
 
 

@@ -1,71 +1,79 @@
-"""Quick forms of what the taught files write out plainly, each equal to the plain form by test."""
+"""Quick forms of what other modules write out plainly, each with the figure that earned its place.
+
+tests/test_kernels.py hold each equal to its plain form; benchmarks/kernels.py times both side by side. A form that makes
+its own benchmark less than 10 % quicker is deleted; LOG.md (2026-11-27) has those that were. E: 2 cores of an AMD EPYC.
+
+B batch, T tokens, H heads (H_kv of keys and values), S slots, d size of a head; G beginnings of at most n rows each.
+"""
+
+import math
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
 
-from minillava.data import IGNORE
 
+def run_instead(quick):
+    """A decorator: `quick` runs in place of the function below it, which stays as `__wrapped__`.
 
-def few_sizes(x):
-    """Whether matrices should come in few sizes: in bfloat16 on a CPU. For each size that it has not met oneDNN makes a
-    kernel anew, 3 to 8 ms on a processor with AMX, where a product of the small model takes 0.2 to 1 ms."""
-    return x.device.type == "cpu" and (torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16)
-
-
-def rounded(n):
-    """n or somewhat more: one of eight sizes between a power of two and the next."""
-    step = 1 << max(0, n.bit_length() - 4)
-    return -(-n // step) * step
-
-
-class Normed(torch.autograd.Function):
-    """x over the root of its mean square, with its gradient written out: half the time of what autograd strings together.
-
-    With n = x / r, r the root, and g the gradient of n, that of x is (g - n mean(g n)) / r.
+    Delete the decorator's line, and what is written below it runs.
     """
 
-    @staticmethod
-    def forward(ctx, x, eps):
-        wide = x.float()  # the sum of squares overflows in half precision
-        over = torch.rsqrt(torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square() / x.shape[-1] + eps)
-        normed = wide * over
-        ctx.save_for_backward(normed, over)
-        return normed.to(x.dtype)
+    def swap(plain):
+        @wraps(plain)
+        def run(*args, **kwargs):
+            return quick(*args, **kwargs)
 
-    @staticmethod
-    def backward(ctx, g):
-        normed, over = ctx.saved_tensors
-        wide = g.float()
-        along = (wide * normed).mean(-1, keepdim=True)
-        return torch.addcmul(wide, normed, along, value=-1).mul_(over).to(g.dtype), None
+        return run
+
+    return swap
 
 
-def lowered(x):
-    """Under autocast, x in the precision to which every projection would else cast it again; otherwise x."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+def attend(q, k, v, mask=None, causal=False):
+    """As `vision.attend`: PyTorch's fused kernel, or in training in bfloat16 on a CPU batched products."""
+    if q.shape[1] > k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # (B, H, S, d)
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
+        return attend_in_bfloat16(q, k, v, mask, causal)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
 
-class Turned(torch.autograd.Function):
-    """x turned, with its gradient written out: what comes back is turned back, by the same angles the other way. Autograd
-    would string it together from the four products and sums; an epoch of the small scale takes 2 to 5 % longer so."""
+def attend_in_bfloat16(q, k, v, mask=None, causal=False):
+    """As `vision.attend` with H = H_kv: what is hidden is added to the scores inside the product that makes them."""
+    (B, H, T, d), S = q.shape, k.shape[2]
+    if causal:
+        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
+    if mask is None:
+        scores = (q * d**-0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
+    else:
+        hidden = torch.zeros((), dtype=q.dtype, device=q.device).masked_fill(~mask, -math.inf)
+        hidden = hidden.expand(B, H, T, S).reshape(-1, T, S)  # (B x H, T, S)
+        scores = torch.baddbmm(hidden, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=d**-0.5)
+    return scores.view(B, H, T, S).softmax(dim=-1) @ v
 
-    @staticmethod
-    def forward(ctx, x, cos, sin):
-        ctx.save_for_backward(cos, sin)
-        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
-    @staticmethod
-    def backward(ctx, g):
-        cos, sin = ctx.saved_tensors
-        return torch.addcmul(g * cos, g.roll(g.shape[-1] // 2, dims=-1), sin, value=-1), None, None
+def attend_behind(q, k, v, allowed, first_k, first_v, first_seen, place, most):
+    """As `vision.attend` of one new token per row, where rows share a beginning: its keys are read once for all of them.
 
+    q: (B, H, 1, d). k, v: (B, H_kv, S, d) of each row, with allowed (B, 1, 1, S), True at slots that it may see.
+    first_k, first_v: (G, H_kv, S', d) of each beginning, with first_seen (G, S'), True at real tokens.
+    place: (B,), row i is number `place[i] % most` of the rows behind beginning `place[i] // most`. most: n.
+    Returns (B, H, 1, d).
+    """
+    B, H, _, d = q.shape
+    q = (q * d**-0.5).view(B, k.shape[1], -1, d)  # (B, H_kv, R, d): R heads that share a key stand where tokens stand
 
-def _widened(embeds, target, wanted, context):
-    """The batch with some more padding, T' and N `rounded`: what is wanted without a label counts for nothing."""
-    more = min(rounded(embeds.shape[1]), context) - embeds.shape[1]
-    embeds = F.pad(embeds, (0, 0, 0, more))
-    target, wanted = F.pad(target, (0, more), value=IGNORE), F.pad(wanted, (0, more))
-    count = int(wanted.sum())
-    spare = (~wanted).flatten().nonzero().flatten()[: rounded(count) - count]
-    return embeds, target, wanted.flatten().index_fill(0, spare, True).view_as(wanted)
+    def together(x):  # (B, H_kv, R, .) to (G, H_kv, n x R, .), 0 where a beginning has fewer than n rows
+        out = x.new_zeros(len(first_k) * most, *x.shape[1:])
+        out[place] = x
+        return out.unflatten(0, (-1, most)).transpose(1, 2).flatten(2, 3)
+
+    def apart(x):  # and back
+        return x.unflatten(2, (most, -1)).transpose(1, 2).flatten(0, 1)[place]
+
+    first = (together(q) @ first_k.transpose(-2, -1)).masked_fill_(~first_seen[:, None, None], -math.inf)
+    first = apart(first)  # (B, H_kv, R, S')
+    own = (q @ k.transpose(-2, -1)).masked_fill_(~allowed, -math.inf)  # (B, H_kv, R, S)
+    shares = torch.cat([first, own], dim=-1).softmax(-1, dtype=torch.float32).to(q.dtype)
+    of_first, of_own = shares.split([first.shape[-1], own.shape[-1]], dim=-1)
+    return (apart(together(of_first) @ first_v) + of_own @ v).view(B, H, 1, d)

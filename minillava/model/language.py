@@ -1,17 +1,18 @@
-"""The language model f_phi of section 4.1: a Llama decoder, written out.
+"""The language model f_phi of section 4.1: a Llama decoder (arXiv 2302.13971), written out.
 
-The paper's Vicuna is a Llama. The same lines are Llama, Vicuna, Mistral and Qwen2: what differs between them is data in
-`LanguageConfig`. New beside the vision tower: a token sees only what came before it, and positions are rotations.
+The paper's Vicuna is a Llama. The same lines are Llama, Vicuna, Mistral and Qwen2: these differ only in `LanguageConfig`.
+New beside the vision tower: a token sees only what came before it, and positions are rotations (rope.py).
 
 Notable
-- It takes *embeddings*, not ids: that is all that LLaVA needs to show pictures to a text-only model (llava.py).
-- `forward` stops at the last norm; `head` is apart, so the vocabulary projection runs only where a token is wanted.
-- A `Cache` (cache.py) keeps keys and values while decoding; batches are padded on the left, so that the newest token is
-  always last.
+- It takes *embeddings*, not ids. LLaVA needs nothing else to show pictures to a text-only model (llava.py).
+- `forward` stops at the last norm. `head` is apart, so that the vocabulary is scored only where a token is wanted.
+- A `Cache` (cache.py) keeps keys and values while decoding. Batches are then padded on the left, so that the newest
+  token is always last.
 
 Try it: `m = LanguageModel(LanguageConfig(100, 64, 128, 2, 4)); m.head(m(m.embed(torch.arange(7)[None])))`, (1, 7, 100).
 
-B batch, T tokens, D width, H heads (keys and values may have fewer), S slots (cached and new tokens), V vocabulary.
+B batch, T tokens, D width, H heads (H_kv of keys and values), V vocabulary, L layers; d size of a head, S tokens to look
+at: those in the cache and the new ones.
 """
 
 from dataclasses import dataclass
@@ -20,25 +21,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minillava.model.kernels import Normed, lowered
 from minillava.model.rope import Rope, rotate, rotations
 from minillava.model.vision import attend, init_weights
 
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """The sizes of one language model. Vicuna-7B: LanguageConfig(32000, 4096, 11008, 32, 32)."""
+    """The sizes of one language model. Vicuna-7B: LanguageConfig(32000, 4096, 11008, 32, 32).
 
-    vocab_size: int
-    hidden_size: int
+    Raises ValueError for sizes that do not fit each other.
+    """
+
+    vocab_size: int  # V
+    hidden_size: int  # D
     intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int | None = None  # None: as many as num_heads
-    head_dim: int | None = None  # None: hidden_size / num_heads
+    num_layers: int  # L
+    num_heads: int  # H
+    num_kv_heads: int | None = None  # H_kv; None: as many as num_heads
+    head_dim: int | None = None  # d; None: hidden_size / num_heads
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-6
-    max_position: int = 2048
+    max_position: int = 2048  # tokens
     tie_embeddings: bool = False  # the head is the embedding table
     attention_bias: bool = False  # in q, k, v (Qwen2)
     rope: Rope | None = None  # None: plain rotations (rope.py)
@@ -57,16 +60,22 @@ class LanguageConfig:
 
 
 class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) times a learned gain (arXiv 1910.07467, Eq. 4): LayerNorm without mean and bias."""
+
     def __init__(self, size, eps):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
         self.eps = eps
 
-    def forward(self, x):
-        return self.weight * Normed.apply(x, self.eps)
+    def forward(self, x):  # (..., D)
+        wide = x.float()  # in half precision the squares would overflow
+        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(x.dtype)
 
 
 class Attention(nn.Module):
+    """Causal self-attention with rotated queries and keys; the heads may share keys and values."""
+
     def __init__(self, config):
         super().__init__()
         D, d = config.hidden_size, config.head_dim
@@ -77,7 +86,6 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_heads * d, D, bias=False)
 
     def forward(self, x, cos, sin, allowed, cache, layer):  # x: (B, T, D)
-        x = lowered(x)
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, d) and two (B, H_kv, T, d)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -86,12 +94,12 @@ class Attention(nn.Module):
         if cache is None:
             seen = attend(q, k, v, allowed, causal=allowed is None)  # (B, H, T, d)
         else:
-            seen = cache.attend(layer, q, k, v, allowed)
+            seen = cache.attend(layer, q, k, v, allowed)  # (B, H, T, d)
         return self.o_proj(seen.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
 class MLP(nn.Module):
-    """SwiGLU: one projection gates the other."""
+    """SwiGLU: one projection gates the other (arXiv 2002.05202, Eq. 6)."""
 
     def __init__(self, config):
         super().__init__()
@@ -100,12 +108,13 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(D, wide, bias=False)
         self.down_proj = nn.Linear(wide, D, bias=False)
 
-    def forward(self, x):
-        x = lowered(x)
+    def forward(self, x):  # (B, T, D)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
+    """A pre-norm transformer block: attention, then the MLP, each added to what came in."""
+
     def __init__(self, config):
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -113,13 +122,14 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x, *where, wanted=None):
+    def forward(self, x, *where):  # (B, T, D); where: what `Attention` takes beside it
         x = x + self.self_attn(self.input_layernorm(x), *where)
-        x = x if wanted is None else x[wanted]  # (N, D): behind the last attention nobody looks at the others
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class LanguageModel(nn.Module):
+    """f_phi. `model(model.embed(ids))` are hidden states (B, T, D), `model.head` of them scores (B, T, V)."""
+
     def __init__(self, config):
         super().__init__()
         self.config = config
@@ -131,52 +141,54 @@ class LanguageModel(nn.Module):
         self.apply(init_weights)
 
     def embed(self, ids):
-        """(...) token ids to (..., D)."""
+        """Token ids (...) to embeddings (..., D)."""
         return self.embed_tokens(ids)
 
     def head(self, hidden):
-        """(..., D) to (..., V): a score for every token of the vocabulary to come next."""
+        """Hidden states (..., D) to logits (..., V): a score for each token of the vocabulary to come next."""
         return F.linear(hidden, self.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight)
 
-    def forward(self, embeds, positions=None, mask=None, cache=None, wanted=None):
-        """(B, T, D) embeddings to (B, T, D) hidden states after the last norm; always causal.
+    def forward(self, embeds, positions=None, mask=None, cache=None):
+        """Embeddings (B, T, D) to hidden states (B, T, D) after the last norm; always causal.
 
-        wanted: (B, T), True at the N tokens whose states are asked for: then (N, D), and no more is computed.
-        mask: (B, T), True at a real token - needed for left padding only, as no token sees the padding to its right -
-            or (B, T, T), True where a token (row) may see another, for several samples packed in a row.
-        positions: (B, T); None counts each row's real tokens from 0, behind those in the cache.
-        cache: holds the tokens before these; gets these too.
+        positions: (B, T). None counts the real tokens of each row from 0, after those in the cache.
+        mask: (B, T), True at real tokens. Padding on the left needs it; no token sees padding on its right.
+            Or (B, T, T), True where a token (row) may see another one, for several samples packed in one row.
+        cache: a `Cache` with the tokens before these; it takes these in. Raises ValueError when it is full.
         """
-        B, T, _ = embeds.shape
+        T = embeds.shape[1]
         allowed = None  # plain causal
         if cache is not None or mask is not None:
-            allowed, real = self._who_sees_whom(B, T, mask, cache, embeds.device)
+            allowed, real = self._visible(embeds, mask, cache)  # (B, 1, T, S), (B, S)
             if positions is None:
-                positions = (real.cumsum(1) - 1).clamp(min=0)[:, -T:]
+                positions = (real.cumsum(1) - 1).clamp(min=0)[:, -T:]  # (B, T)
                 if cache is not None:
                     positions = positions + cache.before
         elif positions is None:
-            positions = torch.arange(T, device=embeds.device)[None]
-        cos, sin = rotations(positions, self.config)
+            positions = torch.arange(T, device=embeds.device)[None]  # (1, T)
+        cos, sin = rotations(positions, self.config)  # (B, 1, T, d) each
         x = embeds
-        for i, block in enumerate(self.layers):
-            x = block(x, cos, sin, allowed, cache, i, wanted=wanted if i == len(self.layers) - 1 else None)
+        for layer, block in enumerate(self.layers):
+            x = block(x, cos, sin, allowed, cache, layer)  # (B, T, D)
         if cache is not None:
             cache.length += T
         return self.norm(x)
 
-    def _who_sees_whom(self, B, T, mask, cache, device):
-        """(B, 1, T, S) True where a new token may see a slot, and (B, S) True at the slots that hold a real token."""
-        start = 0 if cache is None else cache.length
+    def _visible(self, embeds, mask, cache):
+        """Where each new token may look, (B, 1, T, S), and which tokens are real, (B, S). Notes the new ones in the cache."""
+        B, T, _ = embeds.shape
+        device, start = embeds.device, 0
         real = torch.ones(B, T, dtype=torch.bool, device=device) if mask is None or mask.dim() == 3 else mask.bool()
         if cache is not None:
-            if start + T > cache.seen.shape[1]:
-                raise ValueError(f"the cache has {cache.seen.shape[1]} slots, {start} in use: no room for {T} tokens")
+            start, slots = cache.length, cache.seen.shape[1]
+            if start + T > slots:
+                raise ValueError(f"the cache has {slots} slots, {start} in use: no room for {T} tokens")
             cache.seen[:, start : start + T] = real
-            real = cache.seen[:, : start + T]
-        slots = torch.arange(start + T, device=device)
-        allowed = (slots <= slots[start:, None]) & real[:, None, :]  # (B, T, S)
+            real = cache.seen[:, : start + T]  # (B, S)
+        place = torch.arange(start + T, device=device)  # (S,)
+        new = place[start:, None]  # (T, 1)
+        allowed = (place <= new) & real[:, None, :]  # (B, T, S)
         if mask is not None and mask.dim() == 3:
             allowed = allowed & mask
-        # Padding sees itself: a row that sees nothing would be 0/0, and NaN spreads.
-        return (allowed | (slots == slots[start:, None]))[:, None], real
+        # Padding sees itself: softmax over nothing is 0 / 0, and NaN would spread.
+        return (allowed | (place == new))[:, None], real

@@ -5,15 +5,15 @@
     Xa = f(Hv, Hq)   language_model  stage 2             `loss`, Eq. 3
 
 Notable
-- A picture is `IMAGE` once among the token ids; its P projected patches take that place: T ids become T - 1 + P rows.
-- `splice` is the whole trick: to the language model a patch is one more token embedding.
-- `loss` runs the last MLP and the vocabulary only where there is a label: the answers and the stop after them (Table 2,
-  green).
-- What is wrong with a batch is an error that names the sample, before anything is computed.
+- `splice` is the whole trick: to the language model a patch is one more token embedding. `IMAGE` stands once among the ids
+  for each picture, and the P projected patches take that place: T ids become T' = T - 1 + P embeddings.
+- `loss` scores the vocabulary only where there is a label: at the answers and the stop after them (Table 2, green).
+- A sample that cannot be spliced raises an error that names it, before anything is computed.
 
 Try it: `model.splice(torch.tensor([5, IMAGE, 6]), [model.features(pixels)[0]])`.
 
-B batch, P patches, T tokens (T' after splicing), D width of the language model, Dv of the vision tower, V vocabulary.
+B batch, P patches, T tokens (T' after splicing), D width of the language model (Dv of the vision tower), V vocabulary;
+N tokens with a label.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from minillava.data import IGNORE, IMAGE
 from minillava.errors import UserError
-from minillava.model.kernels import _widened, few_sizes
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
 
@@ -37,6 +37,8 @@ class SpliceError(UserError):
 
 @dataclass(frozen=True)
 class LlavaConfig:
+    """The parts of one LLaVA. The paper's: VisionConfig of ViT-L/14, LanguageConfig of Vicuna, and the defaults."""
+
     vision: VisionConfig
     language: LanguageConfig
     select_layer: int = -2  # Table 8: the features before the last layer are better
@@ -45,20 +47,21 @@ class LlavaConfig:
 
 @dataclass
 class Batch:
-    """B samples of any lengths. ids and labels: (T,) each, features: a list of (P, Dv) each, in reading order.
+    """B samples of any lengths, one entry of each list per sample."""
 
-    names: what an error calls each, the ids of their records; None: their numbers.
-    """
-
-    ids: list
-    labels: list
-    features: list
-    names: list | None = None
+    ids: list  # (T,) token ids, `IMAGE` once per picture
+    labels: list  # (T,) the ids that are supervised, IGNORE elsewhere
+    features: list  # a list of (P, Dv), one per picture, in reading order
+    names: list | None = None  # what an error calls the sample: its record's id; None: its number
 
 
 class Llava(nn.Module):
+    """Fig. 1. Parts that are given are used as they are; a part left out starts from random weights.
+
+    Raises ValueError for a part of other sizes than the config's, and for an unknown projector.
+    """
+
     def __init__(self, config, vision_tower=None, language_model=None):
-        """Parts already loaded are used as they are; a part left out starts from random weights."""
         super().__init__()
         self.config = config
         self.vision_tower = vision_tower or VisionTower(config.vision)
@@ -76,57 +79,58 @@ class Llava(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels):
-        """Zv = g(Xv): (B, 3, S, S) normalised pixels to (B, P, Dv). The vision tower is frozen, so these can be kept."""
+        """Zv = g(Xv) of Eq. 1: normalised pixels (B, 3, image_size, image_size) to (B, P, Dv), without gradient.
+
+        The vision tower is frozen, so features can be computed once per picture and kept.
+        """
         return self.vision_tower(pixels, layer=self.config.select_layer)
 
     def splice(self, ids, features):
         """Put each picture's projected patches where its image token stands (Fig. 1: Hv beside Hq).
 
-        ids: (T,) token ids of one sample, `IMAGE` once per picture. features: one (P, Dv) per picture, in order.
+        ids: (T,) token ids of one sample, `IMAGE` once per picture. features: a (P, Dv) per picture, in reading order.
         Returns embeddings (T', D) and position map (T',): the index into `ids` that each row came from, -1 for a patch.
+        Raises SpliceError for a sample that `check` refuses.
         """
         embeds, source, _ = self.splice_batch([ids], [features])
         return embeds[0], source[0]
 
     def splice_batch(self, ids, features, labels=None, pad="right", names=None):
-        """Splice B samples at once: one look-up for all text, one projection for all pictures, each row to its slot.
+        """Splice B samples and pad them to the longest one.
 
-        Returns embeddings (B, T', D), zero at padding; position map (B, T'), -1 for a patch and at padding;
-        and mask (B, T'), True at a real row. All samples go through `check` first, with their labels where given, under
-        their `names`, or else numbers.
+        ids, features: as in `splice`, one of each per sample. labels: (T,) per sample, only to be checked; None: not.
+        pad: the side of the padding. names: what an error calls each sample; None: its number.
+        Returns embeddings (B, T', D), 0 at padding; position map (B, T'), -1 for a patch and at padding; and mask
+        (B, T'), True at real tokens. Raises SpliceError, before anything is computed, for what `check` refuses.
         """
-        samples = zip(ids, features, labels or [None] * len(ids), names or range(len(ids)), strict=True)
-        lengths = [self.check(*sample) for sample in samples]
-        B, longest = len(lengths), max(lengths)
-        text_at, patch_at, source = [], [torch.empty(0, dtype=torch.long)], torch.full((B * longest,), -1)
-        for row, (tokens, pictures, length) in enumerate(zip(ids, features, lengths, strict=True)):
-            tokens = tokens.cpu()
-            start = row * longest + (longest - length if pad == "left" else 0)
-            size = torch.ones_like(tokens)  # (T,) how many rows each id becomes
-            size[tokens == IMAGE] = torch.tensor([len(picture) for picture in pictures], dtype=torch.long)
-            at = start + size.cumsum(0) - size  # (T,) the slot where each id begins
-            words = (tokens != IMAGE).nonzero().flatten()
-            text_at.append(at[words])
-            source[at[words]] = words
-            for first, picture in zip(at[tokens == IMAGE].tolist(), pictures, strict=True):
-                patch_at.append(torch.arange(first, first + len(picture)))
-        weight = self.language_model.embed_tokens.weight
-        every = torch.cat(ids).to(weight.device)
-        text = self.language_model.embed(every[every != IMAGE])  # (all words, D)
-        W = next(self.projector.parameters())  # may be float32 beside a frozen language model in bfloat16
-        pictures = [picture.to(W.device, W.dtype) for sample in features for picture in sample]
-        if not pictures:  # all text: W stays in the graph with gradient 0, where DDP waits for it
-            pictures = [W.new_empty(0, self.config.vision.hidden_size)]
-        patches = self.projector(torch.cat(pictures))  # (all patches, D), Eq. 1: Hv = W Zv
-        embeds = text.new_zeros(B * longest, weight.shape[1])
-        embeds = embeds.index_copy(0, torch.cat(text_at).to(weight.device), text)
-        embeds = embeds.index_copy(0, torch.cat(patch_at).to(weight.device), patches.to(text.dtype))
-        slots, lengths = torch.arange(longest), torch.tensor(lengths)[:, None]
-        mask = slots >= longest - lengths if pad == "left" else slots < lengths
-        return embeds.view(B, longest, -1), source.view(B, longest).to(weight.device), mask.to(weight.device)
+        for sample in zip(ids, features, labels or [None] * len(ids), names or range(len(ids)), strict=True):
+            self.check(*sample)
+        table, W = self.language_model.embed_tokens.weight, next(self.projector.parameters())
+        every = torch.cat(ids).to(table.device)
+        words = self.language_model.embed(every.masked_fill(every == IMAGE, 0))  # (all tokens, D)
+        shown = [picture.to(W.device, W.dtype) for pictures in features for picture in pictures]
+        none = W.new_empty(0, self.config.vision.hidden_size)
+        patches = self.projector(torch.cat([none, *shown])).to(words.dtype)  # (all patches, D), Eq. 1: Hv = W Zv
+        pictures, rows, sources = iter(patches.split([len(picture) for picture in shown])), [], []
+        for tokens, text in zip(ids, words.split([len(tokens) for tokens in ids]), strict=True):  # (T,), (T, D)
+            index, start = torch.arange(len(tokens), device=table.device), 0
+            row, source = [patches[:0]], []  # nothing of W, for a batch without pictures: DDP waits for W's gradient, 0
+            for at in (tokens == IMAGE).nonzero().flatten().tolist():
+                picture = next(pictures)  # (P, D)
+                row += [text[start:at], picture]
+                source += [index[start:at], index.new_full((len(picture),), -1)]
+                start = at + 1
+            rows.append(torch.cat([*row, text[start:]]))  # (T', D)
+            sources.append(torch.cat([*source, index[start:]]))  # (T',)
+        masks = [torch.ones_like(source, dtype=torch.bool) for source in sources]
+        return (
+            pad_sequence(rows, batch_first=True, padding_side=pad),
+            pad_sequence(sources, batch_first=True, padding_side=pad, padding_value=-1),
+            pad_sequence(masks, batch_first=True, padding_side=pad),
+        )
 
     def check(self, ids, features, labels=None, name=0):
-        """The length T' of one sample after splicing, or a SpliceError that says what is wrong with sample `name`."""
+        """The length T' of one sample after splicing. Raises SpliceError: what is wrong with sample `name`."""
         vision, language = self.config.vision, self.config.language
         Dv, V, context = vision.hidden_size, language.vocab_size, language.max_position
         count = int((ids == IMAGE).sum())
@@ -134,8 +138,8 @@ class Llava(nn.Module):
             raise SpliceError(f"sample {name}: no tokens")
         if count != len(features):
             raise SpliceError(
-                f"sample {name}: {count} image tokens but {len(features)} pictures; give one picture for each <image>, and "
-                "where a text was shortened, keep its <image>"
+                f"sample {name}: {count} image tokens but {len(features)} pictures; give one picture for each <image>, "
+                "and where a text was shortened, keep its <image>"
             )
         for picture in features:
             if picture.dim() != 2 or picture.shape[1] != Dv:
@@ -166,31 +170,32 @@ class Llava(nn.Module):
     def loss(self, batch, packed=False):
         """Eq. 3: the mean of -log p(x_i | Xv, X_instruct, X_a before i) over supervised tokens, and their number.
 
-        packed: all samples in one row without padding, each seeing itself alone, its positions from 0: the same loss.
+        packed: all samples in one row without padding, each seeing only itself, its positions from 0: the same loss.
+        Raises SpliceError, which names the sample, for one that `check` refuses.
         """
         embeds, source, mask = self.splice_batch(batch.ids, batch.features, batch.labels, names=batch.names)
-        T = max(len(labels) for labels in batch.labels)
-        labels = torch.stack([F.pad(labels, (0, T - len(labels)), value=IGNORE) for labels in batch.labels])  # (B, T)
-        labels = labels.to(source.device).gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
-        target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # a row predicts the token after it
-        wanted, count = target != IGNORE, int((target != IGNORE).sum())
+        labels = pad_sequence(batch.labels, batch_first=True, padding_value=IGNORE).to(source.device)  # (B, T)
+        labels = labels.gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
+        target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # (B, T'): each row predicts the token after it
+        wanted = target != IGNORE
         if packed:
-            row = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # whose each token is
-            positions, alone = (mask.cumsum(1) - 1)[mask], row[:, None] == row
-            rows = embeds[mask][None], positions[None], alone[None]
-            hidden = self.language_model(*rows, wanted=wanted[mask][None])
-        else:
-            if few_sizes(embeds):
-                embeds, target, wanted = _widened(embeds, target, wanted, self.config.language.max_position)
-            hidden = self.language_model(embeds, wanted=wanted)  # causal, so padding on the right needs no mask
+            sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # (all tokens,)
+            positions, alone = (mask.cumsum(1) - 1)[mask], sample[:, None] == sample
+            hidden = self.language_model(embeds[mask][None], positions[None], alone[None])[0]  # (all tokens, D)
+            hidden = hidden[wanted[mask]]  # (N, D)
+        else:  # causal, so padding on the right needs no mask
+            hidden = self.language_model(embeds)[wanted]  # (N, D)
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
-        return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
+        return F.cross_entropy(logits.float(), target[wanted]), len(hidden)
 
     forward = loss  # what DDP and FSDP wrap
 
 
 def set_trainable(model, stage):
-    """Section 4.2: stage 1 trains W alone, stage 2 W and the language model; the vision tower never moves."""
+    """Section 4.2: stage 1 trains W alone, stage 2 W and the language model; the vision tower stays frozen.
+
+    Raises ValueError for another stage.
+    """
     if stage not in STAGES:
         raise ValueError(f"stage {stage!r}: the paper has stage 1 and stage 2")
     for name, part in model.named_children():
