@@ -26,6 +26,7 @@ from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS
 from minillava.figures import tables as figures_judge
 from minillava.files import read_jsonl, write_jsonl
 from minillava.judging import answer_scienceqa
+from minillava.judging import answers as judging_answers
 from minillava.judging.scienceqa import read_answer
 from minillava.judging.scores import (
     FAILS,
@@ -381,7 +382,7 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
     features = [30 * torch.randn(16, 32, generator=generator) if p.image else None for p in problems]
     monkeypatch.setattr(answer_scienceqa, "MAX_REASONS", 6)
     monkeypatch.setattr(answer_scienceqa, "MAX_LETTER", 3)
-    monkeypatch.setattr(answer_scienceqa, "BATCH", 4)
+    monkeypatch.setattr(judging_answers, "BATCH", 4)
     texts = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for problem, seen, text in zip(problems[:4], features, texts):
