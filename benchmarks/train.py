@@ -37,7 +37,7 @@ from minillava.data.samples import Sample, divide, encode, fill_rate, plan
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.model import Batch, llava, set_trainable
+from minillava.model import Batch, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
@@ -125,7 +125,7 @@ def their_epoch(model, rows, batch, precision):
 
 def without(trick, ours, samples, seen, views, batch, precision, tokens):
     """One epoch of ours with one trick left out."""
-    language, head, block = ours.language_model, ours.language_model.head, ours.language_model.layers[-1]
+    language, head = ours.language_model, ours.language_model.head
 
     def epoch(features=seen, precision=precision, tokens=tokens, **more):
         our_epoch(ours, samples, features, batch, precision, tokens=tokens, **more)
@@ -143,10 +143,6 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
         epoch()
         del language.head
 
-    def every_size():
-        with patch.object(llava, "few_sizes", lambda x: False):
-            epoch()
-
     def of_any_size():  # full ones and what is left
         def alone(lengths, chosen, tokens, packed, ranks):
             parts = divide(lengths, chosen, tokens, packed)
@@ -155,19 +151,11 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
         with patch.object(stages, "divide", alone):
             epoch()
 
-    def whole_block():
-        whole = block.forward
-        block.forward = lambda x, *where, wanted=None: whole(x, *where)[wanted]
-        epoch()
-        del block.forward
-
     return {
         "features kept": lambda: epoch(features=Watched(ours, views)),
         "batches of like lengths": at_random,
         "parts on cores of their own": lambda: epoch(cores=1),
         "parts of like size": of_any_size,
-        "matrices in few sizes": every_size,
-        "the last MLP at labels only": whole_block,
         "the vocabulary at labels only": scored_everywhere,
         "bfloat16": lambda: epoch(precision="float32"),
     }[trick]
@@ -240,13 +228,8 @@ def measure(name, precision, options):
     )
     tricks = ["features kept", "the vocabulary at labels only"]
     if name == "tiny":  # of the larger shape each takes minutes
-        tricks += [
-            "batches of like lengths",
-            "parts on cores of their own",
-            "parts of like size",
-            "the last MLP at labels only",
-        ]
-        tricks += ["matrices in few sizes", "bfloat16"] if precision == "mixed" else []
+        tricks += ["batches of like lengths", "parts on cores of their own", "parts of like size"]
+        tricks += ["bfloat16"] if precision == "mixed" else []
     left_out = {}
     for trick in tricks[: 2 if options.quick else None]:
         work = without(trick, ours, samples, seen, views, batch, precision, tokens)
