@@ -226,7 +226,6 @@ def measure(name, precision, options):
     tricks = ["features kept", "the vocabulary at labels only"]
     if name == "tiny" and not options.quick:  # at the larger shape each takes minutes
         tricks += ["batches of like lengths", "parts on cores of their own", "parts of like size"]
-        tricks += ["matrices in few sizes"]
         tricks += ["matrices in few sizes", "bfloat16"] if precision == "mixed" else []
     left_out = {}
     for trick in tricks:
