@@ -1,4 +1,4 @@
-"""The course's index is generated: it lists what the notebooks' tags say, and nothing that is not there."""
+"""The course's index is generated: it lists what the notebooks' tags say, and only names that exist."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ def notebook(folder, *cells, name="00_title.ipynb"):
 
 
 def find(symbol):
-    """The object a full name stands for; raises AttributeError or ModuleNotFoundError where there is none."""
+    """The object with a full name. Raises AttributeError or ModuleNotFoundError."""
     module, found, rest = symbol.split("."), None, []
     for n in range(len(module), 0, -1):
         try:
@@ -43,13 +43,13 @@ def test_the_readme_is_what_the_notebooks_say():
 
 
 def test_every_symbol_of_the_index_exists():
-    shown = [one for cells in course.coverage(FOLDER).values() for one in cells]
-    assert len(shown) > 30
-    for symbol in {symbol for one in shown for symbol in one.symbols}:
+    found = [one for cells in course.coverage(FOLDER).values() for one in cells]
+    assert len(found) > 30
+    for symbol in {symbol for one in found for symbol in one.symbols}:
         find(symbol)
 
 
-def test_all_of_the_paper_is_covered_once_all_notebooks_are_there():
+def test_the_whole_paper_is_covered_when_all_notebooks_are_there():
     if course.is_complete(FOLDER):
         assert course.missing_items(FOLDER) == []
     else:
@@ -81,7 +81,7 @@ def test_a_tag_that_names_nothing_and_a_missing_card_are_errors(tmp_path):
         course.opening_card(path)
 
 
-def test_figures_are_stored_smaller_and_the_rest_as_it_was(tmp_path):
+def test_figures_are_stored_smaller_and_nothing_else_changes(tmp_path):
     import base64
     import io
 

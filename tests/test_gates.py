@@ -1,4 +1,4 @@
-"""The gates: a probe that reads what is there and not what is not, controls beside every figure, and the shipped weights' own."""
+"""The gates: the linear probe, the controls beside every figure, and the figures of the shipped weights."""
 
 import json
 import random
@@ -19,7 +19,7 @@ from minillava.standins import vision_tower as vision_tower
 
 
 class Telling(torch.nn.Module):
-    """A tower whose patches say how much of each of the world's colours is in them: colour can be read, kind hardly."""
+    """A tower whose patches hold how much of each colour they show: a probe can read colours, but hardly kinds."""
 
     def __init__(self, config, normal):
         super().__init__()
@@ -33,14 +33,14 @@ class Telling(torch.nn.Module):
         return parts.flatten(2).transpose(1, 2)  # (B, P, 8)
 
 
-def test_the_probe_reads_what_the_features_hold_and_no_more(weights):
+def test_the_probe_reads_what_is_in_the_features_and_no_more(weights):
     config, normal = vision_tower.TINY_CLIP, normalisation(weights / "vision_tower")
     figures = gates.linear_probe(Telling(config, normal), normal, train=400, test=150)
     assert figures["colour"] > 40 and figures["kind"] < 40  # by chance 12 and 3
     assert figures == gates.linear_probe(Telling(config, normal), normal, train=400, test=150)
 
 
-def test_every_figure_of_the_whole_stands_beside_blank_and_shuffled(weights):
+def test_every_figure_of_the_whole_model_has_its_controls(weights):
     (model, _), tokenizer = load_llava(weights / "llava"), load_tokenizer(weights / "llava")
     found = gates.picture_accuracy(model.eval(), tokenizer, normalisation(weights / "llava"), per_kind=4)
     assert set(found) == {"picture", "blank", "shuffled"}
@@ -67,7 +67,7 @@ def test_the_shipped_vision_tower_reaches_its_cards_figures():
     told = card["linear probe on an object's patches, dev split, per cent"]["layer -2"]
     found = gates.linear_probe(load_vision(folder), normalisation(folder), train=1200, test=250)
     print(found, told)
-    for name, figure in found.items():  # a smaller probe reads a little less
+    for name, figure in found.items():  # a smaller probe is a little less accurate
         assert figure > told[name] - 6, (name, figure, told)
         assert figure >= gates.THRESHOLDS["vision_tower"][name] - 2
 
@@ -99,7 +99,7 @@ def test_the_shipped_llava_is_near_the_teacher_and_far_from_it_with_other_pictur
     assert found["relative score"] >= 80 and found["relative score, shuffled"] < 35 + 10  # 60 questions, not 300
 
 
-def test_the_page_of_the_gates_is_made_of_the_files_beside_it(tmp_path):
+def test_the_page_of_the_gates_is_made_from_the_files_in_its_folder(tmp_path):
     results = WEIGHTS.parent / "results"
     for name in ("gates.jsonl", "report.json", "ten-pictures.json"):
         shutil.copy(results / name, tmp_path)
@@ -107,7 +107,7 @@ def test_the_page_of_the_gates_is_made_of_the_files_beside_it(tmp_path):
     assert gates_page.page(WEIGHTS, tmp_path).splitlines() == [line for line in lines if not line.startswith("| 6 ")]
     report = json.loads((results / "report.json").read_text())
     (table,) = (t["rows"] for t in report["tables"] if t["table"] == "Table 4")
-    next(r for r in table if r["row"] == "Conversation")["All"]["ours"] = 90.0  # and so above full data
+    next(r for r in table if r["row"] == "Conversation")["All"]["ours"] = 90.0  # so it is above full data
     report["vqa"]["side"] = 10.0
     (tmp_path / "report.json").write_text(json.dumps(report))
     gap = {"ours": -3.0, "interval": [-4.0, -2.0]}, {"ours": -0.4, "interval": [-1.8, 0.9]}
@@ -132,7 +132,7 @@ def test_no_scene_of_a_benchmark_was_in_training():
     seen = {scene.key() for scene in scenes("train", count)}
     assert len(seen) > 40_000
     for split in ("dev", "bench", "wild"):
-        assert not seen & {scene.key() for scene in scenes(split, 1500)}  # as many as the gates draw from
+        assert not seen & {scene.key() for scene in scenes(split, 1500)}  # the gates draw from this many
 
 
 def test_ten_pictures_are_chosen_by_the_seed_and_answered_with_a_verdict():
@@ -141,4 +141,4 @@ def test_ten_pictures_are_chosen_by_the_seed_and_answered_with_a_verdict():
     assert len(asked) == 5 and asked[-1] is None
     rows = json.loads((WEIGHTS.parent / "results" / "ten-pictures.json").read_text())
     assert len({row["scene"] for row in rows}) == 10 and len(rows) == 50
-    assert {row["right"] for row in rows} == {True, False}  # the failures are shown too
+    assert {row["right"] for row in rows} == {True, False}  # the failures are there too

@@ -1,4 +1,4 @@
-"""The dial holds the paper's values, and says why wherever it does not."""
+"""The scales have the paper's values, or a reason for each departure."""
 
 from dataclasses import FrozenInstanceError, replace
 
@@ -10,13 +10,13 @@ EVERY = [*scales.PICTURE_BOOK_SCALES.values(), *scales.REAL_SCALES.values()]
 
 
 @pytest.mark.parametrize("scale", EVERY, ids=lambda scale: scale.name)
-def test_every_departure_from_the_paper_has_its_reason(scale):
+def test_every_departure_from_the_paper_has_a_reason(scale):
     for stage in scale.stages:
         for name, (theirs, ours, why) in stage.reasons().items():
             assert theirs != ours and len(why) > 10, (scale.name, stage.id, name)
 
 
-def test_a_departure_without_a_reason_is_found():
+def test_a_departure_without_a_reason_is_an_error():
     with pytest.raises(KeyError, match="batch"):
         replace(scales.STAGE_1, batch=256).reasons()
 

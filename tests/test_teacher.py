@@ -1,4 +1,4 @@
-"""The text-only teacher says nothing false, and its records are the authors' format: written, checked and read back."""
+"""The text-only teacher says nothing false, and its records have the authors' format when written and read back."""
 
 import json
 import random
@@ -26,7 +26,7 @@ from minillava.standins.teacher import (
 
 @pytest.fixture(scope="module")
 def made():
-    """(scene, type, [(question, answer), ...]) of 2,300 scenes and all types; wild ones too."""
+    """(scene, type, [(question, answer), ...]) for 2,300 scenes, wild ones included, and all types."""
     out = []
     for scene in scenes("train", 2000) + scenes("wild", 300):
         for kind in TYPES:
@@ -48,7 +48,7 @@ def test_no_claim_in_any_answer_is_false_of_the_scene(made):
     assert all(count[kind] > 2000 for kind in TYPES), count
 
 
-def test_every_answer_is_the_one_a_reader_of_the_whole_scene_would_give(made):
+def test_every_answer_is_the_one_that_follows_from_the_whole_scene(made):
     for scene, _, pairs in made[:1500]:
         known = {q.text: q.answer for q in questions(scene)}
         for question, answer in pairs:
@@ -56,13 +56,13 @@ def test_every_answer_is_the_one_a_reader_of_the_whole_scene_would_give(made):
             assert answer == known.get(question, detailed_description(scene)), (scene.id, question)
 
 
-def test_answers_begin_with_yes_and_no_about_equally_often_and_with_nothing(made):
+def test_answers_begin_with_yes_and_no_about_equally_often_and_some_with_nothing(made):
     first = Counter(a.split()[0].strip(",.").lower() for _, kind, pairs in made if kind != "detail" for _, a in pairs)
     assert 0.4 < first["yes"] / (first["yes"] + first["no"]) < 0.6, first
     assert first["nothing"] > 200
 
 
-def test_what_is_odd_has_its_reason_and_nothing_is_said_where_nothing_is(made):
+def test_an_odd_thing_has_its_reason_and_an_ordinary_scene_has_no_odd_thing(made):
     asked = Counter()
     for scene, _, pairs in made:
         for question, answer in pairs:
@@ -83,7 +83,12 @@ def test_complex_questions_ask_for_a_conclusion_and_answers_give_the_reason(made
 
 def test_conversation_is_written_from_captions_only_the_other_types_from_boxes_too(monkeypatch):
     given, scene = {}, scenes("train", 1)[0]
-    monkeypatch.setattr(records, "teacher_reply", lambda kind, texts, *rest: given.update({kind: (texts, *rest)}) or teacher_reply(kind, texts, *rest))  # fmt: skip
+
+    def recorded(kind, texts, *rest):
+        given[kind] = (texts, *rest)
+        return teacher_reply(kind, texts, *rest)
+
+    monkeypatch.setattr(records, "teacher_reply", recorded)
     for kind in TYPES:
         instruction_record(scene, kind)
     assert [list(given[kind][1]) for kind in TYPES] == [[], boxes(scene), boxes(scene)]
@@ -106,15 +111,17 @@ def test_a_context_read_back_is_the_scene_it_was_made_from():
         assert told.key() == scene.key()
 
 
-@pytest.mark.parametrize("line", ["car: [0.1, 0.2, 0.3]", "car [0.1, 0.2, 0.3, 0.4]", "car: [a, b, c, d]", "a stray line"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line", ["car: [0.1, 0.2, 0.3]", "car [0.1, 0.2, 0.3, 0.4]", "car: [a, b, c, d]", "a stray line"]
+)
 def test_a_box_line_that_cannot_be_read_is_named(line):
     with pytest.raises(ValueError) as error:
         read_context(f"a cat\n\ndog: [0.1, 0.2, 0.3, 0.4]\n{line}", "picture 7")
     assert "picture 7" in str(error.value) and repr(line) in str(error.value)
 
 
-def test_the_authors_contexts_are_read_and_taught_without_a_crash(real):
-    path, taught = real("llava_bench_coco/caps_boxes_coco2014_val_80.jsonl"), 0
+def test_the_authors_contexts_are_read_and_answered_without_an_error(real):
+    path, replies = real("llava_bench_coco/caps_boxes_coco2014_val_80.jsonl"), 0
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
         instances = [(i["category"], i["bbox"]) for i in row["instances"]]
@@ -123,8 +130,8 @@ def test_the_authors_contexts_are_read_and_taught_without_a_crash(real):
         for scene in (read_context(text, row["id"]), read_context("\n".join(row["captions"]), row["id"])):
             for kind in TYPES if scene.things else ():
                 teacher_reply(kind, row["captions"], instances)
-                taught += 1
-    assert len(rows) == 80 and taught > 100
+                replies += 1
+    assert len(rows) == 80 and replies > 100
 
 
 def test_the_authors_few_shot_contexts_and_replies_are_read(real):

@@ -1,4 +1,4 @@
-"""Exercise 06, the eye: patches by hand, CLIP's contrastive loss, and the same eye on a larger picture."""
+"""Exercise 06, the eye: patches by hand, CLIP's contrastive loss, and the same vision tower on a larger picture."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,13 @@ from minillava.standins.vision_tower import contrastive_loss
 def _pictures(seed):
     draw = torch.Generator().manual_seed(seed)
     of = lambda *shape: torch.randn(*shape, generator=draw)  # noqa: E731
-    sizes = ((1, 8, 4, 5), (2, 12, 4, 6), (3, 6, 2, 3), (1, 9, 3, 4), (1, 10, 4, 5))  # the last does not divide
+    sizes = (
+        (1, 8, 4, 5),
+        (2, 12, 4, 6),
+        (3, 6, 2, 3),
+        (1, 9, 3, 4),
+        (1, 10, 4, 5),
+    )  # in the last one p does not divide S
     return [(of(B, 3, S, S), of(D, 3, p, p) / p) for B, S, p, D in sizes]
 
 
@@ -26,7 +32,7 @@ def _patched(pixels, W):
 
 
 def _cut(order, fits=True):
-    """Patches of one's own. order: of the axes (batch, colour, patch row, patch column, pixel row, pixel column)."""
+    """Patches by hand. order: of the axes (batch, colour, patch row, patch column, pixel row, pixel column)."""
 
     def patches(pixels, W):
         p, side = W.shape[-1], pixels.shape[-1] // W.shape[-1]
@@ -46,7 +52,8 @@ def _as_it_lies(pixels, W):
 def _pairs(seed):
     draw = torch.Generator().manual_seed(seed)
     of = lambda *shape: torch.randn(*shape, generator=draw)  # noqa: E731
-    return [(V := of(B, D) * 3, V + of(B, D) * 2, torch.tensor(t)) for B, D, t in ((4, 8, 2.6592), (7, 5, 1.0), (2, 6, 0.0), (6, 4, 5.5))]  # fmt: skip
+    sizes = ((4, 8, 2.6592), (7, 5, 1.0), (2, 6, 0.0), (6, 4, 5.5))
+    return [(V := of(B, D) * 3, V + of(B, D) * 2, torch.tensor(t)) for B, D, t in sizes]
 
 
 def _scores(V, C, t, unit=True, scale=lambda t: t.exp().clamp(max=100)):
@@ -60,7 +67,7 @@ def _contrasted(V, C, t, **wrong):
 
 
 def _other(loss):
-    """A wrong version: another loss of the right scores and of who is right in each row."""
+    """A wrong version: another loss of the right scores and of the right column of each row."""
 
     def wrong(V, C, t):
         scores = _scores(V, C, t)
@@ -71,7 +78,7 @@ def _other(loss):
 
 def _places(seed):
     draw = torch.Generator().manual_seed(seed)
-    sizes = ((16, 6, 6), (9, 4, 5), (64, 3, 12), (16, 5, 4), (25, 4, 3), (12, 4, 5))  # the last is no square
+    sizes = ((16, 6, 6), (9, 4, 5), (64, 3, 12), (16, 5, 4), (25, 4, 3), (12, 4, 5))  # the last one is not a square
     return [(torch.randn(1 + P, D, generator=draw), side) for P, D, side in sizes]
 
 
@@ -83,7 +90,7 @@ def _side(positions):
 
 
 def _stretched(positions, side):
-    """By transformers, which does the same to a CLIP that is shown a larger picture."""
+    """By `transformers`, which does the same for a larger picture."""
     old, D = _side(positions), positions.shape[1]
     config = CLIPVisionConfig(hidden_size=D, num_attention_heads=1, image_size=old, patch_size=1)
     first = CLIPVisionEmbeddings(config).requires_grad_(False)
@@ -92,7 +99,7 @@ def _stretched(positions, side):
 
 
 def _grid(mode="bicubic", lay=lambda rows, old: rows.T.reshape(1, -1, old, old), **more):
-    """Places of one's own. lay: (P, D) rows as a (1, D, old, old) picture."""
+    """Stretched positions by hand. lay: (P, D) rows as a (1, D, old, old) picture."""
 
     def stretch(positions, side):
         picture = lay(positions[1:], _side(positions))
@@ -107,7 +114,7 @@ def _line(positions, side):
 
 
 def _plane(positions):
-    """The first number of each place, as a map."""
+    """The first number of each position, as a map."""
     return positions[1:, 0].unflatten(0, (_side(positions),) * 2)
 
 

@@ -1,4 +1,4 @@
-"""Exercise 08, the translator: Eq. 1, the splice of Fig. 1, and fewer visual tokens."""
+"""Exercise 08, the translator: the projector of Eq. 1, the splice of Fig. 1, and fewer visual tokens."""
 
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from minillava.model.vision import VisionConfig
 
 @lru_cache
 def _llava() -> Llava:
-    """A small LLaVA whose parts are as the cases give them: Dv 6, D 4, V 256 (more than 200: E[IMAGE] is a row, and nobody notices)."""
+    """A small LLaVA for the parts of the cases: Dv 6, D 4, V 256 (so that E[IMAGE] exists, IMAGE being -200)."""
     return Llava(LlavaConfig(VisionConfig(8, 4, 6, 12, 2, 2), LanguageConfig(256, 4, 8, 1, 2))).requires_grad_(False)
 
 
@@ -58,7 +58,7 @@ def _samples(seed):
 
 
 def _naive(where):
-    """A splice of one's own; `where` puts the patches among the words."""
+    """A splice by hand. where: puts the patches between the words."""
 
     def splice(ids, pictures, E, W, b):
         words = ids.tolist()
@@ -89,7 +89,7 @@ def _unchecked(ids, pictures, E, W, b):
 
 
 def _pooled(Zv, k):
-    """Mean of k x k neighbours of the grid. The oracle is torch's own pooling."""
+    """The mean of k x k neighbours of the grid, by torch's own pooling."""
     side = int(len(Zv) ** 0.5)
     if side * side != len(Zv) or side % k:
         raise ValueError(f"{len(Zv)} patches are no square grid that {k} divides")
@@ -106,7 +106,7 @@ def _grids(seed):
 
 
 def _like(change):
-    """A wrong version of `_pooled` that refuses what it refuses."""
+    """A wrong version of `_pooled` that raises the same errors."""
 
     def pooled(Zv, k):
         _pooled(Zv, k)

@@ -1,4 +1,4 @@
-"""Exercise 11, stage 1: the schedule, one step in which only W moves, and the question that is thrown away."""
+"""Exercise 11, stage 1: the schedule, one step that trains only W, and the question that the plain form drops."""
 
 import math
 
@@ -42,7 +42,7 @@ def _cold(steps):
 
 
 def _steps(seed):
-    """(model, batch, rate): a LLaVA small enough to copy, and two samples."""
+    """(model, batch, rate): a very small LLaVA, and two samples."""
     cases = []
     for n, rate in enumerate((0.1, 1.0, 0.01)):
         torch.manual_seed(10 * seed + n)
@@ -81,7 +81,7 @@ def _pieces(question, answer, name):
 
 
 def _plainly(change):
-    """A wrong version that is right but for the plain template."""
+    """A version that is wrong only for the plain template."""
     return lambda q, a, name: change(q, a, _pieces(q, a, name)) if name == "plain" else _pieces(q, a, name)
 
 

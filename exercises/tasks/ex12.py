@@ -1,4 +1,4 @@
-"""Exercise 12, stage 2: what moves, a LoRA layer and its merge, and what a rank costs."""
+"""Exercise 12, stage 2: what is trained, a LoRA layer and its merge, and what a rank costs."""
 
 from functools import lru_cache
 
@@ -34,7 +34,7 @@ def _moving(names, stage):
 
 
 def _starting(*beginnings):
-    """A wrong version: what moves in stages 1 and 2, by the beginnings of names."""
+    """A wrong version. beginnings: of the names of what is trained in stage 1, and in stage 2."""
     return lambda names, stage: [n for n in names if n.startswith(beginnings[stage - 1])]
 
 
@@ -48,7 +48,7 @@ def _layers(seed):
 
 
 class _Owner(nn.Module):
-    """The least that `lora.merge` takes: one block with one matrix."""
+    """The smallest model that `lora.merge` accepts: one block with one matrix."""
 
     def __init__(self, adapted):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Exercise 16, the capstone: eye, brain, LLaVA's loss and its answers from a blank file, equal to the package's with its weights."""
+"""Exercise 16, the capstone: vision tower, language model, LLaVA's loss and its answers, rebuilt from a blank file."""
 
 from functools import lru_cache, partial
 
@@ -18,7 +18,7 @@ HEADS = 2
 
 @lru_cache
 def _made(seed: int, tied: bool = False) -> Llava:
-    """A small LLaVA with weights that nothing leaves as they are: norms are not 1, biases are not 0."""
+    """A small LLaVA whose weights all have an effect: no norm is 1, no bias is 0."""
     torch.manual_seed(100 + seed)
     vision = VisionConfig(8, 4, 12, 24, 3, HEADS)
     model = Llava(LlavaConfig(vision, LanguageConfig(40, 16, 24, 2, HEADS, tie_embeddings=tied)))
@@ -28,7 +28,7 @@ def _made(seed: int, tied: bool = False) -> Llava:
 
 
 def _sizes(weights: dict, prefix: str) -> int:
-    """How many blocks a state dict holds."""
+    """The number of blocks in a state dict."""
     return 1 + max(int(name.split(".")[1]) for name in weights if name.startswith(prefix))
 
 
@@ -83,7 +83,7 @@ def _model(weights, base, change=lambda model: None):
 
 def _language_model(weights, embeds, heads, base, change=lambda model: None, fixed=None, **more):
     model = _model(weights, fixed or base, change)
-    if more:  # all tokens at one place
+    if more:  # all tokens at the same position
         more = {"positions": torch.zeros(embeds.shape[:2], dtype=torch.long)}
     return model.head(model(embeds, **more))
 
@@ -98,7 +98,7 @@ def _thoughts(seed):
 
 
 def _interleaved(model):
-    """Pairs (0, 1), (2, 3), ... in place of (0, d/2), (1, d/2 + 1), ...: the same as turning rows of q and k about."""
+    """Pairs (0, 1), (2, 3), ... instead of (0, d/2), (1, d/2 + 1), ...: the same as reordering the rows of q and k."""
     for block in model.layers:
         for matrix in (block.self_attn.q_proj, block.self_attn.k_proj):
             rows = matrix.weight.unflatten(0, (HEADS, -1, 2))
@@ -138,7 +138,7 @@ def _loss(weights, ids, labels, pixels, heads, patch, base):
 
 
 def _lossy(loss):
-    """A wrong version: its own loss from logits (T', V), the labels of all rows and their ids."""
+    """A wrong version. loss: from logits (T', V), the labels of all rows, and their ids."""
 
     def wrong(weights, ids, labels, pixels, heads, patch, base):
         llava = _whole(weights, base)
@@ -173,7 +173,7 @@ def _samples(seed):
 
 
 def _spoken(weights, x, heads, base, most, stop):
-    """By the package's `generate`: an eye as wide as the language model, behind a W that changes nothing, has seen x."""
+    """By the package's `generate`: x is given as the features of a picture, and W is the identity."""
     model = _model(weights, base)
     D = x.shape[1]
     llava = Llava(LlavaConfig(VisionConfig(8, 4, D, D, 1, 1), model.config), language_model=model).requires_grad_(False)
@@ -183,7 +183,7 @@ def _spoken(weights, x, heads, base, most, stop):
 
 
 def _loop(ends=True, told=False, last=-1, forgets=False):
-    """An answer of one's own, with a weakness."""
+    """A wrong answer: each option is one mistake."""
 
     def speak(weights, x, heads, base, most, stop):
         said, model = [], _model(weights, base)
@@ -199,9 +199,9 @@ def _loop(ends=True, told=False, last=-1, forgets=False):
 
 
 def _read(seed):
-    """(weights, rows, heads, base, most, stop): an answer cut at `most`, two that stop on the way, one that is empty.
+    """(weights, rows, heads, base, most, stop): an answer of `most` tokens, two that stop earlier, and an empty one.
 
-    Taken where the best token leads clearly at every step, and six different ones come.
+    In all of them the best token leads clearly at every step, and six different tokens come.
     """
     cases, number, weights = [], 1000 * seed, _made(2 * seed).language_model.state_dict()
     model = _model(weights, 100.0)

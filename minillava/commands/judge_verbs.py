@@ -168,7 +168,7 @@ def judge_quality(options) -> int:
         rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
     ways = [vars(r) | {"share": r.share} for r in rows]
     out = {"judge": options.judge, "better first": quality.overall_share(rows), "ways": ways}
-    _print(options, out, quality.text(rows))
+    _print(options, out, quality.quality_table(rows))
     return 0
 
 

@@ -135,9 +135,11 @@ def _block_activations(language, tokens, stage, precision, fused):
     """Bytes per token that a block keeps for its backward pass; weight gradients also need each matrix's input."""
     D, F, H = language.hidden_size, language.intermediate_size, language.num_heads
     wide, value = H * language.head_dim, PRECISION_BYTES[precision][1]
-    norms = 2 * (4 * D + 4)  # the input in float32, and its scale
-    if stage == 2:  # normalised for the gain's gradient; times the gain for the matrices', cast for each by autocast
-        norms += {"float32": 2 * (4 + 4), "mixed": 2 * 4 + 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
+    norms = 2 * (4 * D + 4)  # the normalised value in float32, and its scale
+    if (
+        stage == 2
+    ):  # times the gain for the matrices' gradients, cast for each by autocast; in bfloat16 a copy for the gain
+        norms += {"float32": 2 * 4, "mixed": 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
     attention = 4 * wide * value + 4 * H  # queries, keys, values, the output and its scale
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)

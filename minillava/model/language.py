@@ -1,6 +1,6 @@
 """The language model f_phi of section 4.1: a Llama decoder (arXiv 2302.13971), written out.
 
-The paper's Vicuna is a Llama. The same lines are Llama, Vicuna, Mistral and Qwen2: these differ only in `LanguageConfig`.
+The paper's Vicuna is a Llama. The same lines are Llama, Vicuna, Mistral and Qwen2: only their `LanguageConfig` differs.
 New beside the vision tower: a token sees only what came before it, and positions are rotations (rope.py).
 
 Notable
@@ -11,8 +11,8 @@ Notable
 
 Try it: `m = LanguageModel(LanguageConfig(100, 64, 128, 2, 4)); m.head(m(m.embed(torch.arange(7)[None])))`, (1, 7, 100).
 
-B batch, T tokens, D width, H heads (H_kv of keys and values), V vocabulary, L layers; d size of a head, S tokens to look
-at: those in the cache and the new ones.
+B batch, T tokens, D width, H heads (H_kv of keys and values), V vocabulary, L layers; d size of a head, S tokens to
+look at (those in the cache and the new ones).
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minillava.model import kernels
 from minillava.model.rope import Rope, rotate, rotations
 from minillava.model.vision import attend, init_weights
 
@@ -59,8 +60,15 @@ class LanguageConfig:
             object.__setattr__(self, "rope", Rope(**self.rope))
 
 
+@kernels.run_instead(kernels.normalise)
+def normalise(x, eps):
+    """x / sqrt(mean(x^2) + eps) over the last dimension, in the type of x."""
+    wide = x.float()  # in half precision the squares would overflow
+    return (wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
+
+
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) times a learned gain (arXiv 1910.07467, Eq. 4): LayerNorm without mean and bias."""
+    """The normalised input times a learned gain (arXiv 1910.07467, Eq. 4): LayerNorm without mean and bias."""
 
     def __init__(self, size, eps):
         super().__init__()
@@ -68,9 +76,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):  # (..., D)
-        wide = x.float()  # in half precision the squares would overflow
-        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
+        return self.weight * normalise(x, self.eps)
 
 
 class Attention(nn.Module):
@@ -175,7 +181,7 @@ class LanguageModel(nn.Module):
         return self.norm(x)
 
     def _visible(self, embeds, mask, cache):
-        """Where each new token may look, (B, 1, T, S), and which tokens are real, (B, S). Notes the new ones in the cache."""
+        """Where each new token may look, (B, 1, T, S), and which tokens are real, (B, S). Marks these in the cache."""
         B, T, _ = embeds.shape
         device, start = embeds.device, 0
         real = torch.ones(B, T, dtype=torch.bool, device=device) if mask is None or mask.dim() == 3 else mask.bool()

@@ -5,8 +5,8 @@
     Xa = f(Hv, Hq)   language_model  stage 2             `loss`, Eq. 3
 
 Notable
-- `splice` is the whole trick: to the language model a patch is one more token embedding. `IMAGE` stands once among the ids
-  for each picture, and the P projected patches take that place: T ids become T' = T - 1 + P embeddings.
+- `splice` is the whole trick: to the language model a patch is one more token embedding. For a picture `IMAGE` stands
+  once among the ids, and its P projected patches take that place: T ids become T' = T - 1 + P embeddings.
 - `loss` scores the vocabulary only where there is a label: at the answers and the stop after them (Table 2, green).
 - A sample that cannot be spliced raises an error that names it, before anything is computed.
 
@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minillava.data import IGNORE, IMAGE
 from minillava.errors import UserError
+from minillava.model import kernels
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
 
@@ -114,7 +115,7 @@ class Llava(nn.Module):
         pictures, rows, sources = iter(patches.split([len(picture) for picture in shown])), [], []
         for tokens, text in zip(ids, words.split([len(tokens) for tokens in ids]), strict=True):  # (T,), (T, D)
             index, start = torch.arange(len(tokens), device=table.device), 0
-            row, source = [patches[:0]], []  # nothing of W, for a batch without pictures: DDP waits for W's gradient, 0
+            row, source = [patches[:0]], []  # (0, D): without pictures W has a gradient of 0, which DDP waits for
             for at in (tokens == IMAGE).nonzero().flatten().tolist():
                 picture = next(pictures)  # (P, D)
                 row += [text[start:at], picture]
@@ -177,16 +178,17 @@ class Llava(nn.Module):
         labels = pad_sequence(batch.labels, batch_first=True, padding_value=IGNORE).to(source.device)  # (B, T)
         labels = labels.gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
         target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # (B, T'): each row predicts the token after it
-        wanted = target != IGNORE
+        wanted, count = target != IGNORE, int((target != IGNORE).sum())
         if packed:
             sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # (all tokens,)
             positions, alone = (mask.cumsum(1) - 1)[mask], sample[:, None] == sample
             hidden = self.language_model(embeds[mask][None], positions[None], alone[None])[0]  # (all tokens, D)
             hidden = hidden[wanted[mask]]  # (N, D)
         else:  # causal, so padding on the right needs no mask
+            embeds, target, wanted = kernels.in_few_sizes(embeds, target, wanted, self.config.language.max_position)
             hidden = self.language_model(embeds)[wanted]  # (N, D)
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
-        return F.cross_entropy(logits.float(), target[wanted]), len(hidden)
+        return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
 
     forward = loss  # what DDP and FSDP wrap
 
