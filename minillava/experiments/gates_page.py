@@ -137,7 +137,8 @@ def page(weights: Path, results: Path) -> str:
     lines += [*failures(cards["llava"], report, answers), "", "## What made the weights", "", "| part | made as | minutes | machine |", "|---|---|---|---|"]  # fmt: skip
     for part, card in cards.items():
         m = card["machine"]
-        lines.append(f"| {part} | {card['recipe']['made as']} | {card['minutes']} | {m['cores']} cores ({m['processor']}, {m['precision']}), {m.get('gpu', 'no GPU')}, torch {m['torch']} |")  # fmt: skip
+        gpu = m["gpu"]["name"] if m.get("gpu") else "no GPU"
+        lines.append(f"| {part} | {card['recipe']['made as']} | {card['minutes']} | {m['cores']} cores ({m['processor']}, {m['precision']}), {gpu}, torch {m['torch']} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -170,7 +170,7 @@ def run_stage1(
 
 
 def seen(features: Features, problems: list[Problem], look=CONDITIONS[""]) -> list[torch.Tensor | None]:
-    """The features that go with each problem; `look` says which picture those with one are shown (answers.LOOKS)."""
+    """The features that go with each problem; `look` says which picture those with one are shown (answers.CONDITIONS)."""
     shown = iter(look([p.image for p in problems if p.image]))
     names = [next(shown) if p.image else None for p in problems]
     return [None if name is None else features[name] for name in names]
