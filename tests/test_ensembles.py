@@ -1,4 +1,4 @@
-"""Complement and judge (section 5.2) do what the paper says; the expert reads, knows and does not see; the quiz is a fair one."""
+"""Complement and judge (section 5.2) do what the paper says; the expert reads text and sees no picture; the quiz is fair."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -102,11 +102,11 @@ def test_the_expert_is_strong_on_text_and_blind_on_pictures():
     for name, made in problems.items():
         hits[made.skill, made.image is None].append(found.get(name) == made.answer)
     assert all(all(h) for (_, text_only), h in hits.items() if text_only)
-    assert all(hits["identify what flies", False])  # has a picture, and needs none
+    assert all(hits["identify what flies", False])  # has a picture but does not need it
     assert failed and all(UNSEEN in expert(problems[name]) for name in failed)
 
 
-def test_the_expert_keeps_what_it_knows_and_trusts_who_saw_where_it_had_guessed():
+def test_the_expert_keeps_what_it_knows_and_trusts_llava_where_it_guessed():
     known = next(p for p in quiz("test", 30) if settled(p))
     other = f"A reason with {known.choices[0]} and {known.choices[1]}. The answer is {LETTERS[1 - known.answer % 2]}."
     assert again(known, expert(known), other) == expert(known)
@@ -147,7 +147,7 @@ def test_every_question_has_one_right_choice_drawn_evenly_and_reasons_that_lead_
     assert 0.3 < sum(g > 6 for g in grades) / len(grades) < 0.6
 
 
-def test_what_a_picture_question_asks_is_so_in_its_scene_and_only_the_right_choice_is():
+def test_only_the_right_choice_of_a_picture_question_is_true_in_its_scene():
     for number in range(300):
         made, scene = problem("test", number)
         if scene is None:
@@ -169,7 +169,7 @@ def test_what_a_picture_question_asks_is_so_in_its_scene_and_only_the_right_choi
             assert scene.place in right and not any(scene.place in c for c in wrong)
 
 
-def test_no_question_stands_in_two_splits():
+def test_no_question_is_in_two_splits():
     key = lambda p: (p.question, p.hint, tuple(sorted(p.choices)))  # noqa: E731
     split = {s: {key(p) for p in quiz(s, 600) if not p.image} for s in BUCKETS}
     assert not split["train"] & split["test"] and not split["train"] & split["val"] and not split["val"] & split["test"]

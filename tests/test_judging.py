@@ -1,4 +1,4 @@
-"""The judge prefers the better answer, scores are what section 5.1 says, and the benchmark's questions have one answer."""
+"""The judge prefers the better answer, scores are section 5.1's, and each question of the benchmark has one answer."""
 
 import json
 import random
@@ -134,7 +134,7 @@ def test_shuffled_pictures_never_stay_in_place_and_each_is_used_as_often(count, 
         assert sorted(turned) == sorted(names)
 
 
-def test_shuffled_pictures_move_also_where_some_come_often():
+def test_shuffled_pictures_move_even_if_some_occur_often():
     rng = random.Random(0)
     for _ in range(50):
         names = [rng.choice("abcdef") for _ in range(20)]
@@ -145,7 +145,7 @@ def test_shuffled_pictures_move_also_where_some_come_often():
 # answers of a model
 
 
-def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights, monkeypatch):
+def test_answers_in_batches_keep_the_order_asked_and_equal_those_one_by_one(weights, monkeypatch):
     model, tokenizer = load_llava(weights / "llava")[0].eval(), load_tokenizer(weights / "llava")
     generator = torch.Generator().manual_seed(0)
     asked = [
@@ -175,7 +175,7 @@ def bench():
     return build("coco", 120)
 
 
-def test_the_judge_puts_answers_spoilt_on_purpose_below_the_unspoilt_one(bench):
+def test_the_judge_puts_answers_made_worse_on_purpose_below_the_original(bench):
     rows = measure(OfflineJudge(), bench)
     print(table_of(rows))
     assert [r.way for r in rows] and {r.way for r in rows} == set(WAYS) and sum(r.answers for r in rows) > 1000
@@ -185,7 +185,7 @@ def test_the_judge_puts_answers_spoilt_on_purpose_below_the_unspoilt_one(bench):
     assert all(text in table_of(rows) for _, _, text, _ in missed if text.strip())  # what is missed is printed
 
 
-def test_a_judge_that_does_not_look_at_the_answers_is_found_out(bench):
+def test_a_judge_that_ignores_the_answers_is_found_out(bench):
     class Blind:
         id = "blind"
 
@@ -196,7 +196,7 @@ def test_a_judge_that_does_not_look_at_the_answers_is_found_out(bench):
 
 
 def test_the_frozen_rule_gives_these_scores():
-    """The rule is frozen: whoever changes one of these makes a new version of it (RULE)."""
+    """The rule is frozen: a change to one of these scores needs a new version (RULE)."""
     context = "a red car on the left and a cat on a blue chair on the right, in a park\nA cat is on a chair."
     said = {
         ("What colour is the car?", "The car is red."): (10, 10, 10, 10),
@@ -241,7 +241,7 @@ def test_a_richer_true_description_scores_higher_and_no_mark_leaves_1_to_10(benc
             assert all(1 <= v <= 10 for v in (m.helpfulness, m.relevance, m.accuracy, m.detail, m.score)), text
 
 
-def test_saying_nothing_and_asking_back_get_the_lowest_marks(bench):
+def test_an_empty_answer_and_a_repeated_question_get_the_lowest_marks(bench):
     for item in bench[:30]:
         assert {marks(item.context, item.text, text).score for text in ("", " \n", item.text, f" {item.text}\n")} == {1}
 
@@ -294,7 +294,7 @@ def test_no_habit_of_answering_is_worth_much_on_a_benchmark(name):
         assert max(shares) < 0.2, (category, dict(zip(usual, shares)))
 
 
-def test_what_is_false_of_the_picture_costs_also_where_the_answer_is_right():
+def test_a_false_claim_costs_points_even_in_a_right_answer():
     context = "a red car on the left and a cat on a blue chair on the right, in a park\nA cat is on a chair."
     for question, good, bad in (
         ("Is there a car?", "Yes, there is a red car.", "Yes, there is a green car."),

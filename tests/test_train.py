@@ -78,14 +78,14 @@ def close(one, two):
 
 
 @pytest.mark.parametrize("shard", [True, False])
-def test_two_processes_equal_one_also_with_uneven_batches_and_texts_without_a_picture(tmp_path, one, shard):
+def test_two_processes_equal_one_even_with_uneven_batches_and_texts_without_a_picture(tmp_path, one, shard):
     assert sorted(map(len, plan([1] * 9, 4, 3, 0, uneven=True))) == [1, 4, 4]
     torchrun(LEARN, tmp_path / "two", "shard" if shard else "whole")
     close(one, made(tmp_path / "two"))
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 6
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tmp_path, one):
+def test_a_run_resumes_with_another_number_of_processes(tmp_path, one):
     folder = tmp_path / "changed"
     torchrun(LEARN, folder, "shard", 2)
     files = (folder / "checkpoints" / "step-00000002").glob("*.safetensors")
@@ -160,7 +160,7 @@ def test_the_command_under_torchrun_makes_the_same_model(run, weights, data, tmp
     assert len(names) > 20 and max((one[name] - two[name]).abs().max() for name in names) < 1e-3
 
 
-def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, data, tmp_path):
+def test_errors_in_the_data_are_reported_before_anything_is_trained(run, data, tmp_path):
     status, _, error, _ = run(data=tmp_path)
     assert status == 2 and "neither stage1.json nor stage2.json" in error
     broken = shutil.copytree(data, tmp_path / "broken")
@@ -181,7 +181,7 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, dat
 @pytest.mark.parametrize(
     "wrong", ["--batch 0", "--micro 0", "--epochs 0", "--lora -1", "--tokens -5", "--lr -1", "--lr nan", "--seed -1"]
 )
-def test_settings_without_sense_are_said_before_anything_is_written(run, wrong):
+def test_invalid_settings_are_reported_before_anything_is_written(run, wrong):
     status, _, error, out = run(*wrong.split())
     assert status == 2 and f"{wrong.split()[0]} " in error and "is needed" in error and not out.exists()
 
@@ -194,7 +194,7 @@ def test_bad_records_of_stage_2_are_found_before_stage_1_is_trained(run, data, t
     assert not (out / "stage1" / "metrics.jsonl").exists()
 
 
-def test_records_that_changed_under_a_half_finished_run_are_refused_until_they_are_put_back(run, data, tmp_path):
+def test_records_that_changed_during_a_half_finished_run_are_refused_until_they_are_restored(run, data, tmp_path):
     mine = shutil.copytree(data, tmp_path / "data")
     (mine / "stage2.json").unlink()
     out = run(data=mine)[-1]
@@ -209,7 +209,7 @@ def test_records_that_changed_under_a_half_finished_run_are_refused_until_they_a
     assert run(data=mine)[0] == 0 and (out / "stage1" / "projector.safetensors").exists()
 
 
-def test_a_half_finished_run_is_not_gone_on_with_another_vision_tower_language_model_or_rank(run, weights, tmp_path):
+def test_a_half_finished_run_is_not_resumed_with_another_vision_tower_language_model_or_rank(run, weights, tmp_path):
     other = shutil.copytree(weights / "language_model", tmp_path / "other")
     out = run("--lora", "2")[-1]
     shutil.rmtree(out / "model")  # as if it had been stopped just before
@@ -236,7 +236,7 @@ def test_two_runs_in_one_folder_are_refused(run, tmp_path):
     assert [p.name for p in out.iterdir()] == [".lock"]
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_fit(run, monkeypatch):
+def test_a_stage_that_cannot_fit_is_refused_with_what_would_fit_before_anything_is_written(run, monkeypatch):
     monkeypatch.setattr(hardware, "available_memory", lambda: 20e6)
     status, _, error, out = run("--micro", "5")
     assert status == 2 and "of memory" in error and "what would fit: " in error and not out.exists()
@@ -276,7 +276,7 @@ def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, f
 
 
 @pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])
-def test_memory_is_foreseen_for_the_precision_that_is_calculated_in(run, monkeypatch, dtype, says):
+def test_memory_is_predicted_for_the_precision_of_the_training(run, monkeypatch, dtype, says):
     seen = []
     monkeypatch.setattr(
         train, "preflight_here", lambda vision_tower, language_model, stage, *_: seen.append(stage.precision)
@@ -285,7 +285,7 @@ def test_memory_is_foreseen_for_the_precision_that_is_calculated_in(run, monkeyp
     assert run("--scale", "colab", "--dtype", dtype)[0] == 0 and seen == [says] * 2
 
 
-def test_features_that_do_not_fit_on_the_disk_are_looked_at_each_time(run, monkeypatch):
+def test_features_that_do_not_fit_on_the_disk_are_computed_at_every_use(run, monkeypatch):
     assert run("--epochs", "1", "--dtype", "float32", out="kept")[0] == 0
     monkeypatch.setattr(stage_run, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=0)))
     status, said, _, out = run("--epochs", "1", "--dtype", "float32")
@@ -339,7 +339,7 @@ def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
 # kept features
 
 
-def test_kept_features_are_used_again_and_made_again_where_anything_changed(weights, data, tmp_path, capsys):
+def test_stored_features_are_reused_and_made_again_if_anything_changed(weights, data, tmp_path, capsys):
     looks, normal = [], normalisation(weights / "vision_tower")
     model = assemble(weights / "vision_tower", weights / "language_model", 0)
     names = sorted(p.name for p in (data / "images").iterdir())
@@ -372,14 +372,14 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
-def test_kept_features_are_mapped_not_read(tmp_path):
+def test_stored_features_are_mapped_not_read(tmp_path):
     path = tmp_path / "f.safetensors"
     Features({str(n): n for n in range(100)}, torch.randn(100, 4, 8).bfloat16()).save(path)
     loaded = Features.load(path)
     assert str(path) in Path("/proc/self/maps").read_text() and loaded["99"].shape == (4, 8)
 
 
-def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, monkeypatch):
+def test_a_half_made_file_of_features_is_completed(weights, data, tmp_path, monkeypatch):
     from minillava.training import features
 
     monkeypatch.setattr(features, "CHUNK", 4)
