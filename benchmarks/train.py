@@ -147,7 +147,11 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
             lambda lengths, *rest: plan_batches([0] * len(lengths), *rest),
         ),
         "parts of like size": (stages, "micro_batches", full_parts),
-        "matrices in few sizes": (kernels, "in_few_sizes", lambda embeds, target, wanted, longest: (embeds, target, wanted)),
+        "matrices in few sizes": (
+            kernels,
+            "in_few_sizes",
+            lambda embeds, target, wanted, longest: (embeds, target, wanted),
+        ),
         "the vocabulary at labels only": (language, "head", lambda x: head(x.repeat(rows, 1))[: len(x)]),
     }.get(trick, (stages, "plan_batches", plan_batches))
 
