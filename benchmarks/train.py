@@ -38,7 +38,7 @@ from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.machine import matmul_speed
-from minillava.model import Batch, llava, set_trainable
+from minillava.model import Batch, kernels, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
@@ -126,10 +126,9 @@ def their_epoch(model, rows, batch, precision):
 
 def without(trick, ours, samples, seen, views, batch, precision, tokens):
     """A function that trains one epoch of ours without this trick."""
-    language, head, block = ours.language_model, ours.language_model.head, ours.language_model.layers[-1]
+    language, head = ours.language_model, ours.language_model.head
     labels = sum(int((s.labels != IGNORE).sum()) for s in samples)
     rows = round(sum(len(s.ids) + ours.config.vision.num_patches - 1 for s in samples) / labels)  # per label
-    whole_block = block.forward
 
     def full_parts(lengths, chosen, tokens, packed, ranks):  # and a rest, not parts of like size
         parts = micro_batches(lengths, chosen, tokens, packed)
@@ -148,8 +147,11 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
             lambda lengths, *rest: plan_batches([0] * len(lengths), *rest),
         ),
         "parts of like size": (stages, "micro_batches", full_parts),
-        "matrices in few sizes": (llava, "few_sizes", lambda x: False),
-        "the last MLP at labels only": (block, "forward", lambda x, *at, wanted=None: whole_block(x, *at)[wanted]),
+        "matrices in few sizes": (
+            kernels,
+            "in_few_sizes",
+            lambda embeds, target, wanted, longest: (embeds, target, wanted),
+        ),
         "the vocabulary at labels only": (language, "head", lambda x: head(x.repeat(rows, 1))[: len(x)]),
     }.get(trick, (stages, "plan_batches", plan_batches))
 
@@ -228,7 +230,6 @@ def measure(name, precision, options):
     tricks = ["features kept", "the vocabulary at labels only"]
     if name == "tiny" and not options.quick:  # at the larger shape each takes minutes
         tricks += ["batches of like lengths", "parts on cores of their own", "parts of like size"]
-        tricks += ["the last MLP at labels only"]
         tricks += ["matrices in few sizes", "bfloat16"] if precision == "mixed" else []
     left_out = {}
     for trick in tricks:

@@ -1,4 +1,4 @@
-"""A trained LLaVA answers files of questions: the authors' rows, the controls, going on, and what cannot be asked."""
+"""A trained LLaVA answers files of questions: the authors' rows, the controls, resuming, and questions that cannot be asked."""
 
 import json
 
@@ -74,7 +74,7 @@ def test_answers_are_rows_of_the_authors_form_and_what_the_model_says_when_it_is
         assert row["text"] == talk.ask(question["text"], max_new_tokens=5)
 
 
-def test_a_stopped_run_goes_on_and_a_row_that_was_cut_off_is_made_again(answers, tmp_path):
+def test_a_stopped_run_resumes_and_an_incomplete_row_is_made_again(answers, tmp_path):
     whole = answers()
     assert answers.made == 12 and answers() == whole and answers.made == 0
     path = tmp_path / "answers.jsonl"
@@ -122,7 +122,7 @@ def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp
     assert read_answers(tmp_path / "none.jsonl", {}) == []
 
 
-def test_ids_that_begin_again_in_each_category_are_told_apart(answers, seen, tmp_path):
+def test_ids_that_repeat_in_each_category_are_told_apart(answers, seen, tmp_path):
     rows = [{"question_id": n, "image": "bench-000000.png", "text": f"Is there {what}?", "category": kind}
             for kind, what in (("random", "a cat"), ("popular", "a dog")) for n in (1, 2)]  # fmt: skip
     write_jsonl(rows, tmp_path / "q.jsonl")
@@ -150,12 +150,12 @@ def test_questions_that_cannot_be_asked_are_named_before_anything_is(answers, tm
     assert message in str(error.value) and not (tmp_path / "answers.jsonl").exists()
 
 
-def test_pictures_can_be_exchanged_only_where_there_are_two(answers):
+def test_pictures_can_be_shuffled_only_if_there_are_two(answers):
     with pytest.raises(FileError, match="needs questions about two or more"):
         answers(condition="shuffled", limit=3)
 
 
-def test_a_question_that_is_too_long_is_named_with_its_batch_and_what_came_before_it_is_kept(answers, tmp_path):
+def test_a_question_that_is_too_long_is_named_with_its_batch_and_earlier_answers_are_kept(answers, tmp_path):
     rows = read_jsonl(QUESTIONS)[:6]
     rows[5]["text"] = "Why? " * 2000
     write_jsonl(rows, tmp_path / "q.jsonl")

@@ -1,4 +1,4 @@
-"""Asking an API: nothing lost, nothing paid for twice, whatever the endpoint does; the key is never seen; the budget holds."""
+"""Asking an API: whatever the endpoint does, nothing is lost or paid for twice, the key stays secret, the budget holds."""
 
 import asyncio
 import datetime
@@ -75,7 +75,7 @@ def expected(requests):
 # requests and replies
 
 
-def test_the_key_of_a_request_is_of_all_of_it_and_not_of_the_order_of_its_fields():
+def test_the_key_of_a_request_depends_on_every_field_but_not_on_their_order():
     body = chat_request("m", [{"role": "user", "content": "a"}], max_tokens=5, temperature=0.2)
     assert request_key(dict(reversed(body.items()))) == request_key(body) and len(request_key(body)) == 32
     others = [chat_request("n", body["messages"], 5, 0.2), chat_request("m", body["messages"], 6, 0.2), chat_request("m", body["messages"], 5, 0.3),
@@ -83,7 +83,7 @@ def test_the_key_of_a_request_is_of_all_of_it_and_not_of_the_order_of_its_fields
     assert len({request_key(b) for b in [body, *others]}) == 7
 
 
-def test_models_that_reason_are_given_the_field_they_take():
+def test_reasoning_models_get_the_token_limit_field_they_accept():
     assert chat_request("o3-mini", [], 9, 0.2) == {"model": "o3-mini", "messages": [], "max_completion_tokens": 9}
     assert (
         chat_request("gpt-5-mini", [], 9)["max_completion_tokens"] == 9
@@ -103,7 +103,7 @@ def test_models_that_reason_are_given_the_field_they_take():
         ({"choices": [{"message": {"content": 7}}]}, "no text"),
     ],
 )
-def test_an_answer_that_holds_no_reply_is_an_error_with_its_tokens(answer, message):
+def test_an_answer_without_a_reply_is_an_error_with_its_tokens(answer, message):
     with pytest.raises(BadReply, match=message):
         read_reply(answer, bodies(1)[0])
     if isinstance(answer, dict):
@@ -120,7 +120,7 @@ def test_cut_off_refused_and_filtered_replies_are_replies_that_say_so():
     assert read_reply(filtered, body).finish == "content_filter"
 
 
-def test_where_an_endpoint_does_not_count_tokens_a_bound_stands_for_them():
+def test_an_upper_bound_replaces_missing_token_counts():
     body = bodies(1)[0]
     answer = completion(body, "some text")
     for usage in (
@@ -163,7 +163,7 @@ def test_concurrency_is_bounded(server, tmp_path, concurrency):
     assert server.busiest <= concurrency and (server.busiest > 1) == (concurrency > 1)
 
 
-def test_the_journal_has_one_line_a_finished_request_and_can_be_replayed(server, tmp_path):
+def test_the_journal_has_one_line_per_finished_request_and_can_be_replayed(server, tmp_path):
     requests = bodies(12)
     with Journal(tmp_path) as journal:
         ask_all(requests, Client("small", server.url), journal, price=CHEAP, names=[f"n{i}" for i in range(12)], progress=False)  # fmt: skip
@@ -193,7 +193,7 @@ def test_progress_rate_and_cost_are_shown_while_it_asks(server, tmp_path, capfd)
     assert " tokens" in capfd.readouterr().err  # without a price
 
 
-# what goes wrong at the other end
+# faults of the endpoint
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_progress_rate_and_cost_are_shown_while_it_asks(server, tmp_path, capfd)
     [SAYS_429, SAYS_500, ("status", 503, {}), ("status", 408, {}), "reset", ("raw", b"{broken"), ("raw", b"<html>", "text/html"),
      ("raw", b"\xff\xfe"), ("raw", b""), ("raw", b"[]"), ("raw", b"[" * 100_000), ("json", {"choices": []}), ("json", {"choices": None})],
 )  # fmt: skip
-def test_what_goes_wrong_once_is_asked_again(server, tmp_path, fault):
+def test_a_request_that_fails_once_is_asked_again(server, tmp_path, fault):
     server.fault = lambda body, n: fault if n == 1 and "3" in body["messages"][0]["content"] else None
     requests = bodies(8)
     outcome = run(server, tmp_path, requests)
@@ -238,7 +238,7 @@ def test_an_answer_that_trickles_in_for_ever_times_out(tmp_path):
         (("status", 422, {}), 1, "HTTP 422"),
     ],
 )
-def test_what_goes_on_going_wrong_is_a_failure_with_its_reason_and_the_next_run_asks_it_again(
+def test_a_lasting_fault_is_a_failure_with_its_reason_and_the_next_run_asks_again(
     server, tmp_path, fault, attempts, message
 ):
     server.fault = lambda body, n: fault if "1" in body["messages"][0]["content"] else None
@@ -400,7 +400,7 @@ def test_nothing_is_sent_without_consent(monkeypatch, capsys):
 # the journal
 
 
-def test_a_torn_last_line_is_cut_off_and_asked_again(server, tmp_path):
+def test_an_incomplete_last_line_is_cut_off_and_its_request_asked_again(server, tmp_path):
     requests = bodies(6)
     run(server, tmp_path, requests)
     whole = (tmp_path / "replies.jsonl").read_bytes()
@@ -411,7 +411,7 @@ def test_a_torn_last_line_is_cut_off_and_asked_again(server, tmp_path):
             assert journal.truncated and len(journal.replies) == 5
         outcome = run(server, tmp_path, requests)
         assert texts(outcome, requests) == expected(requests) and outcome.reused == 5
-        with Journal(tmp_path) as journal:  # what was torn is gone, not stuck to the line after it
+        with Journal(tmp_path) as journal:  # the incomplete line is gone, not joined to the next one
             assert not journal.truncated and len(journal.replies) == 6
         assert len((tmp_path / "replies.jsonl").read_bytes().splitlines()) == 6
         whole = (tmp_path / "replies.jsonl").read_bytes()
@@ -444,7 +444,7 @@ def test_rubbish_in_the_middle_is_named_and_nothing_is_touched(server, tmp_path)
     assert len(Journal(tmp_path).replies) == 4, "the lock was not let go"
 
 
-def test_a_file_that_is_no_file_of_replies_is_named(tmp_path):
+def test_a_file_without_valid_replies_is_named(tmp_path):
     whole = {"key": "k", "text": "t", "finish": "stop", "model": "m", "prompt_tokens": 1, "completion_tokens": 2}
     for name, value in [*((name, []) for name in whole), ("usd", "much"), ("usd", 10**400), ("refusal", 5)]:
         (tmp_path / "replies.jsonl").write_text(json.dumps(whole | {name: value}) + "\n")
@@ -534,7 +534,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_stops_sending_keeps_what_is_in_flight_and_the_next_run_goes_on(server, tmp_path):
+def test_ctrl_c_stops_sending_keeps_requests_in_flight_and_the_next_run_resumes(server, tmp_path):
     requests, server.delay = bodies(40), 0.05
     server.fault = lambda body, n: interrupt() if len(server.asked) == 9 else None
     with pytest.raises(KeyboardInterrupt):
@@ -547,7 +547,7 @@ def test_ctrl_c_stops_sending_keeps_what_is_in_flight_and_the_next_run_goes_on(s
     assert all(n == 1 for n in server.attempts.values())
 
 
-def test_a_second_ctrl_c_drops_what_hangs(server, tmp_path):
+def test_a_second_ctrl_c_drops_hanging_requests(server, tmp_path):
     def hang(body, n):
         if len(server.asked) == 4:
             interrupt()
@@ -631,7 +631,7 @@ def test_an_azure_style_address_sends_its_version_and_its_header(server, tmp_pat
     assert server.headers[0]["api-key"] == KEY and "secret" not in repr(Client("m", "https://u:secret@host/v1"))
 
 
-def test_a_name_and_a_password_in_the_address_open_a_gate_and_are_not_seen(server, tmp_path, monkeypatch, capfd):
+def test_a_name_and_password_in_the_address_are_sent_but_never_shown(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
     server.url, server.fault = server.url.replace("http://", "http://me:p%40ss@"), lambda body, n: "reset"
     outcome = run(server, tmp_path, bodies(1))
@@ -640,7 +640,7 @@ def test_a_name_and_a_password_in_the_address_open_a_gate_and_are_not_seen(serve
 
 
 @pytest.mark.parametrize("url", ["api.openai.com", "ftp://host/v1", "http://", "file:///etc", "http://a..b/v1", "http://host:abc/v1", "http://host:99999/v1", "http://[::1/v1"])  # fmt: skip
-def test_an_address_that_is_none_is_refused(url):
+def test_an_invalid_address_is_refused(url):
     with pytest.raises(AskingError, match="--base-url: expected something like"):
         Client("m", url)
 
@@ -708,7 +708,7 @@ def test_what_failed_in_a_batch_is_named_and_what_was_never_asked_is_counted(tmp
 @pytest.mark.parametrize(
     "response", [None, [1], True, 1.5, "x", {}, {"status_code": 200}, {"status_code": 200, "body": [1]}]
 )
-def test_whatever_stands_in_a_response_of_a_batch_is_a_failure_of_its_request_alone(tmp_path, response):
+def test_an_odd_response_in_a_batch_is_a_failure_of_its_request_alone(tmp_path, response):
     a, b = requests = bodies(2)
     rows = [output(a) | {"response": response}, output(b)]
     with Journal(tmp_path / "j") as journal:
@@ -718,7 +718,7 @@ def test_whatever_stands_in_a_response_of_a_batch_is_a_failure_of_its_request_al
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000, '{"id": 1}', '{"custom_id": 7, "response": {}}', "\x00"])
-def test_a_file_that_is_no_batch_output_is_named_with_its_line(tmp_path, line):
+def test_a_line_that_is_not_batch_output_is_named(tmp_path, line):
     a = bodies(1)[0]
     (tmp_path / "o.jsonl").write_text(json.dumps(output(a)) + "\n" + line + "\n")
     with Journal(tmp_path / "j") as journal:

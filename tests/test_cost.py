@@ -1,4 +1,4 @@
-"""What the screen of costs says follows from the recipe, and stands the comparison with the paper's own hours."""
+"""The costs on the screen follow from the recipe and agree with the paper's own hours."""
 
 import json
 from dataclasses import replace
@@ -67,7 +67,7 @@ def test_json_holds_the_same_figures(capsys):
         (("--utilisation", "1.5"), "--utilisation 1.5"),
     ],
 )
-def test_what_is_asked_wrongly_is_said_in_a_line(arguments, said, capsys):
+def test_a_wrong_option_is_reported_in_one_line(arguments, said, capsys):
     assert cli.main(["cost", *arguments]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1

@@ -65,7 +65,7 @@ def test_arithmetic_of_a_written_token_is_what_torch_counts():
         model.language_model.head(model.language_model(torch.randn(1, 1, 64), cache=cache))
         step = counter.get_total_flops() - before
     on_paper = flops(model.config, T, 1, 0)["total"] - flops(model.config, T - 1, 0, 0)["total"]
-    # The difference of T x T and (T-1) x (T-1) pairs is 2T - 1, of which the new token looks at T.
+    # The difference of T x T and (T-1) x (T-1) pairs is 2T - 1; the new token attends to T of them.
     assert step == on_paper - 4 * 3 * (T - 1) * 4 * 16
 
 

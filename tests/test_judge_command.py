@@ -1,4 +1,4 @@
-"""`minillava judge`: the authors' files as they are, any judge behind one interface, nothing paid for twice, bad input named."""
+"""`minillava judge`: the authors' files unchanged, any judge behind one interface, nothing paid twice, bad input named."""
 
 import json
 import shutil
@@ -356,7 +356,7 @@ def test_the_judge_s_message_letter_for_letter(items):
     )  # fmt: skip
 
 
-def test_answers_are_joined_to_their_questions_by_id_not_by_order(items, tmp_path):
+def test_answers_are_matched_to_questions_by_id_not_by_order(items, tmp_path):
     cases, bad = match_answers(items, answers_of(items)[::-1], tmp_path)
     assert (
         [c.item for c in cases] == items
@@ -365,7 +365,7 @@ def test_answers_are_joined_to_their_questions_by_id_not_by_order(items, tmp_pat
     )
 
 
-def test_answers_that_do_not_join_are_named_counted_and_left_out(items, tmp_path):
+def test_answers_that_match_no_question_are_named_counted_and_left_out(items, tmp_path):
     rows = answers_of(items)
     rows[0]["text"], rows[1]["text"] = " \n", None
     rows[2]["prompt"] = "What is the capital of France?"
@@ -411,7 +411,7 @@ def test_the_offline_judge_by_command_writes_rows_of_the_authors_form_with_its_i
     assert status == 2 and "says the same each time" in err
 
 
-def test_controls_are_judged_as_the_answers_are_and_stand_beside_them(capsys, bench, items):
+def test_controls_are_judged_like_the_answers_and_shown_beside_them(capsys, bench, items):
     own = [row | {"text": item.reference} for row, item in zip(answers_of(items), items)]
     write_jsonl(own, bench / "answers.jsonl")
     write_jsonl(answers_of(items, "I like music."), bench / "blank.jsonl")
@@ -439,9 +439,9 @@ def test_a_judge_s_own_quality_by_command(capsys, api, tmp_path):
         and {"way", "answers", "share", "misses"} <= json.loads(out)["ways"][0].keys()
     )
     live = ("quality", "--scenes", 2, "--judge", "gpt-4o", "--base-url", api.url, "--yes")
-    assert command(capsys, *live)[0] == 2  # where are the replies to go?
+    assert command(capsys, *live)[0] == 2  # --out is missing
     status, out, err = command(capsys, *live, "--json", "--out", tmp_path)
-    value = json.loads(out)  # it likes the first place, whatever stands there
+    value = json.loads(out)  # it prefers the first answer, whichever it is
     asked = sum(w["answers"] for w in value["ways"])
     assert status == 0 and len(api.asked) <= asked <= len(api.asked) + 3 and "requests" in err  # a few are alike
     assert 20 < value["better first"] < 80
@@ -470,7 +470,7 @@ def test_an_api_s_judge_is_asked_once_and_a_second_command_costs_nothing(capsys,
     assert len(rows) == 24 and rows[0]["tuple"] == [8, 6] and rows[0]["judge"] == "gpt-4o"
     reviews = read_reviews(bench / "out" / "reviews-run-1.jsonl").used
     assert {(r.reference, r.candidate) for r in reviews if not r.swapped} == {(8, 6)}
-    assert {(r.reference, r.candidate) for r in reviews if r.swapped} == {(6, 8)}  # whoever stands first gets 8
+    assert {(r.reference, r.candidate) for r in reviews if r.swapped} == {(6, 8)}  # the first answer gets 8
     assert "+2.00 points" in out and "100 % of 12 questions" in out
     before = {p.name: p.read_bytes() for p in (bench / "out").glob("*.jsonl")}
     status, out, _ = judge_bench(capsys, bench, *more)
@@ -503,7 +503,7 @@ def test_replies_that_cannot_be_read_are_kept_counted_and_left_out(capsys, bench
     )
 
 
-def test_a_judge_stopped_by_its_budget_goes_on_where_it_stood(capsys, bench, api):
+def test_a_judge_stopped_by_its_budget_resumes(capsys, bench, api):
     more = ("--judge", "gpt-4o", "--base-url", api.url, "--yes", "--concurrency", 1)
     status, out, _ = judge_bench(capsys, bench, *more, "--budget", 0.02)
     first = len(api.asked)
@@ -557,7 +557,7 @@ def test_a_context_that_the_rule_cannot_read_is_left_out_not_scored(items, tmp_p
     assert [c.swapped for c in both_orders(cases)] == [False, False, True, True]
 
 
-# whatever stands in a field
+# odd values in fields
 
 
 ODD = (None, [], [1], {}, {"a": 1}, True, 1.5, float("nan"), 10**400, "", "\ud800", "x\0")
@@ -583,7 +583,7 @@ def never_a_traceback(capsys, what, *arguments):
 
 
 @pytest.mark.parametrize("file", ["answers", "bench/questions", "bench/context", "bench/reference", "out/reviews"])
-def test_whatever_stands_in_a_field_of_a_benchmark_is_named_and_never_a_traceback(capsys, bench, file):
+def test_an_odd_value_in_a_field_of_a_benchmark_is_named_and_never_a_traceback(capsys, bench, file):
     judge_bench(capsys, bench)
     kept, path, ends = {p: p.read_bytes() for p in bench.rglob("*.jsonl")}, bench / f"{file}.jsonl", set()
     for what, rows in changes(read_jsonl(path)):
@@ -596,7 +596,7 @@ def test_whatever_stands_in_a_field_of_a_benchmark_is_named_and_never_a_tracebac
     assert ends & {1, 2}
 
 
-def test_whatever_stands_in_a_field_of_a_context_of_boxes_is_named(capsys, tmp_path):
+def test_an_odd_value_in_a_context_of_boxes_is_named(capsys, tmp_path):
     rows = [caps_boxes(s) for s in scenes("bench", 3)]
     asked = [
         {"question_id": n, "image": r["image"], "text": "What is it?", "category": "conv"} for n, r in enumerate(rows)
@@ -613,7 +613,7 @@ def test_whatever_stands_in_a_field_of_a_context_of_boxes_is_named(capsys, tmp_p
         assert status == 2 or not what.startswith(("instances = 'True", "captions = '[1]", "[")), what
 
 
-def test_whatever_stands_in_a_field_of_pope_and_scienceqa_is_named(capsys, tmp_path):
+def test_an_odd_value_in_a_field_of_pope_and_scienceqa_is_named(capsys, tmp_path):
     asked = build_pope([caps_boxes(s) for s in scenes("bench", 2)])
     said = [{"question_id": r["question_id"], "text": "Yes.", "category": r["category"]} for r in asked]
     problems = quiz("test", 4)

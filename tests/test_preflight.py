@@ -42,7 +42,7 @@ def test_the_scales_fit_what_they_are_meant_for():
             preflight.preflight(SHAPES[scale.name], stage, parse_hardware(scale.hardware))
 
 
-def test_what_just_fits_is_taken_and_a_byte_less_refused():
+def test_a_stage_that_just_fits_is_accepted_and_with_less_memory_refused():
     preflight.preflight(BIG, STAGE_2, card(BIG, STAGE_2))
     assert "--micro 2 instead of 4" in str(refused(BIG, STAGE_2, card(BIG, STAGE_2, 0.9999)))
 
@@ -65,7 +65,7 @@ def test_the_proposed_change_fits_and_nothing_smaller_does(stage, share, count):
         assert "a smaller scale" in str(error)
 
 
-def test_a_13b_that_fits_nowhere_near_is_sent_to_a_smaller_scale():
+def test_a_13b_that_is_far_too_large_is_sent_to_a_smaller_scale():
     laptop = Hardware(Card("a laptop", 8e9, 1e11, None, gpu=False))
     error = refused(SHAPES["full-13b"], scales.FULL_13B.stage("stage 2"), laptop)
     assert error.change is None and "minillava cost" in str(error) and "a laptop has 7.2 GB" in str(error)
@@ -120,11 +120,11 @@ def test_disk_is_what_checkpoints_and_features_take(tmp_path, monkeypatch):
     assert "LoRA of rank 64" in str(refused(BIG, STAGE_2, there, free(needs["model"] * 2)))
     assert "on another disk" in str(refused(BIG, STAGE_2, there, free(10**6)))
     (tmp_path / "not" / "yet").mkdir(parents=True)
-    (tmp_path / "not" / "yet" / "of-this-run").write_bytes(b"1")  # what a run that goes on already takes
+    (tmp_path / "not" / "yet" / "of-this-run").write_bytes(b"1")  # the files of a run that resumes
     preflight.preflight(BIG, STAGE_2, there, free(needs["total"] - 1), 10**6)
 
 
-def test_this_machine_is_asked_with_no_more_than_two_configs(weights, tmp_path, monkeypatch):
+def test_this_machine_is_checked_with_only_two_configs(weights, tmp_path, monkeypatch):
     parts = [str(tmp_path / part) for part in ("vision_tower", "language_model")]
     for part in parts:
         Path(part).mkdir()

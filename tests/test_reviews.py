@@ -1,4 +1,4 @@
-"""Scores are read where a review says that they are scores and nowhere else; what cannot be read is counted, never averaged."""
+"""Only what a review calls a score is read as one; reviews that cannot be read are counted, never averaged."""
 
 import json
 import random
@@ -182,7 +182,7 @@ def test_the_means_are_rounded_to_three_digits_before_they_are_divided():
     assert round(relative_score(values), 1) == 52.7 and relative_scores(made(values))["all"]["relative"] == 52.6
 
 
-def test_a_judge_that_loves_the_first_place_is_found_out():
+def test_a_judge_that_prefers_the_first_answer_is_found_out():
     rng = random.Random(0)
     fair = [(rng.choice((6, 7, 8)), rng.choice((6, 7, 8))) for _ in range(200)]
     plain = made([(r + 1, c) for r, c in fair])

@@ -1,4 +1,4 @@
-"""What carries the requests: whether anything can have been billed shows in the error, and a key goes where it was sent."""
+"""The HTTP client: errors show whether a request can have been billed, and the key goes only where it was sent."""
 
 import asyncio
 import gzip
@@ -76,7 +76,7 @@ def send(url, timeout=5.0, tls=False):
     return asyncio.run(one())
 
 
-def test_an_answer_comes_back_whole_and_nothing_is_asked_for_that_was_not_said():
+def test_an_answer_is_read_whole_and_no_extra_headers_are_sent():
     with serving(answer(b'{"a": 1}', b"Content-Type: application/json", b"X-Request-Id: 7")) as (port, got):
         back = send(f"http://127.0.0.1:{port}/v1/chat?api-version=1%2F2")
     assert back.status_code == 200 and back.json() == {"a": 1} and back.headers["x-request-id"] == "7"
@@ -133,7 +133,7 @@ def test_a_request_on_a_kept_connection_that_breaks_off_is_not_sent_again_by_its
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://nowhere.invalid/"])
-def test_what_never_left_was_not_billed(url):
+def test_a_request_that_was_never_sent_was_not_billed(url):
     with pytest.raises(httpx2.ConnectError):
         send(url)
 
@@ -199,7 +199,7 @@ def certified(tmp_path):
     return context, str(certificate)
 
 
-def test_over_tls_the_other_end_must_be_who_it_says(certified, monkeypatch):
+def test_over_tls_the_server_must_have_a_trusted_certificate(certified, monkeypatch):
     context, certificate = certified
     with serving(answer(), context=context) as (port, got), pytest.raises(httpx2.ConnectError):
         send(f"https://localhost:{port}/", tls=True)

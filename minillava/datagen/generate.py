@@ -156,7 +156,7 @@ def estimate_cost(items: list[PlannedRecord], price: asking.Price | None) -> ask
         examples = [likely_tokens(m["content"]) for m in item.body["messages"] if m["role"] == "assistant"]
         lengths += [sum(examples) / len(examples)] if examples else []
     mean = round(sum(lengths) / len(lengths)) if lengths else None
-    return asking.estimate([item.body for item in items], price, mean)
+    return asking.estimate_cost([item.body for item in items], price, mean)
 
 
 def unanswered(items: list[PlannedRecord], journal: asking.Journal) -> list[PlannedRecord]:

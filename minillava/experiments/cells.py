@@ -16,13 +16,13 @@ def accuracy(right: list[bool]) -> float:
 
 
 def over(values: list[float]) -> dict:
-    """A figure over seeds: its mean and its standard deviation, which is None for one seed."""
+    """A figure over seeds: its mean and its standard deviation (None for one seed)."""
     spread = round(statistics.stdev(values), 1) if len(values) > 1 else None
     return {"ours": round(statistics.mean(values), 1), "spread": spread}
 
 
 def cell(ours: dict | None, theirs: float | tuple | None = None) -> str:
-    """`ours ± spread (the paper's)`; for one seed the 95 % interval, where there is one; `-` without a figure of ours."""
+    """`ours ± spread (the paper's)`; for one seed its 95 % interval, where there is one; `-` where ours is missing."""
     text = "-" if not ours else f"{ours['ours']:.1f}"
     if ours and ours["spread"] is not None:
         text += f" ± {ours['spread']:.1f}"
@@ -44,7 +44,7 @@ def can_be_told(gap: dict) -> bool:
 
 
 def judged(claim: paper.Claim, comparisons: list[dict], why: str, verdict: str | None = None) -> dict:
-    """A claim with the paper's figures, ours and the verdict; why: what the verdict rests on, or why there is none."""
+    """A claim with the paper's figures, ours and the verdict; why: what the verdict rests on, or why it is missing."""
     return {
         "id": claim.id, "statement": claim.statement, "source": claim.source, "paper": claim.figures,
         "ours": comparisons, "verdict": verdict or overall_verdict([c["verdict"] for c in comparisons]), "why": why,

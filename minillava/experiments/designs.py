@@ -75,8 +75,8 @@ def designs_report(run: Run) -> dict:
         gap = paired_difference([(right(a), right(b)) for a, b in zip(own, best)], accuracy) if row != BEST else None
         out.append({"row": row, "ours": ours, "shuffled": shuffled, "gap": gap})
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(), "steps": steps_of(run),
-        "questions": len(best[0]), "rows": out,
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(),
+        "steps": steps_of(run), "questions": len(best[0]), "rows": out,
     }  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def page(weights: Path, results: Path) -> str:
     made = [["part", "made as", "minutes", "machine"]]
     for part, card in cards.items():
         m = card["machine"]
-        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {m.get('gpu', 'no GPU')}, torch {m['torch']}"
+        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {(m.get('gpu') or {'name': 'no GPU'})['name']}, torch {m['torch']}"
         made.append([part, card["recipe"]["made as"], str(card["minutes"]), here])
     parts = [
         "# Does the small model look?",

@@ -76,7 +76,7 @@ def records_of(run: Run, row: str) -> list[dict]:
 
 
 def ask(run: Run, learner: tuple, control: str, questions: str, most: int) -> tuple[list[dict], list[str]]:
-    """A file of questions, and their answers of at most so many tokens under one of the controls (`LOOKS`)."""
+    """A file of questions, and their answers of at most so many tokens under one of the controls (`CONDITIONS`)."""
     (model, tokenizer, features), rows = learner, read_jsonl(run.folder / "bench" / questions)
     shown = study.looked_at(features, [row["image"] for row in rows], CONDITIONS[control])
     return rows, answer(model, tokenizer, CHAT, [(row["text"], z) for row, z in zip(rows, shown)], most)

@@ -97,7 +97,8 @@ def build_report(run: Run) -> dict:
     known, other = "95 % interval over questions, all seeds", "this run does not make that comparison"
     tests = {claim.id: [difference(run, *test) for test in TESTS.get(claim.id, ())] for claim in paper.CLAIMS}
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE_ID, "machine": describe_machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE_ID,
+        "machine": describe_machine(),
         "seconds": run.state["seconds"] | {"all": round(sum(run.state["seconds"].values()), 1)},
         "vqa": mean[FULL], "vqa_spread": {kind: found["spread"] for kind, found in right[FULL].items()},
         "vqa_blank": mean[blank], "vqa_shuffled": mean[shuffled], "vqa_text": mean[text_only],

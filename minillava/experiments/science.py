@@ -92,7 +92,7 @@ def make_data(run: Run) -> None:
 
 
 def seen(features: Features, problems: list[Problem], look: Callable = CONDITIONS[""]) -> list[torch.Tensor | None]:
-    """The features that go with each problem; `look` says which picture those with one are shown (`LOOKS`)."""
+    """The features that go with each problem; `look` says which picture those with one are shown (`CONDITIONS`)."""
     return study.looked_at(features, [p.image for p in problems], look)
 
 

@@ -64,8 +64,8 @@ def make_features(run: Run, variant: Variant) -> None:
     folder, tower = run.folder / "pictures", run.weights / "vision_tower"
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     model = assemble(tower, run.weights / "language_model", 0, variant.layer)
-    with progress_bar(len(names), "picture", f"layer {variant.layer}") as progress:
-        made = Features.of(model, folder, names, *normalisation(tower), lambda n, _: progress.update(n - progress.n))
+    with progress_bar(len(names), "picture", f"layer {variant.layer}") as bar:
+        made = Features.compute(model, folder, names, *normalisation(tower), lambda n, _: bar.update(n - bar.n))
     made.save(run.folder / variant.features)
 
 
@@ -103,7 +103,7 @@ def tune(run: Run, seed: int, home: Path, learner: tuple, records: list[dict], p
 
 
 def looked_at(features: Features, images: list[str | None], look: Callable) -> list[torch.Tensor | None]:
-    """The features that go with each question. look: which pictures are shown instead of the questions' own (`LOOKS`).
+    """The features that go with each question. look: which pictures are shown instead of its own (`CONDITIONS`).
 
     None where a question has no picture, or where it is asked without one.
     """

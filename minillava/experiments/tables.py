@@ -75,7 +75,7 @@ def text_45(report: dict, number: int) -> str:
     lines += verdict_lines(claims_for(theirs, report["claims"]))
     if number == 4:
         lines += ["", "The paper's own arithmetic: printed differences to the first row that its scores do not give"]
-        for row, column, printed, found in paper.TABLE_4.mismatches():
+        for row, column, printed, found in theirs.mismatches():
             lines.append(f"   {row}, {column}: printed {printed:+}, the scores give {found:+}")
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -56,25 +56,23 @@ def still_wanted(*_) -> None:
 def side_by_side(jobs: list[Job]) -> None:
     """Run the jobs that are not done, as many at a time as there are cores (at most 4), the longest first.
 
-    Raises what a job raised.
+    Raises what a job raised, when the others have stopped.
     """
     todo = sorted((job for job in jobs if not job.done.exists()), key=lambda job: -job.steps)
-    context = get_context("spawn")
+    files, context = [job.home / "metrics.jsonl" for job in jobs], get_context("spawn")
     stop, workers = context.Event(), max(1, min(len(todo), os.cpu_count() or 1, 4))
     with (
         progress_bar(sum(job.steps + ANSWERING for job in jobs), "step") as progress,
         ProcessPoolExecutor(workers, context, initializer=listen, initargs=(stop, len(jobs) == 1)) as pool,
     ):
-        running = [pool.submit(job) for job in todo]
+        running = {pool.submit(job) for job in todo}
         try:
-            while not all(r.done() for r in running) and not any(r.done() and r.exception() for r in running):
-                wait(running, timeout=1.0)
-                files = [job.home / "metrics.jsonl" for job in jobs]
+            while running:
+                ended, running = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                for one in ended:
+                    one.result()
                 steps = sum(file.read_bytes().count(b"\n") for file in files if file.exists())
                 progress.update(max(0, steps + ANSWERING * sum(job.done.exists() for job in jobs) - progress.n))
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-    for one in running:
-        if not one.cancelled() and one.exception():
-            raise one.exception()

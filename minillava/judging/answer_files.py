@@ -104,8 +104,8 @@ def projector_digest(model: Llava) -> str:
 
 
 def write_answers(
-    model: Llava, tokenizer, template: Template, normal: tuple, questions: Sequence[QuestionRow], images: Path, out: Path,
-    model_id: str, settings: AnswerSettings,
+    model: Llava, tokenizer, template: Template, normal: tuple, questions: Sequence[QuestionRow], images: Path,
+    out: Path, model_id: str, settings: AnswerSettings,
 ) -> int:  # fmt: skip
     """Answer the questions that have no row in `out` yet, and add their rows; returns how many were answered now.
 

@@ -1,4 +1,4 @@
-"""The model, written out in plain PyTorch. Fig. 1 is vision.py, rope.py, language.py and llava.py; read them in this order.
+"""The model, written out in plain PyTorch. Fig. 1 is vision.py, rope.py, language.py, llava.py, in reading order.
 
 cache.py and generate.py write answers; kernels.py has quick forms of what these write out; formats/ reads and writes
 published checkpoints.

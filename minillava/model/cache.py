@@ -1,8 +1,8 @@
 """Keys and values of the tokens read so far, so that each further token costs only itself.
 
 Notable
-- Memory is allocated once. All rows use the same slots. Shorter rows are padded on the left, and `seen` says which slots
-  hold real tokens.
+- Memory is allocated once. All rows use the same slots. Shorter rows are padded on the left, and `seen` says which
+  slots hold real tokens.
 - Rows may share a beginning, which is kept and read once for all of them. Several questions about one picture share at
   least the picture.
 

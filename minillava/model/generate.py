@@ -9,7 +9,7 @@ Notable
 
 Try it: `generate(model, [ids], [[features]], max_new_tokens=20, stop=[tokenizer.encode("###")])`.
 
-B batch (rows that have not ended), P patches, T tokens, D width (Dv of the vision tower), V vocabulary; G groups of rows.
+B batch (rows that have not ended), P patches, T tokens, D width (Dv of the vision tower), V vocabulary; G row groups.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ class Session:
         self.cache, self.ids, self.pictures = None, [], []
 
     def read(self, model, prompts, features, room):
-        """The last hidden state of one prompt (1, D), and the cache that holds it. The arguments have one entry each."""
+        """The last hidden state of one prompt (1, D), and the cache that holds it. Each list has one entry."""
         (ids,), (pictures,), config = [prompts[0].tolist()], features, model.config.language
         same = slots = seen = 0  # ids, slots and pictures of the common beginning
         while same < min(len(ids) - 1, len(self.ids)) and ids[same] == self.ids[same]:

@@ -1,6 +1,6 @@
 """The language model f_phi of section 4.1: a Llama decoder (arXiv 2302.13971), written out.
 
-The paper's Vicuna is a Llama. The same lines are Llama, Vicuna, Mistral and Qwen2: these differ only in `LanguageConfig`.
+The paper's Vicuna is a Llama. The same lines are Llama, Vicuna, Mistral and Qwen2: only their `LanguageConfig` differs.
 New beside the vision tower: a token sees only what came before it, and positions are rotations (rope.py).
 
 Notable
@@ -11,8 +11,8 @@ Notable
 
 Try it: `m = LanguageModel(LanguageConfig(100, 64, 128, 2, 4)); m.head(m(m.embed(torch.arange(7)[None])))`, (1, 7, 100).
 
-B batch, T tokens, D width, H heads (H_kv of keys and values), V vocabulary, L layers; d size of a head, S tokens to look
-at: those in the cache and the new ones.
+B batch, T tokens, D width, H heads (H_kv of keys and values), V vocabulary, L layers; d size of a head, S tokens to
+look at (those in the cache and the new ones).
 """
 
 from dataclasses import dataclass
@@ -181,7 +181,7 @@ class LanguageModel(nn.Module):
         return self.norm(x)
 
     def _visible(self, embeds, mask, cache):
-        """Where each new token may look, (B, 1, T, S), and which tokens are real, (B, S). Notes the new ones in the cache."""
+        """Where each new token may look, (B, 1, T, S), and which tokens are real, (B, S). Marks these in the cache."""
         B, T, _ = embeds.shape
         device, start = embeds.device, 0
         real = torch.ones(B, T, dtype=torch.bool, device=device) if mask is None or mask.dim() == 3 else mask.bool()

@@ -5,8 +5,8 @@
     Xa = f(Hv, Hq)   language_model  stage 2             `loss`, Eq. 3
 
 Notable
-- `splice` is the whole trick: to the language model a patch is one more token embedding. `IMAGE` stands once among the ids
-  for each picture, and the P projected patches take that place: T ids become T' = T - 1 + P embeddings.
+- `splice` is the whole trick: to the language model a patch is one more token embedding. For a picture `IMAGE` stands
+  once among the ids, and its P projected patches take that place: T ids become T' = T - 1 + P embeddings.
 - `loss` scores the vocabulary only where there is a label: at the answers and the stop after them (Table 2, green).
 - A sample that cannot be spliced raises an error that names it, before anything is computed.
 
@@ -115,7 +115,7 @@ class Llava(nn.Module):
         pictures, rows, sources = iter(patches.split([len(picture) for picture in shown])), [], []
         for tokens, text in zip(ids, words.split([len(tokens) for tokens in ids]), strict=True):  # (T,), (T, D)
             index, start = torch.arange(len(tokens), device=table.device), 0
-            row, source = [patches[:0]], []  # nothing of W, for a batch without pictures: DDP waits for W's gradient, 0
+            row, source = [patches[:0]], []  # (0, D): without pictures W has a gradient of 0, which DDP waits for
             for at in (tokens == IMAGE).nonzero().flatten().tolist():
                 picture = next(pictures)  # (P, D)
                 row += [text[start:at], picture]

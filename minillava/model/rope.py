@@ -8,10 +8,10 @@ Models that read longer texts than they were trained on turn more slowly. The va
     llama3    slow pairs `factor` times slower, fast ones unchanged, a ramp between  (Llama 3.1)
     yarn      the same idea with another ramp, and sharper attention                 (YaRN, arXiv 2309.00071; Qwen2.5)
 
-Notable: each variant equals `transformers` 5, by test. The plain form is a few lines of `rotations`; the rest is for long
-texts. Beyond the trained length `dynamic` turns all tokens of a row by its present length, but keys already in a cache
-stay as they were turned. Only there does decoding with a cache differ from reading the whole text again; it does so in
-`transformers` too.
+Notable: each variant equals `transformers` 5, by test. The plain form is a few lines of `rotations`; the rest is for
+long texts. Beyond the trained length `dynamic` turns all tokens of a row by its present length, but keys already in a
+cache stay as they were turned. Only there does decoding with a cache differ from reading the whole text again, as in
+`transformers`.
 
 Try it: `rotations(torch.arange(7)[None], LanguageConfig(100, 64, 128, 2, 4))[0].shape` is (1, 1, 7, 16).
 

@@ -1,7 +1,7 @@
 """The vision tower g(Xv) of Eq. 1: CLIP's vision transformer, written out.
 
-Section 4.1: the paper uses CLIP ViT-L/14 (arXiv 2103.00020), frozen, and reads its *grid features* before the last layer:
-one vector per patch, without the class token. Table 8 compares that layer with the last one.
+Section 4.1: the paper uses CLIP ViT-L/14 (arXiv 2103.00020), frozen, and reads its *grid features* before the last
+layer: one vector per patch, without the class token. Table 8 compares that layer with the last one.
 
 Notable
 - `forward` runs only the blocks that the chosen layer needs: with layer -2 the last block is never computed.
