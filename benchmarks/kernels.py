@@ -3,6 +3,7 @@
     attention    a step of stage 2, forward and backward (forward.py's batch, in one piece, on one thread)
         plain        `vision.attend` as it is written there
         fused        PyTorch's fused kernel, in training in bfloat16 on a CPU as well
+        norm         `language.normalise` as it is written there
     beginnings   90 questions about 30 pictures (generate.py's), greedy
         beside       each row's beginning copied beside its own keys for each token that is written
         copied       each row's beginning copied into its own slots, once
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from forward import samples
 from generate import PRECISIONS, questions
 
-from minillava.commands import doctor
+from minillava.costs.model import shapes
 from minillava.model import Batch, Cache, Llava, attend, generate, kernels, language, set_trainable
 
 answering = importlib.import_module("minillava.model.generate")  # the package exports the function under the same name
@@ -63,7 +64,7 @@ def instead(module, name, form, work):
 
 def attention(name, precision, options):
     """{side: a training step}, and how many rounds are worth it."""
-    model = Llava(doctor.shapes()[name]).to(side.DEVICE)
+    model = Llava(shapes()[name]).to(side.DEVICE)
     set_trainable(model, 2)
     chosen = samples(name, model.config)
     shape = model.config.vision.num_patches, model.config.vision.hidden_size
@@ -76,7 +77,11 @@ def attention(name, precision, options):
             loss, _ = model.loss(batch)
         loss.backward()
 
-    sides = {"ours": step, "plain": instead(language, "attend", attend.__wrapped__, step)}
+    sides = {
+        "ours": step,
+        "plain": instead(language, "attend", attend.__wrapped__, step),
+        "norm": instead(language, "normalise", language.normalise.__wrapped__, step),
+    }
     if precision == "bfloat16":
         sides["fused"] = instead(kernels, "attend_in_bfloat16", fused, step)
     return sides, 5 if options.quick else 20
@@ -85,7 +90,7 @@ def attention(name, precision, options):
 def beginnings(name, precision, options):
     """{side: all answers}, and how many rounds are worth it."""
     torch.set_default_dtype(PRECISIONS[precision])
-    model = Llava(doctor.shapes()[name]).to(side.DEVICE).eval()
+    model = Llava(shapes()[name]).to(side.DEVICE).eval()
     torch.set_default_dtype(torch.float32)
     prompts, shown, lengths = questions(model.config, 3 if options.quick else 30)
     shape = model.config.vision.num_patches, model.config.vision.hidden_size
@@ -104,9 +109,9 @@ def measure(name, precision, options):
     for what in (attention, beginnings):
         torch.manual_seed(0)
         sides, rounds = what(name, precision, options)
-        times = side.in_turn(sides, rounds)
-        ratios = side.compare(times)
-        side.table(f"{what.__name__}: {name}, {precision}", times, ratios, {}, {})
+        times = side.time_in_turn(sides, rounds)
+        ratios = side.ratios_to_ours(times)
+        side.print_times(f"{what.__name__}: {name}, {precision}", times, ratios, {}, {})
         found[what.__name__] = {"seconds": times, "ratios": ratios}
     return {"shape": name, "precision": precision} | found
 
@@ -115,4 +120,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     options = side.arguments(__doc__, tuple(PRECISIONS))
     results = [measure(name, precision, options) for name in options.shapes for precision in options.precisions]
-    side.finish(options, {"benchmark": "kernels", "results": results})
+    side.write_results(options, {"benchmark": "kernels", "results": results})
