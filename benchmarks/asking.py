@@ -1,9 +1,9 @@
 """How close to the ideal time many requests come: 2,000 requests, 50 ms of latency, 64 at a time.
 
-Notable: the ideal is ceil(requests / concurrency) x latency, what a client without any cost of its own would take. The
-goal is 1.25 times that, journal and fsync included. Beside it, what one would otherwise write: the client's own
-`chat.completions.create` under a semaphore, which keeps nothing, with the same requests at the same server, in turn.
-And what that client's `post` takes without its transport: one after another with nothing sent, the answer already there.
+The ideal is ceil(requests / concurrency) x latency, the time of a client that costs nothing itself. The goal is 1.25
+times that, with journal and fsync. Beside it is what one would otherwise write: `openai`'s `chat.completions.create`
+under a semaphore, which stores nothing; same requests, same server, in turn. And that client's `post` alone, with
+nothing sent: one request after another, the answer already there.
 
     python benchmarks/asking.py [--quick] [--json FILE]
 """
@@ -19,35 +19,32 @@ import tempfile
 import time
 from pathlib import Path
 
-import here
-import httpx2  # which comes with openai
+import environment
+import httpx2  # comes with openai
 import openai
 
-from minillava.asking import Journal, ask_all, chat
+from minillava.asking import Journal, ask_all, chat_request
 from minillava.asking.client import Client
 
 GOAL = 1.25
 
 
 def answer_all(port: int, latency: float, ready) -> None:
-    """A server that costs next to nothing: reads a request, waits, sends the same answer."""
+    """A server that costs almost nothing: it reads a request, waits, sends an answer. Its port goes to `ready`."""
     text = "Question:\nWhat is on the left?\n===\nAnswer:\nA red car is on the left."
     message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 900, "completion_tokens": 20, "total_tokens": 920}
-    data = json.dumps(
-        {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [message], "usage": usage}
-    )
-    answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data.encode()
-    )
+    body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [message], "usage": usage}
+    data = json.dumps(body).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data)
 
     async def talk(reader, writer):
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+                asked = (await reader.readuntil(b"\r\n\r\n")).lower()
+                await reader.readexactly(int(asked.split(b"content-length:")[1].split(b"\r\n")[0]))
                 await asyncio.sleep(latency)
-                writer.write(answer)
+                writer.write(head + data)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -60,22 +57,25 @@ def answer_all(port: int, latency: float, ready) -> None:
 
 
 def requests(count: int) -> list[dict]:
-    """As section 3 has them: a system message, three few-shot pairs, five captions; some 5 KB each."""
-    shots = [
-        {"role": role, "content": "a red car on the left, a dog on the right. " * 15}
-        for role in ("user", "assistant") * 3
-    ]
+    """Requests like those of section 3: a system message, three few-shot pairs, five captions; about 5 KB each."""
+    text = "a red car on the left, a dog on the right. " * 15
+    shots = [{"role": role, "content": text} for role in ("user", "assistant") * 3]
     system = {"role": "system", "content": "You write questions and answers about a picture. " * 25}
-    return [chat("m", [system, *shots, {"role": "user", "content": f"Scene {n}. " * 30}], 512) for n in range(count)]
+    return [
+        chat_request("m", [system, *shots, {"role": "user", "content": f"Scene {n}. " * 30}], 512) for n in range(count)
+    ]
 
 
 def ours(bodies: list[dict], url: str, concurrency: int) -> None:
+    """minillava, with journal and fsync."""
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         outcome = ask_all(bodies, Client("m", url), journal, concurrency=concurrency, progress=False)
         assert len(outcome.replies) == len(bodies)
 
 
 def plain(bodies: list[dict], url: str, concurrency: int) -> None:
+    """openai's own create; nothing is stored."""
+
     async def main():
         client, free = openai.AsyncOpenAI(api_key="none", base_url=url), asyncio.Semaphore(concurrency)
 
@@ -90,11 +90,14 @@ def plain(bodies: list[dict], url: str, concurrency: int) -> None:
 
 
 def client_alone(bodies: list[dict], url: str, concurrency: int) -> None:
+    """openai's post; nothing is sent."""
     answer = json.dumps({"choices": [{"message": {"content": "A red car is on the left."}, "finish_reason": "stop"}]})
 
     async def main():
-        there = httpx2.MockTransport(lambda request: httpx2.Response(200, text=answer, headers={"content-type": "application/json"}))  # fmt: skip
-        client = openai.AsyncOpenAI(api_key="none", base_url=url, http_client=openai.DefaultAsyncHttpxClient(transport=there))  # fmt: skip
+        reply = dict(status_code=200, text=answer, headers={"content-type": "application/json"})
+        transport = httpx2.MockTransport(lambda request: httpx2.Response(**reply))
+        http = openai.DefaultAsyncHttpxClient(transport=transport)
+        client = openai.AsyncOpenAI(api_key="none", base_url=url, http_client=http)
         for body in bodies:
             assert await client.post("/chat/completions", body=body, cast_to=object)
         await client.close()
@@ -102,10 +105,10 @@ def client_alone(bodies: list[dict], url: str, concurrency: int) -> None:
     asyncio.run(main())
 
 
-def seconds(what, *arguments) -> tuple[float, float]:
+def seconds(work, *arguments) -> tuple[float, float]:
     """(wall, CPU) seconds of a call."""
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    what(*arguments)
+    work(*arguments)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -128,28 +131,26 @@ def main() -> None:
         time.sleep(0.01)
     url, bodies = f"http://127.0.0.1:{ready.value}/v1", requests(options.requests)
     ideal = math.ceil(options.requests / options.concurrency) * options.latency
-    for what in (ours, plain, client_alone):
-        what(bodies[:64], url, options.concurrency)  # imports and the first connection are not what is measured
-    rounds = {"ours": [], "plain": [], "client_alone": []}
-    for _ in range(options.rounds):
-        for what in (ours, plain, client_alone):
-            rounds[what.__name__].append(seconds(what, bodies, url, options.concurrency))
+    ways = (ours, plain, client_alone)
+    for work in ways:
+        work(bodies[:64], url, options.concurrency)  # imports and the first connection are not measured
+    rounds = [[seconds(work, bodies, url, options.concurrency) for work in ways] for _ in range(options.rounds)]
     server.terminate()
-    result = {"machine": here.machine() | {"openai": openai.__version__}, "quick": options.quick, "requests": options.requests, "latency_s": options.latency,
-              "concurrency": options.concurrency, "rounds": options.rounds, "ideal_s": ideal, "goal": GOAL}  # fmt: skip
-    print(
-        f"{options.requests} requests, {options.latency * 1000:.0f} ms, {options.concurrency} at a time; ideal {ideal:.2f} s"
-    )
-    for name, taken in rounds.items():
-        walls = [wall for wall, _ in taken]
-        result[name] = {"wall_s": [round(w, 3) for w in walls], "cpu_s": [round(c, 3) for _, c in taken],
-                        "best_ratio": round(min(walls) / ideal, 3), "median_ratio": round(statistics.median(walls) / ideal, 3)}  # fmt: skip
-        said = {"ours": "minillava, journal and fsync included", "plain": "openai's own create, nothing kept",
-                "client_alone": "openai's post, nothing sent"}[name]  # fmt: skip
-        print(f"{said:40} median {statistics.median(walls):.2f} s = {result[name]['median_ratio']:.2f} x ideal,"
-              f" best {min(walls):.2f} s = {result[name]['best_ratio']:.2f} x, CPU {statistics.median(c for _, c in taken):.2f} s")  # fmt: skip
+    result = {"machine": environment.describe_machine() | {"openai": openai.__version__}, "quick": options.quick}
+    result |= dict(requests=options.requests, latency_s=options.latency, concurrency=options.concurrency)
+    result |= dict(rounds=options.rounds, ideal_s=ideal, goal=GOAL)
+    latency = f"{options.latency * 1000:.0f} ms"
+    print(f"{options.requests} requests, {latency}, {options.concurrency} at a time; ideal {ideal:.2f} s")
+    for work, times in zip(ways, zip(*rounds)):
+        walls, cpus = zip(*times)
+        median, best = statistics.median(walls), min(walls)
+        figures = dict(wall_s=[round(w, 3) for w in walls], cpu_s=[round(c, 3) for c in cpus])
+        figures |= dict(best_ratio=round(best / ideal, 3), median_ratio=round(median / ideal, 3))
+        result[work.__name__] = figures
+        times = f"median {median:.2f} s = {median / ideal:.2f} x ideal, best {best:.2f} s = {best / ideal:.2f} x"
+        print(f"{work.__doc__:40} {times}, CPU {statistics.median(cpus):.2f} s")
     print(f"goal: {GOAL} x ideal")
-    here.write(options.json, result)
+    environment.write_results(options.json, result)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The concept filter of Appendix E at the size of its result: 600,000 captions, time and peak memory.
+"""The concept filter of Appendix E at the size of its result: time and peak memory for 600,000 captions.
 
-Notable: the goal is under 5 minutes and under 4 GB on 2 cores. The captions are made up, with CC3M's shape: some ten
-words, a long tail of nouns and adjectives (Zipf). Beside it, what one would otherwise use on the same phrases: pandas
-(`explode`, `groupby`, `sample`). Each runs in a process of its own, so that the memory is its own. Both must count the
-same; the random draws differ. spaCy is measured too where it and its model are installed.
+The goal is under 5 minutes and under 4 GB on 2 cores. The captions are made up but like CC3M's: about ten words, with a
+long tail of nouns and adjectives (Zipf). Beside it is what one would otherwise use on the same phrases: pandas
+(`explode`, `groupby`, `sample`). Each runs in its own process, so the memory is its own. Both must count the same
+phrases; the random choices differ. spaCy is measured too if it and its model are installed.
 
     python benchmarks/concepts.py [--quick] [--json FILE]
 """
@@ -15,10 +15,10 @@ import resource
 import time
 from pathlib import Path
 
-import here
+import environment
 
-from minillava.datagen.chunks import ChunkerError, chunker, normal, phrases
-from minillava.datagen.concepts import LEAST, MOST, concept_filter
+from minillava.datagen.chunks import ChunkerError, find_chunker, normalise, noun_phrases
+from minillava.datagen.concepts import COMMON_ABOVE, RARE_BELOW, concept_filter
 
 SECONDS, GIGABYTES = 300, 4.0  # the goal
 VERBS = "sits stands walks is looks plays rides waits holds".split()
@@ -26,7 +26,7 @@ PLACES = "on in near under behind beside with".split()
 
 
 def words(count: int, rng: random.Random) -> tuple[list[str], list[float]]:
-    """Made-up words that look like nouns, and Zipf's weights, summed."""
+    """Made-up words that look like nouns, and their cumulative Zipf weights."""
     syllables = [c + v + e for c in "bdfgklmnprstvz" for v in "aeiou" for e in ("", "n", "r", "st")]
     made, total, weights = set(), 0.0, []
     while len(made) < count:
@@ -34,25 +34,25 @@ def words(count: int, rng: random.Random) -> tuple[list[str], list[float]]:
     for rank in range(1, count + 1):
         total += 1 / rank
         weights.append(total)
-    return rng.sample(sorted(made), count), weights  # sorted: the order of a set changes from run to run
+    return rng.sample(sorted(made), count), weights  # a set's order changes from run to run
 
 
-def corpus(count: int) -> list[str]:
+def make_captions(count: int) -> list[str]:
     rng = random.Random(0)
     (nouns, noun_weights), (adjectives, adjective_weights) = words(40_000, rng), words(6_000, rng)
     noun = iter(rng.choices(nouns, cum_weights=noun_weights, k=3 * count))
     adjective = iter(rng.choices(adjectives, cum_weights=adjective_weights, k=3 * count))
     made = []
     for _ in range(count):
-        parts = [
-            f"a {next(adjective)} {next(noun)}" if rng.random() < 0.5 else f"the {next(noun)}"
-            for _ in range(rng.choice((2, 3, 3)))
-        ]
+        parts = []
+        for _ in range(rng.choice((2, 3, 3))):
+            parts.append(f"a {next(adjective)} {next(noun)}" if rng.random() < 0.5 else f"the {next(noun)}")
         made.append(f"{parts[0]} {rng.choice(VERBS)} " + f" {rng.choice(PLACES)} ".join(parts[1:]))
     return made
 
 
 def ours(captions: list[str], how: str) -> tuple[int, int]:
+    """(captions kept, unique phrases)."""
     found = concept_filter(captions, chunker=how)
     return len(found.kept), len(found.before)
 
@@ -60,30 +60,30 @@ def ours(captions: list[str], how: str) -> tuple[int, int]:
 def by_pandas(captions: list[str], how: str) -> tuple[int, int]:
     import pandas
 
-    found = pandas.Series([list({normal(p) for p in phrases(c)}) for c in captions]).explode().dropna()
+    found = pandas.Series([list({normalise(p) for p in noun_phrases(c)}) for c in captions]).explode().dropna()
     rows = pandas.DataFrame({"caption": found.index, "phrase": found.to_numpy()})
     times = rows.groupby("phrase")["caption"].transform("size")
-    common = rows[times > MOST].groupby("phrase").sample(MOST, random_state=0)
-    kept = set(rows[(times >= LEAST) & (times <= MOST)]["caption"]) | set(common["caption"])
+    common = rows[times > COMMON_ABOVE].groupby("phrase").sample(COMMON_ABOVE, random_state=0)
+    kept = set(rows[(times >= RARE_BELOW) & (times <= COMMON_ABOVE)]["caption"]) | set(common["caption"])
     return len(kept), rows["phrase"].nunique()
 
 
-def alone(what, captions: list[str], how: str, pipe) -> None:
+def run_and_send(work, captions: list[str], how: str, pipe) -> None:
     start = time.perf_counter()
-    found = what(captions, how)
+    found = work(captions, how)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     pipe.send((found, time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20))
 
 
-def measure(what, captions: list[str], how: str) -> dict:
-    """One call in a process of its own. memory_gb: its peak, the captions themselves included."""
+def measure(work, captions: list[str], how: str) -> dict:
+    """One call in its own process. memory_gb: its peak, including the captions."""
     near, far = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=alone, args=(what, captions, how, far))
+    process = multiprocessing.get_context("fork").Process(target=run_and_send, args=(work, captions, how, far))
     process.start()
     (kept, unique), seconds, cpu, memory = near.recv()
     process.join()
-    return {"seconds": round(seconds, 2), "cpu_s": round(cpu, 2), "memory_gb": round(memory, 3), "kept": kept,
-            "phrases": unique}  # fmt: skip
+    figures = dict(seconds=round(seconds, 2), cpu_s=round(cpu, 2), memory_gb=round(memory, 3))
+    return figures | dict(kept=kept, phrases=unique)
 
 
 def main() -> None:
@@ -93,24 +93,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     count = 60_000 if options.quick else options.captions
-    captions = corpus(count)
-    result = {"machine": here.machine(), "quick": options.quick, "captions": count,
-              "goal": {"seconds": SECONDS, "memory_gb": GIGABYTES}}  # fmt: skip
+    captions = make_captions(count)
+    result = dict(machine=environment.describe_machine(), quick=options.quick, captions=count)
+    result["goal"] = {"seconds": SECONDS, "memory_gb": GIGABYTES}
     print(f"{count:,} captions of {sum(len(c.split()) for c in captions) / count:.1f} words")
-    runs = [("rules", ours), ("pandas", by_pandas)]
+    runs = {"rules": ("minillava, rules", ours, "rules"), "pandas": ("pandas, rules", by_pandas, "rules")}
     try:
-        runs += [("spacy", ours)] if chunker("spacy") else []
+        runs |= {"spacy": ("minillava, spaCy", ours, "spacy")} if find_chunker("spacy") else {}
     except ChunkerError as error:
         print(f"spaCy: not measured ({error})")
-    for name, what in runs:
-        result[name] = found = measure(what, captions, "rules" if name == "pandas" else name)
-        said = {"rules": "minillava, rules", "pandas": "pandas, rules", "spacy": "minillava, spaCy"}[name]
-        print(f"{said:30} {found['seconds']:7.1f} s ({found['cpu_s']:.1f} s CPU), {found['memory_gb']:.2f} GB, kept {found['kept']:,}, {found['phrases']:,} phrases")  # fmt: skip
+    for name, (title, work, how) in runs.items():
+        result[name] = found = measure(work, captions, how)
+        took = f"{found['seconds']:7.1f} s ({found['cpu_s']:.1f} s CPU), {found['memory_gb']:.2f} GB"
+        print(f"{title:30} {took}, kept {found['kept']:,}, {found['phrases']:,} phrases")
     rules, other = result["rules"], result["pandas"]
-    assert rules["phrases"] == other["phrases"] and abs(rules["kept"] / other["kept"] - 1) < 0.01, "they differ"
+    assert rules["phrases"] == other["phrases"] and abs(rules["kept"] / other["kept"] - 1) < 0.01, "results differ"
     result["ratio"] = {k: round(other[k] / rules[k], 2) for k in ("seconds", "cpu_s", "memory_gb")}
     print(f"pandas / minillava: {result['ratio']}; goal: {SECONDS} s, {GIGABYTES:g} GB")
-    here.write(options.json, result)
+    environment.write_results(options.json, result)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What generate.py and forward.py share: one set of random weights in our classes and in those of `transformers`, timing
-in turn, peak memory, and the machine described without its name.
+"""Shared by the benchmarks against `transformers`: random weights in both, timing in turn, peak memory, results.
 
-Notable: both sides hold the very same tensors, so what they compute can be compared, and memory is not taken twice. Times
-are taken in turn, a round each, and ratios are medians over rounds: what else runs on the machine hits both alike.
+Both sides use the same tensors, so their outputs can be compared and the weights are in memory only once. They are
+timed in turn, and ratios are medians over rounds, so whatever else the machine does affects both alike.
 """
 
 import argparse
@@ -15,55 +14,53 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave their core to others
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads leave their core to others
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import here
+import environment
 import torch
 import transformers
 
-from minillava.commands import doctor
+from minillava.costs.model import shapes as known_shapes
+from minillava.machine import compute_dtype, describe_machine
 from minillava.model import Llava
 from minillava.model.formats.published import llava_names, llava_published
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SMALL = ("tiny", "colab")
 
 
 def arguments(text, precisions, parts=()):
-    """The options that every benchmark has, and a hidden one with which it measures memory in a process of its own.
+    """The options of every benchmark, and a hidden one: measure the memory of one side and end.
 
-    parts: of a benchmark that is long enough to be run in several.
+    parts: the names of a long benchmark's parts, which can be run one by one.
     """
     parser = argparse.ArgumentParser(description=text.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="under a minute: a sample of the work, fewer rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--quick", action="store_true", help="under a minute: less work, fewer rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     shapes = "tiny,colab,full-7b" if DEVICE == "cuda" else "tiny,colab"
-    parser.add_argument("--shapes", help=f"of {', '.join(doctor.shapes())} (default: {shapes}; with --quick: tiny)")
-    parser.add_argument(
-        "--precisions", help=f"of {', '.join(precisions)} (default: all that this machine has in hardware)"
-    )
+    parser.add_argument("--shapes", help=f"of {', '.join(known_shapes())} (default: {shapes}; with --quick: tiny)")
+    hardware = "all that this machine has in hardware"
+    parser.add_argument("--precisions", help=f"of {', '.join(precisions)} (default: {hardware})")
     if parts:
         parser.add_argument("--parts", default=",".join(parts), help=f"of {', '.join(parts)} (default: all)")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)  # shape/precision/side: measure its memory and end
+    parser.add_argument("--alone", help=argparse.SUPPRESS)  # shape/precision/side
     options = parser.parse_args()
-    half = doctor.compute_dtype() == torch.bfloat16
+    half = compute_dtype() == torch.bfloat16
     offered = [p for p in precisions if half or p == "float32"]
-    options.precisions = (
-        options.precisions.split(",") if options.precisions else offered[-1:] if options.quick else offered
-    )
+    offered = offered[-1:] if options.quick else offered
+    options.precisions = options.precisions.split(",") if options.precisions else offered
     options.shapes = (options.shapes or ("tiny" if options.quick else shapes)).split(",")
-    unknown = [name for name in options.shapes if name not in doctor.shapes()]
+    unknown = [name for name in options.shapes if name not in known_shapes()]
     if unknown:
-        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(doctor.shapes())}")
+        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(known_shapes())}")
     if parts:
         options.parts = options.parts.split(",")
     return options
 
 
-def twins(name, dtype):
-    """(ours, theirs) of a shape, random, the same tensors in both. In theirs the last token stands for a patch."""
-    config = doctor.shapes()[name]
+def same_weights(name, dtype):
+    """(our Llava, transformers') of a shape, with the same random tensors. In theirs the last token is a patch."""
+    config = known_shapes()[name]
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     with torch.device(DEVICE):
@@ -87,50 +84,55 @@ def twins(name, dtype):
     return ours, theirs
 
 
-def in_turn(sides, rounds, warm=True):
-    """{side: [(seconds, CPU seconds) of each round]}: every side once a round, after one round that is not counted.
+def synchronize():
+    """Wait until the GPU, if there is one, has finished."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def time_in_turn(sides, rounds, warm_up=True):
+    """{side: [(seconds, CPU seconds) per round]}: every side once per round. warm_up: one round before is not counted.
 
     CPU seconds are of all threads together; where other work takes the cores, they say more than the clock.
     """
-    wait = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
     times = {name: [] for name in sides}
-    for counted in range(0 if warm else 1, rounds + 1):
+    for counted in range(0 if warm_up else 1, rounds + 1):
         for name, work in sides.items():
-            wait()
+            synchronize()
             begun = time.perf_counter(), time.process_time()
             work()
-            wait()
+            synchronize()
             if counted:
                 times[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
     return times
 
 
-def compare(times, ours="ours"):
-    """For each other side: how many times as long as ours it took, the median over rounds, by the clock and in CPU time."""
+def ratios_to_ours(times):
+    """{other side: [by the clock, in CPU time]}: how many times as long as ours it took, the median over rounds."""
+    others = {name: list(zip(times["ours"], rows, strict=True)) for name, rows in times.items() if name != "ours"}
     return {
-        name: [statistics.median(b[i] / a[i] for a, b in zip(times[ours], rows, strict=True)) for i in (0, 1)]
-        for name, rows in times.items()
-        if name != ours
+        name: [statistics.median(theirs[i] / ours[i] for ours, theirs in rows) for i in (0, 1)]
+        for name, rows in others.items()
     }
 
 
-def rss():
-    """Bytes of memory this process has now, and had at most since the last reset."""
+def process_memory():
+    """Bytes of memory that this process has now, and its peak since the last reset."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return tuple(int(status[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
 
 
-def available():
-    """Bytes of memory that are free; without limit where the system does not say."""
+def free_memory():
+    """Bytes of memory that are free; infinity where the system does not say."""
     path = Path("/proc/meminfo")
     lines = dict(line.split(":") for line in path.read_text().splitlines()) if path.exists() else {}
     return 1024 * int(lines["MemAvailable"].split()[0]) if "MemAvailable" in lines else math.inf
 
 
-def growth(work):
-    """By how many bytes `work` makes memory grow at its peak (None where the system does not say)."""
+def memory_growth(work):
+    """By how many bytes memory grows at the peak of `work`; None where the system does not say."""
     if DEVICE == "cuda":
-        torch.cuda.synchronize()
+        synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
@@ -138,13 +140,13 @@ def growth(work):
     if not Path("/proc/self/clear_refs").exists():
         return None
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before, _ = rss()
+    before, _ = process_memory()
     work()
-    return rss()[1] - before
+    return process_memory()[1] - before
 
 
-def alone(script, options, *key):
-    """The bytes that the same script measures for this key in a process of its own, where nothing else has grown."""
+def in_own_process(script, options, *key):
+    """What the script measures for this key (see --alone) in a new process, where nothing else has used memory."""
     command = [sys.executable, script, "--alone", "/".join(key)] + (["--quick"] if options.quick else [])
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -152,12 +154,13 @@ def alone(script, options, *key):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(title, times, ratios, memory, goals):
-    """One measurement in words."""
+def print_times(title, times, ratios, memory, goals):
+    """One line per side: its times, memory, how many times as fast ours is, and the goal."""
     print(f"\n{title}")
     for name, rows in times.items():
-        clock = [row[0] for row in rows]
-        line = f"  {name:12} {statistics.median(clock):9.3f} s ({min(clock):.3f} to {max(clock):.3f}), CPU {statistics.median(row[1] for row in rows):9.3f} s"
+        clock, cpu = zip(*rows)
+        line = f"  {name:12} {statistics.median(clock):9.3f} s ({min(clock):.3f} to {max(clock):.3f})"
+        line += f", CPU {statistics.median(cpu):9.3f} s"
         line += f", memory +{memory[name] / 1e6:.0f} MB" if memory.get(name) else ""
         if name in ratios:
             line += f"   ours is {ratios[name][0]:.2f} x as fast ({ratios[name][1]:.2f} in CPU time)"
@@ -165,24 +168,21 @@ def table(title, times, ratios, memory, goals):
         print(line, flush=True)
 
 
-def described():
-    """The machine, its processor or GPU but not its own name, and what ran on it."""
-    libraries = {"threads": torch.get_num_threads(), "transformers": transformers.__version__}
-    return here.machine() | doctor.machine() | libraries
-
-
-def finish(options, results):
-    here.write(options.json, {"machine": described(), "quick": options.quick} | results)
+def write_results(options, results):
+    """Write them, if a file was named, with the machine, its processor or GPU, and the versions of libraries."""
+    machine = environment.describe_machine() | describe_machine()
+    machine |= {"threads": torch.get_num_threads(), "transformers": transformers.__version__}
+    environment.write_results(options.json, {"machine": machine, "quick": options.quick} | results)
 
 
 def run(name, text, precisions, goals, measure, work_of):
-    """All of a benchmark: every shape in every precision, or, with --alone, by how much one side's memory grows.
+    """Run a benchmark for every shape and precision; or, with --alone, measure by how much one side's memory grows.
 
-    measure(shape, precision, options) prints and returns figures. work_of(shape, precision, side) gives what that side does.
+    measure(shape, precision, options): prints and returns figures. work_of(shape, precision, side): that side's work.
     """
     options = arguments(text, precisions)
     if options.alone:
-        print(json.dumps(growth(work_of(*options.alone.split("/")))))
+        print(json.dumps(memory_growth(work_of(*options.alone.split("/")))))
         return
     found = [measure(shape, precision, options) for shape in options.shapes for precision in options.precisions]
-    finish(options, {"benchmark": name, "goals": goals, "results": found})
+    write_results(options, {"benchmark": name, "goals": goals, "results": found})

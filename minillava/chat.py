@@ -1,8 +1,8 @@
 """Talk with a trained LLaVA about a picture: one class for the terminal, the notebooks and the end of the demo.
 
-Notable: a conversation keeps its turns and what it has computed, so that each further question costs its own words only;
-answers stream. The weights are what `save_llava` wrote, with the tokenizer and the vision tower's preprocessor_config.json beside
-it, or a LlavaForConditionalGeneration folder or hub id; nothing in it is run as code.
+A conversation keeps its turns and what it has computed, so each further question costs only its own tokens; answers
+stream. The weights are a folder that `save_llava` wrote, with the tokenizer and the vision tower's
+preprocessor_config.json, or a LlavaForConditionalGeneration folder or hub id. No code from them is run.
 
     python -m minillava chat picture.png
 """
@@ -13,40 +13,36 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from minillava.data.images import as_rgb, open_picture, pixels
-from minillava.data.samples import prompt
+from minillava.data.images import open_picture, pixels, to_rgb
+from minillava.data.samples import prompt_ids
 from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
-from minillava.model import Session, find, load_llava, load_projector, stream
+from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble, normalisation
 
 
 class ChatError(UserError):
-    """A question that cannot be asked, or weights that one cannot talk with."""
+    """A question that cannot be asked, or weights that cannot be used for a conversation."""
 
 
 class Chat:
     """A conversation about one picture at a time.
 
-    `Chat(weights)`, then `look(picture)`, then `ask(question)` as often as one likes; `look` starts afresh.
-    weights: a folder or a hub id. template: the name of the conversation's form, where the weights do not say theirs.
+    `Chat(weights)`, then `look(picture)`, then `ask(question)` any number of times; `look` starts a new conversation.
+    weights: a folder or a hub id. template: the name of the conversation's format, if the weights do not name theirs.
     Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
     """
 
     def __init__(
         self, weights: str | Path, template: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
     ):
-        folder = find(weights)
+        folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
         template = template or about.get("template")
         if template not in TEMPLATES:
-            said = (
-                f"are for the template {template!r}, which is"
-                if template
-                else "do not say which template they are for:"
-            )
-            raise ChatError(f"{weights}: these weights {said} none of {', '.join(TEMPLATES)}; name one with --template")
+            said = f"are for the unknown template {template!r}" if template else "do not name their template"
+            raise ChatError(f"{weights}: these weights {said}; choose one of {', '.join(TEMPLATES)} with --template")
         self._begin(model, about, load_tokenizer(folder), normalisation(folder), template)
 
     @classmethod
@@ -58,17 +54,18 @@ class Chat:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> "Chat":
-        """A conversation with parts that were never together: a vision tower and a language model, each a folder or a hub id.
+        """A conversation with a vision tower and a language model that were not trained together, folders or hub ids.
 
-        projector: the authors' W of stage 1 (`model.load_projector`); without it W is random, and no answer looks.
-        Raises CheckpointError that names what does not fit.
+        projector: the authors' W of stage 1 (`model.load_projector`); without it W is random and the picture is not
+        used. Raises CheckpointError that names what does not fit.
         """
         model = assemble(vision_tower, language_model, 0, dtype=dtype, device=device)
         if projector:
             load_projector(model, projector)
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        made._begin(model, about, load_tokenizer(find(language_model)), normalisation(find(vision_tower)), "chat")
+        words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
+        made._begin(model, about, words, normal, "chat")
         return made
 
     def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:
@@ -78,11 +75,11 @@ class Chat:
         self.features, self.session = None, Session()
 
     def look(self, picture: str | Path | Image.Image) -> Image.Image:
-        """Show it a picture (a file or an image); returns what was opened."""
-        image = as_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
-        shown = pixels([image], self.model.config.vision.image_size, *self.normal)  # (1, 3, S, S)
+        """Show the model a picture (a file or an image); returns the opened picture."""
+        image = to_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
+        view = pixels([image], self.model.config.vision.image_size, *self.normal)  # (1, 3, S, S)
         weight = self.model.vision_tower.pre_layrnorm.weight
-        self.features = self.model.features(shown.to(weight.device, weight.dtype))[0]  # (P, Dv)
+        self.features = self.model.features(view.to(weight.device, weight.dtype))[0]  # (P, Dv)
         self.turns, self.session = [], Session()
         return image
 
@@ -90,34 +87,34 @@ class Chat:
     def stream(
         self, question: str, max_new_tokens: int = 120, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0
     ) -> Iterator[str]:
-        """The answer in pieces as they are made.
+        """The answer in pieces, as they are made.
 
-        Raises ChatError before a picture was shown, for an empty question or for no text, SpliceError for one that does not fit in
-        what the model reads; the conversation stays as it was.
+        Raises ChatError before a picture was shown and for a question that is empty or not text, SpliceError for one
+        that does not fit into the context. The conversation then stays as it was.
         """
         if self.features is None:
             raise ChatError("show a picture first: look(picture)")
         if not question.strip():
             raise ChatError("an empty question")
         if any("\ud800" <= letter <= "\udfff" for letter in question):
-            raise ChatError("a question that is no text in UTF-8")
+            raise ChatError("the question is not valid UTF-8 text")
         asked = question if self.turns else f"<image>\n{question}"
-        ids, said = prompt(asked, self.template, self.tokenizer, self.turns), ""
+        ids, answer = prompt_ids(asked, self.template, self.tokenizer, self.turns), ""
         for piece in stream(
             self.model, ids, [self.features], self.tokenizer, max_new_tokens, [self.template.stop], temperature, top_p,
             seed, self.session,
         ):  # fmt: skip
-            said += piece
+            answer += piece
             yield piece
-        self.turns.append((asked, said.strip()))
+        self.turns.append((asked, answer.strip()))
 
     def ask(self, question: str, **settings) -> str:
         """The whole answer."""
         return "".join(self.stream(question, **settings)).strip()
 
 
-def blocks(image: Image.Image, columns: int = 48) -> str:
-    """The picture for a terminal: two pixels a character cell, in 24-bit colour; at most as high as it is wide."""
+def terminal_picture(image: Image.Image, columns: int = 48) -> str:
+    """The picture for a terminal: two pixels per character, in 24-bit colour; at most as high as it is wide."""
     rows = max(1, min(columns // 2, round(columns * image.height / image.width / 2)))
     small = image.convert("RGB").resize((columns, 2 * rows))
     lines = []
@@ -127,7 +124,7 @@ def blocks(image: Image.Image, columns: int = 48) -> str:
     return "\n".join(lines)
 
 
-def on(dtype: str | None) -> tuple[str, torch.dtype]:
-    """Where to answer, and in what: the GPU where there is one, there in bfloat16 unless another dtype is named."""
+def device_and_dtype(dtype: str | None) -> tuple[str, torch.dtype]:
+    """Where to answer and in which precision: on the GPU in bfloat16, else on the CPU in float32, or in `dtype`."""
     gpu = torch.cuda.is_available()
     return "cuda" if gpu else "cpu", getattr(torch, dtype or ("bfloat16" if gpu else "float32"))

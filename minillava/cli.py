@@ -1,6 +1,6 @@
-"""One command per verb of the paper: `minillava paper`, `minillava chat`, `minillava judge`; each has a module in commands/.
+"""One command per verb: `minillava paper`, `minillava chat`, `minillava judge`, ...; each has a module in commands/.
 
-A mistake of the user ends in one line that says what to do and in a status other than 0; a traceback means a bug. Ctrl-C
+A user's mistake ends in one line that says what to do, and in a status other than 0; a traceback means a bug. Ctrl-C
 stops cleanly, and the same command resumes.
 """
 
@@ -13,15 +13,16 @@ import sys
 from safetensors import SafetensorError
 
 from minillava.errors import UserError
+from minillava.text import printable
 
-# Verb -> its line of help. Only the module of the verb that is asked for is loaded: some need torch, others start at once.
+# Verb -> its line of help. Only the chosen verb's module is loaded: some need torch, others start at once.
 VERBS = {
     "paper": "run the whole paper: data, two stages, judge, tables",
     "chat": "talk with the small LLaVA about a picture",
     "answer": "answer a file of questions about pictures: what `judge` reads",
     "train": "the two stages on your own records and pictures; also under torchrun",
     "doctor": "what this machine is, what each scale costs, and which fits here",
-    "cost": "what each scale trains, how long that takes, what it costs",
+    "cost": "what each scale trains, how long it takes, and what it costs",
     "fetch": "the paper's real data, or a part of it, from the hub and from COCO",
     "progress": "which tasks of the exercises pass on this machine; nothing is sent",
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
@@ -33,10 +34,8 @@ RENAMED = {"--eye": "--vision-tower", "--brain": "--language-model"}  # options 
 
 
 def parser(asked: str | None) -> argparse.ArgumentParser:
-    """The command line. asked: the verb whose arguments are declared; the others are there by name alone."""
-    main = argparse.ArgumentParser(
-        prog="minillava", description="Visual Instruction Tuning (LLaVA), the whole paper, at any size."
-    )
+    """The command line. asked: the verb whose arguments are declared; of the others only the names."""
+    main = argparse.ArgumentParser(prog="minillava", description="Visual Instruction Tuning (LLaVA), at any size.")
     verbs = main.add_subparsers(dest="verb", required=True)
     for name, what in VERBS.items():
         verb = verbs.add_parser(name, help=what)
@@ -59,18 +58,16 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("\nStopped; what was done is kept. The same command goes on from here.", file=sys.stderr)
+        print("\nStopped. Finished work is kept; the same command resumes.", file=sys.stderr)
         return 130
     except EOFError:
         return 0
-    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes nowhere
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard what is still to be flushed
         return 1
     except (UserError, OSError, SafetensorError) as error:
-        said = str(error).encode("utf-8", "replace").decode()  # it may quote half a character of a file
-        full = os.strerror(errno.ENOSPC) in said  # safetensors' own error says it in words only
-        print(
-            f"minillava: {said}" + (" - make room, then run the same command again: it goes on" if full else ""),
-            file=sys.stderr,
-        )
+        message = printable(str(error))
+        if os.strerror(errno.ENOSPC) in message:  # safetensors' own error has no number, only these words
+            message += " - free some space, then run the same command again: it resumes"
+        print(f"minillava: {message}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one base class, so that the command line prints one line instead of a traceback.
+"""One base class for a user's mistakes, so that the command line prints one line instead of a traceback.
 
 try: ...
 except UserError as error: print(error)

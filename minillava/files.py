@@ -1,7 +1,7 @@
-"""Files: written whole or not at all, JSON and JSONL read with errors that name file and line.
+"""Files written whole or not at all; JSON and JSONL read with errors that name file and line.
 
-What makes a whole file useless is a `FileError`. A single bad row is an `Excluded`: it is named, counted and left out, so
-that it neither stops an evaluation nor enters a mean.
+A `FileError` means that a whole file cannot be used. An `Excluded` is one bad row: it is named, counted and left out,
+so it neither stops an evaluation nor enters a mean.
 
     python -c "from minillava.files import read_jsonl; print(read_jsonl('data_samples/caps_boxes.jsonl')[0]['id'])"
 """
@@ -18,12 +18,12 @@ from minillava.errors import UserError
 
 
 class FileError(UserError):
-    """A file that cannot be used, or files that do not fit together; the message names file, line or question."""
+    """A file that cannot be used, or files that do not fit together; the message names the file, line or question."""
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """One row that was left out: what it is called, and why."""
+    """One row that was left out: its name, and why."""
 
     name: str
     why: str
@@ -33,12 +33,12 @@ class Excluded:
 
 
 @contextmanager
-def whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
-    """Write a file or a folder whole or not at all: `with whole(path) as temporary: temporary.write_text(...)`.
+def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Write a file or folder whole or not at all: `with atomic_write(path) as temporary: temporary.write_text(...)`.
 
-    The temporary path stands beside `path` and has its suffix. When the block ends, what was written there takes the place
-    of `path`; where the block raises, it is removed and `path` stays as it was. sync: also wait until it is on the disk,
-    so that a power cut loses nothing; False for many small files that can be made again. Raises OSError.
+    The temporary path is in the same folder and has the suffix of `path`. When the block ends, it replaces `path`; when
+    the block raises, it is removed and `path` stays as it was. sync: first flush it to the disk, so that a power cut
+    loses nothing; False for many small files that can be made again. Raises OSError.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -47,14 +47,14 @@ def whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if sync:
-            for one in (*temporary.rglob("*"), temporary):
-                on_disk(one)
+            for inner in (*temporary.rglob("*"), temporary):
+                flush_to_disk(inner)
         temporary.replace(path)
     except BaseException:
         _remove(temporary)
         raise
     if sync:
-        on_disk(path.parent)
+        flush_to_disk(path.parent)
 
 
 def _remove(path: Path) -> None:
@@ -64,8 +64,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def on_disk(path: Path) -> None:
-    """Return once the system has this file or folder on its disk."""
+def flush_to_disk(path: Path) -> None:
+    """Return once this file or folder is on the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -74,18 +74,18 @@ def on_disk(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    with whole(path) as temporary:
+    """Write a text file, whole or not at all."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """A JSON file, whole or not at all."""
+    """Write a JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_jsonl(rows: Iterable[dict], path: str | Path) -> None:
-    """Rows as JSONL, whole or not at all."""
+    """Write rows as JSONL, whole or not at all."""
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -104,7 +104,7 @@ def read_jsonl(path: Path) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of too many digits, or lists in lists in lists
+        except (ValueError, RecursionError) as error:  # also for too many digits, or too deep nesting
             raise FileError(f"{path}, line {n}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise FileError(f"{path}, line {n}: expected a JSON object, found {type(row).__name__}")
@@ -113,7 +113,7 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def read_json(path: Path) -> object:
-    """The value of a JSON file. Raises FileError naming it."""
+    """The value in a JSON file. Raises FileError naming it."""
     try:
         return json.loads(_text(path))
     except (ValueError, RecursionError) as error:
@@ -121,12 +121,12 @@ def read_json(path: Path) -> object:
 
 
 def is_id(value: object) -> bool:
-    """Whether a question or a picture can be called so: by a number or a text. (True would be taken for 1.)"""
+    """Whether this can be the id of a question or a picture: a number or a text. (True would be mistaken for 1.)"""
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def by_key(rows: list[dict], path: Path, key: str) -> dict:
-    """Rows by their `key`. Raises FileError for a row without it, for one that is no id, and for one that stands twice."""
+    """Rows by their `key`. Raises FileError for a row without it, for a value that is not an id, and for duplicates."""
     out = {}
     for n, row in enumerate(rows, 1):
         if key not in row:

@@ -1,7 +1,7 @@
-"""What came after the paper, as data: LLaVA-1.5 beside it, change by change, each with the place it was read at.
+"""What came after the paper, as data: what LLaVA-1.5 changed, each change with its source.
 
-Notable: only what a source confirms. "code" is the authors' repository at c121f04, "hub" a page of the hub, "issue" one of
-the repository's issues unless it names another. The paper's own side comes from `paper.py`.
+It holds only what a source confirms. "code" is the authors' repository at c121f04, "hub" a page of the hub, and "issue"
+an issue of the authors' repository unless it names another one. The paper's own values come from `paper.py`.
 
     python -c "from minillava.later import LLAVA_15; print(LLAVA_15['projector'])"
 """
@@ -12,7 +12,7 @@ from minillava.paper import ARCHITECTURE, DATA, RECIPES, Named
 
 
 class Change(NamedTuple):
-    """paper, later: the value in the paper and in LLaVA-1.5. meaning: of what. source: of the later one."""
+    """paper, later: the value in the paper and in LLaVA-1.5. meaning: what the value is. source: of the later one."""
 
     paper: object
     later: object

@@ -1,8 +1,10 @@
-"""The machine: what it is, which precision it multiplies in, and how progress is shown on it."""
+"""This machine: processor, memory, GPU, speed, the precision it is fast in, and progress bars on its terminal."""
 
+import math
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,24 +12,25 @@ import torch
 from tqdm import tqdm
 
 
-def bar(total: int, unit: str, name: str = " ") -> tqdm:
-    """A progress bar with the time left; a line now and then where the output is not a terminal."""
+def progress_bar(total: int | None, unit: str, name: str = " ") -> tqdm:
+    """A progress bar with the time left; where the output is not a terminal, a line from time to time."""
     return tqdm(total=total, unit=unit, desc=name, leave=False, mininterval=0.3 if sys.stderr.isatty() else 20)
 
 
-def follow(progress: tqdm) -> Callable[[int, int, float], None]:
-    """What `fit` calls after each step to move a bar and show the loss."""
+def loss_reporter(progress: tqdm) -> Callable[[int, int, float], None]:
+    """A function for `fit` to call after each step; it moves the bar and shows the loss."""
 
-    def show(step, steps, loss):
+    def report(step, steps, loss):
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
         progress.update(step - progress.n)
 
-    return show
+    return report
 
 
 def compute_dtype(kind: str | None = None) -> torch.dtype:
-    """bfloat16 where the "cpu" or "cuda" (None: the GPU where there is one) multiplies it in hardware; else float16 on a
-    GPU, which needs a scaler, and float32 on a CPU.
+    """bfloat16 if the hardware multiplies it; else float16 on a GPU, which needs a scaler, and float32 on a CPU.
+
+    kind: "cpu" or "cuda"; None: the GPU if there is one.
     """
     if kind == "cuda" or (kind is None and torch.cuda.is_available()):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -36,10 +39,45 @@ def compute_dtype(kind: str | None = None) -> torch.dtype:
     return torch.bfloat16 if "AVX512" in capable and "avx512_bf16" in flags else torch.float32
 
 
-def machine() -> dict:
-    """What this ran on, without its name."""
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+def available_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or a container's limit."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        if limit.exists() and (text := limit.read_text().strip()).isdigit():
+            total = min(total, int(text))
+    return total
+
+
+def describe_machine() -> dict:
+    """What this machine is, without its name. gpu: name, count and memory of the GPUs, or None. Memory in bytes."""
+    gpu = None
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_properties(0)
+        gpu = {"name": card.name, "count": torch.cuda.device_count(), "memory": card.total_memory}
     return {
-        "system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
-        "torch": torch.__version__, "precision": str(compute_dtype()).removeprefix("torch."),
-    } | gpu  # fmt: skip
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": available_memory(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "precision": str(compute_dtype()).removeprefix("torch."),
+        "bfloat16 in hardware": compute_dtype() == torch.bfloat16,
+        "gpu": gpu,
+    }
+
+
+def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.5) -> float:
+    """FLOP/s of a large matrix product here, the best of several: an upper bound for what a model can reach."""
+    n = 1024 if device == "cpu" else 8192
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    best, end = math.inf, time.perf_counter() + seconds
+    for step in range(1000):
+        begun = time.perf_counter()
+        a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begun) if step else best  # the first one warms up
+        if step > 2 and time.perf_counter() > end:
+            break
+    return 2 * n**3 / best

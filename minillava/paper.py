@@ -1,9 +1,10 @@
-"""The paper as data: its parts, tables, recipes, counts, equations and claims, each with the place it was read at.
+"""The paper as data: its parts, tables, recipes, counts, equations and claims, each with its source.
 
-Notable: the one place that holds the paper's figures; whatever prints or compares one takes it from here. "p.7" is a
-page of the 25-page NeurIPS PDF. What the paper leaves unsaid says in its source where it was found: "code" is the
-authors' repository (at c121f04 unless it names another commit), "issue" one of its issues, "general knowledge" no
-source at hand. Its later scripts train later models (batch 128 in stage 2) and are not the paper's recipe.
+Notable: all figures of the paper are here and nowhere else; everything that prints or compares one takes it from here.
+"p.7" is a page of the 25-page NeurIPS PDF. For what the paper does not state, the source tells where it was found:
+"code" is the authors' repository (at c121f04 unless it names another commit), "issue" is one of its issues, and
+"general knowledge" means that there is no source. The repository's later scripts train later models (batch 128 in
+stage 2) and are not the paper's recipe.
 
     python -m minillava.paper                       # everything, as plain text
     TABLES["Table 4"].value("Conversation", "All")  # 73.8
@@ -13,9 +14,11 @@ source at hand. Its later scripts train later models (batch 128 in stage 2) and 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from minillava.text import aligned
+
 
 class Named(dict):
-    """A dict whose KeyError lists the names that do exist."""
+    """A dict whose KeyError lists the existing names."""
 
     def __missing__(self, name):
         raise KeyError(f"no {name!r} here; there are: {', '.join(map(repr, self))}")
@@ -29,8 +32,10 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """rows: row name -> one value a column, in the order of `columns`; a (mean, std) pair in Table 5.
-    deltas: row name -> the differences to the first row that the paper *prints*, where it prints any."""
+    """rows: row name -> one value per column, in the order of `columns`; in Table 5 each is (mean, std).
+
+    deltas: row name -> the differences to the first row as the paper *prints* them, where it prints any.
+    """
 
     id: str
     caption: str
@@ -51,7 +56,7 @@ class Table:
         return {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
 
     def mismatches(self) -> list[tuple]:
-        """(row, column, printed, recomputed) where a printed difference is not that of the printed scores."""
+        """(row, column, printed, recomputed) where a printed difference is not the difference of the printed scores."""
         first, found = next(iter(self.rows)), []
         for row, column in ((row, column) for row in self.deltas for column in self.columns):
             printed, recomputed = self.delta(row, column), round(self.value(row, column) - self.value(first, column), 2)
@@ -64,14 +69,12 @@ class Table:
         for row, values in self.rows.items():
             cells = [f"{v[0]} ± {v[1]}" if isinstance(v, tuple) else f"{v:.{digits}f}" for v in values]
             lines += [[row] + ([f"{v} ({d:+})" for v, d in zip(cells, self.deltas.get(row, ()))] or cells)]
-        first, *rest = (max(map(len, column)) for column in zip(*lines))
-        body = (name.ljust(first) + "".join(v.rjust(w + 2) for v, w in zip(values, rest)) for name, *values in lines)
-        return "\n".join([f"{self.source}: {self.caption}", *body])
+        return f"{self.source}: {self.caption}\n{aligned(lines)}"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. from_code: attribute -> where it was found, for what the paper itself does not state."""
+    """One training run. from_code: attribute -> its source, for what the paper does not state."""
 
     id: str
     data: str
@@ -87,7 +90,7 @@ class Recipe:
     memory: str = "FSDP full shard, gradient checkpointing, no offload"
     gpus: int = 8
     gpu: str = "A100-80GB"
-    optimizer: str = "Adam"  # adamw_torch in the code: the same thing without weight decay
+    optimizer: str = "Adam"  # adamw_torch in the code: the same without weight decay
     weight_decay: float = 0.0
     schedule: str = "cosine"
     warmup_ratio: float = 0.03
@@ -105,8 +108,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper concludes. figures: "row, column" of the table that `source` names -> value, the best first, so
-    that the claim is their order; "..., epochs" stands in the text, not in the table."""
+    """What the paper concludes. figures: "row, column" of the table in `source` -> value, in the order that the claim
+    states, the best first. "..., epochs" is from the text, not from the table."""
 
     id: str
     statement: str
@@ -122,7 +125,7 @@ IDENTITY = Named(
     chat_headline=Fact(85.1, "relative score on LLaVA-Bench (COCO), %", "Abstract, p.1; Table 4, p.7"),
     science_headline=Fact(92.53, "ScienceQA accuracy with GPT-4 as judge, %", "Abstract, p.1; Table 7, p.9"))
 
-# In reading order, name -> Fact(pages, content, source); Figures 2-6 stand somewhere on pages 16-19.
+# In reading order, name -> Fact(pages, content, source); Figures 2-6 are on pages 16-19.
 STRUCTURE = Named({name: Fact(pages, content, f"{name}, p.{pages}") for name, pages, content in (
     ("Abstract", "1", "text-only GPT-4 writes data about pictures; a model tuned on it; two headline scores"),
     ("1 Introduction", "1-2", "language as everyone's interface; brings data, a model, a benchmark, open source"),
@@ -209,14 +212,14 @@ RECIPES = Named({recipe.id: recipe for recipe in (
 DATA = Named(
     instruct=Fact(158_000, "instruction samples, all three types", "Sec. 3, p.4"),
     instruct_types=Fact({"conversation": 58_000, "detail": 23_000, "complex": 77_000},
-                        "of which; conversation in many turns, written without boxes", "Sec. 3, p.4; issue #87"),
-    unique_images=Fact(80_000, "COCO pictures behind them, about", "Sec. 5.1, p.6"),
-    pairs=Fact(595_000, "picture-caption pairs of CC3M kept for stage 1", "Sec. 4.2, p.5"),
+                        "samples of each type; boxes were not used for conversation", "Sec. 3, p.4; issue #87"),
+    unique_images=Fact(80_000, "COCO pictures that they are about, approximately", "Sec. 5.1, p.6"),
+    pairs=Fact(595_000, "picture-caption pairs of CC3M for stage 1", "Sec. 4.2, p.5"),
     pairs_released=Fact(595_375, "pictures in the released file", "issues #34, #1421"),
     rare_below=Fact(3, "CC3M filter: noun phrases seen less often than this are skipped", "App. E, p.20-21"),
-    common_above=Fact(100, "CC3M filter: of phrases seen more often, this many captions drawn", "App. E, p.20-21"),
+    common_above=Fact(100, "CC3M filter: captions drawn for a phrase that has more", "App. E, p.20-21"),
     phrases=Fact({"before": 108_182, "after": 31_423}, "unique noun phrases, CC3M filter", "Figure 7, p.21"),
-    instructions=Fact({"brief": 11, "detailed": 16}, "ways to ask for a description", "Tables 11, 12, p.20-21"),
+    instructions=Fact({"brief": 11, "detailed": 16}, "requests for a description", "Tables 11, 12, p.20-21"),
     coco_bench=Fact({"pictures": 30, "questions": 90}, "LLaVA-Bench (COCO), one of each type", "Sec. 5.1, p.7"),
     wild_bench=Fact({"pictures": 24, "questions": 60}, "LLaVA-Bench (In-the-Wild)", "Sec. 5.1, p.7"),
     wild_types=Fact({"conv": 17, "detail": 15, "complex": 28}, "questions of each type", "counted in PR #1199"),
@@ -224,28 +227,29 @@ DATA = Named(
     science_tree=Fact({"subjects": 3, "topics": 26, "categories": 127, "skills": 379}, "ScienceQA", "Sec. 5.2, p.8"),
     checkpoint=Fact(25, "GB of the released checkpoint, compressed", "App. D, p.20"))
 ARCHITECTURE = Named(
-    image_size=Fact(224, "pixels a side, into CLIP ViT-L/14, frozen in both stages", "code, clip_encoder.py"),
-    patch_size=Fact(14, "pixels a side of a patch", "Sec. 4.1, p.4 (the 14 of ViT-L/14)"),
-    patch_tokens=Fact((224 // 14) ** 2, "patches a picture; the class token is dropped", "code, clip_encoder.py"),
+    image_size=Fact(224, "pixels per side, for CLIP ViT-L/14, frozen in both stages", "code, clip_encoder.py"),
+    patch_size=Fact(14, "pixels per side of a patch", "Sec. 4.1, p.4 (the 14 of ViT-L/14)"),
+    patch_tokens=Fact((224 // 14) ** 2, "patches per picture, without the class token", "code, clip_encoder.py"),
     feature_layer=Fact(-2, "of hidden_states: before the last layer", "Sec. 5.2, p.8-9; code, scripts"),
     vision=Fact({"width": 1024, "layers": 24}, "the vision tower", "width: issue #433; layers: general knowledge"),
     widths=Fact({"13B": 5120, "7B": 4096}, "width of Vicuna", "issues #433, #775"),
     layers=Fact({"13B": 40, "7B": 32}, "layers of Vicuna", "7B: FastChat issue #1290; 13B: general knowledge"),
-    vocabulary=Fact(32_000, "tokens Vicuna knows", "general knowledge"),
+    vocabulary=Fact(32_000, "tokens in Vicuna's vocabulary", "general knowledge"),
     projector=Fact({"13B": 1024 * 5120 + 5120, "7B": 1024 * 4096 + 4096}, "parameters of W and the code's bias",
                    "Eq. 1, p.4; code, multimodal_projector/builder.py"))
 JUDGE = Named(
-    reference=Fact("text-only GPT-4", "answers from the true description: text's upper bound", "Sec. 5.1, p.6-7"),
+    reference=Fact("text-only GPT-4", "answers from the true description, an upper bound", "Sec. 5.1, p.6-7"),
     criteria=Fact(("helpfulness", "relevance", "accuracy", "level of detail"), "rated", "Sec. 5.1, p.6-7"),
     scale=Fact((1, 10), "lowest and highest score of an answer, then the reasons", "Sec. 5.1, p.6-7"),
     score=Fact("100 * mean(candidate) / mean(reference)", "not a mean of ratios", "code, summarize_gpt_review.py"),
     call=Fact({"model": "gpt-4-0314", "temperature": 0.2, "max_tokens": 1024}, "the judge as asked",
               "code, eval_gpt_review_visual.py"),
-    order=Fact(("reference", "candidate"), "always so: bias for a place is not controlled", "code, LLaVA_Bench.md"),
+    order=Fact(("reference", "candidate"), "always: position bias is not controlled", "code, LLaVA_Bench.md"),
     contamination=Fact("LLaVA-Bench (COCO)", "its pictures were seen in training; not in the paper", "issue #399"))
 
 EQUATIONS = Named({
-    "Eq. 1": Fact(r"H_v = W \cdot Z_v, \quad Z_v = g(X_v)", "the vision tower's features Zv, carried by W to Hv", "Eq. 1, p.4"),
+    "Eq. 1": Fact(r"H_v = W \cdot Z_v, \quad Z_v = g(X_v)",
+                  "the vision tower's features Zv, carried by W to Hv", "Eq. 1, p.4"),
     "Eq. 2": Fact(r"X_\mathrm{instruct}^t = \begin{cases} \text{randomly } [X_q^1, X_v] \text{ or } [X_v, X_q^1]"
                   r" & t = 1 \\ X_q^t & t > 1 \end{cases}", "picture before or after the first question", "Eq. 2, p.4"),
     "Eq. 3": Fact(r"p(X_a \mid X_v, X_\mathrm{instruct}) = \prod_{i=1}^{L}"
@@ -270,17 +274,12 @@ CLAIMS = (
     Claim("reasoning_first", "reasons before the answer reach 89.77 sooner, in the end a little more",
           f"{TABLE_8.source}; Sec. 5.2, p.8-9", TABLE_8.cells("Avg", "Best variant", "Answer first")
           | {"Reasoning first, epochs": 6.0, "Answer first, epochs": 12.0}),
-    Claim("layer_before_last", "the features before the vision tower's last layer serve better than the last", TABLE_8.source,
-          TABLE_8.cells("Avg", "Best variant", "Last layer")),
+    Claim("layer_before_last", "the features before the vision tower's last layer serve better than the last",
+          TABLE_8.source, TABLE_8.cells("Avg", "Best variant", "Last layer")),
     Claim("bigger_is_better", "a 13B language model beats a 7B one", TABLE_8.source,
           TABLE_8.cells("Avg", "Best variant", "7B")),
 )
 # fmt: on
-
-
-def table4_arithmetic() -> list[tuple]:
-    """(row, column, printed, recomputed) of the cells where Table 4's printed difference is not its scores' (p.7)."""
-    return TABLE_4.mismatches()
 
 
 def main():
@@ -288,11 +287,11 @@ def main():
     for title, facts in (groups | {"Equations": EQUATIONS}).items():
         print(title, *(f"  {k}: {f.value} - {f.meaning} [{f.source}]" for k, f in facts.items()), "", sep="\n")
     for recipe in RECIPES.values():
-        print(f"{recipe.id}: {recipe.steps} steps, {recipe.per_gpu_batch} samples a GPU")
+        print(f"{recipe.id}: {recipe.steps} steps, {recipe.per_gpu_batch} samples per GPU")
         print(*(f"  {name}: {value}" for name, value in vars(recipe).items() if name != "id"), "", sep="\n")
     print(*(table.text() + "\n" for table in TABLES.values()), sep="\n")
-    print("Table 4, where the printed difference is not that of the printed scores")
-    print(*("  {}, {}: printed {}, recomputed {}".format(*cell) for cell in table4_arithmetic()), sep="\n")
+    print("Table 4, where the printed difference is not the difference of the printed scores")
+    print(*("  {}, {}: printed {}, recomputed {}".format(*cell) for cell in TABLE_4.mismatches()), sep="\n")
     print("\nClaims", *(f"  {c.id}: {c.statement} [{c.source}]\n    {c.figures}" for c in CLAIMS), sep="\n")
 
 

@@ -1,17 +1,17 @@
-"""Text for people: aligned tables, Markdown tables, the first few of many, characters that any terminal takes.
+"""Text for people: aligned tables, Markdown tables, shortened lists, characters that every terminal can print.
 
-Every table and every shortened list that the package prints is made here.
+All tables and all shortened lists that the package prints are made here.
 
     python -c "from minillava.text import aligned; print(aligned([['', 'score'], ['all', '85.1']]))"
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 
-FEW = 8  # of many things, how many are named
+FEW = 8  # how many names of a longer list are shown
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as aligned text, the first column to the left, the others to the right."""
+    """Rows of cells as aligned text: the first column on the left, the others on the right."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
         (row[0].ljust(widths[0]) + "".join(c.rjust(w + 2) for c, w in zip(row[1:], widths[1:]))).rstrip()
@@ -20,13 +20,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as a Markdown table; the first row is its head."""
+    """Rows of cells as a Markdown table; the first row is the header."""
     head, *body = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def few(names: Sequence[str], limit: int = FEW) -> str:
-    """The first names in one line, and how many more there are: `a, b and 7 more`."""
+def few(names: Iterable[str], limit: int = FEW) -> str:
+    """The first names in one line, and how many more there are: `a, b and 7 more`. A set is sorted."""
+    names = sorted(names) if isinstance(names, Set) else list(names)
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
@@ -38,5 +39,5 @@ def listed(lines: Sequence[object], limit: int = FEW) -> str:
 
 
 def printable(text: str) -> str:
-    """A text without half characters (lone surrogates, as JSON may hold them), which no terminal takes."""
+    """The text with a ? for each lone surrogate; JSON may contain them, but terminals cannot print them."""
     return text.encode("utf-8", "replace").decode()

@@ -1,6 +1,6 @@
-"""A notebook's code cells, run in this process one after the other; what a checked cell prints is compared as nbval does.
+"""Run a notebook's code cells in this process, one after another, and compare what checked cells print, as nbval does.
 
-HF_ENDPOINT=URL MINILLAVA_SCALE=colab python cells.py 03 04     # of a stand-in of the hub, nothing compared
+HF_ENDPOINT=URL MINILLAVA_SCALE=colab python cells.py 03 04     # with a stand-in of the hub; nothing is compared
 """
 
 import ast
@@ -19,14 +19,18 @@ from IPython.lib.pretty import pretty
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 CHECKED = "nbval-check-output"
-# Where a notebook runs only to see that it does, on other parts: constants of 11, 12, 14 and 15, and what stands in their place.
-FEWER = {"PAIRS = 6000": "PAIRS = 256", "PROBLEMS, TEST = 2400, 210": "PROBLEMS, TEST = 64, 28", "PICTURES = 3000": "PICTURES = 400", '"bench", 30': '"bench", 2', '"bench", 20': '"bench", 2',
-         "SCENES = 30": "SCENES = 4", "PICTURES = 600": "PICTURES = 64", "STEPS = 50": "STEPS = 2", "BATCH = 12": "BATCH = 4",
-         '"steps": 20': '"steps": 2', '"steps": 30': '"steps": 2', '"steps": 40': '"steps": 2'}  # fmt: skip
+# Smaller constants for notebooks 11, 12, 14 and 15, where a run only shows that they work with other models.
+FEWER = [
+    ("PAIRS = 6000", "PAIRS = 256"), ("PROBLEMS, TEST = 2400, 210", "PROBLEMS, TEST = 64, 28"),
+    ("PICTURES = 3000", "PICTURES = 400"), ("PICTURES = 600", "PICTURES = 64"), ("SCENES = 30", "SCENES = 4"),
+    ('"bench", 30', '"bench", 2'), ('"bench", 20', '"bench", 2'), ("STEPS = 50", "STEPS = 2"),
+    ("BATCH = 12", "BATCH = 4"), ('"steps": 20', '"steps": 2'), ('"steps": 30', '"steps": 2'),
+    ('"steps": 40', '"steps": 2'),
+]  # fmt: skip
 
 
 class Failed(AssertionError):
-    """A cell that raised, or whose checked output is another. cell: its number from 0."""
+    """A cell raised an error, or its checked output differs. cell: its number, from 0."""
 
     def __init__(self, name, cell, why):
         super().__init__(f"{name}, cell {cell}: {why}")
@@ -34,12 +38,12 @@ class Failed(AssertionError):
 
 
 def notebook(number):
-    """The path of the notebook whose name begins so."""
+    """The path of the notebook with this number, such as "03"."""
     return next(FOLDER.glob(f"{number}_*.ipynb"))
 
 
 def expected(cell):
-    """What a stored cell printed, and the text of its last value."""
+    """(what a stored cell printed, [its last value as text])."""
     printed = "".join("".join(o["text"]) for o in cell["outputs"] if o.get("name") == "stdout")
     values = ["".join(o["data"]["text/plain"]) for o in cell["outputs"] if o["output_type"] == "execute_result"]
     return printed, values
@@ -55,12 +59,12 @@ def execute(source, names):
     return out.getvalue(), [] if value is None else [pretty(value)]
 
 
-@torch.enable_grad()  # and so a notebook that switches gradients off does so for itself
+@torch.enable_grad()  # a notebook that switches gradients off does so only for itself
 def run(path, compare=True, only=(), instead=()):
-    """All code cells of a notebook; returns what they printed. Raises Failed at the first one that is not as stored.
+    """Run a notebook's code cells; returns what each printed. Raises Failed at the first that prints something else.
 
-    only: run the cells that hold one of these texts, where others take minutes and are not needed. instead: (text, what
-    stands in its place) pairs.
+    only: run only the cells that contain one of these texts, where others take minutes and are not needed. instead:
+    (text, its replacement) pairs.
     """
     matplotlib.use("Agg")
     names, printed = {"__name__": "__main__"}, []
@@ -84,9 +88,9 @@ if __name__ == "__main__":
     from minillava.fetch import hub
 
     torch.set_num_threads(1)
-    Real, url = hub.Places, os.environ["HF_ENDPOINT"]
-    hub.Places = lambda: Real(url, f"{url}/coco")
+    Real, url = hub.Endpoints, os.environ["HF_ENDPOINT"]
+    hub.Endpoints = lambda: Real(url, f"{url}/coco")
     for number in sys.argv[1:]:
         begun = time.monotonic()
-        said = run(notebook(number), compare=False, instead=FEWER.items())[0].strip()
+        said = run(notebook(number), compare=False, instead=FEWER)[0].strip()
         print(number, said, f"[{time.monotonic() - begun:.0f} s]", flush=True)

@@ -66,13 +66,13 @@ def weights(tmp_path_factory):
     from minillava.standins.weights import export_vision_tower
 
     folder = tmp_path_factory.mktemp("weights")
-    model, tokenizer = language_model.make(0, width=32, layers=2)
+    model, tokenizer = language_model.untrained(0, width=32, layers=2)
     save_language(model, folder / "language_model", dtype=torch.float16)
     tokenizer.save_pretrained(folder / "language_model")
     torch.manual_seed(0)
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, projection_dim=vision_tower.SHARED,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0, projection_dim=vision_tower.PROJECTION_DIM,
     )  # fmt: skip
     clip = vision_tower.Clip(VisionConfig(96, 24, 32, 64, num_layers=2, num_heads=2), text)
     export_vision_tower(clip, tokenizer, folder / "vision_tower")

@@ -1,7 +1,7 @@
-"""Trainings that end in SIGKILL, for test_training_engine.py, which starts them as processes of their own.
+"""Trainings that end in SIGKILL. test_training_engine.py starts each in another process.
 
-They are not forked from pytest: its process has OpenMP threads by then, and a child that inherits their locks without
-the threads waits for ever.
+They are not forked from pytest: its process has OpenMP threads by then, and a child that inherits their locks but not
+the threads would wait for ever.
 """
 
 import os
@@ -9,11 +9,11 @@ import signal
 
 import toy
 
-from minillava.training import checkpoints, loop
+from minillava.training import checkpoints
 
 
 def _quiet():
-    loop.SAVE_SECONDS = 0.0
+    checkpoints.SAVE_SECONDS = 0.0
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
@@ -22,19 +22,19 @@ def _die():
 
 
 def at_step(folder, stop, steps):
-    """Killed after step `stop` of `steps`."""
+    """Train and be killed after step `stop` of `steps`."""
     _quiet()
     toy.train(folder, lambda step, *_: step == stop and _die(), steps=steps)
 
 
-def inside(folder, where, times=4):
-    """Killed in the call number times + 1 of the checkpoints' function `where`."""
+def inside(folder, where, times):
+    """Train and be killed in call number times + 1 of the function `where` of checkpoints.py."""
     _quiet()
-    count, work = [], getattr(checkpoints, where)
+    calls, work = [], getattr(checkpoints, where)
 
     def die(path):
-        count.append(path)
-        if len(count) > times:
+        calls.append(path)
+        if len(calls) > times:
             _die()
         return work(path)
 

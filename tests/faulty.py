@@ -1,4 +1,4 @@
-"""A local OpenAI-compatible server that fails on purpose, and counts what it was asked and what it would bill."""
+"""A local OpenAI-compatible server that fails on purpose and counts what it was asked and what it would bill."""
 
 import os
 import socket
@@ -8,15 +8,15 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
-from minillava.asking.request import key
-from minillava.asking.server import Handler, completion, error, serve
+from minillava.asking.request import request_key
+from minillava.asking.server import Handler, completion, error_body, serve
 
 SAYS_429 = ("status", 429, {})
 SAYS_500 = ("status", 500, {})
 
 
 class Faulty(Handler):
-    """`server.fault(body, n)` says what happens to the n-th attempt (from 1) of a request; None: it is answered, and billed."""
+    """`server.fault(body, n)` says how a request's n-th attempt (from 1) fails; None: it is answered and billed."""
 
     def answer(self, body):
         server, name = self.server, self.headers["Idempotency-Key"]
@@ -38,34 +38,39 @@ class Faulty(Handler):
                 server.busy -= 1
 
     def bill(self, name, body):
-        with self.server.mutex:  # it heeds the Idempotency-Key: asked again under the same, it answers for nothing
+        with self.server.mutex:  # a repeated Idempotency-Key is answered again, but billed only once
             if name is None or name not in self.server.names:
-                self.server.billed[key(body)] += 1
+                self.server.billed[request_key(body)] += 1
             self.server.names.add(name)
-        self.say(200, self.server.reply(body))
+        self.send(200, self.server.reply(body))
 
     def fail(self, fault, body):
         kind, *more = fault if isinstance(fault, tuple) else (fault,)
         if kind == "status":
-            self.say(more[0], error(f"made to fail with {more[0]}" if len(more) < 3 else more[2]), more[1] if len(more) > 1 else None)  # fmt: skip
+            message = more[2] if len(more) > 2 else f"made to fail with {more[0]}"
+            self.send(more[0], error_body(message), more[1] if len(more) > 1 else None)
         elif kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
-            os.close(self.connection.detach())  # `close` would wait for the files made of it
+            os.close(self.connection.detach())  # `close` would wait for the files that were made from it
         elif kind == "hang":
             self.server.hanging.wait(20)
         elif kind == "raw":
-            self.say(200, more[0], {"Content-Type": more[1]} if len(more) > 1 else None)
+            self.send(200, more[0], {"Content-Type": more[1]} if len(more) > 1 else None)
         elif kind == "json":
-            self.say(200, completion(body, "") | more[0])
+            self.send(200, completion(body, "") | more[0])
         elif kind == "cut":
-            self.say(200, completion(body, "Question:\nWhat is the", "length"))
+            self.send(200, completion(body, "Question:\nWhat is the", "length"))
+
+
+def echo(body):
+    return completion(body, "Re: " + body["messages"][-1]["content"])
 
 
 @contextmanager
-def faulty(reply=lambda body: completion(body, "Re: " + body["messages"][-1]["content"]), fault=lambda body, n: None, delay=0.0):  # fmt: skip
-    """A running server: .url, .attempts (by Idempotency-Key), .billed (by what was asked), .asked (when, key), .headers,
-    .busiest; set .fault, .delay. Who asks the same under another Idempotency-Key, or under none, is billed twice."""
+def faulty(reply=echo, fault=lambda body, n: None, delay=0.0):
+    """A running server: .url, .attempts (by Idempotency-Key), .billed (by request), .asked (when, key), .headers,
+    .busiest; set .fault, .delay. The same request under another Idempotency-Key, or without one, is billed twice."""
     server = serve(reply, handler=Faulty)
     server.fault, server.delay, server.mutex, server.hanging = fault, delay, threading.Lock(), threading.Event()
     server.attempts, server.billed, server.asked, server.headers, server.paths = Counter(), Counter(), [], [], []

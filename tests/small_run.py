@@ -1,4 +1,4 @@
-"""The whole paper at a scale for tests, in a process of its own: `python small_run.py FOLDER WEIGHTS SEEDS`."""
+"""The whole paper at a scale for tests, in another process: `python small_run.py FOLDER WEIGHTS SEEDS`."""
 
 import sys
 from dataclasses import replace
@@ -9,13 +9,14 @@ import torch
 from minillava import scales
 from minillava.experiments import miniature
 from minillava.experiments.report import write_report
-from minillava.training import loop
+from minillava.training import checkpoints
 
-SMALL = replace(scales.SMOKE, name="test", pictures=40, pairs=32, conversation=24, detail=20, complex=20, stage1_batch=4,
-                stage2_batch=4, bench_scenes=2, exact_scenes=150, exact_per_kind=2)  # fmt: skip
+DATA = dict(pictures=40, pairs=32, conversation=24, detail=20, complex=20)
+TESTS = dict(bench_scenes=2, exact_scenes=150, exact_per_kind=2)
+SMALL = replace(scales.SMOKE, name="test", stage1_batch=4, stage2_batch=4, **DATA, **TESTS)
 
 if __name__ in ("__main__", "__mp_main__"):  # also in the workers it starts
     torch.set_num_threads(1)
-    loop.SAVE_SECONDS = 0.3
+    checkpoints.SAVE_SECONDS = 0.3
 if __name__ == "__main__":
     write_report(miniature.run_paper(Path(sys.argv[1]), SMALL, int(sys.argv[3]), Path(sys.argv[2])))

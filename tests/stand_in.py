@@ -1,4 +1,4 @@
-"""A stand-in of the hub on this machine: the calls that huggingface_hub makes, answered from a folder; and what is in it."""
+"""A stand-in for the hub on this machine: a server that answers huggingface_hub's calls, and the files that it has."""
 
 import io
 import json
@@ -15,14 +15,14 @@ from urllib.parse import urlparse
 from PIL import Image
 
 from minillava.data.records import make_record
-from minillava.fetch.hub import SOURCES
+from minillava.fetch.hub import HUB_DATASETS
 
 PAIRS = 400
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Answers(BaseHTTPRequestHandler):
-    """ROOT/OWNER/NAME holds the files of a dataset or a model, ROOT/coco pictures. `server.broken[path]` failures come first."""
+    """Serves the files in ROOT/OWNER/NAME and ROOT/coco. The first `server.broken[path]` requests for a path fail."""
 
     protocol_version = "HTTP/1.1"
 
@@ -43,10 +43,10 @@ class Answers(BaseHTTPRequestHandler):
         if found := re.fullmatch(rf"/api/(?:datasets|models)/([^/]+/[^/]+)/tree/(?:main|{COMMIT})/?", path):
             home = server.root / found[1]
             files = [p for p in sorted(home.rglob("*")) if p.is_file()]
-            rows = [{"type": "file", "oid": "0" * 40, "size": p.stat().st_size, "path": str(p.relative_to(home))} for p in files]  # fmt: skip
-            return self.say(200, json.dumps(rows).encode())
+            rows = [{"size": p.stat().st_size, "path": str(p.relative_to(home))} for p in files]
+            return self.say(200, json.dumps([{"type": "file", "oid": "0" * 40} | row for row in rows]).encode())
         found = re.fullmatch(rf"(?:/datasets)?/([^/]+/[^/]+)/resolve/(?:main|{COMMIT})/(.+)", path)
-        if found and found[2].endswith(".zip"):  # as the hub does with what is large: another server has it
+        if found and found[2].endswith(".zip"):  # as on the hub, another server has the large files
             return self.say(302, b"", {"Location": f"{server.url}/far/{found[1]}/{found[2]}"})
         file = server.root / found[1] / found[2] if found else server.root / path.removeprefix("/far").lstrip("/")
         if not file.is_file():
@@ -71,7 +71,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @contextmanager
 def stand_in(root: Path):
-    """The server over a folder: .url, .asked (path, range), .sent (bytes in ranges), .broken (path -> failures), .ranges."""
+    """Serve a folder: .url, .asked (path, range), .sent (bytes in ranges), .broken (path -> failures), .ranges."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.root, server.asked, server.sent, server.broken, server.ranges = Path(root), [], 0, Counter(), True
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -86,7 +86,7 @@ def stand_in(root: Path):
 
 
 def jpeg(number):
-    """Noise: it does not compress, so that the zip has a size."""
+    """A picture of noise, which does not compress, so that the zip is large."""
     out = io.BytesIO()
     noise = random.Random(number).randbytes(48 * 48 * 3)
     Image.frombytes("RGB", (48, 48), noise).save(out, format="JPEG", quality=90)
@@ -98,11 +98,11 @@ def record(name, image):
 
 
 def datasets(root):
-    """The hub's files: CC3M's chat.json and images.zip, Instruct's four files, ScienceQA's parquet; and COCO's pictures."""
+    """The hub's files: CC3M's chat.json and images.zip, Instruct's four files, ScienceQA's parquet; COCO's pictures."""
     import pyarrow
     import pyarrow.parquet
 
-    pretrain, instruct, science = (root / SOURCES[name].repo for name in ("pretrain", "instruct", "scienceqa"))
+    pretrain, instruct, science = (root / HUB_DATASETS[name].repo for name in ("pretrain", "instruct", "scienceqa"))
     for folder in (pretrain, instruct, science / "data", root / "coco"):
         folder.mkdir(parents=True)
     names = [f"GCC_train_{n:09}.jpg" for n in range(PAIRS)]
@@ -113,18 +113,18 @@ def datasets(root):
     pictures = [f"{n:012}.jpg" for n in range(40)]
     for n, name in enumerate(pictures):
         (root / "coco" / name).write_bytes(jpeg(n))
-    for file in SOURCES["instruct"].files.values():
+    for file in HUB_DATASETS["instruct"].files.values():
         (instruct / file).write_text(json.dumps([record(f"{file}-{n}", n) for n in pictures]))
-    row = {"image": {"bytes": jpeg(1), "path": "image.png"}, "question": "Which?", "choices": ["a", "b"], "answer": 1,
-           "hint": "", "lecture": "L", "solution": "S", "task": "closed choice", "grade": "grade2", "subject": "natural science",
-           "topic": "t", "category": "c", "skill": "s"}  # fmt: skip
+    row = {"image": {"bytes": jpeg(1), "path": "image.png"}, "question": "Which?", "choices": ["a", "b"], "answer": 1}
+    row |= {"hint": "", "lecture": "L", "solution": "S", "task": "closed choice", "grade": "grade2"}
+    row |= {"subject": "natural science", "topic": "t", "category": "c", "skill": "s"}
     table = pyarrow.Table.from_pylist([row, row | {"image": None}, row])
     pyarrow.parquet.write_table(table, science / "data" / "train-00000-of-00001-abc.parquet")
     return root
 
 
 def models(root):
-    """The models of the notebooks' scales, by their ids and in their published formats; small and random."""
+    """The models of the notebooks' scales, under their ids and in their published formats, but small and random."""
     import shutil
 
     import torch
@@ -136,22 +136,21 @@ def models(root):
 
     torch.manual_seed(0)
     tokenizer = load_tokenizer(WEIGHTS / "language_model")
-    sizes = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=4,
-                 num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=2048)  # fmt: skip
+    small = dict(vocab_size=len(tokenizer), hidden_size=32, num_attention_heads=2)
+    sizes = small | dict(intermediate_size=64, num_hidden_layers=4, num_key_value_heads=2, max_position_embeddings=2048)
     vision_tower = dict(
         image_size=64, patch_size=16, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2
     )
-    words = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
-                 bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)  # fmt: skip
+    words = small | dict(intermediate_size=48, num_hidden_layers=1, pad_token_id=0)
+    words |= dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
     for scale, make in (
         (COLAB, lambda: Qwen2ForCausalLM(Qwen2Config(**sizes, tie_word_embeddings=True))),
         (FULL_7B, lambda: LlamaForCausalLM(LlamaConfig(**sizes))),
     ):
         make().save_pretrained(root / scale.language_model)
         tokenizer.save_pretrained(root / scale.language_model)
-        CLIPModel(CLIPConfig(text_config=words, vision_config=vision_tower, projection_dim=16)).save_pretrained(
-            root / scale.vision_tower
-        )
+        clip = CLIPConfig(text_config=words, vision_config=vision_tower, projection_dim=16)
+        CLIPModel(clip).save_pretrained(root / scale.vision_tower)
         tokenizer.save_pretrained(root / scale.vision_tower)
         shutil.copy(WEIGHTS / "vision_tower" / "preprocessor_config.json", root / scale.vision_tower)
     folder = root / PROJECTORS["full-7b"]

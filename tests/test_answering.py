@@ -1,4 +1,4 @@
-"""A trained LLaVA answers files of questions: the authors' rows, the controls, going on, and what cannot be asked."""
+"""A trained LLaVA answers files of questions: the authors' rows, the controls, resuming, and questions that cannot be asked."""
 
 import json
 
@@ -7,10 +7,16 @@ import torch
 
 from minillava import cli
 from minillava.chat import Chat
-from minillava.commands import answer as answering
-from minillava.commands.answer import kept, read_asked, write_answers
 from minillava.data.scienceqa import write_problems
 from minillava.files import FileError, read_jsonl, write_jsonl
+from minillava.judging import answer_files
+from minillava.judging.answer_files import (
+    PICTURES_SHOWN,
+    AnswerSettings,
+    read_answers,
+    read_question_file,
+    write_answers,
+)
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import draw_quiz
 
@@ -29,8 +35,10 @@ def answers(talk, tmp_path):
 
     def make(name="answers.jsonl", questions=QUESTIONS, images=IMAGES, limit=None, **settings):
         path = tmp_path / name
-        asked = read_asked(questions, bool(settings.get("format")))[:limit]
-        make.made = write_answers(talk, asked, images, path, "m", **{"most": 5, "batch": 4} | settings)
+        asked = read_question_file(questions, bool(settings.get("format")))[:limit]
+        parts = talk.model, talk.tokenizer, talk.template, talk.normal
+        chosen = AnswerSettings(**{"max_new_tokens": 5, "batch": 4} | settings)
+        make.made = write_answers(*parts, asked, images, path, "m", chosen)
         return read_jsonl(path)
 
     return make
@@ -40,9 +48,12 @@ def answers(talk, tmp_path):
 def seen(monkeypatch):
     """What every question was shown, in order; nothing is generated."""
     out = []
-    monkeypatch.setattr(
-        answering, "_say", lambda talk, asked, features, *_: out.extend(features) or [a.text for a in asked]
-    )
+
+    def show(model, tokenizer, template, batch, features, settings):
+        out.extend(features)
+        return [question.text for question in batch]
+
+    monkeypatch.setattr(answer_files, "_answer_batch", show)
     return out
 
 
@@ -63,7 +74,7 @@ def test_answers_are_rows_of_the_authors_form_and_what_the_model_says_when_it_is
         assert row["text"] == talk.ask(question["text"], max_new_tokens=5)
 
 
-def test_a_stopped_run_goes_on_and_a_row_that_was_cut_off_is_made_again(answers, tmp_path):
+def test_a_stopped_run_resumes_and_an_incomplete_row_is_made_again(answers, tmp_path):
     whole = answers()
     assert answers.made == 12 and answers() == whole and answers.made == 0
     path = tmp_path / "answers.jsonl"
@@ -75,10 +86,10 @@ def test_a_stopped_run_goes_on_and_a_row_that_was_cut_off_is_made_again(answers,
 
 def test_the_controls_show_a_blank_another_question_s_picture_or_none(answers, seen):
     shown = {}
-    for look in answering.LOOK:
+    for condition in PICTURES_SHOWN:
         seen.clear()
-        answers(f"{look}.jsonl", look=look)
-        shown[look] = list(seen)
+        answers(f"{condition}.jsonl", condition=condition)
+        shown[condition] = list(seen)
     assert set(shown) == {"picture", "blank", "shuffled", "text"} and shown["text"] == [None] * 12
     assert all(torch.equal(z, shown["blank"][0]) for z in shown["blank"])
     names = [q["image"] for q in read_jsonl(QUESTIONS)]
@@ -92,9 +103,9 @@ def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp
     answers(limit=3)
     with pytest.raises(
         FileError,
-        match=r"answers\.jsonl holds answers of .*'look': 'picture'.*, not of .*'blank'.*choose another --out",
+        match=r"answers\.jsonl .*'look': 'picture'.*'blank'.*--out",
     ):
-        answers(look="blank")
+        answers(condition="blank")
     with torch.no_grad():
         talk.model.projector.weight.add_(1.0)
     try:
@@ -108,10 +119,10 @@ def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp
     with pytest.raises(FileError, match="notes.jsonl"):
         answers("notes.jsonl")
     assert other.read_text() == "what I think"
-    assert kept(tmp_path / "none.jsonl", {}) == []
+    assert read_answers(tmp_path / "none.jsonl", {}) == []
 
 
-def test_ids_that_begin_again_in_each_category_are_told_apart(answers, seen, tmp_path):
+def test_ids_that_repeat_in_each_category_are_told_apart(answers, seen, tmp_path):
     rows = [{"question_id": n, "image": "bench-000000.png", "text": f"Is there {what}?", "category": kind}
             for kind, what in (("random", "a cat"), ("popular", "a dog")) for n in (1, 2)]  # fmt: skip
     write_jsonl(rows, tmp_path / "q.jsonl")
@@ -129,7 +140,7 @@ def test_ids_that_begin_again_in_each_category_are_told_apart(answers, seen, tmp
         ([{"question_id": 1, "text": " ", "image": "a.png"}], "row 1: a question needs `question_id` and `text`"),
         ([{"text": "Why?", "image": "a.png"}], "row 1: a question needs `question_id` and `text`"),
         ([{"question_id": 1, "text": "Why?"}] * 2, "the question_id 1 stands twice"),
-        ([{"question_id": 1, "text": "Why?", "image": "a.png"}], "a.png: no such picture (1 missing in all); --images"),
+        ([{"question_id": 1, "text": "Why?", "image": "a.png"}], "a.png: no such picture (1 missing in all)"),
     ],
 )
 def test_questions_that_cannot_be_asked_are_named_before_anything_is(answers, tmp_path, rows, message):
@@ -139,12 +150,12 @@ def test_questions_that_cannot_be_asked_are_named_before_anything_is(answers, tm
     assert message in str(error.value) and not (tmp_path / "answers.jsonl").exists()
 
 
-def test_pictures_can_be_exchanged_only_where_there_are_two(answers):
+def test_pictures_can_be_shuffled_only_if_there_are_two(answers):
     with pytest.raises(FileError, match="needs questions about two or more"):
-        answers(look="shuffled", limit=3)
+        answers(condition="shuffled", limit=3)
 
 
-def test_a_question_that_is_too_long_is_named_with_its_batch_and_what_came_before_it_is_kept(answers, tmp_path):
+def test_a_question_that_is_too_long_is_named_with_its_batch_and_earlier_answers_are_kept(answers, tmp_path):
     rows = read_jsonl(QUESTIONS)[:6]
     rows[5]["text"] = "Why? " * 2000
     write_jsonl(rows, tmp_path / "q.jsonl")
@@ -157,7 +168,7 @@ def test_two_runs_never_write_into_one_file(answers, tmp_path):
     from filelock import FileLock
 
     with FileLock(tmp_path / ".answers.jsonl.lock"):
-        with pytest.raises(FileError, match="another run writes its answers there"):
+        with pytest.raises(FileError, match="answers.jsonl: another run"):
             answers()
     assert len(answers(limit=2)) == 2
 
@@ -189,8 +200,13 @@ def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, 
     assert [r["question_id"] for r in rows] == [p.id for p in problems]
     assert all("\n The answer is " in r["text"] for r in rows)  # the second step
     joints = []
-    solve = answering.solve
-    monkeypatch.setattr(answering, "solve", lambda *a, **k: joints.append(a[6]) or solve(*a, **k))
+    answer_problems = answer_files.answer_problems
+
+    def recorded(*arguments):
+        joints.append(arguments[6])
+        return answer_problems(*arguments)
+
+    monkeypatch.setattr(answer_files, "answer_problems", recorded)
     status, _, complaint = command(capsys, *asked, "--authors-joint")
     assert status == 2 and "choose another --out" in complaint  # never mixed with the others
     theirs = [tmp_path / "theirs.jsonl" if a is out else a for a in asked]

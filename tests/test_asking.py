@@ -1,4 +1,4 @@
-"""Asking an API: nothing lost, nothing paid for twice, whatever the endpoint does; the key is never seen; the budget holds."""
+"""Asking an API: whatever the endpoint does, nothing is lost or paid for twice, the key stays secret, the budget holds."""
 
 import asyncio
 import datetime
@@ -27,19 +27,19 @@ from minillava.asking import (
     Journal,
     Price,
     ask_all,
-    chat,
+    chat_request,
     confirm,
-    estimate,
-    key,
+    estimate_cost,
     loop,
     money,
     read_batch,
     read_replies,
     read_reply,
+    request_key,
     write_batch,
 )
 from minillava.asking import journal as journal_module
-from minillava.asking.client import Client, find_key, retry_after
+from minillava.asking.client import Client, find_api_key, retry_after
 from minillava.asking.server import completion, serve
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
@@ -55,7 +55,7 @@ def server():
 
 
 def bodies(n, **settings):
-    return [chat("small", [{"role": "user", "content": f"question {i}"}], **{"max_tokens": 50, **settings}) for i in range(n)]  # fmt: skip
+    return [chat_request("small", [{"role": "user", "content": f"question {i}"}], **{"max_tokens": 50, **settings}) for i in range(n)]  # fmt: skip
 
 
 def run(server, folder, requests, timeout=5.0, **more):
@@ -65,7 +65,7 @@ def run(server, folder, requests, timeout=5.0, **more):
 
 
 def texts(outcome, requests):
-    return [outcome.replies[key(b)].text if key(b) in outcome.replies else None for b in requests]
+    return [outcome.replies[request_key(b)].text if request_key(b) in outcome.replies else None for b in requests]
 
 
 def expected(requests):
@@ -75,17 +75,20 @@ def expected(requests):
 # requests and replies
 
 
-def test_the_key_of_a_request_is_of_all_of_it_and_not_of_the_order_of_its_fields():
-    body = chat("m", [{"role": "user", "content": "a"}], max_tokens=5, temperature=0.2)
-    assert key(dict(reversed(body.items()))) == key(body) and len(key(body)) == 32
-    others = [chat("n", body["messages"], 5, 0.2), chat("m", body["messages"], 6, 0.2), chat("m", body["messages"], 5, 0.3),
-              chat("m", body["messages"], 5), chat("m", [{"role": "system", "content": "a"}], 5, 0.2), body | {"seed": 1}]  # fmt: skip
-    assert len({key(b) for b in [body, *others]}) == 7
+def test_the_key_of_a_request_depends_on_every_field_but_not_on_their_order():
+    body = chat_request("m", [{"role": "user", "content": "a"}], max_tokens=5, temperature=0.2)
+    assert request_key(dict(reversed(body.items()))) == request_key(body) and len(request_key(body)) == 32
+    others = [chat_request("n", body["messages"], 5, 0.2), chat_request("m", body["messages"], 6, 0.2), chat_request("m", body["messages"], 5, 0.3),
+              chat_request("m", body["messages"], 5), chat_request("m", [{"role": "system", "content": "a"}], 5, 0.2), body | {"seed": 1}]  # fmt: skip
+    assert len({request_key(b) for b in [body, *others]}) == 7
 
 
-def test_models_that_reason_are_given_the_field_they_take():
-    assert chat("o3-mini", [], 9, 0.2) == {"model": "o3-mini", "messages": [], "max_completion_tokens": 9}
-    assert chat("gpt-5-mini", [], 9)["max_completion_tokens"] == 9 and chat("olmo", [], 9, 0.2)["max_tokens"] == 9
+def test_reasoning_models_get_the_token_limit_field_they_accept():
+    assert chat_request("o3-mini", [], 9, 0.2) == {"model": "o3-mini", "messages": [], "max_completion_tokens": 9}
+    assert (
+        chat_request("gpt-5-mini", [], 9)["max_completion_tokens"] == 9
+        and chat_request("olmo", [], 9, 0.2)["max_tokens"] == 9
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_models_that_reason_are_given_the_field_they_take():
         ({"choices": [{"message": {"content": 7}}]}, "no text"),
     ],
 )
-def test_an_answer_that_holds_no_reply_is_an_error_with_its_tokens(answer, message):
+def test_an_answer_without_a_reply_is_an_error_with_its_tokens(answer, message):
     with pytest.raises(BadReply, match=message):
         read_reply(answer, bodies(1)[0])
     if isinstance(answer, dict):
@@ -117,7 +120,7 @@ def test_cut_off_refused_and_filtered_replies_are_replies_that_say_so():
     assert read_reply(filtered, body).finish == "content_filter"
 
 
-def test_where_an_endpoint_does_not_count_tokens_a_bound_stands_for_them():
+def test_an_upper_bound_replaces_missing_token_counts():
     body = bodies(1)[0]
     answer = completion(body, "some text")
     for usage in (
@@ -137,7 +140,7 @@ def test_every_request_is_answered_once_and_a_second_run_asks_nothing(server, tm
     requests = bodies(30)
     first = run(server, tmp_path, requests + requests[:5])
     assert texts(first, requests) == expected(requests) and not first.failures and not first.stopped
-    assert len(server.asked) == 30 and set(server.attempts) == {key(b) for b in requests}
+    assert len(server.asked) == 30 and set(server.attempts) == {request_key(b) for b in requests}
     again = run(server, tmp_path, requests)
     assert texts(again, requests) == expected(requests) and again.reused == 30 and again.spent.tokens == 0
     assert len(server.asked) == 30
@@ -150,7 +153,7 @@ def test_replies_that_arrive_in_another_order_belong_to_their_requests(server, t
     requests = bodies(24)
     assert texts(run(server, tmp_path, requests), requests) == expected(requests)
     rows = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
-    assert [r["key"] for r in rows] != [key(b) for b in requests], "they did not arrive in another order"
+    assert [r["key"] for r in rows] != [request_key(b) for b in requests], "they did not arrive in another order"
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
@@ -160,7 +163,7 @@ def test_concurrency_is_bounded(server, tmp_path, concurrency):
     assert server.busiest <= concurrency and (server.busiest > 1) == (concurrency > 1)
 
 
-def test_the_journal_has_one_line_a_finished_request_and_can_be_replayed(server, tmp_path):
+def test_the_journal_has_one_line_per_finished_request_and_can_be_replayed(server, tmp_path):
     requests = bodies(12)
     with Journal(tmp_path) as journal:
         ask_all(requests, Client("small", server.url), journal, price=CHEAP, names=[f"n{i}" for i in range(12)], progress=False)  # fmt: skip
@@ -168,7 +171,7 @@ def test_the_journal_has_one_line_a_finished_request_and_can_be_replayed(server,
     assert sorted(r["name"] for r in rows) == sorted(f"n{i}" for i in range(12))
     assert all(r["usd"] == pytest.approx(CHEAP.of(r["prompt_tokens"], r["completion_tokens"])) for r in rows)
     replayed = read_replies(tmp_path / "replies.jsonl")
-    assert [replayed[key(b)].text for b in requests] == expected(requests)
+    assert [replayed[request_key(b)].text for b in requests] == expected(requests)
 
 
 def test_it_works_inside_a_running_event_loop_as_in_a_notebook(server, tmp_path):
@@ -190,7 +193,7 @@ def test_progress_rate_and_cost_are_shown_while_it_asks(server, tmp_path, capfd)
     assert " tokens" in capfd.readouterr().err  # without a price
 
 
-# what goes wrong at the other end
+# faults of the endpoint
 
 
 @pytest.mark.parametrize(
@@ -198,12 +201,12 @@ def test_progress_rate_and_cost_are_shown_while_it_asks(server, tmp_path, capfd)
     [SAYS_429, SAYS_500, ("status", 503, {}), ("status", 408, {}), "reset", ("raw", b"{broken"), ("raw", b"<html>", "text/html"),
      ("raw", b"\xff\xfe"), ("raw", b""), ("raw", b"[]"), ("raw", b"[" * 100_000), ("json", {"choices": []}), ("json", {"choices": None})],
 )  # fmt: skip
-def test_what_goes_wrong_once_is_asked_again(server, tmp_path, fault):
+def test_a_request_that_fails_once_is_asked_again(server, tmp_path, fault):
     server.fault = lambda body, n: fault if n == 1 and "3" in body["messages"][0]["content"] else None
     requests = bodies(8)
     outcome = run(server, tmp_path, requests)
     assert texts(outcome, requests) == expected(requests) and outcome.retries == 1 and not outcome.failures
-    assert server.attempts[key(requests[3])] == 2
+    assert server.attempts[request_key(requests[3])] == 2
 
 
 def test_a_time_out_is_asked_again(server, tmp_path):
@@ -235,14 +238,16 @@ def test_an_answer_that_trickles_in_for_ever_times_out(tmp_path):
         (("status", 422, {}), 1, "HTTP 422"),
     ],
 )
-def test_what_goes_on_going_wrong_is_a_failure_with_its_reason_and_the_next_run_asks_it_again(
+def test_a_lasting_fault_is_a_failure_with_its_reason_and_the_next_run_asks_again(
     server, tmp_path, fault, attempts, message
 ):
     server.fault = lambda body, n: fault if "1" in body["messages"][0]["content"] else None
     requests = bodies(4)
     outcome = run(server, tmp_path, requests, backoff=0.001)
-    assert list(outcome.failures) == [key(requests[1])] and message in outcome.failures[key(requests[1])]
-    assert server.attempts[key(requests[1])] == attempts and len(outcome.replies) == 3
+    assert (
+        list(outcome.failures) == [request_key(requests[1])] and message in outcome.failures[request_key(requests[1])]
+    )
+    assert server.attempts[request_key(requests[1])] == attempts and len(outcome.replies) == 3
     server.fault = lambda body, n: None
     assert texts(run(server, tmp_path, requests), requests) == expected(requests)
 
@@ -289,7 +294,7 @@ def test_where_no_request_can_succeed_the_run_ends_at_once(server, tmp_path, fau
 def test_an_account_without_credit_ends_the_run_at_once(server, tmp_path, monkeypatch):
     from tests import faulty as module
 
-    monkeypatch.setattr(module, "error", lambda m: {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})  # fmt: skip
+    monkeypatch.setattr(module, "error_body", lambda m: {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})  # fmt: skip
     server.fault = lambda body, n: SAYS_429
     with pytest.raises(AskingError, match="no credit left"):
         run(server, tmp_path, bodies(5), concurrency=1)
@@ -327,19 +332,19 @@ def test_all_sorts_of_faults_at_once_lose_and_double_nothing(server, tmp_path):
 
 
 def test_prices_are_per_million_tokens_and_can_be_given():
-    assert money.price("gpt-4o").of(1_000_000, 2_000_000) == 22.5
-    assert money.price("gpt-4o", "1,2.5") == Price(1, 2.5) and money.price("home-made") is None
+    assert money.price_of("gpt-4o").of(1_000_000, 2_000_000) == 22.5
+    assert money.price_of("gpt-4o", "1,2.5") == Price(1, 2.5) and money.price_of("home-made") is None
     for wrong in ("1", "a,b", "-1,2", "1,2,3", "nan,1"):
         with pytest.raises(AskingError, match="--price"):
-            money.price("gpt-4o", wrong)
+            money.price_of("gpt-4o", wrong)
 
 
 def test_the_estimate_is_about_and_at_most(server, tmp_path):
     requests = bodies(10)
-    guess = estimate(requests, CHEAP, reply=6)
+    guess = estimate_cost(requests, CHEAP, reply=6)
     spent = run(server, tmp_path, requests, price=CHEAP).spent
     assert 0.5 < guess.about.usd / spent.usd < 2 and guess.most.usd > spent.usd and guess.requests == 10
-    assert "price unknown" in str(estimate(requests, None)) and "10 requests" in str(guess)
+    assert "price unknown" in str(estimate_cost(requests, None)) and "10 requests" in str(guess)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -363,7 +368,7 @@ def test_a_request_that_may_have_been_billed_counts_as_spent_and_one_that_was_no
     requests = bodies(1)
     server.fault = lambda body, n: {1: SAYS_500, 2: "reset", 3: SAYS_429, 4: ("raw", b"{")}.get(n)
     outcome = run(server, tmp_path, requests, price=CHEAP, backoff=0.001)
-    worst, reply = CHEAP.of(*loop.most_tokens(requests[0])), outcome.replies[key(requests[0])]
+    worst, reply = CHEAP.of(*loop.most_tokens(requests[0])), outcome.replies[request_key(requests[0])]
     paid = CHEAP.of(reply.prompt_tokens, reply.completion_tokens)
     assert outcome.spent.usd == pytest.approx(2 * worst + paid)
     with Journal(tmp_path) as journal:
@@ -377,9 +382,9 @@ def test_a_budget_in_dollars_needs_a_price(server, tmp_path):
 
 
 def test_nothing_is_sent_without_consent(monkeypatch, capsys):
-    guess = estimate(bodies(3), CHEAP)
+    guess = estimate_cost(bodies(3), CHEAP)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    with pytest.raises(AskingError, match="nobody here to confirm"):
+    with pytest.raises(AskingError, match="--yes"):
         confirm(guess, Budget(usd=1), "small at x")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     confirm(guess, Budget(usd=1), "small at x")
@@ -395,7 +400,7 @@ def test_nothing_is_sent_without_consent(monkeypatch, capsys):
 # the journal
 
 
-def test_a_torn_last_line_is_cut_off_and_asked_again(server, tmp_path):
+def test_an_incomplete_last_line_is_cut_off_and_its_request_asked_again(server, tmp_path):
     requests = bodies(6)
     run(server, tmp_path, requests)
     whole = (tmp_path / "replies.jsonl").read_bytes()
@@ -403,11 +408,11 @@ def test_a_torn_last_line_is_cut_off_and_asked_again(server, tmp_path):
         (tmp_path / "replies.jsonl").write_bytes(whole[:-cut])
         (tmp_path / "asked.jsonl").write_bytes((tmp_path / "asked.jsonl").read_bytes()[:-7])
         with Journal(tmp_path) as journal:
-            assert journal.torn and len(journal.replies) == 5
+            assert journal.truncated and len(journal.replies) == 5
         outcome = run(server, tmp_path, requests)
         assert texts(outcome, requests) == expected(requests) and outcome.reused == 5
-        with Journal(tmp_path) as journal:  # what was torn is gone, not stuck to the line after it
-            assert not journal.torn and len(journal.replies) == 6
+        with Journal(tmp_path) as journal:  # the incomplete line is gone, not joined to the next one
+            assert not journal.truncated and len(journal.replies) == 6
         assert len((tmp_path / "replies.jsonl").read_bytes().splitlines()) == 6
         whole = (tmp_path / "replies.jsonl").read_bytes()
 
@@ -418,10 +423,10 @@ def test_rubbish_at_the_end_is_cut_off(server, tmp_path, tail):
     with open(tmp_path / "replies.jsonl", "ab") as file:
         file.write(tail)
     with Journal(tmp_path) as journal:
-        assert journal.torn and len(journal.replies) == 2
+        assert journal.truncated and len(journal.replies) == 2
     assert len(run(server, tmp_path, bodies(3)).replies) == 3
     with Journal(tmp_path) as journal:
-        assert not journal.torn and len(journal.replies) == 3
+        assert not journal.truncated and len(journal.replies) == 3
 
 
 def test_rubbish_in_the_middle_is_named_and_nothing_is_touched(server, tmp_path):
@@ -439,18 +444,18 @@ def test_rubbish_in_the_middle_is_named_and_nothing_is_touched(server, tmp_path)
     assert len(Journal(tmp_path).replies) == 4, "the lock was not let go"
 
 
-def test_a_file_that_is_no_file_of_replies_is_named(tmp_path):
+def test_a_file_without_valid_replies_is_named(tmp_path):
     whole = {"key": "k", "text": "t", "finish": "stop", "model": "m", "prompt_tokens": 1, "completion_tokens": 2}
     for name, value in [*((name, []) for name in whole), ("usd", "much"), ("usd", 10**400), ("refusal", 5)]:
         (tmp_path / "replies.jsonl").write_text(json.dumps(whole | {name: value}) + "\n")
         for reader in (Journal, lambda folder: read_replies(folder / "replies.jsonl")):
-            with pytest.raises(AskingError, match=f"a line has no proper '{name}'; it is not a file of replies"):
+            with pytest.raises(AskingError, match=f"replies.jsonl: .*'{name}'"):
                 reader(tmp_path)
     (tmp_path / "replies.jsonl").write_text(json.dumps(whole) + "\n")
     for row in ({}, {"key": []}, {"key": "k"}, {"key": "k", "most": None}, {"key": "k", "most": [1, 2]},
                 {"key": "k", "free": 3}, {"key": "k", "free": [1, "2", 0.1]}):  # fmt: skip
         (tmp_path / "asked.jsonl").write_text(json.dumps(row) + "\n")
-        with pytest.raises(AskingError, match="asked.jsonl: .* is not a line of this file; remove it"):
+        with pytest.raises(AskingError, match="asked.jsonl: .*; remove"):
             Journal(tmp_path)
     (tmp_path / "asked.jsonl").unlink()
     with Journal(tmp_path) as journal:  # the lock was let go each time
@@ -493,12 +498,12 @@ def test_a_full_disk_ends_the_run_with_a_clear_error_and_asks_nothing_it_cannot_
 def test_a_line_that_only_partly_fits_is_taken_back(tmp_path, monkeypatch):
     write = os.write
     with Journal(tmp_path) as journal:
-        journal.asking("a", (1, 1, None))
+        journal.begin_attempt("a", (1, 1, None))
         monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
         with pytest.raises(AskingError, match="No space left"):
-            journal.asking("b", (1, 1, None))
+            journal.begin_attempt("b", (1, 1, None))
         monkeypatch.undo()
-        journal.asking("c", (1, 1, None))
+        journal.begin_attempt("c", (1, 1, None))
     assert [json.loads(line)["key"] for line in (tmp_path / "asked.jsonl").read_text().splitlines()] == ["a", "c"]
 
 
@@ -510,9 +515,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, folder):
 
 
 def test_every_reply_is_synced_to_disk_before_ask_all_returns(server, tmp_path, monkeypatch):
-    order, fsync, append = [], os.fsync, journal_module.Lines.append
+    order, fsync, append = [], os.fsync, journal_module.JsonLines.append
     monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), fsync(file)))
-    monkeypatch.setattr(journal_module.Lines, "append", lambda self, *rows: (append(self, *rows), order.append("text" in rows[0]))[0])  # fmt: skip
+    monkeypatch.setattr(journal_module.JsonLines, "append", lambda self, *rows: (append(self, *rows), order.append("text" in rows[0]))[0])  # fmt: skip
     with Journal(tmp_path) as journal:
         server.delay = 0.02
         ask_all(bodies(20), Client("small", server.url), journal, progress=False, concurrency=2)
@@ -529,7 +534,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_stops_sending_keeps_what_is_in_flight_and_the_next_run_goes_on(server, tmp_path):
+def test_ctrl_c_stops_sending_keeps_requests_in_flight_and_the_next_run_resumes(server, tmp_path):
     requests, server.delay = bodies(40), 0.05
     server.fault = lambda body, n: interrupt() if len(server.asked) == 9 else None
     with pytest.raises(KeyboardInterrupt):
@@ -542,7 +547,7 @@ def test_ctrl_c_stops_sending_keeps_what_is_in_flight_and_the_next_run_goes_on(s
     assert all(n == 1 for n in server.attempts.values())
 
 
-def test_a_second_ctrl_c_drops_what_hangs(server, tmp_path):
+def test_a_second_ctrl_c_drops_hanging_requests(server, tmp_path):
     def hang(body, n):
         if len(server.asked) == 4:
             interrupt()
@@ -564,7 +569,7 @@ def test_a_second_ctrl_c_drops_what_hangs(server, tmp_path):
 def test_the_key_comes_from_the_environment_and_is_asked_for(monkeypatch):
     with pytest.raises(AskingError, match="set the environment variable OPENAI_API_KEY"):
         Client("gpt-4o")
-    assert find_key("http://127.0.0.1:1/v1").reveal() == find_key("https://me:pass@host/v1").reveal() == "none"
+    assert find_api_key("http://127.0.0.1:1/v1").reveal() == find_api_key("https://me:pass@host/v1").reveal() == "none"
     monkeypatch.setenv("OPENAI_API_KEY", f"  {KEY}\n")
     assert Client("gpt-4o")._key.reveal() == KEY
     monkeypatch.setenv("OPENAI_API_KEY", "sk-a b")
@@ -584,11 +589,11 @@ def test_in_colab_the_key_comes_from_its_secrets(monkeypatch, tmp_path):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(AskingError, match="in Colab: a secret of that name"):
-        find_key("https://api.openai.com/v1")
+        find_api_key("https://api.openai.com/v1")
     from google.colab import userdata
 
     monkeypatch.setattr(userdata, "answer", KEY)
-    assert find_key("https://api.openai.com/v1").reveal() == KEY
+    assert find_api_key("https://api.openai.com/v1").reveal() == KEY
     for name in [m for m in sys.modules if m == "google" or m.startswith("google.")]:
         del sys.modules[name]  # monkeypatch would put them back, and later tests would take this for Colab
 
@@ -626,7 +631,7 @@ def test_an_azure_style_address_sends_its_version_and_its_header(server, tmp_pat
     assert server.headers[0]["api-key"] == KEY and "secret" not in repr(Client("m", "https://u:secret@host/v1"))
 
 
-def test_a_name_and_a_password_in_the_address_open_a_gate_and_are_not_seen(server, tmp_path, monkeypatch, capfd):
+def test_a_name_and_password_in_the_address_are_sent_but_never_shown(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
     server.url, server.fault = server.url.replace("http://", "http://me:p%40ss@"), lambda body, n: "reset"
     outcome = run(server, tmp_path, bodies(1))
@@ -635,7 +640,7 @@ def test_a_name_and_a_password_in_the_address_open_a_gate_and_are_not_seen(serve
 
 
 @pytest.mark.parametrize("url", ["api.openai.com", "ftp://host/v1", "http://", "file:///etc", "http://a..b/v1", "http://host:abc/v1", "http://host:99999/v1", "http://[::1/v1"])  # fmt: skip
-def test_an_address_that_is_none_is_refused(url):
+def test_an_invalid_address_is_refused(url):
     with pytest.raises(AskingError, match="--base-url: expected something like"):
         Client("m", url)
 
@@ -645,7 +650,7 @@ def test_an_address_that_is_none_is_refused(url):
 
 def output(body, status=200, answer=None, **more):
     response = {"status_code": status, "request_id": "r", "body": answer if answer is not None else completion(body, "Re: " + body["messages"][-1]["content"])}  # fmt: skip
-    return {"id": "b", "custom_id": key(body), "response": response, "error": None, **more}
+    return {"id": "b", "custom_id": request_key(body), "response": response, "error": None, **more}
 
 
 def write_lines(path, rows):
@@ -655,13 +660,13 @@ def write_lines(path, rows):
 
 def test_a_batch_is_written_in_the_apis_form_and_split_at_its_limits(tmp_path, monkeypatch):
     requests = bodies(7)
-    monkeypatch.setattr(asking.batch, "MOST_LINES", 3)
+    monkeypatch.setattr(asking.batch, "MAX_LINES", 3)
     paths = write_batch(requests + requests[:2], tmp_path)
     rows = [[json.loads(line) for line in p.read_text().splitlines()] for p in paths]
     assert [p.name for p in paths] == ["batch-000.jsonl", "batch-001.jsonl", "batch-002.jsonl"]
     assert [len(r) for r in rows] == [3, 3, 1] and sorted(p.name for p in tmp_path.iterdir()) == [p.name for p in paths]
     assert [r["body"] for part in rows for r in part] == requests
-    assert all(r["url"] == "/v1/chat/completions" and r["method"] == "POST" and r["custom_id"] == key(r["body"]) for part in rows for r in part)  # fmt: skip
+    assert all(r["url"] == "/v1/chat/completions" and r["method"] == "POST" and r["custom_id"] == request_key(r["body"]) for part in rows for r in part)  # fmt: skip
     with pytest.raises(AskingError, match="cannot be written to"):
         write_batch(requests, "/proc/minillava")
 
@@ -684,18 +689,18 @@ def test_what_failed_in_a_batch_is_named_and_what_was_never_asked_is_counted(tmp
     rows = [
         output(a),
         output(b, 429, {"error": {"message": "slow down"}}),
-        {"custom_id": key(c), "response": None, "error": {"code": "batch_expired", "message": "too late"}},
+        {"custom_id": request_key(c), "response": None, "error": {"code": "batch_expired", "message": "too late"}},
         output(d, answer={"choices": []}),
-        output(chat("other", [{"role": "user", "content": "x"}])),
+        output(chat_request("other", [{"role": "user", "content": "x"}])),
         output(e, 500, {"error": {"message": "crash"}}),
         output(e),
     ]
     with Journal(tmp_path / "j") as journal:
         taken = read_batch([write_lines(tmp_path / "o.jsonl", rows)], requests, journal)
     assert taken.failures == {
-        key(b): "batch: slow down",
-        key(c): "batch: too late",
-        key(d): "batch: no choices in the reply",
+        request_key(b): "batch: slow down",
+        request_key(c): "batch: too late",
+        request_key(d): "batch: no choices in the reply",
     }
     assert len(taken.unknown) == 1 and taken.replies == 2
 
@@ -703,17 +708,17 @@ def test_what_failed_in_a_batch_is_named_and_what_was_never_asked_is_counted(tmp
 @pytest.mark.parametrize(
     "response", [None, [1], True, 1.5, "x", {}, {"status_code": 200}, {"status_code": 200, "body": [1]}]
 )
-def test_whatever_stands_in_a_response_of_a_batch_is_a_failure_of_its_request_alone(tmp_path, response):
+def test_an_odd_response_in_a_batch_is_a_failure_of_its_request_alone(tmp_path, response):
     a, b = requests = bodies(2)
     rows = [output(a) | {"response": response}, output(b)]
     with Journal(tmp_path / "j") as journal:
         taken = read_batch([write_lines(tmp_path / "o.jsonl", rows)], requests, journal)
-        assert list(taken.failures) == [key(a)] and taken.failures[key(a)].startswith("batch: ")
-        assert list(journal.replies) == [key(b)]
+        assert list(taken.failures) == [request_key(a)] and taken.failures[request_key(a)].startswith("batch: ")
+        assert list(journal.replies) == [request_key(b)]
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "[" * 100_000, '{"id": 1}', '{"custom_id": 7, "response": {}}', "\x00"])
-def test_a_file_that_is_no_batch_output_is_named_with_its_line(tmp_path, line):
+def test_a_line_that_is_not_batch_output_is_named(tmp_path, line):
     a = bodies(1)[0]
     (tmp_path / "o.jsonl").write_text(json.dumps(output(a)) + "\n" + line + "\n")
     with Journal(tmp_path / "j") as journal:

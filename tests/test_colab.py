@@ -1,4 +1,4 @@
-"""The set-up cell on a faked Colab: what it fetches and installs, what it leaves alone; and that all notebooks carry it."""
+"""The set-up cell on a simulated Colab: what it fetches and installs, what it does not touch; every notebook has it."""
 
 import importlib.metadata
 import json
@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from minillava.asking.client import find_key
+from minillava.asking.client import find_api_key
 from minillava.course import colab
 from minillava.course import index as course
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-HERE = {"torch": "2.9.1+cu126", "numpy": "2.2.6", "transformers": "5.1", "pillow": "11.3", "openai": "2.8", "minillava": "0.1.0"}  # fmt: skip
+HERE = {"torch": "2.9.1+cu126", "numpy": "2.2.6", "transformers": "5.1", "pillow": "11.3", "openai": "2.8"}
+HERE |= {"minillava": "0.1.0"}
 NEEDS = ["torch>=2.9", "numpy>=2", "transformers>=5", "pillow>=11.3", 'jupyterlab>=4.4; extra == "course"',
          'openai>=2; extra == "api"', 'pytest>=8; extra == "tests"']  # fmt: skip
 
 
 @pytest.fixture
 def runtime(monkeypatch, tmp_path):
-    """Colab as the cell sees it: .commands that were run, .here what is installed, .code what a command returns."""
+    """A simulated Colab. .commands: that were run. .here: installed versions. .code: what a command returns."""
     runtime = types.SimpleNamespace(commands=[], here=dict(HERE), code=0, kept="")
 
     def run(command, check=False):
@@ -54,7 +55,7 @@ def runtime(monkeypatch, tmp_path):
     return runtime
 
 
-def test_elsewhere_the_cell_sets_the_dial_and_nothing_else(runtime, monkeypatch):
+def test_elsewhere_the_cell_only_sets_the_dial(runtime, monkeypatch):
     monkeypatch.delitem(sys.modules, "google.colab")
     before, names = list(sys.path), {}
     exec(colab.CELL, names)
@@ -94,11 +95,12 @@ def test_an_old_torch_and_a_failing_pip_are_errors_that_say_what_to_do(runtime):
         colab.set_up("home")
 
 
-def test_the_projects_own_requirements_hold_no_upper_bound_and_are_met_here():
+def test_the_projects_own_requirements_have_no_upper_bounds_and_are_met_here():
     wanted = importlib.metadata.requires("minillava")
     assert len(wanted) > 10
     assert {part.operator for line in wanted for part in Requirement(line).specifier} == {">="}
-    assert colab.lacking(wanted) == [] and colab.lacking(["surely-not-there>=1"]) == ["surely-not-there>=1"]
+    assert colab.unmet_requirements(wanted) == []
+    assert colab.unmet_requirements(["surely-not-there>=1"]) == ["surely-not-there>=1"]
 
 
 def test_the_cell_and_its_module_run_on_python_3_10():
@@ -111,16 +113,17 @@ def test_the_key_comes_from_the_environment_then_from_colabs_secrets(monkeypatch
     class Missing(Exception):
         pass
 
-    userdata = types.SimpleNamespace(get=lambda name: {"OPENAI_API_KEY": "from-colab"}[name], SecretNotFoundError=Missing, NotebookAccessError=Missing)  # fmt: skip
+    userdata = types.SimpleNamespace(SecretNotFoundError=Missing, NotebookAccessError=Missing)
+    userdata.get = {"OPENAI_API_KEY": "from-colab"}.__getitem__
     google, inside = types.ModuleType("google"), types.ModuleType("google.colab")
     google.colab, inside.userdata = inside, userdata
     for name, module in (("google", google), ("google.colab", inside)):
         module.__spec__ = types.SimpleNamespace(name=name)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert find_key("https://api.openai.com/v1").reveal() == "from-colab"
+    assert find_api_key("https://api.openai.com/v1").reveal() == "from-colab"
     monkeypatch.setenv("OPENAI_API_KEY", "from-here")
-    assert find_key("https://api.openai.com/v1").reveal() == "from-here"
+    assert find_api_key("https://api.openai.com/v1").reveal() == "from-here"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -133,38 +136,40 @@ def test_every_notebook_has_its_badge_and_the_same_set_up_cell(path):
     assert "scale tiny" in "".join(first["outputs"][0]["text"])
 
 
-def test_furnishing_adds_badge_and_cell_once_and_keeps_the_rest(tmp_path):
+def test_add_set_up_adds_badge_and_cell_once_and_keeps_the_rest(tmp_path):
     path = tmp_path / "00_title.ipynb"
     code = {"cell_type": "code", "id": "a", "source": "1", "metadata": {}, "outputs": [], "execution_count": 1}
     card = {"cell_type": "markdown", "id": "b", "source": "# 00 · Title\n\nText", "metadata": {}}
     path.write_text(json.dumps({"cells": [card, code], "metadata": {}}))
-    course.furnish(path)
+    course.add_set_up(path)
     made = path.read_text()
     opening, first, last = json.loads(made)["cells"]
     assert "".join(opening["source"]) == f"# 00 · Title\n\n{colab.badge(path.name)}\n\nText"
     assert "".join(first["source"]) == colab.CELL and last == code | {"execution_count": 2}
-    course.furnish(path)
+    course.add_set_up(path)
     assert path.read_text() == made
     path.write_text(made.replace("git", "tig"))
-    course.furnish(path)
+    course.add_set_up(path)
     assert path.read_text() == made
 
 
-def test_furnishing_links_a_notebook_to_its_exercise(tmp_path):
+def test_add_set_up_links_a_notebook_to_its_exercise(tmp_path):
     (tmp_path / "exercises").mkdir()
     (tmp_path / "notebooks").mkdir()
     path = tmp_path / "notebooks" / "08_a.ipynb"
-    link = f"[Exercise 08](../exercises/ex08_a.ipynb) ([on Colab]({colab.address('ex08_a.ipynb', 'exercises')}))"
+    link = f"[Exercise 08](../exercises/ex08_a.ipynb) ([on Colab]({colab.colab_url('ex08_a.ipynb', 'exercises')}))"
     assert link.endswith("/blob/main/exercises/ex08_a.ipynb))")
-    assert course.to_exercise(f"{course.WAY_ON}On.", path) == f"{course.WAY_ON}On."  # there is none
+    last = f"{course.NEXT_HEADING}On."
+    assert course.link_exercise(last, path) == last  # there is no exercise yet
     (tmp_path / "exercises" / "ex08_a.ipynb").touch()
-    text = course.to_exercise(f"Card\n\n{course.WAY_ON}On. **09**", path)
-    assert text == f"Card\n\n{course.WAY_ON}{link} goes with this notebook. On. **09**"
-    assert course.to_exercise(text, path) == text
-    assert course.to_exercise(f"{course.WAY_ON}- **Exercise 08** is", path) == f"{course.WAY_ON}- **{link}** is"
-    last = {"cell_type": "markdown", "id": "a", "source": f"{course.WAY_ON}On.", "metadata": {}}
-    path.write_text(json.dumps({"cells": [last | {"source": "# 08 · A"}, last], "metadata": {}}))
-    course.furnish(path)
+    text = course.link_exercise(f"Card\n\n{last} **09**", path)
+    assert text == f"Card\n\n{course.NEXT_HEADING}{link} goes with this notebook. On. **09**"
+    assert course.link_exercise(text, path) == text
+    named = course.link_exercise(f"{course.NEXT_HEADING}- **Exercise 08** is", path)
+    assert named == f"{course.NEXT_HEADING}- **{link}** is"
+    cell = {"cell_type": "markdown", "id": "a", "source": last, "metadata": {}}
+    path.write_text(json.dumps({"cells": [cell | {"source": "# 08 · A"}, cell], "metadata": {}}))
+    course.add_set_up(path)
     assert link in "".join(json.loads(path.read_text())["cells"][-1]["source"])
 
 

@@ -1,4 +1,4 @@
-"""What the screen of costs says follows from the recipe, and stands the comparison with the paper's own hours."""
+"""The costs on the screen follow from the recipe and agree with the paper's own hours."""
 
 import json
 from dataclasses import replace
@@ -6,33 +6,33 @@ from dataclasses import replace
 import pytest
 
 from minillava import cli, paper, scales
-from minillava.commands import cost
-from minillava.costs.hardware import CARDS, Hardware, parse
+from minillava.costs.estimate import estimate_stage, paper_utilisation
+from minillava.costs.hardware import CARDS, Hardware, parse_hardware
 from minillava.costs.model import SHAPES
 
-EIGHT = parse("8xa100-80gb")
+EIGHT = parse_hardware("8xa100-80gb")
 
 
 def test_hours_and_dollars_follow_from_arithmetic():
     stage, config = scales.FULL_13B.stage("stage 2"), SHAPES["full-13b"]
-    one = cost.estimate(config, stage, EIGHT, 0.4)
+    one = estimate_stage(config, stage, EIGHT, 0.4)
     # 6 FLOPs a parameter and token, the rule of thumb, within 15 %: attention and the frozen vision tower come to it
     tokens = stage.samples * stage.epochs * (256 + stage.text)
     assert 1 < one.flops / (6 * 12.7e9 * tokens) < 1.15
     assert one.hours == pytest.approx(one.flops / (8 * 312e12 * 0.4) / 3600)
     assert one.dollars == pytest.approx(one.hours * 8 * CARDS["a100-80gb"].price)
-    assert cost.estimate(config, stage, EIGHT, 0.8).hours == pytest.approx(one.hours / 2)
-    assert cost.estimate(config, replace(stage, epochs=6), EIGHT, 0.4).hours == pytest.approx(one.hours * 2)
-    assert cost.estimate(config, stage, EIGHT, 0.4, price=2).dollars == pytest.approx(one.hours * 16)
-    assert cost.estimate(config, replace(stage, lora=64), EIGHT, 0.4).hours < 0.75 * one.hours
+    assert estimate_stage(config, stage, EIGHT, 0.8).hours == pytest.approx(one.hours / 2)
+    assert estimate_stage(config, replace(stage, epochs=6), EIGHT, 0.4).hours == pytest.approx(one.hours * 2)
+    assert estimate_stage(config, stage, EIGHT, 0.4, price=2).dollars == pytest.approx(one.hours * 16)
+    assert estimate_stage(config, replace(stage, lora=64), EIGHT, 0.4).hours < 0.75 * one.hours
 
 
 def test_the_papers_own_hours_are_possible():
     for stage in scales.FULL_13B.stages:
-        hours, share = cost.reached(SHAPES["full-13b"], stage)
+        hours, share = paper_utilisation(SHAPES["full-13b"], stage)
         assert hours == paper.RECIPES[stage.id].wall_hours
         assert 0.05 < share < 0.6, stage.id  # of 8 A100's peak: neither idle nor above what is possible
-        assert cost.estimate(SHAPES["full-13b"], stage, EIGHT).hours <= hours
+        assert estimate_stage(SHAPES["full-13b"], stage, EIGHT).hours <= hours
 
 
 def test_every_scale_on_a_screen(capsys):
@@ -55,7 +55,7 @@ def test_json_holds_the_same_figures(capsys):
     assert cli.main(["cost", "--scale", "colab", "--json", "--price", "0"]) == 0
     found = json.loads(capsys.readouterr().out)["colab"]
     assert found["hardware"] == "T4, 16 GB" and [e["dollars"] for e in found["estimates"]] == [0, 0, 0]
-    again = cost.estimate(SHAPES["colab"], scales.COLAB.stage("stage 1"), Hardware(CARDS["t4"]))
+    again = estimate_stage(SHAPES["colab"], scales.COLAB.stage("stage 1"), Hardware(CARDS["t4"]))
     assert found["estimates"][0]["hours"] == again.hours and again.refused is None
 
 
@@ -64,10 +64,10 @@ def test_json_holds_the_same_figures(capsys):
     [
         (("--scale", "huge"), "there are: tiny, smoke, colab"),
         (("--hardware", "8xpotato"), "no hardware is called '8xpotato'"),
-        (("--utilisation", "1.5"), "a share above 0"),
+        (("--utilisation", "1.5"), "--utilisation 1.5"),
     ],
 )
-def test_what_is_asked_wrongly_is_said_in_a_line(arguments, said, capsys):
+def test_a_wrong_option_is_reported_in_one_line(arguments, said, capsys):
     assert cli.main(["cost", *arguments]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The course's index is generated: it lists what the notebooks' tags say, and nothing that is not there."""
+"""The course's index is generated: it lists what the notebooks' tags say, and only names that exist."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ def notebook(folder, *cells, name="00_title.ipynb"):
 
 
 def find(symbol):
-    """The object a full name stands for; raises AttributeError or ModuleNotFoundError where there is none."""
+    """The object with a full name. Raises AttributeError or ModuleNotFoundError."""
     module, found, rest = symbol.split("."), None, []
     for n in range(len(module), 0, -1):
         try:
@@ -43,17 +43,17 @@ def test_the_readme_is_what_the_notebooks_say():
 
 
 def test_every_symbol_of_the_index_exists():
-    shown = [one for cells in course.coverage(FOLDER).values() for one in cells]
-    assert len(shown) > 30
-    for symbol in {symbol for one in shown for symbol in one.symbols}:
+    found = [one for cells in course.coverage(FOLDER).values() for one in cells]
+    assert len(found) > 30
+    for symbol in {symbol for one in found for symbol in one.symbols}:
         find(symbol)
 
 
-def test_all_of_the_paper_is_covered_once_all_notebooks_are_there():
-    if course.complete(FOLDER):
-        assert course.missing(FOLDER) == []
+def test_the_whole_paper_is_covered_when_all_notebooks_are_there():
+    if course.is_complete(FOLDER):
+        assert course.missing_items(FOLDER) == []
     else:
-        assert set(course.missing(FOLDER)) < set(course.ITEMS)
+        assert set(course.missing_items(FOLDER)) < set(course.ITEMS)
 
 
 def test_a_tagged_cell_is_listed_with_its_heading_and_what_it_uses(tmp_path):
@@ -69,7 +69,7 @@ def test_a_tagged_cell_is_listed_with_its_heading_and_what_it_uses(tmp_path):
     text = course.readme(tmp_path)
     assert "| [00 · Title](00_title.ipynb) | first | 1 minute | 2 minutes |" in text
     assert "cell 3: The table | `paper.TABLES`, `chat.Chat` |" in text
-    assert "- Table 5:" in text and "- Table 4:" not in text and not course.complete(tmp_path)
+    assert "- Table 5:" in text and "- Table 4:" not in text and not course.is_complete(tmp_path)
 
 
 def test_a_tag_that_names_nothing_and_a_missing_card_are_errors(tmp_path):
@@ -78,10 +78,10 @@ def test_a_tag_that_names_nothing_and_a_missing_card_are_errors(tmp_path):
         course.coverage(tmp_path)
     path.write_text(json.dumps({"cells": [cell("# A", kind="markdown")]}))
     with pytest.raises(course.CourseError, match="not an opening card"):
-        course.card(path)
+        course.opening_card(path)
 
 
-def test_figures_are_stored_smaller_and_the_rest_as_it_was(tmp_path):
+def test_figures_are_stored_smaller_and_nothing_else_changes(tmp_path):
     import base64
     import io
 
@@ -92,7 +92,7 @@ def test_figures_are_stored_smaller_and_the_rest_as_it_was(tmp_path):
     png = base64.b64encode(made.getvalue()).decode()
     path = notebook(tmp_path, cell("1") | {"outputs": [{"data": {"image/png": png, "text/plain": "<Figure>"}}]})
     before = json.loads(path.read_text())
-    course.shrink(path)
+    course.shrink_figures(path)
     after = json.loads(path.read_text())
     data = after["cells"][1]["outputs"][0]["data"]
     assert len(data["image/png"]) < len(png) and data["text/plain"] == "<Figure>"

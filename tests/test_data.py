@@ -1,4 +1,4 @@
-"""From records and files to batches: Table 2's sequence, labels that are the answers, plans, pictures, the tokenizer."""
+"""From records and files to batches: Table 2's sequence, labels, plans, pictures, the tokenizer."""
 
 import io
 import random
@@ -14,12 +14,12 @@ from PIL import Image
 from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, crop, open_picture, pixels
 from minillava.data.records import RecordError
-from minillava.data.samples import encode, plan, prompt
+from minillava.data.samples import encode, plan_batches, prompt_ids
 from minillava.data.template import CHAT, PLAIN, TEMPLATES
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.scenes.compose import scenes
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def pairs_of(some):
 
 
 def decoded(ids, tokenizer):
-    """The text of a sequence, `<image>` where a picture goes, without the begin-of-sequence."""
+    """The text of a sequence with `<image>` for its picture, without the begin-of-sequence token."""
     parts, ids = [[]], ids.tolist()
     assert ids[0] == tokenizer.bos_token_id
     for i in ids[1:]:
@@ -56,8 +56,12 @@ def test_the_template_is_table_2s_order_and_only_answers_and_their_stop_are_gree
     assert [text for text, green in segments if green] == ["A1", "###", "A2", "###"]
 
 
-def test_a_sequence_reads_as_its_record_and_what_carries_loss_reads_as_answers_and_stops(tokenizer):
-    some = [instruct(s, kind) for s in scenes("train", 60) for kind in TYPES] + [caption_record(s) for s in scenes("train", 60)]  # fmt: skip
+def test_ids_decode_to_the_record_and_labels_to_its_answers_and_stops(tokenizer):
+    some = [
+        record
+        for s in scenes("train", 60)
+        for record in (*(instruction_record(s, k) for k in TYPES), caption_record(s))
+    ]
     for one in some:
         sample, pairs = encode(one, CHAT, tokenizer), pairs_of(one)
         assert sample.id == one["id"] and sample.image == one["image"] and len(sample.ids) == len(sample.labels)
@@ -68,7 +72,7 @@ def test_a_sequence_reads_as_its_record_and_what_carries_loss_reads_as_answers_a
         assert not green[sample.ids == IMAGE].any() and not green[0]
 
 
-def test_each_turns_answer_and_stop_are_one_run_of_labels(tokenizer):
+def test_the_labels_of_each_turn_are_one_run_of_its_answer_and_stop(tokenizer):
     sample = encode(record("<image>\nHi?", "One.", "And?", "Two words.", "So?", "Three."), CHAT, tokenizer)
     runs, before = [], False
     for i, label in zip(sample.ids.tolist(), sample.labels.tolist(), strict=True):
@@ -93,18 +97,18 @@ def test_a_record_without_a_picture_has_no_image_token(tokenizer):
 @pytest.mark.parametrize("template", [CHAT, PLAIN], ids=["chat", "plain"])
 def test_a_prompt_is_the_sequence_up_to_the_answer(tokenizer, template):
     whole = encode(record("<image>\nWhat?", "A car."), template, tokenizer)
-    asked = prompt("<image>\nWhat?", template, tokenizer)
+    asked = prompt_ids("<image>\nWhat?", template, tokenizer)
     assert torch.equal(whole.ids[: len(asked)], asked) and (whole.labels[: len(asked)] == IGNORE).all()
     assert whole.labels[len(asked)] != IGNORE
 
 
-def test_a_later_prompt_goes_on_from_the_turns_before(tokenizer):
+def test_a_later_prompt_continues_the_earlier_turns(tokenizer):
     whole = encode(record("<image>\nWhat?", "A car.", "Where?", "Here."), CHAT, tokenizer)
-    asked = prompt("Where?", CHAT, tokenizer, [("<image>\nWhat?", "A car.")])
+    asked = prompt_ids("Where?", CHAT, tokenizer, [("<image>\nWhat?", "A car.")])
     assert torch.equal(whole.ids[: len(asked)], asked) and whole.labels[len(asked)] != IGNORE
 
 
-def test_a_record_that_breaks_the_format_or_would_carry_no_loss_is_named(tokenizer):
+def test_a_record_that_breaks_the_format_or_carries_no_loss_is_named(tokenizer):
     with pytest.raises(RecordError, match="record r7: 0 <image> tokens"):
         encode(record("What?", "A car."), CHAT, tokenizer)
 
@@ -120,9 +124,9 @@ def test_a_record_that_breaks_the_format_or_would_carry_no_loss_is_named(tokeniz
 
 
 @pytest.mark.parametrize("count, size", [(64, 8), (67, 8), (8, 8), (400, 16), (5, 1)])
-def test_every_sample_is_taken_at_most_once_an_epoch_and_all_but_the_last_odd_ones(count, size):
+def test_each_epoch_takes_every_sample_at_most_once_and_leaves_out_less_than_a_batch(count, size):
     lengths, per = [random.Random(i).randrange(5, 90) for i in range(count)], count // size
-    batches = plan(lengths, size, 3 * per, seed=1)
+    batches = plan_batches(lengths, size, 3 * per, seed=1)
     assert all(len(b) == size for b in batches)
     for epoch in range(3):
         taken = Counter(i for b in batches[epoch * per : (epoch + 1) * per] for i in b)
@@ -131,26 +135,27 @@ def test_every_sample_is_taken_at_most_once_an_epoch_and_all_but_the_last_odd_on
         assert sorted(i for b in batches[:per] for i in b) == list(range(count))
 
 
-def test_a_plan_is_the_same_from_its_seed_and_a_shorter_one_is_its_beginning():
+def test_a_seed_gives_the_same_plan_and_a_shorter_plan_is_its_beginning():
     lengths = list(range(100))
-    whole = plan(lengths, 8, 20, seed=3)
-    assert plan(lengths, 8, 20, seed=3) == whole and plan(lengths, 8, 10, seed=3) == whole[:10]
-    assert plan(lengths, 8, 20, seed=4) != whole and whole[:12] != whole[12:]
+    whole = plan_batches(lengths, 8, 20, seed=3)
+    assert plan_batches(lengths, 8, 20, seed=3) == whole and plan_batches(lengths, 8, 10, seed=3) == whole[:10]
+    assert plan_batches(lengths, 8, 20, seed=4) != whole and whole[:12] != whole[12:]
 
 
-def test_batches_are_of_similar_lengths_but_not_in_the_order_of_length():
+def test_batches_hold_similar_lengths_and_are_not_sorted_by_length():
     lengths = [random.Random(i).randrange(10, 200) for i in range(512)]
-    batches = plan(lengths, 16, 32, seed=0)
+    batches = plan_batches(lengths, 16, 32, seed=0)
     padding = sum(max(lengths[i] for i in b) * len(b) - sum(lengths[i] for i in b) for b in batches)
     assert padding < 0.15 * sum(lengths)  # at random it is about 0.7
-    assert {frozenset(b) for b in batches} != {frozenset(b) for b in plan(lengths, 16, 64, seed=0)[32:]}  # new company
+    second_epoch = plan_batches(lengths, 16, 64, seed=0)[32:]
+    assert set(map(frozenset, batches)) != set(map(frozenset, second_epoch))
     longest = [max(lengths[i] for i in b) for b in batches[:16]]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
 
 
 def test_too_few_samples_for_a_batch_are_an_error():
     with pytest.raises(ValueError, match="7 samples cannot fill a batch of 8"):
-        plan([1] * 7, 8, 1, 0)
+        plan_batches([1] * 7, 8, 1, 0)
 
 
 # pictures
@@ -193,7 +198,7 @@ def test_transparency_is_white_in_rgba_grey_and_palette(tmp_path):
         assert opened.getpixel((7, 7))[0] == 255, name
 
 
-def test_of_a_moving_picture_the_first_frame_is_taken(tmp_path):
+def test_the_first_frame_of_an_animation_is_taken(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert open_picture(tmp_path / "a.gif").getpixel((4, 4)) == (255, 0, 0)
@@ -205,7 +210,7 @@ def test_other_modes_become_rgb(tmp_path, mode, scene_png):
     assert open_picture(tmp_path / "a.tiff").mode == "RGB"
 
 
-def test_sixteen_bit_grey_is_scaled_not_cut_off(tmp_path):
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
     assert [open_picture(tmp_path / "a.png").getpixel((x, 0))[0] for x in range(3)] == [0, 128, 255]
 
@@ -224,14 +229,14 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, scene_png
         with pytest.raises(ImageError, match=why) as error:
             open_picture(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
-    monkeypatch.setattr(images, "MOST_PIXELS", 96 * 96 - 1)
+    monkeypatch.setattr(images, "MAX_PIXELS", 96 * 96 - 1)
     with pytest.raises(ImageError, match="a.png: 96 x 96 pixels is more than 9,215; make it smaller first"):
         open_picture(scene_png)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_a_damaged_file_opens_or_is_an_image_error_never_another(tmp_path, kind, scene_png):
+def test_a_damaged_file_opens_or_raises_image_error_and_no_other(tmp_path, kind, scene_png):
     whole, rng = io.BytesIO(), random.Random(kind)
     Image.open(scene_png).convert("RGB").save(whole, kind)
     for n in range(120):
@@ -259,7 +264,7 @@ def test_the_centre_is_cropped_and_pixels_are_normalised_as_clips_processor_does
     theirs = processor(picture, return_tensors="pt").pixel_values
     ours = pixels([picture], 50, mean, std)
     assert ours.shape == theirs.shape == (1, 3, 50, 50)
-    assert (ours - theirs).abs().mean() < 0.02  # they round after resizing
+    assert (ours - theirs).abs().mean() < 0.02  # CLIP's processor rounds after resizing
     assert np.array_equal(np.asarray(crop(picture.resize((50, 50)), 50)), np.asarray(picture.resize((50, 50))))
     batch = pixels([picture, picture.rotate(90)], 50, mean, std)
     assert torch.equal(batch[:1], ours)
@@ -279,17 +284,18 @@ def test_a_real_photo_becomes_pixels(real):
 
 @given(st.text())
 @example(" a  car ,\n\n it 's 漢🦙é\x00 </s><pad> ### <image>")
-def test_any_text_comes_back_as_it_was(tokenizer, text):
+def test_any_text_is_decoded_unchanged(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_special_tokens_come_first_and_the_words_of_the_picture_book_are_mostly_one_token(tokenizer):
+def test_special_tokens_come_first_and_most_words_of_the_picture_book_are_one_token(tokenizer):
     assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 1, 2)
-    words = " ".join(pair for s in scenes("dev", 50) for pair in (t["value"] for t in instruct(s, "detail")["conversations"])).split()  # fmt: skip
+    turns = [turn for s in scenes("dev", 50) for turn in instruction_record(s, "detail")["conversations"]]
+    words = " ".join(turn["value"] for turn in turns).split()
     assert len(tokenizer.encode(" ".join(words), add_special_tokens=False)) < 1.4 * len(words)
 
 
-def test_a_tokenizer_saved_and_loaded_is_the_same_and_a_folder_without_one_is_named(tmp_path):
+def test_a_saved_tokenizer_loads_unchanged_and_a_folder_without_one_is_named(tmp_path):
     made = train_tokenizer(["a red car", "a red cat"] * 50, 280)
     made.save_pretrained(tmp_path / "t")
     assert load_tokenizer(tmp_path / "t").encode("a red cab é") == made.encode("a red cab é") and len(made) <= 280

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 from small_run import SMALL
 
-from minillava.experiments import designs, gates_page, miniature, science, tables
-from minillava.experiments.miniature import slug
+from minillava.experiments import designs, gates_page, miniature, science, study, tables
 from minillava.experiments.run import Run
 from minillava.experiments.science import ANSWER_FIRST, BEST
 from minillava.figures import tables as figures_judge
@@ -30,7 +29,7 @@ def run(parts, tmp_path):
         (run.folder / "records" / f"{kind}.json").write_text("[]")
     for seed in run.seeds:
         for row, share in SHARES.items():
-            home = run.folder / f"seed-{seed}" / slug(row)
+            home = run.home(seed, row)
             for tag, part in (("", share), ("-shuffled", 0.2)):
                 rng = random.Random(
                     f"{seed} {tag} {row if row in ('No stage 1', '7B') else ''}"
@@ -54,13 +53,14 @@ def test_rows_are_compared_by_questions_and_stand_beside_their_control(run):
         assert 10 < rows[row]["shuffled"]["ours"] < 30
     passed = [r[-1] for r in gates_page.on_chat(report)]
     assert passed == ["**no**", "yes", "yes"]
-    assert "No stage 1" in designs.text_of(report) and "(-5.11)" in designs.markdown(report)
+    assert "(-5.11)" in next(line for line in designs.markdown(report).splitlines() if "No stage 1" in line)
 
 
 def test_the_table_is_written_with_its_report_and_figure(run):
     text = tables.write_designs(run)
     assert json.loads((run.folder / "report.json").read_text()) == designs.designs_report(run)
-    assert text.startswith("Table 8's choices") and Image.open(run.folder / "table-8-chat.png").width > 800
+    assert text == designs.markdown(designs.designs_report(run))
+    assert Image.open(run.folder / "figures" / "table-8-chat.png").width > 800
 
 
 def test_without_a_second_language_model_its_row_is_left_out(weights):
@@ -70,22 +70,21 @@ def test_without_a_second_language_model_its_row_is_left_out(weights):
 def test_a_row_starts_where_its_choice_says_trains_and_answers_every_question(parts, tmp_path):
     run = Run(tmp_path / "run", SMALL, 1, parts)
     miniature.make_data(run)
-    science.make_features(run)
-    pairs = run.folder / "records" / "caption.json"
-    designs.run_choice(run.folder, parts, SMALL, 0, "No stage 1")  # there is none yet
-    (run.folder / "features-2.safetensors").unlink()  # so that the other row can read the last layer alone
+    for row in ("No stage 1", "Last layer"):
+        study.make_features(run, science.VARIANTS[row])
+    designs.learn_row(run, 0, "No stage 1")  # there is none yet
+    (run.folder / science.VARIANTS[BEST].features).unlink()  # so that the other row can read the last layer alone
     with pytest.raises(FileNotFoundError):
-        designs.run_choice(run.folder, parts, SMALL, 0, "Last layer")
-    science.run_stage1(run.folder, parts, SMALL, 0, science.VARIANTS["Last layer"], pairs)
-    designs.run_choice(run.folder, parts, SMALL, 0, "Last layer")
+        designs.learn_row(run, 0, "Last layer")
+    study.align(run, 0, science.VARIANTS["Last layer"])
+    designs.learn_row(run, 0, "Last layer")
     for row in ("Last layer", "No stage 1"):
-        home = run.folder / "seed-0" / slug(row)
+        home = run.home(0, row)
         asked = read_jsonl(run.folder / "bench" / "exact.jsonl")
-        for tag in designs.SHOWN:
+        for tag in designs.ASKED:
             answers = read_jsonl(home / f"exact{tag}.jsonl")
             assert [(r["image"], r["question"]) for r in answers] == [(q["image"], q["text"]) for q in asked]
-        steps = miniature.steps_of(run.folder, miniature.FULL, SMALL)
-        assert (home / "done").exists() and read_jsonl(home / "metrics.jsonl")[-1]["step"] == steps - 1
+        assert read_jsonl(home / "metrics.jsonl")[-1]["step"] == designs.steps_of(run) - 1
     run.lock.release()
 
 
@@ -94,6 +93,4 @@ def test_the_committed_page_is_made_of_designs_json():
     report = json.loads((RESULTS / "designs.json").read_text())
     assert len(report["seeds"]) >= 3 and len(report["rows"]) == 4
     assert (RESULTS / "designs.md").read_text(encoding="utf-8") == designs.markdown(report)
-    gates = (RESULTS / "gates.md").read_text(encoding="utf-8").splitlines()
-    assert all(f"| {' | '.join(r)} |" in gates for r in gates_page.on_chat(report))
     assert figures_judge.designs(report).axes[0].get_title(loc="left")

@@ -1,4 +1,4 @@
-"""The dial: what it picks and says, and whole notebooks on the parts of the larger scales, from a stand-in of the hub."""
+"""The dial: what it chooses and prints, and whole notebooks at larger scales, from a stand-in for the hub."""
 
 import os
 import subprocess
@@ -8,23 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from cells import notebook
 from stand_in import datasets, models, stand_in
 
 from minillava.asking.server import completion, serve
 from minillava.course import dial as module
-from minillava.course.dial import NAMES, PROJECTORS, Dial, dial
-from minillava.datagen.messages import FOLDERS, PROMPTS, context, messages, read_prompt
-from minillava.judging.judges import Case, rows_of
+from minillava.course.dial import PROJECTORS, SCALE_NAMES, Dial, dial
+from minillava.datagen.messages import PROMPT_FOLDERS, PROMPTS, context, messages, read_prompt
+from minillava.judging.judges import Case, review_rows
 from minillava.judging.reviews import read_scores
-from minillava.scales import REAL, WEIGHTS, ScaleError
+from minillava.scales import REAL_SCALES, WEIGHTS, ScaleError
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose
-from minillava.standins.bench import build
-from minillava.standins.judge import RULE
+from minillava.standins.bench import build_bench
+from minillava.standins.judge import RULE_ID
 from minillava.standins.teacher import offline_reply
 
-ASKED = messages(read_prompt(PROMPTS / FOLDERS["conversation"]), context(captions(compose("train", 2))))
+ASKED = messages(read_prompt(PROMPTS / PROMPT_FOLDERS["conversation"]), context(captions(compose("train", 2))))
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +36,7 @@ def bare(monkeypatch):
 
 @pytest.fixture
 def live(monkeypatch):
-    """`live(reply)`: a model behind an API on this machine, named by the environment; `.asked` holds what it was asked,
-    `.stop()` ends it."""
+    """`live(reply)`: a model behind an API on this machine, named by the environment. `.asked` holds its requests."""
     servers = []
 
     def start(reply):
@@ -56,28 +54,28 @@ def live(monkeypatch):
         server.stop()
 
 
-@pytest.mark.parametrize(
-    "memory, offline, name",
-    [(None, False, "tiny"), (16e9, True, "tiny"), (15.8e9, False, "colab"), (24e9, False, "full-7b"), (80e9, False, "full-13b")],
-)  # fmt: skip
-def test_the_machine_chooses_where_nobody_does(memory, offline, name):
-    assert module._choose(memory, offline)[0] == name
-    assert ("GPU" in module._choose(memory, offline)[1]) and (name in REAL or name == "tiny")
+CHOICES = [(None, False, "tiny"), (16e9, True, "tiny"), (15.8e9, False, "colab"), (24e9, False, "full-7b")]
 
 
-def test_an_argument_goes_before_the_environment_and_a_wrong_name_is_said(monkeypatch, capsys):
+@pytest.mark.parametrize("memory, offline, name", [*CHOICES, (80e9, False, "full-13b")])
+def test_the_machine_decides_by_default(memory, offline, name):
+    assert module._choose_scale(memory, offline)[0] == name
+    assert ("GPU" in module._choose_scale(memory, offline)[1]) and (name in REAL_SCALES or name == "tiny")
+
+
+def test_an_argument_overrides_the_environment_and_a_wrong_name_is_an_error(monkeypatch, capsys):
     assert dial().name == "tiny" and "scale tiny" in capsys.readouterr().out
     monkeypatch.setenv("MINILLAVA_SCALE", "colab")
     assert dial().name == "colab" and "by MINILLAVA_SCALE" in capsys.readouterr().out
     assert dial("full").name == "full-7b" and "asked for by name" in capsys.readouterr().out
-    with pytest.raises(ScaleError, match=f"'huge'.*{', '.join(NAMES)}"):
+    with pytest.raises(ScaleError, match=f"'huge'.*{', '.join(SCALE_NAMES)}"):
         dial("huge")
 
 
-def test_it_says_what_is_trained_and_who_writes(monkeypatch, capsys):
+def test_it_prints_what_is_trained_and_who_is_the_teacher(monkeypatch, capsys):
     dial("colab"), dial("full-7b")
     colab, full = capsys.readouterr().out.splitlines()
-    assert "W not trained yet" in colab and "the authors' W" in full and REAL["full-7b"].language_model in full
+    assert "W not trained yet" in colab and "the authors' W" in full and REAL_SCALES["full-7b"].language_model in full
     assert "no key" in colab and "offline" in colab
     monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")
     dial("colab", weights="runs/mine")
@@ -96,14 +94,11 @@ def test_records_of_the_picture_book_are_its_scenes():
 def test_the_parts_before_any_training_are_the_shipped_ones():
     tiny = dial("tiny", say=lambda text: None)
     one, two = (tiny.assemble(seed).projector.weight for seed in (1, 2))
-    assert (
-        {tiny.vision_tower.name, tiny.language_model.name} == {"vision_tower", "language_model"}
-        and one.shape == two.shape
-        and not torch.equal(one, two)
-    )
+    assert {tiny.vision_tower.name, tiny.language_model.name} == {"vision_tower", "language_model"}
+    assert one.shape == two.shape and not torch.equal(one, two)
 
 
-def test_weights_that_somebody_trained_stand_in_for_the_scales_own():
+def test_trained_weights_replace_the_scales_own():
     assert Dial("colab", "", str(WEIGHTS / "llava"), Path()).chat().about["trained on"].endswith("scenes")
 
 
@@ -112,20 +107,20 @@ def test_a_live_teacher_is_asked_once_and_the_offline_one_needs_no_folder(live, 
     assert "Question:" in offline and not (tmp_path / "none").exists()
     server, scale = live(offline_reply), Dial("colab", "", None, tmp_path)
     first = scale.reply(ASKED)
-    assert "Question:" in first and [body["model"] for body in server.asked] == [module.MODEL]
-    assert scale.reply(ASKED) == first and len(server.asked) == 1  # it is not asked again
+    assert "Question:" in first and [body["model"] for body in server.asked] == [module.OPENAI_MODEL]
+    assert scale.reply(ASKED) == first and len(server.asked) == 1  # not asked again
     assert any((tmp_path / "replies").iterdir())
 
 
-CASES = [Case(item, item.reference, f"a{item.question_id}") for item in build("coco", 2)]
+CASES = [Case(item, item.reference, f"a{item.question_id}") for item in build_bench("coco", 2)]
 
 
-def test_without_a_key_and_on_a_laptop_the_offline_rule_judges(capsys, tmp_path, monkeypatch):
+def test_without_a_key_and_at_the_tiny_scale_the_offline_rule_judges(capsys, tmp_path, monkeypatch):
     dial("colab")
-    assert f"judge: {RULE} (no key" in capsys.readouterr().out
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")  # on the laptop's scale a key changes nothing
+    assert f"judge: {RULE_ID} (no key" in capsys.readouterr().out
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-something-long")  # at the tiny scale a key changes nothing
     (judged,) = Dial("tiny", "", None, tmp_path / "none").judge().review(CASES)
-    assert [judge for *_, judge in judged.texts] == [RULE] * 6 and not (tmp_path / "none").exists()
+    assert [judge for *_, judge in judged.texts] == [RULE_ID] * 6 and not (tmp_path / "none").exists()
     assert all(read_scores(text) == (10, 10) for _, text, _ in judged.texts)
 
 
@@ -135,19 +130,19 @@ def test_a_live_judge_reads_context_and_both_answers_and_is_asked_once(live, mon
     monkeypatch.setenv("MINILLAVA_DATA", str(tmp_path))
     scale = dial("colab")
     assert "judge: some-model" in capsys.readouterr().out and not server.asked
-    for _ in range(2):  # the second time from what is kept
+    for _ in range(2):  # the second time from the stored replies
         (judged,) = scale.judge().review(CASES)
-        assert {row["judge"] for row in rows_of(judged)} == {"some-model"}
-        assert [row["tuple"] for row in rows_of(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
+        assert {row["judge"] for row in review_rows(judged)} == {"some-model"}
+        assert [row["tuple"] for row in review_rows(judged)] == [[9.0, 6.0]] * 6 and len(server.asked) == 6
     said = [body["messages"][-1]["content"] for body in server.asked]  # in any order
     for case in CASES:
         assert any(case.item.context in text and text.count(case.answer) >= 2 for text in said)
     assert {body["model"] for body in server.asked} == {"some-model"}
 
 
-def test_what_a_live_model_may_cost_is_bounded_also_without_a_price():
-    assert module.budget("gpt-4o") == module.BUDGET and module.BUDGET.usd
-    assert module.budget("some-model") == module.TOKENS and module.TOKENS.tokens
+def test_the_cost_of_a_live_model_is_limited_also_without_a_price():
+    assert module.budget_of("gpt-4o") == module.USD_BUDGET and module.USD_BUDGET.usd
+    assert module.budget_of("some-model") == module.TOKEN_BUDGET and module.TOKEN_BUDGET.tokens
 
 
 @pytest.fixture(scope="module")
@@ -162,29 +157,17 @@ def hub(tmp_path_factory):
 )
 def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
     hub.asked.clear()
-    more = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "MINILLAVA_DATA": str(tmp_path / "data"),
-            "MINILLAVA_SCALE": scale, "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
+    more = {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "MINILLAVA_DATA": str(tmp_path / "data")}
+    more |= {"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "MINILLAVA_SCALE": scale}
     command = [sys.executable, str(Path(__file__).with_name("cells.py")), *numbers]
     done = subprocess.run(command, env=os.environ | more, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
     assert [line.split()[:3] for line in lines] == [[n, "scale", scale] for n in numbers]
     fetched = " ".join(path for path, _ in hub.asked)
-    for wanted in (
-        REAL[scale].vision_tower,
-        REAL[scale].language_model,
-        PROJECTORS.get(scale, ""),
-        "LLaVA-Instruct-150K",
-        "/coco/",
-    ):
-        assert wanted in fetched
-
-
-def test_every_notebook_of_the_test_above_is_there():
-    assert all(
-        notebook(number).is_file()
-        for number in ("01", "02", "03", "04", "06", "07", "08", "11", "12", "14", "15", "16")
-    )
+    real = REAL_SCALES[scale]
+    parts = [real.vision_tower, real.language_model, PROJECTORS.get(scale, ""), "LLaVA-Instruct-150K", "/coco/"]
+    assert all(part in fetched for part in parts)
 
 
 def test_on_a_gpu_the_weights_are_in_half_precision_at_full_scale_only(monkeypatch):

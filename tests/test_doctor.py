@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from minillava import cli, scales
+from minillava import cli, machine, scales
 from minillava.commands import doctor
 from minillava.costs.hardware import Card, Hardware
-from minillava.costs.model import PRECISIONS, SHAPES, cache_bytes, flops, memory, parameters
+from minillava.costs.model import PRECISION_BYTES, SHAPES, cache_bytes, flops, memory, parameters, shapes
 from minillava.costs.preflight import fits
 from minillava.data import IGNORE, IMAGE
 from minillava.model import Batch, Cache, LanguageConfig, Llava, LlavaConfig, VisionConfig, set_trainable
@@ -65,7 +65,7 @@ def test_arithmetic_of_a_written_token_is_what_torch_counts():
         model.language_model.head(model.language_model(torch.randn(1, 1, 64), cache=cache))
         step = counter.get_total_flops() - before
     on_paper = flops(model.config, T, 1, 0)["total"] - flops(model.config, T - 1, 0, 0)["total"]
-    # The difference of T x T and (T-1) x (T-1) pairs is 2T - 1, of which the new token looks at T.
+    # The difference of T x T and (T-1) x (T-1) pairs is 2T - 1; the new token attends to T of them.
     assert step == on_paper - 4 * 3 * (T - 1) * 4 * 16
 
 
@@ -93,7 +93,7 @@ def kept(model, features, autocast):
     return sum(size for size, _ in seen.values())
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", PRECISION_BYTES)
 @pytest.mark.parametrize("stage", [1, 2])
 def test_activations_and_low_copies_are_what_autograd_keeps(precision, stage):
     features, sizes, said = torch.randn(B, P, 32), [], []
@@ -104,7 +104,7 @@ def test_activations_and_low_copies_are_what_autograd_keeps(precision, stage):
             model.bfloat16()
         sizes.append(kept(model, features, precision == "mixed"))
         needs = memory(model.config, stage, B, T, N, precision, fused=precision == "float32")
-        trained = parameters(model.config)["total"] * PRECISIONS[precision][0]
+        trained = parameters(model.config)["total"] * PRECISION_BYTES[precision][0]
         said.append(needs["activations"] + needs["weights"] - trained)
     grown, on_paper = sizes[1] - sizes[0], said[1] - said[0]
     assert on_paper <= grown <= 1.03 * on_paper  # the rest: the casts of cos and sin, once a batch
@@ -135,9 +135,17 @@ def test_memory_grows_as_it_should():
 def test_the_doctor_prints_every_scale_and_what_fits(capsys, monkeypatch):
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
-    for word in ("tiny", "colab", "full-7b", "full-13b", "fits here", "FLOPs a written token", "bfloat16 in hardware"):
+    for word in (
+        "tiny",
+        "colab",
+        "full-7b",
+        "full-13b",
+        "fits here",
+        "FLOPs per written token",
+        "bfloat16 in hardware",
+    ):
         assert word in out
-    monkeypatch.setattr(doctor, "memory_here", lambda: 8 * 2**30)
+    monkeypatch.setattr(machine, "available_memory", lambda: 8 * 2**30)
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     rows = found["scales"]
@@ -153,24 +161,24 @@ def test_a_machine_with_a_gpu_is_judged_by_the_gpu():
     here = {"gpu": card, "memory": 1e9, "bfloat16 in hardware": True, "system": "x", "processor": "y", "cores": 1, "torch": "z"}  # fmt: skip
     found = doctor.examine(5e14, here)
     assert not found["full-13b"]["stage 2"]["refused"] and found["full-13b"]["answering"]["fits"]  # as the paper did
-    assert "8 x a card, 80 GB" in doctor.show(here, 5e14, found)
+    assert "8 x a card, 80 GB" in doctor.report(here, 5e14, found)
     here["gpu"] = card | {"count": 1, "memory": 24e9}
     found = doctor.examine(5e13, here)
     assert not found["colab"]["stage 2"]["refused"] and "LoRA of rank 64" in found["full-7b"]["stage 2"]["refused"]
-    assert "full-7b, stage 2 needs" in doctor.show(here, 5e13, found)
+    assert "full-7b, stage 2 needs" in doctor.report(here, 5e13, found)
 
 
 def test_the_doctor_fits_a_page_and_judges_as_training_does(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "memory_here", lambda: 8 * 2**30)
+    monkeypatch.setattr(machine, "available_memory", lambda: 8 * 2**30)
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 48 and max(map(len, lines)) < 120
-    here = doctor.machine()
+    here = machine.describe_machine()
     on = Hardware(Card("here", here["memory"], 1e12, None, gpu=False))
     for name, row in doctor.examine(1e12, here).items():
         for stage in ("stage 1", "stage 2"):
-            assert (row[stage]["refused"] is None) == fits(doctor.shapes()[name], scales.find(name).stage(stage), on)
+            assert (row[stage]["refused"] is None) == fits(shapes()[name], scales.find_scale(name).stage(stage), on)
 
 
 def test_the_tiny_scale_is_the_shipped_one():
-    assert doctor.shapes()["tiny"].language.hidden_size < 512 and doctor.memory_here() > 2**28
+    assert shapes()["tiny"].language.hidden_size < 512 and machine.available_memory() > 2**28

@@ -1,4 +1,4 @@
-"""Complement and judge (section 5.2) do what the paper says; the expert reads, knows and does not see; the quiz is a fair one."""
+"""The ensembles of section 5.2 do what the paper says, the expert sees no picture, and the quiz is fair."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError, read_problems, write_problems
-from minillava.judging.ensembles import again_messages, disagreements, ensembles, expert_messages
-from minillava.judging.scienceqa import predict, score
-from minillava.standins.expert import UNSEEN, again, expert, settled
-from minillava.standins.quiz import BUCKETS, SKILLS, draw_quiz, problem, quiz
+from minillava.judging.ensembles import disagreements, ensembles, expert_messages, final_messages
+from minillava.judging.scienceqa import read_predictions, score
+from minillava.standins.expert import UNSEEN, answer_from_text, expert_answer, second_answer
+from minillava.standins.quiz import SKILLS, TEXT_BUCKETS, draw_quiz, problem, quiz
 
 SAY = "The answer is {}."
 
@@ -26,17 +26,14 @@ def said(letters):
 
 
 def test_complement_and_judge_on_every_case():
-    #                 both right, expert right, LLaVA right, none, expert silent, LLaVA silent, both silent, agree on wrong
+    # both right, expert right, LLaVA right, none, expert silent, LLaVA silent, both silent, agree on a wrong one
     problems = problems_of([0, 0, 0, 0, 0, 0, 0, 0])
     expert_texts, llava = said(["A", "A", "B", "C", "", "A", "", "B"]), said(["A", "B", "A", "B", "A", "", "", "B"])
-    assert disagreements(problems, expert_texts, llava) == [
-        "1",
-        "2",
-        "3",
-    ]  # asked again only where both answer and differ
+    # The expert is asked again only where both answer and differ.
+    assert disagreements(problems, expert_texts, llava) == ["1", "2", "3"]
     out = ensembles(problems, expert_texts, llava, {"1": SAY.format("A"), "2": "hm", "3": SAY.format("A")})
     right = {name: row["Avg"]["right"] for name, row in out["rows"].items()}
-    # complement: the expert's, and LLaVA's for 4; judge: 1 and 3 by the second answer, 2 by LLaVA as that cannot be read
+    # complement: LLaVA's answer for 4. judge: second answers for 1 and 3; LLaVA's for 2, as the second is unreadable.
     assert right == {"LLaVA": 3, "expert": 3, "complement": 4, "judge": 6}
     assert [b["right"] for b in out["bounds"].values()] == [5, 1]
     assert out["counts"] == {
@@ -48,14 +45,14 @@ def test_complement_and_judge_on_every_case():
 def test_an_ensemble_never_beats_the_oracle_where_the_second_answer_is_one_of_the_two():
     problems = {p.id: p for p in quiz("test", 150)}
     texts = {n: SAY.format(LETTERS[i % len(p.choices)]) for i, (n, p) in enumerate(problems.items())}
-    own = {n: expert(p) for n, p in problems.items()}
-    final = {n: again(problems[n], own[n], texts[n]) for n in disagreements(problems, own, texts)}
+    own = {n: expert_answer(p) for n, p in problems.items()}
+    final = {n: second_answer(problems[n], own[n], texts[n]) for n in disagreements(problems, own, texts)}
     out = ensembles(problems, own, texts, final)
     most, least = (b["right"] for b in out["bounds"].values())
     assert all(least <= row["Avg"]["right"] <= most for row in out["rows"].values())
 
 
-def test_answers_that_do_not_fit_an_ensemble_are_named():
+def test_answers_that_do_not_match_the_problems_are_named():
     problems, one = problems_of([0, 0]), said(["A", "A"])
     with pytest.raises(ScienceError, match=r"the expert has no answer to problem 1 \(1 missing in all\)"):
         ensembles(problems, {"0": "A"}, one)
@@ -67,12 +64,12 @@ def test_answers_that_do_not_fit_an_ensemble_are_named():
     assert "judge" not in ensembles(problems, one, one)["rows"]
 
 
-def test_the_expert_s_messages_hold_the_question_and_never_the_answer_to_it():
+def test_the_experts_messages_contain_the_question_and_never_its_answer():
     made = quiz("train", 3)
     told = expert_messages(made[2], made[:2])
     assert [m["role"] for m in told] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert told[2]["content"].endswith(f"The answer is {made[0].letter}.") and made[2].solution not in str(told)
-    second = again_messages(made[2], "mine", "its")[1]["content"]
+    second = final_messages(made[2], "mine", "its")[1]["content"]
     assert second.index("[Assistant 1]\nmine") < second.index("[Assistant 2]\nits") and made[2].solution not in second
 
 
@@ -81,56 +78,49 @@ def test_the_expert_s_messages_hold_the_question_and_never_the_answer_to_it():
 
 def test_the_expert_reads_nothing_but_question_hint_and_choices():
     for made in quiz("test", 150):
-        hidden = replace(
-            made,
-            answer=(made.answer + 1) % len(made.choices),
-            lecture="",
-            solution="",
-            image=None,
-            subject="",
-            skill="",
-        )
-        assert expert(hidden) == expert(made)
+        hidden = replace(made, answer=(made.answer + 1) % len(made.choices), image=None)
+        hidden = replace(hidden, lecture="", solution="", subject="", skill="")
+        assert expert_answer(hidden) == expert_answer(made)
 
 
-def test_the_expert_is_strong_on_text_and_blind_on_pictures():
+def test_the_expert_is_good_with_text_and_guesses_about_pictures():
     problems = {p.id: p for p in quiz("test", 600)}
-    found, failed = predict(problems, {n: expert(p) for n, p in problems.items()})
+    found, failed = read_predictions(problems, {n: expert_answer(p) for n, p in problems.items()})
     got = {name: v["accuracy"] for name, v in score(problems, found).items()}
     assert got["NO"] == 100 and got["TXT"] > 80 and got["IMG"] < 50 < got["Avg"] < 85
     hits = defaultdict(list)
     for name, made in problems.items():
         hits[made.skill, made.image is None].append(found.get(name) == made.answer)
     assert all(all(h) for (_, text_only), h in hits.items() if text_only)
-    assert all(hits["identify what flies", False])  # has a picture, and needs none
-    assert failed and all(UNSEEN in expert(problems[name]) for name in failed)
+    assert all(hits["identify what flies", False])  # they have a picture but do not need it
+    assert failed and all(UNSEEN in expert_answer(problems[name]) for name in failed)
 
 
-def test_the_expert_keeps_what_it_knows_and_trusts_who_saw_where_it_had_guessed():
-    known = next(p for p in quiz("test", 30) if settled(p))
+def test_the_expert_keeps_what_it_knows_and_trusts_llava_where_it_had_guessed():
+    known = next(p for p in quiz("test", 30) if answer_from_text(p))
     other = f"A reason with {known.choices[0]} and {known.choices[1]}. The answer is {LETTERS[1 - known.answer % 2]}."
-    assert again(known, expert(known), other) == expert(known)
+    assert second_answer(known, expert_answer(known), other) == expert_answer(known)
     guessed = Problem("1", "Which animal is in the picture?", ("dog", "cow"), 1)
-    assert settled(guessed) is None and UNSEEN in expert(guessed) and expert(guessed).endswith("The answer is A.")
-    assert again(guessed, expert(guessed), "The picture shows a cow. The answer is B.").endswith("The answer is B.")
+    own = expert_answer(guessed)
+    assert answer_from_text(guessed) is None and UNSEEN in own and own.endswith("The answer is A.")
+    final = second_answer(guessed, own, "The picture shows a cow. The answer is B.")
+    assert final.endswith("The answer is B.")
     for not_fitting in ("The picture shows a dog. The answer is B.", "The picture shows a cow.", "The answer is D."):
-        assert again(guessed, expert(guessed), not_fitting) == expert(guessed)
+        assert second_answer(guessed, own, not_fitting) == own
 
 
 # the quiz
 
 
-def test_the_quiz_is_the_same_each_time_and_its_files_are_scienceqa_s(tmp_path):
+def test_the_quiz_is_the_same_each_time_and_its_files_have_scienceqas_format(tmp_path):
     made = quiz("train", 45) + quiz("val", 15) + quiz("test", 15)
     assert made[:45] == quiz("train", 45) and len({p.id for p in made}) == 75
     write_problems(made, tmp_path)
-    assert (
-        list(read_problems(tmp_path, "test").values()) == made[60:]
-        and read_problems(tmp_path)["train-00003"] == made[3]
-    )
+    assert list(read_problems(tmp_path, "test").values()) == made[60:]
+    assert read_problems(tmp_path)["train-00003"] == made[3]
 
 
-def test_every_question_has_one_right_choice_drawn_evenly_and_reasons_that_lead_to_it():
+def test_every_question_has_one_right_choice_in_a_random_place_and_reasons_for_it():
     made = quiz("train", 1500)
     place = Counter((len(p.choices), p.answer) for p in made)
     for count in (2, 3, 4):
@@ -147,7 +137,7 @@ def test_every_question_has_one_right_choice_drawn_evenly_and_reasons_that_lead_
     assert 0.3 < sum(g > 6 for g in grades) / len(grades) < 0.6
 
 
-def test_what_a_picture_question_asks_is_so_in_its_scene_and_only_the_right_choice_is():
+def test_only_the_right_choice_is_true_of_the_scene():
     for number in range(300):
         made, scene = problem("test", number)
         if scene is None:
@@ -169,19 +159,20 @@ def test_what_a_picture_question_asks_is_so_in_its_scene_and_only_the_right_choi
             assert scene.place in right and not any(scene.place in c for c in wrong)
 
 
-def test_no_question_stands_in_two_splits():
-    key = lambda p: (p.question, p.hint, tuple(sorted(p.choices)))  # noqa: E731
-    split = {s: {key(p) for p in quiz(s, 600) if not p.image} for s in BUCKETS}
+def test_no_question_is_in_two_splits():
+    def key(p):
+        return p.question, p.hint, tuple(sorted(p.choices))
+
+    split = {s: {key(p) for p in quiz(s, 600) if not p.image} for s in TEXT_BUCKETS}
     assert not split["train"] & split["test"] and not split["train"] & split["val"] and not split["val"] & split["test"]
-    shown = {s: {problem(s, n)[1].key() for n in range(60) if problem(s, n)[1]} for s in BUCKETS}
-    assert not shown["train"] & shown["test"] and not shown["train"] & shown["val"]
+    drawn = {s: {problem(s, n)[1].key() for n in range(60) if problem(s, n)[1]} for s in TEXT_BUCKETS}
+    assert not drawn["train"] & drawn["test"] and not drawn["train"] & drawn["val"]
 
 
 def test_pictures_are_drawn_where_the_problems_say(tmp_path):
     made = draw_quiz("val", 15, tmp_path, size=64)
     assert made == quiz("val", 15)
-    assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")) == sorted(
-        p.image for p in made if p.image
-    )
+    files = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")}
+    assert files == {p.image for p in made if p.image}
     with pytest.raises(KeyError, match="no split 'dev'; there are train"):
         draw_quiz("dev", 1, tmp_path)

@@ -1,7 +1,7 @@
-"""The exercises: students' files are the stripped solutions, stubs say so kindly, solutions pass, and mistakes are named.
+"""The exercises: students' files are the stripped solutions, stubs are recognised, solutions pass, mistakes are named.
 
-Notable: a mutant is a solution with one piece of text replaced by what a learner might write (tests/mutants). How many are
-caught stands at the end of a test run.
+A mutant is a solution with one piece of text replaced by what a learner might write (tests/mutants). A test run prints
+at its end how many were caught.
 """
 
 import importlib
@@ -14,8 +14,8 @@ import torch
 
 from minillava.course.colab import CELL, badge
 from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress
-from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build, read, strip
-from minillava.exercises.compare import Raised, differ
+from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build_exercises, read_notebook, student_version
+from minillava.exercises.compare import Raised, difference
 from minillava.scales import WEIGHTS
 
 FOLDER = Path(__file__).parents[1] / "exercises"
@@ -23,7 +23,7 @@ SOLUTIONS = sorted((FOLDER / "solutions").glob("ex*.ipynb"))
 NAMES = [path.stem for path in SOLUTIONS]
 MUTANTS = [
     pytest.param(number, *mutant, id=f"{mutant[0]}-{n}")
-    for number in engine.numbers()
+    for number in engine.exercise_numbers()
     for n, mutant in enumerate(importlib.import_module(f"mutants.ex{number}").MUTANTS)
 ]
 
@@ -44,19 +44,19 @@ def cells(notebook, *kinds):
 
 
 def solved(number, upto=None, old="", new=""):
-    """The names that the answers of a solution define, and the check cell of a task; `old` replaced by `new` in its answer."""
+    """The names that a solution's answers define, and a task's check cell. In its answer `old` becomes `new`."""
     (path,) = (FOLDER / "solutions").glob(f"ex{number}_*.ipynb")
     names, begun = {}, False
-    for cell in read(path)["cells"]:
+    for cell in read_notebook(path)["cells"]:
         source = "".join(cell["source"])
         if kind(cell) == "check" and f'"{upto}"' in source:
             return names, source
         if kind(cell) == "answer":
             begun = True
             if _task_of(path, cell) == upto and old:
-                assert old in source, f"{upto}: {old!r} does not stand in the solution"
+                assert old in source, f"{upto}: {old!r} is not in the solution"
                 source = source.replace(old, new)
-        if kind(cell) == "answer" or (kind(cell) == "code" and not begun):  # what measures, below, is not needed
+        if kind(cell) == "answer" or (kind(cell) == "code" and not begun):  # cells below that measure are not needed
             exec(compile(source, f"ex{number}", "exec"), names)
     raise AssertionError(f"no check of {upto}")
 
@@ -67,26 +67,26 @@ def _task_of(path, cell):
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
 def test_a_students_file_is_its_solution_without_the_answers(path):
-    student = read(FOLDER / path.name)
-    assert student == strip(read(path)), "run: python -m minillava.exercises exercises"
+    student = read_notebook(FOLDER / path.name)
+    assert student == student_version(read_notebook(path)), "run: python -m minillava.exercises exercises"
     text = json.dumps(student, ensure_ascii=False)
     assert not any(mark in text for mark in SOLUTION + HIDDEN)
-    for source in cells(read(path), "answer"):
+    for source in cells(read_notebook(path), "answer"):
         body = re.search(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", source, re.S)[1]
         lines = [line.strip() for line in body.splitlines() if len(line.strip()) > 25]
         assert not any(json.dumps(line)[1:-1] in text for line in lines)
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
-def test_every_cell_carries_what_nbgrader_needs_and_the_first_ones_set_up(path):
-    notebook, number = read(path), path.name[2:4]
+def test_every_cell_has_nbgraders_metadata_and_the_first_two_set_up(path):
+    notebook, number = read_notebook(path), path.name[2:4]
     ids = [c["metadata"]["nbgrader"]["grade_id"] for c in notebook["cells"]]
     assert len(set(ids)) == len(ids) and all(
         c["metadata"]["nbgrader"]["schema_version"] == 3 for c in notebook["cells"]
     )
     assert badge(path.name, "exercises") in "".join(notebook["cells"][0]["source"])
     assert "".join(notebook["cells"][1]["source"]) == CELL
-    some = engine.tasks(number)
+    some = engine.tasks_of(number)
     checked = [re.findall(rf'check\("({number}\.\d)"', source)[0] for source in cells(notebook, "check")]
     assert checked == list(some) and len(cells(notebook, "answer")) == len(some) >= 3
     assert [t.stars for t in some.values()][:3] == [1, 2, 3]
@@ -96,22 +96,22 @@ def test_every_cell_carries_what_nbgrader_needs_and_the_first_ones_set_up(path):
 
 
 @pytest.mark.parametrize(("path", "following"), list(zip(SOLUTIONS, SOLUTIONS[1:])), ids=NAMES[:-1])
-def test_an_exercise_leads_to_the_next(path, following):
-    title = cells(read(following), "markdown")[0].splitlines()[0].removeprefix("# ")
-    assert f"[{title}]({following.name})" in cells(read(path), "markdown")[-1]
+def test_an_exercise_links_to_the_next(path, following):
+    title = cells(read_notebook(following), "markdown")[0].splitlines()[0].removeprefix("# ")
+    assert f"[{title}]({following.name})" in cells(read_notebook(path), "markdown")[-1]
 
 
 def test_the_page_of_the_exercises_names_every_task():
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in SOLUTIONS:
-        titles = " · ".join(task.title for task in engine.tasks(path.name[2:4]).values())
+        titles = " · ".join(task.title for task in engine.tasks_of(path.name[2:4]).values())
         assert f"| [{path.stem[5:].replace('_', ' ')}]({path.name}) | {titles} |" in page
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
-def test_a_stub_says_kindly_that_it_is_one(path):
+def test_a_stub_is_recognised_kindly(path):
     names = {"check": check, "hint": hint, "torch": torch}
-    student = read(FOLDER / path.name)
+    student = read_notebook(FOLDER / path.name)
     for cell in student["cells"]:
         source = "".join(cell["source"])
         if kind(cell) == "answer":
@@ -121,12 +121,12 @@ def test_a_stub_says_kindly_that_it_is_one(path):
                 exec(source, names)
 
 
-@pytest.mark.parametrize("task_id", [t for number in engine.numbers() for t in engine.tasks(number)])
+@pytest.mark.parametrize("task_id", [t for number in engine.exercise_numbers() for t in engine.tasks_of(number)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_oracle_passes_and_every_known_mistake_is_recognised(task_id, seed):
-    task = engine.find(task_id)
+    task = engine.find_task(task_id)
     check(task_id, task.oracle, seed)
-    errors = [w.error for w in engine.outcomes(task.oracle, task.cases(seed)) if isinstance(w, Raised)]
+    errors = [w.error for w in engine.run_cases(task.oracle, task.cases(seed)) if isinstance(w, Raised)]
     assert all(isinstance(error, ValueError) for error in errors) and len(errors) < len(task.cases(seed)), errors
     for wrong, says in task.mistakes:
         with pytest.raises(NotYet) as failed:
@@ -145,19 +145,19 @@ def test_a_mistake_is_caught_and_named(number, task_id, old, new, says, record_p
 
 def test_every_task_has_three_mutants():
     found = [param.values[1] for param in MUTANTS]
-    lacking = [t for number in engine.numbers() for t in engine.tasks(number) if found.count(t) < 3]
-    assert not lacking
+    incomplete = [t for number in engine.exercise_numbers() for t in engine.tasks_of(number) if found.count(t) < 3]
+    assert not incomplete
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="no weights")
 def test_another_seed_asks_for_something_else():
-    """What passes because it was copied from the shown cases fails on the hidden ones."""
-    for number in engine.numbers():
-        for task in engine.tasks(number).values():
-            shown = iter(engine.outcomes(task.oracle, task.cases(0)))
+    """An answer that only reproduces the visible cases fails on the hidden ones."""
+    for number in engine.exercise_numbers():
+        for task in engine.tasks_of(number).values():
+            visible = iter(engine.run_cases(task.oracle, task.cases(0)))
 
-            def parrot(*a, shown=shown):
-                given = next(shown)
+            def parrot(*a, visible=visible):
+                given = next(visible)
                 if isinstance(given, Raised):
                     raise given.error
                 return given
@@ -177,7 +177,7 @@ def test_a_check_says_what_it_got_and_wanted(capsys):
     with pytest.raises(NotYet, match="ZeroDivisionError.*\n.*\n.*an error where there should be a result"):
         check("08.1", lambda Zv, W, b: 1 / 0)
     with pytest.raises(NotYet, match="no error"):
-        check("08.3", lambda Zv, k: engine.find("08.3").oracle(Zv, k) if len(Zv) not in (12, 25) else Zv)
+        check("08.3", lambda Zv, k: engine.find_task("08.3").oracle(Zv, k) if len(Zv) not in (12, 25) else Zv)
     with pytest.raises(KeyError, match="there is no task '08.9'; exercise 08 has 08.1"):
         check("08.9", len)
     with pytest.raises(KeyError, match="there is no exercise '99'"):
@@ -189,11 +189,11 @@ def test_a_check_says_what_it_got_and_wanted(capsys):
         hint("08.1", 0)
 
 
-def test_a_verdict_does_not_hang_on_where_the_notebook_works(capsys):
-    """A default device that is not the CPU, and gradients switched off, as a GPU's reader may have them."""
+def test_a_verdict_does_not_depend_on_the_notebooks_settings(capsys):
+    """A default device that is not the CPU, and gradients switched off."""
     with torch.device("meta"), torch.no_grad():
-        for number in engine.numbers():
-            for task in engine.tasks(number).values():
+        for number in engine.exercise_numbers():
+            for task in engine.tasks_of(number).values():
                 check(task.id, task.oracle)
         with pytest.raises(NotYet, match="the bias is left out"):
             check("08.1", lambda Zv, W, b: Zv @ W.T)
@@ -201,36 +201,44 @@ def test_a_verdict_does_not_hang_on_where_the_notebook_works(capsys):
     assert torch.zeros(1).device.type == "cpu" and "right, in 4 cases of 4" in capsys.readouterr().out
 
 
-def test_a_mistake_is_named_where_all_else_is_right_or_the_error_is_another():
-    right, no_stop = (engine.find("04.3").oracle, lambda *a: [(t, on and t != "###") for t, on in right(*a)])
+def test_a_mistake_is_named_when_only_some_cases_show_it_or_the_error_is_another():
+    right, no_stop = (engine.find_task("04.3").oracle, lambda *a: [(t, on and t != "###") for t, on in right(*a)])
     with pytest.raises(NotYet, match="What is wrong is what comes out when the stop carries no loss"):
         check("04.3", lambda s, p, learn: (no_stop if learn == "answers" and len(p) == 1 else right)(s, p, learn))
     with pytest.raises(NotYet, match="What is wrong is what comes out when temperature 0"):
-        check("07.3", lambda x, t, p, u: engine.find("07.3").oracle(x, t, p, u) if t else [][0])
+        check("07.3", lambda x, t, p, u: engine.find_task("07.3").oracle(x, t, p, u) if t else [][0])
 
 
-@pytest.mark.parametrize("task_id", [t.id for n in engine.numbers() for t in engine.tasks(n).values() if t.draw])
-def test_a_picture_is_drawn_of_whatever_can_be_drawn(task_id, monkeypatch):
+DRAWN = [t.id for n in engine.exercise_numbers() for t in engine.tasks_of(n).values() if t.draw]
+
+
+@pytest.mark.parametrize("task_id", DRAWN)
+def test_every_answer_that_can_be_drawn_gets_a_picture(task_id, monkeypatch):
     import IPython
     import IPython.display
 
-    pictures, task = [], engine.find(task_id)
+    pictures, task = [], engine.find_task(task_id)
     monkeypatch.setattr(IPython, "get_ipython", lambda: True)
     monkeypatch.setattr(IPython.display, "display", pictures.append)
     check(task_id, task.oracle)
-    check(task_id, task.oracle, seed=1)  # a hidden case is not shown
+    check(task_id, task.oracle, seed=1)  # a hidden case is not displayed
     assert [picture.data[:4] for picture in pictures] == [b"\x89PNG"]
     for wrong, _ in task.mistakes:
         with pytest.raises(NotYet):
             check(task_id, wrong)
-    for odd in (None, "seven", torch.zeros(2, 3, 4, 5), [object()]):  # of no form to draw: the words say what is wrong
+    for odd in (
+        None,
+        "seven",
+        torch.zeros(2, 3, 4, 5),
+        [object()],
+    ):  # forms that cannot be drawn; the message says what is wrong
         with pytest.raises(NotYet):
             check(task_id, lambda *a, odd=odd: odd)
 
 
 def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
     assert "0 of" in progress()
-    check("08.1", engine.find("08.1").oracle)
+    check("08.1", engine.find_task("08.1").oracle)
     with pytest.raises(NotYet):
         check("08.2", lambda *a: 0)
     page = progress()
@@ -239,46 +247,62 @@ def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
         check("08.1", lambda *a: 0)
     assert "○ ★ Eq. 1" in progress()
     (tmp_path / "progress.json").unlink()
-    shown = [o["text"] for c in read(FOLDER.parent / "notebooks" / "00_start_here.ipynb")["cells"] for o in c.get("outputs", []) if "not begun" in str(o)]  # fmt: skip
-    assert ["".join(text) for text in shown] == [progress() + "\n"], "run notebook 00 again"
+    first = read_notebook(FOLDER.parent / "notebooks" / "00_start_here.ipynb")
+    stored = [o["text"] for c in first["cells"] for o in c.get("outputs", []) if "not begun" in str(o)]
+    assert ["".join(text) for text in stored] == [progress() + "\n"], "run notebook 00 again"
     (tmp_path / "progress.json").write_text("[1")
     with pytest.raises(ValueError, match="progress.json: not a file of progress"):
         progress()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINILLAVA_PROGRESS", str(tmp_path / "file" / "p.json"))
-    check("08.1", engine.find("08.1").oracle)
+    check("08.1", engine.find_task("08.1").oracle)
     assert "progress is not kept" in capsys.readouterr().out
 
 
-def test_values_are_compared_as_float32_allows():
-    third = torch.tensor([1 / 3, 2.0])
-    assert differ(third + 2e-5, third) is None and "50% of the numbers" in differ(third + torch.tensor([0, 1.0]), third)
-    assert "the shape is (2, 1)" in differ(third[:, None], third) and "float where a tensor" in differ(1.0, third)
-    assert differ([1, (2.0,)], (1, [2.0])) is None and "at [1][0]: 3 is not 2" in differ([1, [3.0]], [1, [2.0]])
-    assert (
-        differ({"a": 1}, {"a": 1}) is None
-        and "at ['a']" in differ({"a": 2}, {"a": 1})
-        and "keys" in differ({}, {"a": 1})
-    )
-    assert differ(True, 1) and differ(1, True) and differ("a", "a") is None and differ(torch.tensor(2.0), 2.0) is None
-    assert differ(float("nan"), float("nan")) is None and differ([1], [1, 2]) == "1 entries, not 2"
-    assert differ(35073024, 35073025) == "35073024 is not 35073025" and differ(35073024.0, 35073025) is None
-    assert differ(torch.tensor(5), 5) is None and differ(5.1, 5) and differ(1.00001, 1.0) is None
-    assert differ(third, third.long()) and differ(torch.tensor([float("nan"), 2.0]), third)
+def test_values_are_compared_within_the_precision_of_float32():
+    third, nan = torch.tensor([1 / 3, 2.0]), float("nan")
+    for got, want in (
+        (third + 2e-5, third),
+        ([1, (2.0,)], (1, [2.0])),
+        ({"a": 1}, {"a": 1}),
+        ("a", "a"),
+        (torch.tensor(2.0), 2.0),
+        (nan, nan),
+        (35073024.0, 35073025),
+        (torch.tensor(5), 5),
+        (1.00001, 1.0),
+    ):
+        assert difference(got, want) is None, (got, want)
+    for got, want, says in (
+        (third + torch.tensor([0, 1.0]), third, "50% of the numbers"),
+        (third[:, None], third, "the shape is (2, 1)"),
+        (1.0, third, "float where a tensor"),
+        ([1, [3.0]], [1, [2.0]], "at [1][0]: 3 is not 2"),
+        ({"a": 2}, {"a": 1}, "at ['a']"),
+        ({}, {"a": 1}, "keys"),
+        ([1], [1, 2], "1 entries, not 2"),
+        (35073024, 35073025, "35073024 is not 35073025"),
+        (True, 1, ""),
+        (1, True, ""),
+        (5.1, 5, ""),
+        (third, third.long(), ""),
+        (torch.tensor([nan, 2.0]), third, ""),
+    ):
+        assert says in difference(got, want), (got, want)
 
 
-def test_what_does_not_fit_is_named(tmp_path):
+def test_wrong_marks_and_metadata_are_named(tmp_path):
     cell = {"cell_type": "code", "metadata": {"nbgrader": {"solution": True}}, "source": ["x = 1"]}
     with pytest.raises(ExerciseError, match="exercise, cell 0: a solution cell without ### BEGIN SOLUTION"):
-        strip({"cells": [cell]})
+        student_version({"cells": [cell]})
     with pytest.raises(ExerciseError, match="without ### END SOLUTION"):
-        strip({"cells": [cell | {"source": ["### BEGIN SOLUTION"]}]})
+        student_version({"cells": [cell | {"source": ["### BEGIN SOLUTION"]}]})
     with pytest.raises(ExerciseError, match="without its other half"):
-        strip({"cells": [cell | {"source": ["### END SOLUTION"]}]})
+        student_version({"cells": [cell | {"source": ["### END SOLUTION"]}]})
     with pytest.raises(ExerciseError, match="no nbgrader metadata"):
-        strip({"cells": [cell | {"metadata": {}}]})
+        student_version({"cells": [cell | {"metadata": {}}]})
     (tmp_path / "solutions").mkdir()
-    (tmp_path / "solutions" / "ex08_x.ipynb").write_text(
-        (FOLDER / "solutions" / "ex08_the_translator.ipynb").read_text()
-    )
-    assert build(tmp_path) == [tmp_path / "ex08_x.ipynb"] and len(read(tmp_path / "ex08_x.ipynb")["cells"]) > 8
+    solution = (FOLDER / "solutions" / "ex08_the_translator.ipynb").read_text()
+    (tmp_path / "solutions" / "ex08_x.ipynb").write_text(solution)
+    assert build_exercises(tmp_path) == [tmp_path / "ex08_x.ipynb"]
+    assert len(read_notebook(tmp_path / "ex08_x.ipynb")["cells"]) > 8

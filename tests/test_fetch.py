@@ -1,4 +1,4 @@
-"""Real data into a folder, from a stand-in of the hub: the same layout, and all that goes wrong with a network."""
+"""Real data into a folder, from a stand-in of the hub with the same layout, and with the faults of a network."""
 
 import io
 import json
@@ -13,10 +13,11 @@ from stand_in import PAIRS, datasets, jpeg, record, stand_in
 from minillava import cli
 from minillava.data.records import read_records
 from minillava.data.scienceqa import read_problems
-from minillava.data.valid import good, listed
+from minillava.data.valid import valid_records
 from minillava.fetch import hub, remote
-from minillava.fetch.hub import SOURCES, Places, fetch
-from minillava.fetch.remote import FetchError, RemoteZip, Tally, Window
+from minillava.fetch.hub import HUB_DATASETS, Endpoints, fetch
+from minillava.fetch.remote import FetchError, MissingPictures, RemoteFile, RemoteZip
+from minillava.text import listed
 
 
 @pytest.fixture(scope="module")
@@ -27,42 +28,42 @@ def root(tmp_path_factory):
 @pytest.fixture
 def server(root, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(remote, "PATIENCE", 0.01)
+    monkeypatch.setattr(remote, "FIRST_DELAY", 0.01)
     with stand_in(root) as server:
         yield server
 
 
 @pytest.fixture
-def places(server, tmp_path):
-    return Places(server.url, f"{server.url}/coco", tmp_path / "cache")
+def endpoints(server, tmp_path):
+    return Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache")
 
 
 def ranges(server):
     return [path for path, wanted in server.asked if wanted and path.startswith("/far/")]
 
 
-def test_pairs_come_out_of_the_remote_zip_without_the_rest_of_it(server, places, root, tmp_path):
-    seen, size = [], (root / SOURCES["pretrain"].repo / "images.zip").stat().st_size
-    card = fetch("pretrain", tmp_path / "out", limit=70, places=places, progress=lambda *a: seen.append(a))
+def test_pairs_are_fetched_from_the_remote_zip_without_the_rest_of_it(server, endpoints, root, tmp_path):
+    seen, size = [], (root / HUB_DATASETS["pretrain"].repo / "images.zip").stat().st_size
+    card = fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints, progress=lambda *a: seen.append(a))
     records = read_records(tmp_path / "out" / "stage1.json")
     assert len(records) == card["records"] == 70 and seen[-1] == (70, 70)
     for r in records:
         assert (tmp_path / "out" / "images" / r["image"]).read_bytes() == jpeg(int(r["image"][10:19]))
     assert server.sent < 0.4 * size and len(ranges(server)) < 12  # 64 neighbours, 6 more, the directory
-    assert len({int(r["image"][10:19]) // hub.TOGETHER for r in records}) == 2
+    assert len({int(r["image"][10:19]) // hub.RUN_LENGTH for r in records}) == 2
     asked = len(ranges(server))
-    assert fetch("pretrain", tmp_path / "out", limit=70, places=places) == card
+    assert fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints) == card
     assert len(ranges(server)) - asked <= 5  # the directory again, no picture
-    another = fetch("pretrain", tmp_path / "other", limit=70, seed=5, places=places)
+    another = fetch("pretrain", tmp_path / "other", limit=70, seed=5, endpoints=endpoints)
     assert another["records"] == 70 and read_records(tmp_path / "other" / "stage1.json") != records
 
 
-def test_the_whole_zip_when_nothing_limits(server, places, tmp_path):
-    assert fetch("pretrain", tmp_path / "out", places=places)["pictures"] == PAIRS
+def test_all_pairs_are_fetched_without_a_limit(server, endpoints, tmp_path):
+    assert fetch("pretrain", tmp_path / "out", endpoints=endpoints)["pictures"] == PAIRS
 
 
-def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
-    data, asked = (root / SOURCES["pretrain"].repo / "images.zip").read_bytes(), []
+def test_neighbours_share_a_request_and_distant_pictures_do_not(root, monkeypatch):
+    data, asked = (root / HUB_DATASETS["pretrain"].repo / "images.zip").read_bytes(), []
 
     def read(start, end):
         asked.append((start, end))
@@ -71,93 +72,97 @@ def test_neighbours_share_a_request_and_far_ones_do_not(root, monkeypatch):
     archive = RemoteZip(read, len(data), "a zip")
     names = archive.names()
     assert archive.runs([names[5], names[3], names[4], names[-1]]) == [names[3:6], [names[-1]]]
-    monkeypatch.setattr(remote, "RUN", 2 * len(data) // PAIRS)
+    monkeypatch.setattr(remote, "MAX_RUN", 2 * len(data) // PAIRS)
     assert all(len(run) <= 3 for run in archive.runs(names)) and sum(archive.runs(names), []) == names
 
 
-def test_a_torn_zip_and_a_server_without_ranges_are_refused(server, places, tmp_path):
+def test_a_broken_zip_and_a_server_without_ranges_are_refused(server, endpoints, tmp_path):
     with pytest.raises(FetchError, match="not a zip that can be read"):
         RemoteZip(lambda start, end: bytes(end - start), 1000, "broken.zip")
     server.ranges = False
-    with pytest.raises(FetchError, match="reads no ranges"):
-        fetch("pretrain", tmp_path / "out", limit=5, places=places)
+    with pytest.raises(FetchError, match="range requests"):
+        fetch("pretrain", tmp_path / "out", limit=5, endpoints=endpoints)
 
 
-def test_a_window_reads_as_a_file_does():
+def test_a_remote_file_reads_like_a_local_one():
     data = random.Random(0).randbytes(1000)
-    window, file, rng = Window(lambda a, b: data[a:b], 1000), io.BytesIO(data), random.Random(1)
+    window, file, rng = RemoteFile(lambda a, b: data[a:b], 1000), io.BytesIO(data), random.Random(1)
     for _ in range(200):
         at, count = rng.randrange(1100), rng.choice([0, 1, 30, 700, -1])
         assert window.seek(at) == file.seek(at) and window.read(count) == file.read(count)
         assert window.tell() == file.tell() or at > 1000
 
 
-def test_coco_comes_picture_by_picture_and_goes_on(server, places, tmp_path):
+def test_coco_is_fetched_picture_by_picture_and_resumes(server, endpoints, tmp_path):
     out = tmp_path / "out"
-    card = fetch("instruct", out, part="detail", limit=10, places=places)
+    card = fetch("instruct", out, part="detail", limit=10, endpoints=endpoints)
     assert card["records"] == card["pictures"] == 10 and len(list((out / "images").iterdir())) == 10
     (gone, *_) = (out / "images").iterdir()
     gone.unlink()
     server.asked.clear()
-    fetch("instruct", out, part="detail", limit=10, places=places)
+    fetch("instruct", out, part="detail", limit=10, endpoints=endpoints)
     assert [path for path, _ in server.asked if path.startswith("/coco")] == [f"/coco/{gone.name}"] and gone.exists()
 
 
-def test_a_server_that_stumbles_is_asked_again(server, places, tmp_path):
+def test_a_failing_server_is_asked_again(server, endpoints, tmp_path):
     server.broken["/coco/000000000003.jpg"] = 3
-    assert fetch("instruct", tmp_path / "out", places=places)["pictures"] == 40
+    assert fetch("instruct", tmp_path / "out", endpoints=endpoints)["pictures"] == 40
     server.broken["/coco/000000000003.jpg"] = 4
-    with pytest.raises(FetchError, match="status 503.*goes on where it stopped"):
-        fetch("instruct", tmp_path / "other", places=places)
+    with pytest.raises(FetchError, match="status 503"):
+        fetch("instruct", tmp_path / "other", endpoints=endpoints)
     assert not (tmp_path / "other" / "stage2.json").exists()
-    assert fetch("instruct", tmp_path / "other", places=places)["pictures"] == 40
+    assert fetch("instruct", tmp_path / "other", endpoints=endpoints)["pictures"] == 40
 
 
-def test_a_zip_that_cannot_be_reached_any_more_is_named_and_what_came_is_kept(server, places, tmp_path, monkeypatch):
-    into = RemoteZip.into
-    monkeypatch.setattr(RemoteZip, "into", lambda *a: server.broken.update({f"/far/{SOURCES['pretrain'].repo}/images.zip": 99}) or into(*a))  # fmt: skip
-    with pytest.raises(
-        FetchError, match="images.zip: cannot be fetched .*503.*; with a network the same command goes on"
-    ):
-        fetch("pretrain", tmp_path / "out", limit=70, places=places)
+def test_a_zip_that_becomes_unreachable_is_named_and_its_pictures_are_kept(server, endpoints, tmp_path, monkeypatch):
+    extract = RemoteZip.extract
+
+    def break_and_extract(*args):
+        server.broken[f"/far/{HUB_DATASETS['pretrain'].repo}/images.zip"] = 99
+        extract(*args)
+
+    monkeypatch.setattr(RemoteZip, "extract", break_and_extract)
+    with pytest.raises(FetchError, match="images.zip: cannot be fetched .*503"):
+        fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints)
     with pytest.raises(FetchError, match="images.zip: cannot be fetched"):  # before its directory is read
-        fetch("pretrain", tmp_path / "out", limit=70, places=places)
+        fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints)
     server.broken.clear()
     monkeypatch.undo()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    assert fetch("pretrain", tmp_path / "out", limit=70, places=places)["pictures"] == 70
+    assert fetch("pretrain", tmp_path / "out", limit=70, endpoints=endpoints)["pictures"] == 70
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_network_at_all_is_said(source, tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", HUB_DATASETS)
+def test_without_a_network_the_file_is_named(source, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with pytest.raises(FetchError, match=f"{SOURCES[source].repo}/.*: cannot be fetched"):
-        fetch(source, tmp_path / "out", places=Places("http://127.0.0.1:9", "http://127.0.0.1:9", tmp_path / "cache"))
+    nowhere = "http://127.0.0.1:9"
+    with pytest.raises(FetchError, match=f"{HUB_DATASETS[source].repo}/.*: cannot be fetched"):
+        fetch(source, tmp_path / "out", endpoints=Endpoints(nowhere, nowhere, tmp_path / "cache"))
 
 
-def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, places, root, tmp_path):
+def test_missing_pictures_are_counted_and_left_out_up_to_a_limit(server, endpoints, root, tmp_path):
     away, page = root / "coco" / "000000000007.jpg", root / "coco" / "000000000009.jpg"
     before = {p: p.read_bytes() for p in (away, page)}
     try:
         away.unlink()
         page.write_text("<html>not found</html>")
-        card = fetch("instruct", tmp_path / "out", missing=0.05, places=places)
+        card = fetch("instruct", tmp_path / "out", missing=0.05, endpoints=endpoints)
         assert card["records"] == card["pictures"] == 38
         assert card["missing pictures"].keys() == {away.name, page.name}
         assert "404" in card["missing pictures"][away.name] and "not a picture" in card["missing pictures"][page.name]
         kept = {r["image"] for r in read_records(tmp_path / "out" / "stage2.json")}
         assert len(kept) == 38 and away.name not in kept
         with pytest.raises(FetchError, match=r"2 of 40 pictures are missing, more than 4.0%(.|\n)*000000000007"):
-            fetch("instruct", tmp_path / "other", missing=0.04, places=places)
+            fetch("instruct", tmp_path / "other", missing=0.04, endpoints=endpoints)
         assert not (tmp_path / "other" / "stage2.json").exists()
     finally:
         for path, data in before.items():
             path.write_bytes(data)
 
 
-def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tmp_path):
-    card = fetch("scienceqa", tmp_path / "out", places=places)
+def test_scienceqa_becomes_records_with_and_without_pictures(server, endpoints, tmp_path):
+    card = fetch("scienceqa", tmp_path / "out", endpoints=endpoints)
     records = read_records(tmp_path / "out" / "stage2.json")
     assert card["records"] == 3 and card["pictures"] == 2 and [("image" in r) for r in records] == [True, False, True]
     assert (tmp_path / "out" / "images" / records[0]["image"]).read_bytes() == jpeg(1)
@@ -166,58 +171,58 @@ def test_scienceqa_comes_as_records_with_and_without_pictures(server, places, tm
     assert [p.id for p in problems.values()] == [r["id"] for r in records] and problems[records[0]["id"]].letter == "B"
     for seed in range(4):
         folder = tmp_path / str(seed)
-        card = fetch("scienceqa", folder, limit=1, seed=seed, places=places)
+        card = fetch("scienceqa", folder, limit=1, seed=seed, endpoints=endpoints)
         (chosen,) = read_records(folder / "stage2.json")
         assert card["pictures"] == len(list((folder / "images").iterdir())) == ("image" in chosen)
         assert list(read_problems(folder)) == [chosen["id"]]
 
 
-def test_a_picture_in_the_parquet_that_is_none_is_counted(server, places, root, tmp_path):
+def test_a_broken_picture_in_the_parquet_is_counted(server, endpoints, root, tmp_path):
     import pyarrow.parquet
 
-    file = next((root / SOURCES["scienceqa"].repo / "data").iterdir())
+    file = next((root / HUB_DATASETS["scienceqa"].repo / "data").iterdir())
     before, table = file.read_bytes(), pyarrow.parquet.read_table(file).to_pylist()
     try:
         table[2]["image"] = {"bytes": b"no picture", "path": "image.png"}
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), file)
-        card = fetch("scienceqa", tmp_path / "out", missing=0.5, places=places)
+        card = fetch("scienceqa", tmp_path / "out", missing=0.5, endpoints=endpoints)
         assert list(card["missing pictures"]) == ["train-2/image.png"] and card["records"] == 2
         with pytest.raises(FetchError, match="1 of 2 pictures are missing"):
-            fetch("scienceqa", tmp_path / "other", places=places)
+            fetch("scienceqa", tmp_path / "other", endpoints=endpoints)
     finally:
         file.write_bytes(before)
 
 
-def test_a_hub_that_cannot_be_reached_and_wrong_names_are_said(tmp_path, places, monkeypatch):
+def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, monkeypatch):
     for arguments, said in (
         (("nothing",), "there are: pretrain, instruct, scienceqa"),
         (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
-        (("scienceqa", tmp_path, "test"), "0 files are called data/test"),
+        (("scienceqa", tmp_path, "test"), "0 files are named data/test"),
         (("instruct", tmp_path, None, 0), "at least 1"),
     ):
         with pytest.raises(FetchError, match=said):
-            fetch(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)), places=places)
+            fetch(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)), endpoints=endpoints)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert cli.main(["fetch", "instruct", "--out", str(tmp_path / "out")]) == 2
 
 
-def test_the_command_fills_a_folder_and_says_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(hub, "Places", lambda: Places(server.url, f"{server.url}/coco", tmp_path / "cache"))
-    file = root / SOURCES["instruct"].repo / "llava_instruct_150k.json"
+def test_the_command_fills_a_folder_and_reports_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(hub, "Endpoints", lambda: Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache"))
+    file = root / HUB_DATASETS["instruct"].repo / "llava_instruct_150k.json"
     rows = json.loads(file.read_text())
     try:
         file.write_text(json.dumps([*rows, {"id": "bad"}, record("out", "../../etc/passwd")]))
         arguments = ["fetch", "instruct", "--out", str(tmp_path / "out"), "--missing", "0.05"]
         assert cli.main(arguments) == 0
         out = capsys.readouterr().out
-        assert "40 records and 40 pictures" in out and "2 records break the format" in out and "leaves" in out
+        assert "40 records and 40 pictures" in out and "2 records break the format" in out and "passwd" in out
         assert cli.main([*arguments[:-1], "0.04"]) == 2
         assert "2 of 42 records break the format" in capsys.readouterr().err
     finally:
         file.write_text(json.dumps(rows))
 
 
-def test_records_pass_through_one_at_a_time_and_memory_does_not_hold_the_file(tmp_path, monkeypatch):
+def test_records_are_copied_one_at_a_time_so_memory_does_not_hold_the_file(tmp_path, monkeypatch):
     turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!" * 20_000}]
     rows, path = [{"id": str(n), "conversations": turns} for n in range(800)], tmp_path / "rows.json"
     path.write_text(json.dumps(rows))
@@ -232,7 +237,7 @@ def test_records_pass_through_one_at_a_time_and_memory_does_not_hold_the_file(tm
     assert peak < path.stat().st_size / 2
 
 
-def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_list_of_records_is_named(tmp_path, monkeypatch):
     path = tmp_path / "rows.json"
     monkeypatch.setattr(hub, "download", lambda *a: path)
     for text, says in (("{}", "expected a JSON list"), ('[{"id": "a"', "not JSON after 0 records")):
@@ -241,13 +246,13 @@ def test_a_file_of_records_that_is_none_is_named(tmp_path, monkeypatch):
             fetch("instruct", tmp_path / "out")
 
 
-def test_bad_records_are_listed_up_to_ten_and_counted():
+def test_the_first_eight_bad_records_are_named_and_the_others_counted():
     problems = []
     some = [record("a", "a.jpg"), *({"id": str(n)} for n in range(23)), 5]
-    assert [r["id"] for r in good(some, problems)] == ["a"] and len(problems) == 24
-    assert listed(problems).count("\n") == 10 and listed(problems).endswith("and 14 more")
+    assert [r["id"] for r in valid_records(some, problems)] == ["a"] and len(problems) == 24
+    assert listed(problems).count("\n") == 8 and listed(problems).endswith("and 16 more")
     assert listed([]) == "" and "more" not in listed(["one"])
-    tally = Tally(10, 0.2)
-    tally.lost("a", "x"), tally.lost("b", "x")
+    missing = MissingPictures(10, 0.2)
+    missing.add("a", "x"), missing.add("b", "x")
     with pytest.raises(FetchError, match="3 of 10"):
-        tally.lost("c", "x")
+        missing.add("c", "x")

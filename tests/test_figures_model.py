@@ -8,7 +8,7 @@ from PIL import Image
 
 from minillava.chat import Chat
 from minillava.course.widgets import Slider, ToggleButtons, explore
-from minillava.data.samples import encode, prompt
+from minillava.data.samples import encode, prompt_ids
 from minillava.data.template import CHAT
 from minillava.figures.model import (
     architecture,
@@ -18,7 +18,6 @@ from minillava.figures.model import (
     loss_bars,
     nearest_words,
     patch_grid,
-    scene_patches,
     sequence,
     token_kinds,
 )
@@ -28,7 +27,7 @@ from minillava.model.rope import rotations
 from minillava.paper import TABLES
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.standins.records import instruct
+from minillava.standins.records import instruction_record
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def chat(weights):
 
 @pytest.fixture(scope="module")
 def sample(chat):
-    return encode(instruct(compose("train", 0), "conversation"), CHAT, chat.tokenizer)
+    return encode(instruction_record(compose("train", 0), "conversation"), CHAT, chat.tokenizer)
 
 
 def words(figure):
@@ -49,7 +48,7 @@ def words(figure):
 
 @torch.no_grad()
 def test_attention_is_what_the_model_itself_computes(chat):
-    ids = prompt("<image>\nWhere is this?", CHAT, chat.tokenizer)
+    ids = prompt_ids("<image>\nWhere is this?", CHAT, chat.tokenizer)
     embeds, _ = chat.model.splice(ids, [chat.features])
     weights = attention_of(chat.model, embeds)
     T, config = len(embeds), chat.model.config.language
@@ -99,10 +98,7 @@ def test_nearest_words_finds_a_words_own_embedding(chat):
     assert found[: len(ids)] == [chat.tokenizer.decode([i]).strip() for i in ids]
 
 
-def test_patches_know_which_box_covers_them():
-    assert scene_patches([("car", (0.0, 0.0, 0.5, 0.5)), ("cup", (0.0, 0.0, 0.25, 0.25))], 4)[:6] == [
-        "cup", "car", "", "", "car", "car",
-    ]  # fmt: skip
+def test_a_grid_says_how_many_patches_there_are():
     assert "4 x 4 = 16" in words(patch_grid(Image.new("RGB", (50, 80)), 4))
 
 

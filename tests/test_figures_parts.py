@@ -4,9 +4,13 @@ import math
 
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from PIL import Image
 
-from minillava.figures.charts import ROOM, bars, checklist, clocks, lines, maps, matrix, short, splice_step, tiles
+from minillava.figures.charts import bars, lines, matrix
+from minillava.figures.model import clocks, splice_step
+from minillava.figures.panels import checklist, maps, tiles
+from minillava.figures.style import PALE, short
 
 PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 
@@ -23,15 +27,19 @@ def test_each_picture_stands_under_its_name_and_the_rest_of_a_row_stays_empty():
 
 
 def test_a_map_has_its_own_scale_and_a_flat_one_is_no_error():
-    figure = maps([torch.arange(4.0).view(2, 2), torch.ones(2, 2)], ["rising", "flat"], "maps")
-    first, second = (axis.images[0].get_array() for axis in shown(figure))
-    assert first.min() == 0 and first.max() == 1 and second.max() == 0
+    figure = maps(
+        [torch.arange(4.0).view(2, 2), torch.arange(0.0, 40.0, 10.0).view(2, 2), torch.ones(2, 2)], list("abc"), "maps"
+    )
+    first, second, flat = (axis.images[0].get_array() for axis in shown(figure))
+    assert (first == second).all() and (flat == first[0, 0]).all()
+    assert first[1, 1].sum() > first[0, 1].sum() > first[0, 0].sum()  # dark small, yellow large
 
 
 def test_over_a_picture_the_largest_patch_is_clear_and_the_smallest_dark():
     axis = shown(maps([torch.tensor([[0.0, 1.0], [2.0, 4.0]])], ["x"], "veil", [PICTURE]))[0]
-    veil = axis.images[1].get_array()[..., 3]
-    assert veil[1, 1] == 0 and veil[0, 0] == pytest.approx(0.85) and len(axis.images) == 2
+    seen, clear = axis.images[0].get_array(), [200 / 255, 100 / 255, 50 / 255]
+    assert seen[-1, -1].tolist() == pytest.approx(clear)
+    assert seen[0, 0].tolist() == pytest.approx([0.15 * value for value in clear], abs=1e-5)
 
 
 def test_a_table_prints_its_numbers_and_leaves_what_is_hidden_white():
@@ -49,30 +57,36 @@ def test_lines_and_bars_have_the_values_given():
 
 
 def test_a_hand_points_where_its_angle_says():
-    axis = clocks([[0.0, math.pi / 2]], "turned").axes[0]
-    hands = [line.get_xydata()[-1].tolist() for line in axis.lines[1::2]]
+    axis = clocks(torch.tensor([[0.0, math.pi / 2]]), "turned").axes[0]
+    hands = [line.get_xydata()[-1].tolist() for line in axis.lines]
     assert hands == [pytest.approx([0.4, 0.0]), pytest.approx([1.0, -0.4])]
 
 
 def test_a_long_label_is_cut_to_its_room():
-    assert short("cup") == "cup" and len(short("x" * 99)) == ROOM
+    assert short("cup") == "cup" and short("x" * 99, 12) == "x" * 11 + "…"
 
 
 def test_a_checklist_says_each_verdict_in_words_and_colour():
     rows = {"vision_tower": ["4.1", True], "loss": ["Eq. 3", False], "ids": ["Table 2", ""]}
     axis = checklist(rows, ["of the paper", "verdict"], "one of three", said=("same", "other")).axes[0]
-    words = [text.get_text() for text in axis.texts]
-    assert [w for w in words if w in ("same", "other")] == ["same", "other"] and {"4.1", "Eq. 3", "Table 2"} <= set(
-        words
-    )
-    assert len(axis.patches) == 2 and axis.patches[0].get_facecolor() != axis.patches[1].get_facecolor()
+    (table,) = axis.tables
+    cells = {place: cell.get_text().get_text() for place, cell in table.get_celld().items()}
+    assert [cells[row, 0] for row in (1, 2, 3)] == list(rows) and [cells[0, 2], cells[1, 2], cells[2, 2]] == [
+        "verdict",
+        "same",
+        "other",
+    ]
+    assert {"4.1", "Eq. 3", "Table 2"} <= set(cells.values()) and cells[3, 2] == ""
+    colours = [table[row, 2].get_facecolor() for row in (1, 2, 3)]
+    assert len(set(colours)) == 3 and table[3, 1].get_facecolor() == colours[2]
     assert axis.get_title(loc="left") == "one of three"
 
 
 @pytest.mark.parametrize("step, rows", [(0, 0), (1, 1), (2, 5), (3, 6)])
 def test_a_step_of_the_splice_shows_the_rows_that_the_ids_so_far_have_brought(step, rows):
     (axis,) = splice_step(["Human:", "<image>", "odd?"], 4, step).axes
-    drawn = [p for p in axis.patches if p.get_y() == 0.3 and p.get_width() < 0.5]
-    said = axis.get_title(loc="left")
-    assert len(drawn) == rows and (f"{rows} so far" in said or (step, said) == (0, "3 ids, no row yet"))
-    assert ("4 rows of W Zv" in said) == (step == 2)
+    said, blank = axis.get_title(loc="left"), to_rgba(PALE)
+    boxes = [box for box in axis.patches if box.get_facecolor() != blank]
+    assert len(boxes) == step + rows and (f"{rows} so far" in said or (step, said) == (0, "3 ids, no row yet"))
+    rims = [box for box in axis.patches if box.get_linewidth() > 1]
+    assert len(rims) == {0: 0, 1: 2, 2: 5, 3: 2}[step] and ("4 rows of W Zv" in said) == (step == 2)

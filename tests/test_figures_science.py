@@ -5,19 +5,18 @@ from PIL import Image
 
 from minillava.data.scienceqa import FORMATS, Problem, answer_text, question_text
 from minillava.data.tokenizer import load_tokenizer
+from minillava.figures.charts import grouped
 from minillava.figures.science import (
     MEETINGS,
     PARTS,
     formats,
-    grouped,
     meeting_bars,
     meetings,
     part_of,
     question_cards,
     solved,
 )
-from minillava.figures.style import GREEN
-from minillava.figures.training import WRONG
+from minillava.figures.style import RIGHT, WRONG
 from minillava.scales import WEIGHTS
 
 FISH = Problem(
@@ -64,8 +63,8 @@ def test_the_tokens_of_a_format_are_its_text_and_only_what_is_written_carries_lo
 def test_a_card_shows_all_of_a_problem_and_ticks_the_right_choice():
     figure = question_cards([FISH, BARE], [PICTURE, None])
     shown = [texts(axis) for axis in figure.axes]
-    assert "(A) trout ✓" in shown[2] and "(B) oak" in shown[2] and "Context: Ann has a pond." in shown[2]
-    assert shown[1] == ["(no picture)"] and "Context: N/A" in shown[3] and "Solution: none" in shown[3]
+    assert "(A) trout ✓" in shown[1] and "(B) oak" in shown[1] and "Context: Ann has a pond." in shown[1]
+    assert shown[2] == ["(no picture)"] and "Context: N/A" in shown[3] and "Solution: none" in shown[3]
     assert len(question_cards([FISH], [PICTURE]).axes) == 2
 
 
@@ -82,11 +81,11 @@ def test_where_two_meet_is_counted_once_a_question_also_where_one_names_nothing(
     assert list(counts["all"].values()) == [1, 1, 1, 2] and list(counts["all"]) == list(MEETINGS)
     assert counts["some"] == {"both right": 0, "only LLaVA right": 1, "only the expert right": 0, "neither": 0}
     axis = meeting_bars(counts, "they meet").axes[0]
-    assert [bar.get_width() for bar in axis.patches] == [0, 1, 0, 0, 1, 1, 1, 2]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["some", "all"]
+    assert [bar.get_width() for bar in axis.patches] == [1, 1, 1, 2, 0, 1, 0, 0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["all", "some"]
 
 
-@pytest.mark.parametrize("index, start, colour", [(0, "✓ LLaVA: A", GREEN), (1, "✗ LLaVA: B", WRONG), (None, "✗ LLaVA: no letter", WRONG)])  # fmt: skip
+@pytest.mark.parametrize("index, start, colour", [(0, "✓ LLaVA: A", RIGHT), (1, "✗ LLaVA: B", WRONG), (None, "✗ LLaVA: no letter", WRONG)])  # fmt: skip
 def test_an_answer_is_ticked_where_its_letter_is_right(index, start, colour):
     last = solved(FISH, None, {"LLaVA": ("It\nswims.", index)}).axes[1].texts[-1]
     assert last.get_text().replace("\n", " ") == f"{start} (It swims.)" and last.get_color() == colour

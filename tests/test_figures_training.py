@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from minillava.figures.training import PARTS, before_after, both_ways, memory_bars
+from minillava.figures.answers import before_after
+from minillava.figures.training import MEMORY, both_ways, memory_bars
 
 PICTURE = Image.new("RGB", (8, 8))
 LONG = "a long answer that needs several lines because it goes on and on about nothing at all"
@@ -17,7 +18,7 @@ def test_each_model_has_a_column_with_every_answer_and_its_mark():
     assert columns == [["What?", f"✗ {LONG}", "Why?", "no"], ["What?", "✓ a dog", "Why?", "✗ (nothing)"]]
     assert [axis.get_title(loc="left") for axis in figure.axes[1:]] == ["before", "after"]
     heights = [[text.get_position()[1] for text in axis.texts[::2]] for axis in figure.axes[1:]]
-    assert heights[0] == heights[1] and heights[0][0] - heights[0][1] > 0.2  # same rows, room for the longer answer
+    assert heights[0] == heights[1] and heights[0][1] - heights[0][0] > 3  # same rows, room for the longer answer
 
 
 def test_answers_that_are_not_as_many_as_questions_are_an_error():
@@ -26,15 +27,15 @@ def test_answers_that_are_not_as_many_as_questions_are_an_error():
 
 
 def test_a_bar_is_as_long_as_its_bytes_and_the_title_counts_what_fits():
-    one = dict(zip(PARTS, (4e9, 2e9, 8e9, 1e9, 5e8)))
+    one = dict(zip(MEMORY, (4e9, 2e9, 8e9, 1e9, 5e8)))
     two = {part: 10 * value for part, value in one.items()}
     needs = {name: parts | {"total": sum(parts.values())} for name, parts in {"one": one, "two": two}.items()}
     axis = memory_bars(needs, room=80e9).axes[0]
     widths = [bar.get_width() for bar in axis.patches]
-    assert widths == pytest.approx([v / 1e9 for v in [*two.values(), *one.values()]])
-    assert axis.patches[4].get_x() + axis.patches[4].get_width() == pytest.approx(155)
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["two", "one"]
-    assert axis.get_title(loc="left") == "1 of 2 fit" and [t.get_text() for t in axis.texts] == [" 155", " 16"]
+    assert widths == pytest.approx([v / 1e9 for v in [*one.values(), *two.values()]])
+    assert axis.patches[9].get_x() + axis.patches[9].get_width() == pytest.approx(155)
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["one", "two"]
+    assert axis.get_title(loc="left") == "1 of 2 fit" and [t.get_text() for t in axis.texts][-2:] == ["15.5", "155"]
 
 
 def test_two_ways_of_a_loss_share_a_panel_a_training():

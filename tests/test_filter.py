@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import sys
 import types
 from collections import Counter
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillava import cli
+from minillava.data.records import make_record
 from minillava.datagen import chunks, concepts
-from minillava.datagen.chunks import ChunkerError, chunker, normal, nouns_and_verbs, phrases, word_class
-from minillava.datagen.concepts import LEAST, MOST, CaptionError, concept_filter, read_captions, write_captions
+from minillava.datagen.chunks import ChunkerError, find_chunker, normalise, noun_phrases, nouns_and_verbs, word_class
+from minillava.datagen.concepts import CaptionError, concept_filter, read_captions, write_captions
 from minillava.figures import data as figures_data
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import scenes
@@ -39,58 +41,49 @@ from minillava.scenes.compose import scenes
     ],
 )  # fmt: skip
 def test_noun_phrases_of_captions(text, expected):
-    assert phrases(text) == expected
+    assert noun_phrases(text) == expected
 
 
 def test_the_words_of_the_picture_book_are_found():  # but `a person painting` may be a noun, as `an oil painting` is
     for scene in scenes("train", 200):
         for text in captions(scene):
-            found = {normal(p).split()[-1] for p in phrases(text)}
+            found = {normalise(p).split()[-1] for p in noun_phrases(text)}
             for thing in scene.things:
                 if thing.doing != "painting" and f" {thing.kind} " in f" {text.lower().strip('.!')} ":
                     assert thing.kind in found, (text, found)
 
 
 def test_nouns_are_heads_and_verbs_are_in_their_base_form():
-    assert nouns_and_verbs("Two dogs are running, and a man rides the parked bicycle.") == (["dogs", "man", "bicycle"], ["run", "ride"])  # fmt: skip
-    for form, verb in (
-        ("sitting", "sit"),
-        ("waves", "wave"),
-        ("carried", "carry"),
-        ("tied", "tie"),
-        ("watches", "watch"),
-        ("ran", "run"),
-    ):
+    found = nouns_and_verbs("Two dogs are running, and a man rides the parked bicycle.")
+    assert found == (["dogs", "man", "bicycle"], ["run", "ride"])
+    for pair in "sitting sit, waves wave, carried carry, tied tie, watches watch, ran run".split(", "):
+        form, verb = pair.split()
         assert chunks.VERBS[form] == verb
 
 
-def test_phrases_are_compared_in_lower_case_without_determiners_unless_told_otherwise():
-    assert normal("The Red Car") == "red car" and normal("The Red Car", lower=False) == "Red Car"
-    assert (
-        normal("The Red Car", determiners=True) == "the red car"
-        and normal("all the dogs") == "dogs"
-        and normal("this") == "this"
-    )
+def test_phrases_are_compared_in_lower_case_without_determiners_by_default():
+    assert normalise("The Red Car") == "red car" and normalise("The Red Car", lower=False) == "Red Car"
+    assert normalise("The Red Car", determiners=True) == "the red car"
+    assert normalise("all the dogs") == "dogs" and normalise("this") == "this"
 
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_chunker_and_phrases_are_words_of_the_text(text):
-    for phrase in phrases(text):
+    for phrase in noun_phrases(text):
         assert phrase and all(word in text for word in phrase.split(" "))
     assert word_class.cache_info().maxsize
 
 
-def test_spacy_is_used_where_it_and_its_model_are_installed(monkeypatch):
+def test_spacy_is_used_if_it_and_its_model_are_installed(monkeypatch):
     find = chunks.importlib.util.find_spec
-    monkeypatch.setattr(
-        chunks.importlib.util, "find_spec", lambda name: None if name in ("spacy", chunks.SPACY_MODEL) else find(name)
-    )
-    assert chunker("auto")[0] == "rules"
+    absent = ("spacy", chunks.SPACY_MODEL)
+    monkeypatch.setattr(chunks.importlib.util, "find_spec", lambda name: None if name in absent else find(name))
+    assert find_chunker("auto")[0] == "rules"
     with pytest.raises(ChunkerError, match="python -m spacy download en_core_web_sm"):
-        chunker("spacy")
+        find_chunker("spacy")
     with pytest.raises(ChunkerError, match="--chunker magic: choose auto, spacy or rules"):
-        chunker("magic")
-    made = types.ModuleType("spacy")  # it stands in for spaCy: the same two calls
+        find_chunker("magic")
+    made = types.ModuleType("spacy")  # a fake spaCy with the two calls that are used
 
     class Pipeline:
         def pipe(self, texts, batch_size):
@@ -113,13 +106,14 @@ def corpus(counts):
     return [f"a {noun}" for noun, n in counts.items() for _ in range(n)]
 
 
-def test_rare_phrases_are_skipped_common_ones_drawn_and_the_others_kept_whole():
-    texts = corpus({"cat": 2, "dog": 3, "horse": 100, "tree": 101, "house": 400})
+def test_captions_of_rare_phrases_are_skipped_of_common_ones_drawn_of_others_kept():
+    counts = {"cat": 2, "dog": 3, "horse": 100, "tree": 101, "house": 400}
+    texts = corpus(counts)
     found = concept_filter(texts, chunker="rules")
     kept = Counter(texts[i] for i in found.kept)
     assert kept == {"a dog": 3, "a horse": 100, "a tree": 100, "a house": 100}
-    assert found.before == {"cat": 2, "dog": 3, "horse": 100, "tree": 101, "house": 400} and found.after == {"dog": 3, "horse": 100, "tree": 100, "house": 100}  # fmt: skip
-    assert (LEAST, MOST) == (3, 100)
+    assert found.before == counts and found.after == {"dog": 3, "horse": 100, "tree": 100, "house": 100}
+    assert (concepts.RARE_BELOW, concepts.COMMON_ABOVE) == (3, 100)
 
 
 NOUNS = ("cat", "dog", "tree", "house", "kite", "boat")
@@ -130,13 +124,13 @@ CHOICES = st.fixed_dictionaries({"occurrences": st.booleans(), "pooled": st.bool
 
 
 @given(TEXTS, st.integers(1, 5), st.integers(1, 8), CHOICES)
-def test_the_properties_that_follow_from_the_text(texts, least, most, choices):
+def test_the_properties_that_appendix_e_implies(texts, least, most, choices):
     found = concept_filter(texts, least, most, chunker="rules", **choices)
     holders = {n: [i for i, t in enumerate(texts) if f"a {n}" in t] for n in NOUNS}
     times = {n: sum(t.count(f"a {n}") for t in texts) if choices["occurrences"] else len(holders[n]) for n in NOUNS}
     assert found.before == {n: times[n] for n in NOUNS if times[n]}
-    assert found.kept == sorted(set(found.kept)) and set(found.kept) <= set(range(len(texts)))  # a subset, each once
     kept = set(found.kept)
+    assert found.kept == sorted(kept) and kept <= set(range(len(texts)))
     for noun in NOUNS:
         if least <= times[noun] <= most:
             assert kept >= set(holders[noun])  # all its captions
@@ -149,7 +143,7 @@ def test_the_properties_that_follow_from_the_text(texts, least, most, choices):
     assert found.kept == concept_filter(texts, least, most, chunker="rules", **choices).kept
 
 
-def test_a_phrase_may_keep_more_than_its_share_because_others_bring_captions_in():
+def test_a_phrase_may_keep_more_than_its_limit_because_other_phrases_keep_its_captions():
     texts = ["a dog and a kite"] * 40 + ["a dog"] * 200
     plain = concept_filter(texts, most=50, chunker="rules")
     pooled = concept_filter(texts, most=50, chunker="rules", pooled=True)
@@ -157,9 +151,12 @@ def test_a_phrase_may_keep_more_than_its_share_because_others_bring_captions_in(
     assert 50 < plain.after["dog"] <= 90 and pooled.after["dog"] == 50
 
 
-def test_every_choice_that_the_paper_leaves_open_changes_what_it_says():
+def test_each_choice_that_the_paper_leaves_open_changes_what_it_should():
     texts = ["The Dog", "a dog", "dog", "a cat and a cat", "a cat", "Anna"]
-    count = lambda **more: concept_filter(texts, 1, 100, chunker="rules", **more).before  # noqa: E731
+
+    def count(**more):
+        return concept_filter(texts, 1, 100, chunker="rules", **more).before
+
     assert count() == {"dog": 3, "cat": 2, "anna": 1}
     assert count(lower=False) == {"Dog": 1, "dog": 2, "cat": 2, "Anna": 1}
     assert count(determiners=True) == {"the dog": 1, "a dog": 1, "dog": 1, "a cat": 2, "anna": 1}
@@ -171,11 +168,11 @@ def test_every_choice_that_the_paper_leaves_open_changes_what_it_says():
             concept_filter(many, **wrong)
 
 
-def test_the_order_of_the_captions_decides_nothing_but_which_are_drawn():
+def test_the_order_of_the_captions_affects_only_which_are_drawn():
     texts = [text for scene in scenes("train", 300) for text in captions(scene)]
     one, other = concept_filter(texts, most=20, chunker="rules"), concept_filter(texts[::-1], most=20, chunker="rules")
     assert one.before == other.before
-    small = {p for p, n in one.before.items() if LEAST <= n <= 20}
+    small = {p for p, n in one.before.items() if concepts.RARE_BELOW <= n <= 20}
     assert all(one.after[p] == other.after[p] == one.before[p] for p in small) and len(small) > 50
 
 
@@ -188,13 +185,13 @@ def command(capsys, *arguments):
     return status, said.out, said.err
 
 
-def test_captions_come_out_in_the_form_they_came_in(tmp_path):
-    record = lambda n, text: {"id": str(n), "image": "x.png", "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": text}]}  # fmt: skip  # noqa: E731
+def test_captions_are_written_in_their_original_form(tmp_path):
+    records = [make_record(text, "x.png", [("What?", text)], random.Random(0)) for text in ("a dog", "a cat")]
     files = {
         "c.txt": "a dog\n\na cat \nein Hündchen\n",
         "c.tsv": "a dog\thttp://x/1\na cat\thttp://x/2\n",
         "c.csv": 'image,caption\n1.png,"a dog, red"\n2.png,a cat\n',
-        "c.json": json.dumps([record(1, "a dog"), record(2, "a cat")], indent=1),
+        "c.json": json.dumps(records, indent=1),
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -210,7 +207,7 @@ def test_captions_come_out_in_the_form_they_came_in(tmp_path):
         ]
 
 
-def test_rows_that_are_no_captions_are_named_and_end_with_1(capsys, tmp_path, monkeypatch):
+def test_rows_without_a_caption_are_named_and_the_status_is_1(capsys, tmp_path, monkeypatch):
     undrawn = types.SimpleNamespace(savefig=lambda path: None)
     monkeypatch.setattr(figures_data, "concept_figure", lambda *_: undrawn)
     (tmp_path / "c.txt").write_bytes(b"a dog\ncaf\xe9\na dog\n   \na dog\n")
@@ -219,11 +216,15 @@ def test_rows_that_are_no_captions_are_named_and_end_with_1(capsys, tmp_path, mo
     (tmp_path / "c.json").write_text(
         '[{"id": "r7", "conversations": []}, 3, {"conversations": [{}, {"value": "a dog"}]}]'
     )
-    expected = {"c.txt": ["line 2: not UTF-8", "line 4: no caption"], "c.tsv": ["line 2: no caption", "line 3: not UTF-8"],
-                "c.csv": ["line 3: not UTF-8", "line 4: no caption", "line 5: too many"], "c.json": ["record r7: no answer", "record 1: no answer"]}  # fmt: skip
+    expected = {
+        "c.txt": ["line 2: not UTF-8", "line 4: no caption"],
+        "c.tsv": ["line 2: no caption", "line 3: not UTF-8"],
+        "c.csv": ["line 3: not UTF-8", "line 4: no caption", "line 5: too many"],
+        "c.json": ["record r7: no answer", "record 1: no answer"],
+    }
     for name, parts in expected.items():
         status, _, err = command(capsys, tmp_path / name, "--out", tmp_path / "out", "--least", 1)
-        assert status == 1 and all(f"left out: {name}: {part}" in err for part in parts), err
+        assert status == 1 and all(f"  {name}: {part}" in err for part in parts), err
         assert json.loads((tmp_path / "out" / "summary.json").read_text())["left out"] == len(parts)
 
 
@@ -232,7 +233,7 @@ def test_rows_that_are_no_captions_are_named_and_end_with_1(capsys, tmp_path, mo
     [
         ("c.md", b"a dog", "expected .txt, .tsv, .csv or .json"), ("c.json", b"{", "not a JSON file"), ("c.json", b"[" * 100_000, "not a JSON file"), ("c.csv", b"a,b\n1,2\n", "expected a column `caption`"),
         ("c.csv", b"caption\n" + b"x" * 200_000, "c.csv: not a CSV file (field larger"),
-        ("c.txt", b"", "no captions in it"), ("c.txt", b"\xff", "no captions in it"), (None, b"", "none.txt: cannot be read"),
+        ("c.txt", b"", "no captions"), ("c.txt", b"\xff", "no captions"), (None, b"", "none.txt: cannot be read"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_named(capsys, tmp_path, name, text, message):
@@ -261,13 +262,11 @@ def test_the_command_filters_and_draws_figure_7(capsys, tmp_path):
 
 def test_figure_7_shows_every_phrase_before_and_after():
     found = concept_filter(corpus({"cat": 2, "dog": 3, "tree": 250}), chunker="rules")
-    axis = figures_data.concept_figure(found, LEAST, MOST).axes[0]
+    limits = concepts.RARE_BELOW, concepts.COMMON_ABOVE
+    axis = figures_data.concept_figure(found, *limits).axes[0]
     before, after = axis.lines[0], axis.lines[1]
-    assert (
-        list(before.get_ydata()) == [250, 3, 2]
-        and list(after.get_xdata()) == [1, 2]
-        and list(after.get_ydata()) == [100, 3]
-    )
+    assert list(before.get_ydata()) == [250, 3, 2]
+    assert list(after.get_xdata()) == [1, 2] and list(after.get_ydata()) == [100, 3]
     shown = axis.get_xlabel() + " ".join(t.get_text() for t in axis.get_legend().get_texts())
     assert all(n in shown for n in ("108,182", "31,423", "before: 3 unique", "after: 2 unique"))
-    assert figures_data.concept_figure(concepts.Concepts([], {}, {}, 0, "rules"), LEAST, MOST)
+    assert figures_data.concept_figure(concepts.FilterResult([], {}, {}, 0, "rules"), *limits)

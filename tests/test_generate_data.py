@@ -1,4 +1,4 @@
-"""Instruction data through the real client: nothing lost, doubled or billed twice; the same records by every way."""
+"""Instruction data through the real client: nothing is lost or billed twice, and every way gives the same records."""
 
 import json
 import multiprocessing
@@ -15,23 +15,23 @@ from pathlib import Path
 import pytest
 
 from minillava import cli
-from minillava.asking import AskingError, Budget, Journal, Price, key, server
+from minillava.asking import AskingError, Budget, Journal, Price, request_key, server
 from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
 from minillava.datagen.export import to_dataset, to_records
 from minillava.datagen.generate import (
+    ALL_TYPES,
     FAILED,
-    KINDS,
     Settings,
     generate,
-    plan,
-    show,
+    plan_records,
+    request_text,
     write_requests,
 )
 from minillava.datagen.messages import (
-    BRIEF,
-    DETAILED,
-    FOLDERS,
+    BRIEF_INSTRUCTIONS,
+    DETAILED_INSTRUCTIONS,
+    PROMPT_FOLDERS,
     PROMPTS,
     TYPES,
     PromptError,
@@ -39,20 +39,21 @@ from minillava.datagen.messages import (
     messages,
     read_prompt,
 )
-from minillava.datagen.pictures import Picture, Problem
+from minillava.datagen.pictures import LeftOut, Picture
 from minillava.datagen.sources import read_source
 from minillava.datagen.statistics import statistics
-from minillava.datagen.teachers import OFFLINE, Recorded, openai_teacher
+from minillava.datagen.teachers import OFFLINE_MODEL, RecordedTeacher, openai_teacher
 from minillava.figures import data as figures_data
+from minillava.files import write_jsonl
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
-from minillava.standins.pictures import BOOK
-from minillava.standins.teacher import NO_IDEA, OfflineTeacher, form, offline_reply
+from minillava.standins.pictures import PICTURE_BOOK
+from minillava.standins.teacher import REFUSAL, OfflineTeacher, offline_reply, response_type
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
 pytestmark = pytest.mark.usefixtures("no_key")
-ALL = Settings(types=KINDS)
+ALL = Settings(types=ALL_TYPES)
 FILES = ("conversation.json", "detail.json", "complex.json", "caption.json", "instruct.json", "quarantine.jsonl")
 
 
@@ -71,7 +72,18 @@ def made(out, files=FILES):
 
 
 def online(server, timeout=10.0):
-    return openai_teacher(OFFLINE, server.url, timeout)
+    return openai_teacher(OFFLINE_MODEL, server.url, timeout)
+
+
+def texts(record):
+    """The turns of a record, without the image token."""
+    return [turn["value"].replace("<image>", "").strip() for turn in record["conversations"]]
+
+
+def batch_row(request):
+    """The line of a batch output file that answers a line of its input file."""
+    response = {"status_code": 200, "body": offline_reply(request["body"])}
+    return {"custom_id": request["custom_id"], "response": response, "error": None}
 
 
 def run(pictures, teacher, out, settings=ALL, **more):
@@ -90,7 +102,7 @@ def reference(tmp_path_factory):
 
 
 def test_messages_are_system_then_pairs_then_the_query():
-    for kind, folder in FOLDERS.items():
+    for kind, folder in PROMPT_FOLDERS.items():
         prompt = read_prompt(PROMPTS / folder)
         turns = messages(prompt, "the query")
         assert [t["role"] for t in turns] == ["system", *("user", "assistant") * len(prompt.shots), "user"]
@@ -99,35 +111,36 @@ def test_messages_are_system_then_pairs_then_the_query():
         assert len(prompt.shots) == {"conversation": 2}.get(kind, 3)
 
 
-def test_the_shipped_few_shots_are_of_this_projects_scenes_and_in_the_form_that_is_asked_for():
+def test_the_shipped_few_shots_are_this_projects_scenes_in_the_expected_form():
     scene_of = {
-        "conversation": (900005, 900010), "detail": (900002, 900007, 900019), "complex": (900003, 900005, 900023)
-    }  # fmt: skip
-    for kind, folder in FOLDERS.items():
+        "conversation": (900005, 900010),
+        "detail": (900002, 900007, 900019),
+        "complex": (900003, 900005, 900023),
+    }
+    for kind, folder in PROMPT_FOLDERS.items():
         shots = read_prompt(PROMPTS / folder).shots
         for (shown, reply), number in zip(shots, scene_of[kind], strict=True):
             scene = compose("train", number)
             assert shown == context(captions(scene), boxes(scene) if kind != "conversation" else ())
-            assert len(replies.pairs_of(kind, reply)) == {"conversation": len(replies.read_pairs(kind, reply))}.get(
-                kind, 1
-            )
-        assert form(messages(read_prompt(PROMPTS / folder), "x")) == kind
+            count = len(replies.read_pairs(kind, reply)) if kind == "conversation" else 1
+            assert len(replies.checked_pairs(kind, reply)) == count
+        assert response_type(messages(read_prompt(PROMPTS / folder), "x")) == kind
 
 
 def test_the_authors_prompt_folders_work_unchanged(real, tmp_path):
     folders = {"conversation": (2, 0), "detail": (3, 33)}
     for kind, (shots, drawn) in folders.items():
-        prompt = read_prompt(real("prompts") / FOLDERS[kind])
+        prompt = read_prompt(real("prompts") / PROMPT_FOLDERS[kind])
         assert len(prompt.shots) == shots and all(len(c.split("\n\n")[0].split("\n")) == 5 for c, _ in prompt.shots)
         assert sum(c.count("]") for c, _ in prompt.shots) == drawn
-        assert form(messages(prompt, "x")) == kind
+        assert response_type(messages(prompt, "x")) == kind
     settings = Settings(types=("conversation", "detail"), prompts=real("prompts"))
     assert run(book(4), OfflineTeacher(), tmp_path, settings).made == {"conversation": 4, "detail": 4}
     with pytest.raises(PromptError, match="complex_reasoning: no such prompt folder"):
-        plan(book(1), Settings(prompts=real("prompts")))
+        plan_records(book(1), Settings(prompts=real("prompts")))
 
 
-def test_no_wording_is_the_authors(real):
+def test_no_prompt_copies_the_authors_wording(real):
     theirs = " ".join(p.read_text() for p in real("prompts").rglob("*.txt"))
     ours = [p.read_text() for p in PROMPTS.rglob("*.txt")]
 
@@ -138,20 +151,19 @@ def test_no_wording_is_the_authors(real):
     assert len(ours) == 19 and not runs(theirs) & set().union(*map(runs, ours))
 
 
-def test_descriptions_are_asked_for_in_as_many_ways_as_in_the_paper():
+def test_there_are_as_many_instructions_for_descriptions_as_in_the_paper():
     from minillava.paper import DATA
 
-    assert (len(set(BRIEF)), len(set(DETAILED))) == tuple(DATA["instructions"].value.values())
+    assert (len(set(BRIEF_INSTRUCTIONS)), len(set(DETAILED_INSTRUCTIONS))) == tuple(DATA["instructions"].value.values())
 
 
-def test_conversation_is_told_captions_only_and_the_settings_say_so():
+def test_by_default_conversation_gets_captions_only():
     pictures = book(3)
     for settings in (Settings(), Settings(boxes=TYPES), Settings(boxes=())):
-        for item in plan(pictures, settings):
+        for item in plan_records(pictures, settings):
             shown = item.body["messages"][-1]["content"]
-            assert shown == context(
-                list(item.picture.captions), item.picture.boxes if item.kind in settings.boxes else ()
-            )
+            boxes = item.picture.boxes if item.kind in settings.boxes else ()
+            assert shown == context(list(item.picture.captions), boxes)
             assert ("]" in shown) == (item.kind in settings.boxes)
     assert Settings().boxes == ("detail", "complex")
 
@@ -161,19 +173,19 @@ def test_conversation_is_told_captions_only_and_the_settings_say_so():
     ({"types": ("detail", "detail")}, "name each type once"), ({"boxes": ("caption",)}, "--boxes caption"),
     ({"max_tokens": 0}, "--max-tokens 0"),
 ])  # fmt: skip
-def test_settings_that_make_no_sense_are_named(wrong, message):
+def test_invalid_settings_are_named(wrong, message):
     with pytest.raises(AskingError, match=message):
         Settings(**wrong)
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda d: (d / "000_conv.txt").unlink(), "000_caps.txt has no 000_conv.txt beside it"),
-    (lambda d: (d / "000_caps.txt").unlink(), "000_conv.txt has no 000_caps.txt beside it"),
+    (lambda d: (d / "000_conv.txt").unlink(), "000_caps.txt needs 000_conv.txt"),
+    (lambda d: (d / "000_caps.txt").unlink(), "000_conv.txt needs 000_caps.txt"),
     (lambda d: (d / "system_message.txt").unlink(), "system_message.txt: cannot be read"),
     (lambda d: (d / "system_message.txt").write_text(" \n"), "system_message.txt: empty"),
     (lambda d: (d / "000_caps.txt").write_bytes(b"\xff\xfe"), "000_caps.txt: not UTF-8"),
 ])  # fmt: skip
-def test_a_prompt_folder_that_is_not_whole_is_named(tmp_path, change, message):
+def test_an_incomplete_prompt_folder_is_named(tmp_path, change, message):
     for path in (PROMPTS / "conversation").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     change(tmp_path)
@@ -193,19 +205,20 @@ def test_records_are_of_the_authors_format_with_the_image_on_both_sides(tmp_path
         check_record(record)
     first = [r["conversations"][0]["value"] for r in records]
     assert 90 < sum(t.startswith("<image>\n") for t in first) < 150 and all(t.count("<image>") == 1 for t in first)
-    asked = {k: {t["conversations"][0]["value"].replace("<image>", "").strip() for t in read_records(tmp_path / f"{k}.json")} for k in KINDS}  # fmt: skip
-    assert asked["detail"] <= set(DETAILED) and len(asked["detail"]) > 10 and asked["caption"] <= set(BRIEF)
+    asked = {kind: {texts(r)[0] for r in read_records(tmp_path / f"{kind}.json")} for kind in ALL_TYPES}
+    assert asked["detail"] <= set(DETAILED_INSTRUCTIONS) and asked["caption"] <= set(BRIEF_INSTRUCTIONS)
+    assert len(asked["detail"]) > 10
     assert read_records(tmp_path / "instruct.json") == records[:180]
     for record, picture in zip(read_records(tmp_path / "caption.json"), book(60)):
         assert record["conversations"][1]["value"] in picture.captions
 
 
-def test_the_seed_decides_where_the_image_is_and_nothing_else(tmp_path):
+def test_the_seed_affects_only_the_place_of_the_image_and_the_instruction(tmp_path):
     for seed, folder in ((0, "a"), (0, "b"), (1, "c")):
         run(book(12), OfflineTeacher(), tmp_path / folder, Settings(types=("conversation", "detail"), seed=seed))
     a, b, c = (read_records(tmp_path / f / "instruct.json") for f in "abc")
     assert a == b != c
-    assert [[t["value"].replace("<image>", "").strip() for t in r["conversations"]] for r in a[:12]] == [[t["value"].replace("<image>", "").strip() for t in r["conversations"]] for r in c[:12]]  # fmt: skip
+    assert list(map(texts, a[:12])) == list(map(texts, c[:12]))
 
 
 def test_an_image_token_in_a_caption_does_not_break_the_record(tmp_path):
@@ -214,136 +227,132 @@ def test_an_image_token_in_a_caption_does_not_break_the_record(tmp_path):
     assert read_records(tmp_path / "caption.json")[0]["conversations"][1]["value"] == "a cat   in a park"
 
 
-@pytest.mark.parametrize("turn, named", [("What?\n===\nAnswer:\n<image>", "turn 1 has no answer"), ("<image>\n===\nAnswer:\nA car.", "turn 1 has no question")])  # fmt: skip
-def test_a_turn_that_is_nothing_but_an_image_token_is_an_empty_one(tmp_path, turn, named):
+@pytest.mark.parametrize("question, answer, empty", [("What?", "<image>", "answer"), ("<image>", "A car.", "question")])
+def test_a_turn_with_only_an_image_token_is_empty(tmp_path, question, answer, empty):
     class Telling(OfflineTeacher):
         async def complete(self, body, name):
-            return server.completion(body, f"Question:\n{turn}")
+            return server.completion(body, f"Question:\n{question}\n===\nAnswer:\n{answer}")
 
     summary = run(book(1), Telling(), tmp_path, Settings(types=("complex",)))
-    assert summary.quarantined == {replies.EMPTY: 1} and named in (tmp_path / "quarantine.jsonl").read_text()
+    assert summary.quarantined == {replies.EMPTY: 1}
+    assert f"turn 1 has no {empty}" in (tmp_path / "quarantine.jsonl").read_text()
     assert read_records(tmp_path / "complex.json") == []
 
 
 # every way gives the same records
 
 
-def test_through_the_real_client_the_records_are_the_same_and_a_second_run_costs_nothing(
-    teacher_server, tmp_path, reference
-):
+def test_the_real_client_gives_the_same_records_and_a_second_run_costs_nothing(teacher_server, tmp_path, reference):
     summary = run(book(12), online(teacher_server), tmp_path, concurrency=8)
     assert summary.complete and made(tmp_path) == reference and summary.asked == 36
-    bodies = [item.body for item in plan(book(12), ALL) if item.body]
-    assert set(teacher_server.attempts) == {key(b) for b in bodies} and set(teacher_server.attempts.values()) == {1}
+    bodies = [item.body for item in plan_records(book(12), ALL) if item.body]
+    assert set(teacher_server.attempts) == {request_key(b) for b in bodies} and set(
+        teacher_server.attempts.values()
+    ) == {1}
     again = run(book(12), online(teacher_server), tmp_path)
     assert (again.asked, again.reused, again.tokens) == (0, 36, {"prompt": 0, "completion": 0})
     assert len(teacher_server.asked) == 36 and made(tmp_path) == reference
 
 
-def test_through_batch_files_and_from_recordings_the_records_are_the_same(tmp_path, reference):
+def test_batch_files_and_recordings_give_the_same_records(tmp_path, reference):
     paths, count = write_requests(book(12), tmp_path / "a", ALL)
     rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
     assert count == len(rows) == 36
     random.Random(0).shuffle(rows)
-    output = [{"id": "x", "custom_id": r["custom_id"], "response": {"status_code": 200, "body": offline_reply(r["body"])}, "error": None} for r in rows]  # fmt: skip
-    for part, name in ((output[:20], "one"), (output[20:], "two")):
-        (tmp_path / name).write_text("".join(json.dumps(r) + "\n" for r in part))
+    write_jsonl(map(batch_row, rows[:20]), tmp_path / "one")
+    write_jsonl(map(batch_row, rows[20:]), tmp_path / "two")
     partly = run(book(12), OfflineTeacher(), tmp_path / "a", batch=[tmp_path / "one"])
     assert not partly.complete and partly.not_asked == 16 and partly.asked == 20
     assert run(book(12), OfflineTeacher(), tmp_path / "a", batch=[tmp_path / "two"]).complete
     assert made(tmp_path / "a") == reference
-    summary = run(book(12), Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "b")
+    summary = run(book(12), RecordedTeacher(tmp_path / "a" / "replies.jsonl"), tmp_path / "b")
     assert summary.complete and made(tmp_path / "b") == reference
     stranger = run(
-        book(13)[12:], Recorded(tmp_path / "a" / "replies.jsonl"), tmp_path / "c", Settings(types=("detail",))
+        book(13)[12:], RecordedTeacher(tmp_path / "a" / "replies.jsonl"), tmp_path / "c", Settings(types=("detail",))
     )
-    assert stranger.quarantined == {FAILED: 1} and "not among the recorded replies" in (tmp_path / "c" / "quarantine.jsonl").read_text()  # fmt: skip
+    quarantine = (tmp_path / "c" / "quarantine.jsonl").read_text()
+    assert stranger.quarantined == {FAILED: 1} and "not among the recorded replies" in quarantine
 
 
 def test_the_shipped_replies_are_replayed_without_a_key(capsys, tmp_path):
     shipped = WEIGHTS.parent
-    arguments = [
-        "generate",
-        "--source",
-        shipped / "caps_boxes.jsonl",
-        "--images",
-        shipped / "pictures",
-        "--out",
-        tmp_path,
-    ]
-    status, out, _ = command(capsys, *arguments, "--replay", shipped / "replies.jsonl")
+    source = ["--source", shipped / "caps_boxes.jsonl", "--images", shipped / "pictures"]
+    status, out, _ = command(capsys, "generate", *source, "--out", tmp_path, "--replay", shipped / "replies.jsonl")
     assert status == 0 and "36 of 36 records of 12 pictures" in out
 
 
-def test_batch_replies_that_failed_or_were_never_asked_for_are_counted(tmp_path):
+def test_failed_and_unknown_batch_replies_are_counted(tmp_path):
     paths, _ = write_requests(book(2), tmp_path / "a", Settings(types=("detail",)))
     rows = [json.loads(line) for line in paths[0].read_text().splitlines()]
-    output = [{"custom_id": rows[0]["custom_id"], "response": {"status_code": 400, "body": {"error": {"message": "too long"}}}, "error": None},
-              {"custom_id": "of-another-run", "response": {"status_code": 200, "body": offline_reply(rows[1]["body"])}, "error": None}]  # fmt: skip
-    (tmp_path / "o").write_text("".join(json.dumps(r) + "\n" for r in output))
+    failed = {"status_code": 400, "body": {"error": {"message": "too long"}}}
+    output = [batch_row(rows[0]) | {"response": failed}, batch_row(rows[1]) | {"custom_id": "of-another-run"}]
+    write_jsonl(output, tmp_path / "o")
     summary = run(book(2), OfflineTeacher(), tmp_path / "a", Settings(types=("detail",)), batch=[tmp_path / "o"])
-    assert (summary.quarantined, summary.not_asked, summary.unknown) == (
-        {FAILED: 1},
-        1,
-        1,
-    ) and "never asked for" in str(summary)
+    assert (summary.quarantined, summary.not_asked, summary.unknown) == ({FAILED: 1}, 1, 1)
+    assert "never asked for" in str(summary)
 
 
-# what goes wrong is counted
+# failures are counted
 
 
-def test_every_bad_reply_is_in_the_quarantine_with_its_reason_and_nothing_is_silent(tmp_path):
-    texts = {
-        0: ("A plain text without form.", "stop", None), 1: ("Question:\nWhat?\n===\nAnswer:\nA car", "length", None),
-        2: ("", "stop", "I will not."), 3: ("Question:\nWhat?\n===\nAnswer:\nThe caption says a car.", "stop", None),
+def test_every_bad_reply_is_in_the_quarantine_file_with_its_reason(tmp_path):
+    given = {
+        0: ("A plain text without form.", "stop", None),
+        1: ("Question:\nWhat?\n===\nAnswer:\nA car", "length", None),
+        2: ("", "stop", "I will not."),
+        3: ("Question:\nWhat?\n===\nAnswer:\nThe caption says a car.", "stop", None),
         4: ("Question:\nWhat?\n===\nAnswer:\nA.\n===\nQuestion:\nWhat?\n===\nAnswer:\nB.", "stop", None),
-        5: ("Question:\nWhat?\n===\nAnswer:\n", "stop", None), 6: ("Question:\nWhat?\n===\nAnswer:\nA red car.", "stop", None),
-    }  # fmt: skip
+        5: ("Question:\nWhat?\n===\nAnswer:\n", "stop", None),
+        6: ("Question:\nWhat?\n===\nAnswer:\nA red car.", "stop", None),
+    }
     pictures = book(8)
     order = {p.captions[0] + p.captions[1]: n for n, p in enumerate(pictures)}
 
-    def reply(body):
-        lines = body["messages"][-1]["content"].split("\n")
-        text, finish, refusal = texts.get(order[lines[0] + lines[1]], texts[6])
-        return server.completion(body, text, finish, refusal)
+    def number(body):
+        return order["".join(body["messages"][-1]["content"].split("\n")[:2])]
 
-    with faulty(reply=reply, fault=lambda b, n: ("status", 400, {}) if order["".join(b["messages"][-1]["content"].split("\n")[:2])] == 7 else None) as running:  # fmt: skip
-        summary = run(pictures, online(running), tmp_path, Settings(types=("conversation",)), problems=[Problem("f.csv", "line 9", "no captions")])  # fmt: skip
+    def reply(body):
+        return server.completion(body, *given.get(number(body), given[6]))
+
+    def fault(body, attempt):
+        return ("status", 400, {}) if number(body) == 7 else None
+
+    settings, problems = Settings(types=("conversation",)), [LeftOut("f.csv", "line 9", "no captions")]
+    with faulty(reply=reply, fault=fault) as running:
+        summary = run(pictures, online(running), tmp_path, settings, problems=problems)
     assert summary.made == {"conversation": 1} and summary.left_out == 1 and not summary.complete
     assert summary.quarantined == dict.fromkeys((*replies.REASONS, FAILED), 1)
     rows = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
     assert Counter(r["stage"] for r in rows) == {"reply": 6, "request": 1, "source": 1}
-    assert all(r["reply"] == texts[int(r["id"].split("-")[1])][0] for r in rows if r["stage"] == "reply")
+    assert all(r["reply"] == given[int(r["id"].split("-")[1])][0] for r in rows if r["stage"] == "reply")
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["made"] == summary.made and written["quarantined"] == summary.quarantined and not written["complete"]
     assert sum(summary.made.values()) + sum(summary.quarantined.values()) + summary.not_asked == summary.wanted
 
 
-def test_pictures_the_offline_teacher_knows_nothing_of_are_declined_not_invented(tmp_path):
+def test_the_offline_teacher_declines_pictures_it_does_not_know(tmp_path):
     summary = run([Picture("p", "p.png", ("A donut shop.",))], OfflineTeacher(), tmp_path, Settings())
-    assert summary.quarantined == {replies.REFUSED: 3} and NO_IDEA in (tmp_path / "quarantine.jsonl").read_text()
+    assert summary.quarantined == {replies.REFUSED: 3} and REFUSAL in (tmp_path / "quarantine.jsonl").read_text()
 
 
 def test_the_offline_teacher_takes_its_task_from_the_messages_alone():
-    told = {
-        "conversation": "Design a conversation.",
-        "complex": "A reasoning question.",
-        "detail": "A detailed description.",
-    }
-    for kind, text in told.items():
-        assert form([{"role": "system", "content": text}]) == kind
-    body = plan(book(1), Settings(types=("detail",)))[0].body
+    systems = ("Design a conversation.", "A detailed description.", "A reasoning question.")
+    for kind, text in zip(TYPES, systems):
+        assert response_type([{"role": "system", "content": text}]) == kind
+    body = plan_records(book(1), Settings(types=("detail",)))[0].body
     assert offline_reply(body) == offline_reply(dict(body))
     assert offline_reply(body | {"max_tokens": 3})["choices"][0]["finish_reason"] == "length"
-    for wrong, message in (([{"role": "user", "content": "a cat"}], "no few-shot example"),
-                           ([{"role": "system", "content": "describe"}], "no user message"),
-                           ([{"role": "system", "content": "describe"}, {"role": "user", "content": "a cat\n\ncat: 1"}], "not a box line")):  # fmt: skip
+    for wrong, message in (
+        ([{"role": "user", "content": "a cat"}], "no few-shot example"),
+        ([{"role": "system", "content": "describe"}], "no user message"),
+        ([{"role": "system", "content": "describe"}, {"role": "user", "content": "a cat\n\ncat: 1"}], "not a box line"),
+    ):
         with pytest.raises(server.Rejected, match=message):
             offline_reply({"model": "m", "messages": wrong})
 
 
 @pytest.mark.parametrize("concurrency", [1, 12])
-def test_with_faults_of_all_sorts_the_records_are_the_same_and_nothing_is_billed_twice(teacher_server, tmp_path, reference, concurrency):  # fmt: skip
+def test_faults_change_no_record_and_bill_nothing_twice(teacher_server, tmp_path, reference, concurrency):
     faults = [SAYS_429, SAYS_500, "reset", ("raw", b"{"), ("json", {"choices": []}), ("raw", b"<html>", "text/html")]
     rng = random.Random(0)
     teacher_server.fault = lambda body, n: rng.choice(faults) if n < 3 and rng.random() < 0.5 else None
@@ -353,7 +362,7 @@ def test_with_faults_of_all_sorts_the_records_are_the_same_and_nothing_is_billed
     assert len(teacher_server.billed) == 36 and set(teacher_server.billed.values()) == {1}
 
 
-def test_a_budget_stops_before_it_is_exceeded_and_more_money_goes_on(teacher_server, tmp_path, reference):
+def test_a_budget_stops_before_it_is_exceeded_and_a_higher_one_resumes(teacher_server, tmp_path, reference):
     price = Price(10.0, 10.0)
     summary = run(book(12), online(teacher_server), tmp_path, price=price, budget=Budget(usd=0.3))
     assert 0 < summary.asked < 36 and summary.usd_in_all <= 0.3 and "budget of $0.30" in summary.stopped
@@ -367,17 +376,17 @@ def test_a_second_process_on_the_same_folder_is_refused(tmp_path):
         run(book(1), OfflineTeacher(), tmp_path)
 
 
-@pytest.mark.parametrize("how, what", [("open", "the records"), ("write_text", "quarantine.jsonl:")])
-def test_a_disk_that_is_full_when_results_are_written_loses_no_reply(tmp_path, monkeypatch, reference, how, what):
+@pytest.mark.parametrize("how", ["open", "write_text"])
+def test_a_full_disk_while_results_are_written_loses_no_reply(tmp_path, monkeypatch, reference, how):
     write = getattr(Path, how)
 
     def full(path, *args, **kwargs):
-        if path.suffix == ".part":
+        if ".part" in path.name:
             raise OSError(28, "No space left on device")
         return write(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, how, full)
-    with pytest.raises(AskingError, match=f"{what} cannot be written .No space left on device.; the replies are kept"):
+    with pytest.raises(AskingError, match="cannot be written .No space left on device.; the replies are kept"):
         run(book(12), OfflineTeacher(), tmp_path)
     monkeypatch.undo()
     summary = run(book(12), OfflineTeacher(), tmp_path)
@@ -388,17 +397,17 @@ def test_a_disk_that_is_full_when_results_are_written_loses_no_reply(tmp_path, m
 
 
 def life(url, out):
-    """What is killed: the whole of it, from the plan to the files, as the command does it."""
-    run(book(16), openai_teacher(OFFLINE, url, 10.0), Path(out), concurrency=4)
+    """The process to kill: everything from the plan to the files, as the command does it."""
+    run(book(16), openai_teacher(OFFLINE_MODEL, url, 10.0), Path(out), concurrency=4)
 
 
-def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_server, tmp_path):
+def test_a_hundred_kills_at_random_moments_change_nothing_in_the_result(teacher_server, tmp_path):
     assert run(book(16), OfflineTeacher(), tmp_path / "reference").complete
     expected, rng, spawn = made(tmp_path / "reference"), random.Random(1), multiprocessing.get_context("forkserver")
     spawn.set_forkserver_preload(["minillava.asking.client", "minillava.datagen.generate", "tests.test_generate_data"])
     teacher_server.delay = 0.003
     whole = []
-    for name in ("first", "second"):  # the first one also starts what all others are forked from
+    for name in ("first", "second"):  # the first one also starts the fork server
         process, began = spawn.Process(target=life, args=(teacher_server.url, tmp_path / name)), time.monotonic()
         process.start()
         process.join()
@@ -417,7 +426,7 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
             kills += 1
             there = (out / "replies.jsonl").read_bytes().count(b"\n") if (out / "replies.jsonl").exists() else 0
             at_kill["nothing yet" if not there else "all answered" if there >= 48 else "between"] += 1
-            # what is in the journal is never asked again: how often each was asked so far, for those
+            # a request in the journal is never sent again: count how often each was sent so far
             done = (
                 [json.loads(line)["key"] for line in (out / "replies.jsonl").read_bytes().split(b"\n")[:-1]]
                 if there
@@ -426,9 +435,9 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
             before = {name: teacher_server.attempts[name] for name in done}
             assert len(done) == len(set(done)), "a reply is there twice"
             if kills % 20 == 0:
-                time.sleep(0.02)  # what was in flight has arrived
+                time.sleep(0.02)  # requests on their way have arrived
                 before = {name: teacher_server.attempts[name] for name in done}
-                run(book(16), openai_teacher(OFFLINE, teacher_server.url, 10.0), out, concurrency=4)
+                run(book(16), openai_teacher(OFFLINE_MODEL, teacher_server.url, 10.0), out, concurrency=4)
                 assert all(teacher_server.attempts[name] == n for name, n in before.items()), "asked again"
                 assert made(out) == expected and set(teacher_server.billed.values()) == {1}
                 folder += 1
@@ -446,7 +455,7 @@ def test_killed_at_a_hundred_random_moments_it_ends_as_if_it_never_was(teacher_s
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch, request):
-    """Figures take longer than all the rest; the first test of the command draws them."""
+    """Drawing takes longer than all the rest, so only the first test of the command does it."""
     if "command_makes_everything" not in request.node.name:
         monkeypatch.setattr(
             figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": lambda *_: None})
@@ -460,33 +469,38 @@ def command(capsys, *arguments):
 
 
 def write_book(folder, n=3):
-    """caps_boxes.jsonl and pictures."""
+    """Write caps.jsonl and pictures; the arguments to generate from them."""
     (folder / "images").mkdir()
     rows = []
     for p in book(n):
         (folder / "images" / p.image).write_bytes(b"png")
-        rows.append({"id": p.id, "image": p.image, "captions": p.captions, "instances": [{"category": k, "bbox": b} for k, b in p.boxes]})  # fmt: skip
-    (folder / "caps.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        instances = [{"category": k, "bbox": b} for k, b in p.boxes]
+        rows.append({"id": p.id, "image": p.image, "captions": p.captions, "instances": instances})
+    write_jsonl(rows, folder / "caps.jsonl")
     return ["generate", "--source", folder / "caps.jsonl", "--images", folder / "images", "--out", folder / "out"]
 
 
 def by_api(folder, url, n=3):
-    """`write_book`, asked of the API at `url`; without the last word, --yes, only after consent."""
-    return [*write_book(folder, n), "--teacher", "openai", "--base-url", url, "--model", OFFLINE, "--yes"]
+    """Like `write_book`, with the API at `url` as teacher. The last argument is --yes."""
+    return [*write_book(folder, n), "--teacher", "openai", "--base-url", url, "--model", OFFLINE_MODEL, "--yes"]
 
 
 def test_the_command_makes_everything_offline_and_ends_with_0(capsys, tmp_path):
     status, out, _ = command(
-        capsys, "generate", "--source", BOOK, "--limit", 3, "--types", ",".join(KINDS), "--out", tmp_path / "o"
+        capsys,
+        "generate",
+        "--source",
+        PICTURE_BOOK,
+        "--limit",
+        3,
+        "--types",
+        ",".join(ALL_TYPES),
+        "--out",
+        tmp_path / "o",
     )
     assert status == 0 and "12 of 12 records of 3 pictures" in out
-    assert {p.name for p in (tmp_path / "o").iterdir()} >= {
-        *FILES,
-        "summary.json",
-        "statistics.json",
-        "statistics.png",
-        "pictures",
-    }
+    names = {p.name for p in (tmp_path / "o").iterdir()}
+    assert names >= {*FILES, "summary.json", "statistics.json", "statistics.png", "pictures"}
     assert json.loads((tmp_path / "o" / "summary.json").read_text())["complete"]
 
 
@@ -494,7 +508,7 @@ def test_a_record_left_out_is_named_and_ends_with_1(capsys, tmp_path):
     arguments = write_book(tmp_path)
     (tmp_path / "images" / "train-000001.png").unlink()
     status, out, err = command(capsys, *arguments)
-    assert status == 1 and "left out: caps.jsonl: line 2: no picture 'train-000001.png'" in err
+    assert status == 1 and "caps.jsonl: line 2: no picture 'train-000001.png'" in err
     assert "6 of 6 records of 2 pictures" in out and "left out of the source: 1 records" in out
 
 
@@ -503,14 +517,13 @@ def test_a_dry_run_prints_the_exact_messages_and_sends_nothing(capsys, tmp_path,
     status, out, err = command(capsys, *arguments, "--dry-run")
     pictures, _ = read_source(tmp_path / "caps.jsonl", tmp_path / "images")
     assert status == 0 and not teacher_server.asked and not (tmp_path / "out").exists()
-    for item in plan(pictures, Settings()):
-        assert show(item) in out and all(m["content"] in out for m in item.body["messages"])
+    for item in plan_records(pictures, Settings()):
+        assert request_text(item) in out and all(m["content"] in out for m in item.body["messages"])
     assert out.count("##### train-") == 9 and "nothing was sent; it would be 9 requests" in err
     seen = []
     teacher_server.reply = lambda body: (seen.append(body), offline_reply(body))[1]
     assert command(capsys, *arguments, "--yes")[0] == 0
-    assert all(show(type(item)(item.picture, item.kind, body)) in out for item in plan(pictures, Settings()) for body in seen if body == item.body)  # fmt: skip
-    assert sorted(map(key, seen)) == sorted(key(i.body) for i in plan(pictures, Settings()))
+    assert sorted(map(request_key, seen)) == sorted(request_key(i.body) for i in plan_records(pictures, Settings()))
 
 
 def test_without_consent_nothing_is_sent(capsys, tmp_path, teacher_server):
@@ -528,15 +541,15 @@ def test_batch_files_by_command(capsys, tmp_path):
     status, out, _ = command(capsys, *arguments, "--write-batch")
     assert status == 0 and "9 requests in 1 files" in out and not (tmp_path / "out" / "detail.json").exists()
     rows = [json.loads(line) for line in (tmp_path / "out" / "batch" / "batch-000.jsonl").read_text().splitlines()]
-    (tmp_path / "o").write_text("".join(json.dumps({"custom_id": r["custom_id"], "response": {"status_code": 200, "body": offline_reply(r["body"])}}) + "\n" for r in rows))  # fmt: skip
+    write_jsonl(map(batch_row, rows), tmp_path / "o")
     assert command(capsys, *arguments, "--read-batch", tmp_path / "o")[0] == 0
     assert "0 requests in 0 files" in command(capsys, *arguments, "--write-batch")[1]
 
 
-def test_a_fault_that_lasts_ends_with_1_and_the_next_run_mends_it(capsys, tmp_path, teacher_server):
+def test_a_lasting_fault_ends_with_1_and_the_next_run_completes(capsys, tmp_path, teacher_server):
     arguments = by_api(tmp_path, teacher_server.url)
-    victim = key(plan(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
-    teacher_server.fault = lambda body, n: ("status", 400, {}) if key(body) == victim else None
+    victim = request_key(plan_records(read_source(tmp_path / "caps.jsonl", tmp_path / "images")[0], Settings())[4].body)
+    teacher_server.fault = lambda body, n: ("status", 400, {}) if request_key(body) == victim else None
     status, out, _ = command(capsys, *arguments)
     assert status == 1 and f"quarantined: 1 (1 {FAILED})" in out
     teacher_server.fault = lambda body, n: None
@@ -546,16 +559,16 @@ def test_a_fault_that_lasts_ends_with_1_and_the_next_run_mends_it(capsys, tmp_pa
 
 @pytest.mark.parametrize("arguments, message", [
     (("--source", "none.jsonl"), "--images: name the folder"), (("--source", "none.jsonl", "--images", "."), "none.jsonl: cannot be read"),
-    (("--source", BOOK, "--types", "poem"), "--types poem"), (("--source", BOOK, "--prompts", "none"), "none/conversation: no such prompt folder"),
-    (("--source", BOOK, "--limit", "0"), "--limit 0"), (("--source", f"{BOOK}:none"), "no such split"),
-    (("--source", BOOK, "--teacher", "openai"), "no key: set the environment variable OPENAI_API_KEY"),
-    (("--source", BOOK, "--teacher", "openai", "--base-url", "nowhere"), "--base-url: expected something like"),
-    (("--source", BOOK, "--teacher", "openai", "--price", "cheap"), "--price cheap"),
-    (("--source", BOOK, "--teacher", "openai", "--base-url", "http://127.0.0.1:9", "--model", "x", "--budget", "1", "--yes"), "no price is known for x"),
-    (("--source", BOOK, "--concurrency", "0"), "--concurrency 0"), (("--source", BOOK, "--replay", "none"), "none: cannot be read"),
-    (("--source", BOOK, "--read-batch", "none"), "none: cannot be read"),
+    (("--source", PICTURE_BOOK, "--types", "poem"), "--types poem"), (("--source", PICTURE_BOOK, "--prompts", "none"), "none/conversation: no such prompt folder"),
+    (("--source", PICTURE_BOOK, "--limit", "0"), "--limit 0"), (("--source", f"{PICTURE_BOOK}:none"), "no such split"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai"), "no key: set the environment variable OPENAI_API_KEY"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai", "--base-url", "nowhere"), "--base-url: expected something like"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai", "--price", "cheap"), "--price cheap"),
+    (("--source", PICTURE_BOOK, "--teacher", "openai", "--base-url", "http://127.0.0.1:9", "--model", "x", "--budget", "1", "--yes"), "no price is known for x"),
+    (("--source", PICTURE_BOOK, "--concurrency", "0"), "--concurrency 0"), (("--source", PICTURE_BOOK, "--replay", "none"), "none: cannot be read"),
+    (("--source", PICTURE_BOOK, "--read-batch", "none"), "none: cannot be read"),
 ])  # fmt: skip
-def test_what_a_user_can_get_wrong_is_one_line(capsys, tmp_path, monkeypatch, arguments, message):
+def test_a_users_mistake_gives_an_error_of_one_line(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     status, _, err = command(
         capsys, "generate", *arguments, *(() if "--limit" in arguments else ("--limit", "1")), "--out", "out"
@@ -565,11 +578,11 @@ def test_what_a_user_can_get_wrong_is_one_line(capsys, tmp_path, monkeypatch, ar
 
 def test_an_output_that_is_a_file_is_named(capsys, tmp_path):
     (tmp_path / "file").touch()
-    status, _, err = command(capsys, "generate", "--source", BOOK, "--limit", 1, "--out", tmp_path / "file")
+    status, _, err = command(capsys, "generate", "--source", PICTURE_BOOK, "--limit", 1, "--out", tmp_path / "file")
     assert status == 2 and "is a file; name a folder with --out" in err
 
 
-def test_what_cannot_be_written_beside_the_records_is_named_and_they_are_kept(capsys, tmp_path, monkeypatch):
+def test_a_failure_to_write_statistics_or_dataset_is_named_and_the_records_are_kept(capsys, tmp_path, monkeypatch):
     arguments = write_book(tmp_path)
 
     def full(*_):
@@ -577,7 +590,7 @@ def test_what_cannot_be_written_beside_the_records_is_named_and_they_are_kept(ca
 
     monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": full}))
     status, _, err = command(capsys, *arguments)
-    assert status == 2 and "out: the statistics cannot be written (No space left on device); the records are there - make room" in err  # fmt: skip
+    assert status == 2 and "out: the statistics cannot be written (No space left on device)" in err
     assert len(read_records(tmp_path / "out" / "instruct.json")) == 9
     monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": lambda *_: None}))
     (tmp_path / "file").touch()
@@ -586,7 +599,8 @@ def test_what_cannot_be_written_beside_the_records_is_named_and_they_are_kept(ca
 
 
 def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, tmp_path):
-    process = subprocess.Popen([sys.executable, "-m", "minillava", "serve-teacher", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    call = [sys.executable, "-m", "minillava", "serve-teacher", "--port", "0"]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         url = re.search(r"http://127.0.0.1:\d+/v1", process.stdout.readline())[0]
         arguments = by_api(tmp_path, url)
@@ -597,12 +611,12 @@ def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, t
     assert process.returncode == 0 and "Stopped." in out and "Traceback" not in err
 
 
-def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_goes_on(capsys, tmp_path, teacher_server):
+def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_resumes(capsys, tmp_path, teacher_server):
     arguments = [*by_api(tmp_path, teacher_server.url, 12), "--concurrency", "2"]
     teacher_server.delay = 0.05
     teacher_server.fault = lambda b, n: os.kill(os.getpid(), signal.SIGINT) if len(teacher_server.asked) == 7 else None
     status, _, err = command(capsys, *arguments)
-    assert status == 130 and "The same command goes on" in err and "Traceback" not in err
+    assert status == 130 and "the same command" in err and "Traceback" not in err
     done = len(teacher_server.asked)
     assert 0 < done < 36
     teacher_server.delay, teacher_server.fault = 0, lambda b, n: None
@@ -610,7 +624,7 @@ def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_goes_on(capsys, t
     assert status == 0 and f"asked {36 - done}, reused {done}" in out and set(teacher_server.attempts.values()) == {1}
 
 
-def test_the_key_is_in_none_of_the_files_and_nothing_that_is_printed(capsys, tmp_path, teacher_server, monkeypatch):
+def test_the_key_is_in_no_file_and_is_not_printed(capsys, tmp_path, teacher_server, monkeypatch):
     secret = "sk-never-to-be-seen-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", secret)
     teacher_server.fault = lambda body, n: (
@@ -625,20 +639,21 @@ def test_the_key_is_in_none_of_the_files_and_nothing_that_is_printed(capsys, tmp
 
 
 def test_generating_needs_neither_torch_nor_transformers():
-    code = "import sys, minillava.datagen.generate, minillava.commands.generate, minillava.cli; print({'torch', 'transformers', 'openai', 'datasets', 'matplotlib'} & set(sys.modules))"  # fmt: skip
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    code = "import sys, minillava.datagen.generate, minillava.commands.generate, minillava.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "openai", "datasets", "matplotlib"} & set(loaded)
 
 
-# what is made of records
+# datasets and statistics
 
 
-def test_a_dataset_saved_and_loaded_gives_the_records_and_the_pictures_back(capsys, tmp_path):
+def test_a_saved_dataset_gives_back_the_records_and_the_pictures(capsys, tmp_path):
     import datasets
     import numpy as np
     from PIL import Image
 
     status, *_ = command(
-        capsys, "generate", "--source", BOOK, "--limit", 3, "--out", tmp_path / "o", "--dataset", tmp_path / "d"
+        capsys, "generate", "--source", PICTURE_BOOK, "--limit", 3, "--out", tmp_path / "o", "--dataset", tmp_path / "d"
     )
     pictures, kinds = tmp_path / "o" / "pictures", {k: read_records(tmp_path / "o" / f"{k}.json") for k in TYPES}
     assert status == 0
@@ -652,35 +667,33 @@ def test_a_dataset_saved_and_loaded_gives_the_records_and_the_pictures_back(caps
     assert all(p.read_bytes() == (tmp_path / p.name).read_bytes() for p in (tmp_path / "back").iterdir())
 
 
-def test_text_only_records_and_folders_of_pictures_are_exported_and_paths_that_leave_are_refused(tmp_path):
+def test_text_only_records_and_picture_folders_are_exported_and_paths_outside_are_refused(tmp_path):
     (tmp_path / "in" / "a").mkdir(parents=True)
     (tmp_path / "in" / "a" / "b.png").write_bytes(b"any bytes")
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A car."}]
     text = {"id": "t", "conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hi."}]}
     records = {"detail": [{"id": "p", "image": "a/b.png", "conversations": turns}, text]}
     dataset = to_dataset(records, tmp_path / "in")
-    assert (
-        to_records(dataset, tmp_path / "out") == records
-        and (tmp_path / "out" / "a" / "b.png").read_bytes() == b"any bytes"
-    )
+    assert to_records(dataset, tmp_path / "out") == records
+    assert (tmp_path / "out" / "a" / "b.png").read_bytes() == b"any bytes"
     records["detail"][0]["image"] = "../in/a/b.png"
-    with pytest.raises(RecordError, match="record p: the image path .* leaves the image folder"):
+    with pytest.raises(RecordError, match="record p: the image path .* outside the image folder"):
         to_dataset(records, tmp_path / "in")
     evil = dataset.map(lambda row: {"file": "../evil.png"})
-    with pytest.raises(RecordError, match="leaves the image folder"):
+    with pytest.raises(RecordError, match="outside the image folder"):
         to_records(evil, tmp_path / "out")
 
 
-def test_statistics_count_what_is_there():
+def test_statistics_count_records_words_nouns_and_verbs():
     def record(n, *values):
         turns = [{"from": ("human", "gpt")[i % 2], "value": v} for i, v in enumerate(values)]
         return {"id": str(n), "image": f"{n % 2}.png", "conversations": turns}
 
-    found = statistics({
-        "conversation": [record(0, "<image>\nWhat is red?", "The two dogs sit on a car.", "Where?", "A dog sits in a park.")],
-        "detail": [record(1, "Describe it.\n<image>", "A car stands in a park."), record(3, "Describe it.\n<image>", "A dog.")],
-    })  # fmt: skip
-    assert found["conversation"].row() == {"records": 1, "pictures": 1, "turns": 2, "words a question": 2, "words an answer": 6.5, "median words an answer": 6.5}  # fmt: skip
+    talk = record(0, "<image>\nWhat is red?", "The two dogs sit on a car.", "Where?", "A dog sits in a park.")
+    answers = {1: "A car stands in a park.", 3: "A dog."}
+    details = [record(n, "Describe it.\n<image>", answer) for n, answer in answers.items()]
+    found = statistics({"conversation": [talk], "detail": details})
+    assert list(found["conversation"].row().values()) == [1, 1, 2, 2, 6.5, 6.5]
     assert (found["all"].records, found["all"].pictures, found["all"].turns) == (3, 2, 4)
     assert found["all"].nouns == [("dog", 3), ("car", 2), ("park", 2)]
     assert dict(found["all"].verbs) == {"sit": 2, "describe": 2, "stand": 1}

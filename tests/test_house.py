@@ -16,8 +16,9 @@ PAPER = ("data", "model", "datagen", "training", "judging", "asking", "chat")
 FORBIDDEN = ("scenes", "standins", "experiments", "figures", "course", "commands")
 # Rooms and single modules, from the ground up: each imports only what stands before it, and itself.
 FLOORS = [
-    {"errors", "paper"},
-    {"later", "scales", "text", "machine", "files"},
+    {"errors", "text"},
+    {"paper"},
+    {"later", "scales", "machine", "files"},
     {"asking", "data", "scenes"},
     {"model", "fetch"},
     {"datagen"},

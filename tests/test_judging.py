@@ -9,22 +9,30 @@ from statistics import mean
 import pytest
 import torch
 
-from minillava.data.samples import prompt
+from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import context
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging.answers import answer, shuffled
-from minillava.judging.bench import CATEGORIES, pairs_of, read_bench, write_bench
+from minillava.judging.bench import CATEGORIES, read_bench, score_pairs, write_bench
 from minillava.judging.judges import Judged
 from minillava.judging.scores import bootstrap, relative_score
 from minillava.model import generate, load_llava
 from minillava.scenes.compose import scenes
-from minillava.scenes.questions import EXACT, Question, balanced, exact_match, group, questions, right
-from minillava.standins.bench import build, exact, judge_answers
-from minillava.standins.judge import RULE, OfflineJudge, marks, review
-from minillava.standins.quality import WAYS, measure, overall
-from minillava.standins.quality import text as table_of
+from minillava.scenes.questions import (
+    EXACT_KINDS,
+    Question,
+    answer_group,
+    balanced_questions,
+    exact_match,
+    is_correct,
+    questions,
+)
+from minillava.standins.bench import build_bench, exact_questions, judge_answers
+from minillava.standins.judge import RULE_ID, OfflineJudge, marks, review
+from minillava.standins.quality import WAYS_TO_SPOIL, measure_judge, overall_share
+from minillava.standins.quality import quality_table as table_of
 from minillava.standins.teacher import read_context
 
 # the relative score
@@ -65,12 +73,12 @@ def test_every_question_of_500_scenes_is_answered_rightly_by_its_own_answer_and_
     rng, asked = random.Random(0), defaultdict(list)
     for scene in scenes("bench", 400) + scenes("wild", 100):
         for question in questions(scene):
-            assert right(question, question.answer), (scene.id, question)
+            assert is_correct(question, question.answer), (scene.id, question)
             asked[question.text].append(question)
     wrong = 0
     for same in asked.values():
         for one, two in zip(rng.sample(same, min(9, len(same))), rng.sample(same, min(9, len(same))), strict=True):
-            assert right(one, two.answer) == (one.key == two.key), (one, two)
+            assert is_correct(one, two.answer) == (one.key == two.key), (one, two)
             wrong += one.key != two.key
     assert wrong > 150
 
@@ -104,24 +112,24 @@ def test_every_question_of_500_scenes_is_answered_rightly_by_its_own_answer_and_
     ],
 )
 def test_an_answer_is_right_or_wrong_by_the_fact_not_by_the_wording(kind, text, key, answer, correct):
-    assert right(Question(kind, text, "", key), answer) is correct
+    assert is_correct(Question(kind, text, "", key), answer) is correct
 
 
 def test_balanced_questions_are_balanced_and_each_from_another_scene():
-    chosen = exact("dev", 500, 40)
-    assert Counter(q.kind for _, q in chosen) == dict.fromkeys(EXACT, 40)
-    for kind in EXACT:
+    chosen = exact_questions("dev", 500, 40)
+    assert Counter(q.kind for _, q in chosen) == dict.fromkeys(EXACT_KINDS, 40)
+    for kind in EXACT_KINDS:
         of_kind = [(s.id, q) for s, q in chosen if q.kind == kind]
         assert len({s for s, _ in of_kind}) == 40
-        counts = Counter(group(q) for _, q in of_kind)
+        counts = Counter(answer_group(q) for _, q in of_kind)
         assert max(counts.values()) - min(counts.values()) <= 1, (kind, counts)
         assert max(counts.values()) <= 0.51 * 40, (
             kind,
             counts,
         )  # who always says the same is right at most half the time
-    assert exact("dev", 500, 40) == chosen
+    assert exact_questions("dev", 500, 40) == chosen
     with pytest.raises(ValueError, match="questions found; give more scenes than 5"):
-        balanced(scenes("dev", 5), 40)
+        balanced_questions(scenes("dev", 5), 40)
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -162,7 +170,7 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
     together = answer(model, tokenizer, CHAT, asked, max_new_tokens=6)
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for (text, features), said in zip(asked, together, strict=True):
-        ids = prompt(f"<image>\n{text}", CHAT, tokenizer)
+        ids = prompt_ids(f"<image>\n{text}", CHAT, tokenizer)
         assert said == tokenizer.decode(generate(model, [ids], [[features]], 6, stop)[0]).strip()
     assert len(set(together)) > 1
 
@@ -172,14 +180,14 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
 
 @pytest.fixture(scope="module")
 def bench():
-    return build("coco", 120)
+    return build_bench("coco", 120)
 
 
 def test_the_judge_puts_answers_spoilt_on_purpose_below_the_unspoilt_one(bench):
-    rows = measure(OfflineJudge(), bench)
+    rows = measure_judge(OfflineJudge(), bench)
     print(table_of(rows))
-    assert [r.way for r in rows] and {r.way for r in rows} == set(WAYS) and sum(r.answers for r in rows) > 1000
-    assert overall(rows) >= 95 and all(r.share >= 90 and r.answers >= 60 for r in rows)
+    assert [r.way for r in rows] and {r.way for r in rows} == set(WAYS_TO_SPOIL) and sum(r.answers for r in rows) > 1000
+    assert overall_share(rows) >= 95 and all(r.share >= 90 and r.answers >= 60 for r in rows)
     assert {r.way for r in rows if r.share == 100} >= {"added object", "dropped object", "empty", "copied question"}
     missed = [m for r in rows for m in r.misses]
     assert all(text in table_of(rows) for _, _, text, _ in missed if text.strip())  # what is missed is printed
@@ -192,7 +200,7 @@ def test_a_judge_that_does_not_look_at_the_answers_is_found_out(bench):
         def review(self, cases, runs=1):
             return [Judged([(case, "9 5\nThe first looks better.", "blind") for case in cases])]
 
-    assert 40 < overall(measure(Blind(), bench[:60])) < 60
+    assert 40 < overall_share(measure_judge(Blind(), bench[:60])) < 60
 
 
 def test_the_frozen_rule_gives_these_scores():
@@ -218,7 +226,7 @@ def test_the_frozen_rule_gives_these_scores():
         k: tuple(getattr(marks(context, *k), m) for m in ("helpfulness", "relevance", "accuracy", "detail"))
         for k in said
     }
-    assert RULE == "picture-book rule 2" and got == said
+    assert RULE_ID == "picture-book rule 2" and got == said
 
 
 def test_the_teachers_own_answers_score_at_least_9_and_those_about_another_scene_under_4(bench):
@@ -274,17 +282,17 @@ def test_the_judge_reads_the_authors_contexts(real):
 
 @pytest.mark.parametrize("name", ["coco", "wild"])
 def test_a_benchmark_is_the_same_each_time_and_its_files_are_read_as_written(name, tmp_path):
-    items = build(name, 8)
+    items = build_bench(name, 8)
     write_bench(items, tmp_path)
-    assert read_bench(tmp_path) == items == build(name, 8)
+    assert read_bench(tmp_path) == items == build_bench(name, 8)
     assert [i.category for i in items] == list(CATEGORIES) * 8 and len({i.question_id for i in items}) == 24
     assert sorted(p.name for p in tmp_path.iterdir()) == ["context.jsonl", "questions.jsonl", "reference.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["coco", "wild"])
 def test_no_habit_of_answering_is_worth_much_on_a_benchmark(name):
-    items = build(name, 100)
-    assert build(name, 30) == items[:90]  # a larger one begins with the smaller
+    items = build_bench(name, 100)
+    assert build_bench(name, 30) == items[:90]  # a larger one begins with the smaller
     for category, usual in (
         ("complex", ("Nothing, because one can use none of these to", "Nothing is unusual", "This is outdoors")),
         ("conv", ("Yes", "No", "Nothing", "There are no")),
@@ -315,7 +323,7 @@ def test_what_is_false_of_the_picture_costs_also_where_the_answer_is_right():
     ],
 )  # fmt: skip
 def test_files_that_do_not_fit_together_are_named(tmp_path, file, change, message):
-    write_bench(build("coco", 2), tmp_path)
+    write_bench(build_bench("coco", 2), tmp_path)
     write_jsonl(change(read_jsonl(tmp_path / f"{file}.jsonl")), tmp_path / f"{file}.jsonl")
     with pytest.raises(FileError, match=message):
         read_bench(tmp_path)
@@ -331,9 +339,9 @@ def test_reviews_are_the_authors_rows_and_a_missing_answer_is_named(bench):
     items = bench[:6]
     rows = judge_answers(items, {i.question_id: i.reference for i in items}, "m")
     authors = {"id", "question_id", "answer1_id", "answer2_id", "category", "content", "tuple"}
-    assert all(row.keys() == authors | {"judge"} and row["judge"] == RULE for row in rows)
-    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(pairs_of(rows)) == 100
-    assert [len(pairs_of(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
+    assert all(row.keys() == authors | {"judge"} and row["judge"] == RULE_ID for row in rows)
+    assert all(row["tuple"][0] == row["tuple"][1] for row in rows) and relative_score(score_pairs(rows)) == 100
+    assert [len(score_pairs(rows, c)) for c in (*CATEGORIES, None)] == [2, 2, 2, 6]
     with pytest.raises(FileError, match=r"m: no answer to question 4 \(2 missing in all\)"):
         judge_answers(items, {i.question_id: "" for i in items[:4]}, "m")
 

@@ -2,8 +2,14 @@
 
 import pytest
 import torch
+import toy
+from hypothesis import given
+from hypothesis import strategies as st
 
-from minillava.model import Cache, LanguageConfig, attend, kernels
+from minillava.data import IGNORE
+from minillava.model import Batch, Cache, LanguageConfig, attend, kernels
+from minillava.model.kernels import rounded
+from minillava.model.language import normalise
 
 torch.set_num_threads(1)
 
@@ -80,3 +86,41 @@ def test_what_runs_instead_keeps_the_plain_form_and_its_words():
 
     assert plain(3) == 4 and plain(3, more=2) == 5 and plain.__wrapped__(3) == 2 and plain.__doc__ == "Words."
     assert attend.__doc__ == PLAIN.__doc__ and "Eq. 1" in attend.__doc__
+
+
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize("size", [1e-3, 1.0, 300.0])
+def test_the_norm_and_its_gradient_are_those_of_the_formula(dtype, size):
+    x, g, results = draw(3, 5, 16, dtype=dtype) * size, draw(3, 5, 16, dtype=dtype, seed=1), []
+    for form, kind in ((normalise, dtype), (normalise.__wrapped__, torch.float32)):
+        one = x.detach().to(kind).requires_grad_()
+        out = form(one, 1e-6)
+        assert out.dtype == kind
+        results.append([out, *torch.autograd.grad(out, one, g.to(kind))])
+    for ours, theirs in zip(*results, strict=True):
+        scale = theirs.abs().max().item()
+        torch.testing.assert_close(ours.float() / scale, theirs / scale, atol=CLOSE[dtype], rtol=CLOSE[dtype])
+
+
+@given(st.integers(1, 100_000))
+def test_rounded_is_at_most_an_eighth_larger(n):
+    assert n <= rounded(n) <= n * 1.125 and rounded(rounded(n)) == rounded(n)
+
+
+def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_same(monkeypatch):
+    assert len({rounded(n) for n in range(129, 257)}) == 8
+    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(40)
+    sizes, losses = {True: set(), False: set()}, {True: [], False: []}
+    for few in (True, False):
+        monkeypatch.setattr(kernels, "rounded", rounded if few else lambda n: n)
+        hook = model.language_model.norm.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(x[0].shape[1]))
+        for n in range(0, 40, 4):
+            some = samples[n : n + 4]
+            pictures = [[seen[s.image]] if s.image else [] for s in some]
+            with torch.autocast("cpu", torch.bfloat16):
+                loss, count = model(Batch([s.ids for s in some], [s.labels for s in some], pictures))
+            assert count == sum(int((s.labels[1:] != IGNORE).sum()) for s in some)
+            losses[few].append(loss.item())
+        hook.remove()
+    assert len(sizes[True]) < len(sizes[False])
+    assert losses[True] == pytest.approx(losses[False], abs=0.02)

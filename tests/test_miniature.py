@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import small_run
@@ -16,9 +17,9 @@ from small_run import SMALL
 
 from minillava import cli, paper, scales
 from minillava.experiments import miniature, report, science_report
-from minillava.experiments.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of, slug
+from minillava.experiments.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of
 from minillava.experiments.report import difference
-from minillava.experiments.run import Run, RunError
+from minillava.experiments.run import Run, RunError, slug
 from minillava.files import read_jsonl
 from minillava.scales import WEIGHTS
 
@@ -110,7 +111,7 @@ def test_the_committed_report_is_made_of_its_json_and_states_the_claims_as_paper
     told = {c["statement"]: c["verdict"] for c in kept["claims"] if c["ours"]}
     assert [c["statement"] for c in kept["claims"]] == [c.statement for c in paper.CLAIMS]
     readme = (WEIGHTS.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert all(f"{verdict:>22s}   {statement}\n" in readme for statement, verdict in told.items())
+    assert report.text_of(kept) in readme and "holds" in told.values()
 
 
 def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim(finished):
@@ -128,7 +129,8 @@ def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim
 
 
 def test_rows_are_trained_on_their_share_of_the_records(finished):
-    counts = {row: len(records_of(finished, row, SMALL)) for row in ROWS}
+    run = SimpleNamespace(folder=finished, scale=SMALL)
+    counts = {row: len(records_of(run, row)) for row in ROWS}
     assert counts == {
         "Full data": 64,
         "Detail + Complex": 40,
@@ -218,6 +220,28 @@ def test_ctrl_c_stops_run_and_workers_soon_and_quietly(weights, tmp_path):
     assert len(list(base.glob("*/done"))) < len(ROWS)
 
 
+@pytest.mark.parametrize("kept, least", [(b"", 0), (b"12\xff", 0), (b"1e", 0), (b"100.5", 100.5)])
+def test_what_a_step_took_is_counted_over_interruptions_and_a_half_written_time_is_none(weights, tmp_path, kept, least):
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        (run.folder / ".data.seconds").write_bytes(kept)
+        with pytest.raises(OSError, match="full"):
+            run.do("data", "Data", lambda: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        assert "data" not in run.state["seconds"] and least <= float((run.folder / ".data.seconds").read_text())
+        run.do("data", "Data", lambda: None)
+        assert least <= run.state["seconds"]["data"] < least + 60 and not (run.folder / ".data.seconds").exists()
+    assert json.loads((run.folder / "state.json").read_text()) == run.state
+
+
+def test_a_step_is_done_once_and_again_while_a_file_of_it_is_missing(weights, tmp_path):
+    times = []
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        for _ in range(2):
+            run.do("data", "Data", lambda: times.append(0), [run.folder / "made"])
+        (run.folder / "made").touch()
+        run.do("data", "Data", lambda: times.append(0), [run.folder / "made"])
+    assert len(times) == 2
+
+
 # what cannot be run
 
 
@@ -247,7 +271,7 @@ def test_a_file_a_folder_at_work_and_missing_weights_are_named(weights, tmp_path
         with pytest.raises(RunError, match="busy: another run is at work in this folder"):
             Run(tmp_path / "busy", SMALL, 1, weights)
     shutil.copytree(weights / "vision_tower", tmp_path / "half" / "vision_tower")
-    with pytest.raises(RunError, match="language model: no weights here; `make weights` trains them"):
+    with pytest.raises(RunError, match="language_model: no weights here; `make weights` trains them"):
         Run(tmp_path / "new", SMALL, 1, tmp_path / "half")
     assert not (tmp_path / "new").exists()
 
@@ -280,7 +304,7 @@ def test_a_row_that_fails_is_the_error_of_the_run(copied, weights):
 
 
 def test_the_command_prints_the_tables_draws_figures_and_lets_the_new_model_speak(copied, weights, monkeypatch, capsys):
-    monkeypatch.setitem(scales.SCALES, "test", SMALL)
+    monkeypatch.setitem(scales.PICTURE_BOOK_SCALES, "test", SMALL)
     run_paper = miniature.run_paper
     monkeypatch.setattr(miniature, "run_paper", lambda *a: run_paper(*a, weights))
     assert cli.main(["paper", "--scale", "test", "--out", str(copied)]) == 0

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from minillava.costs.model import account
+from minillava.costs.model import count_parameters
 from minillava.data import IGNORE, IMAGE
 from minillava.model import (
     Batch,
@@ -434,7 +434,7 @@ def test_a_batch_without_pictures_still_gives_the_projector_a_gradient_of_zero(m
 @pytest.mark.parametrize("tied", [True, False])
 def test_parts_sum_to_the_total(tied):
     model = Llava(LlavaConfig(VISION, LanguageConfig(61, 24, 40, 2, 4, tie_embeddings=tied)))
-    parts = account(model)
+    parts = count_parameters(model)
     assert parts["projector"] == 32 * 24 + 24
     assert parts["embedding"] == 61 * 24 and parts["head"] == (0 if tied else 61 * 24)
     assert parts.pop("total") == sum(parts.values()) == sum(p.numel() for p in model.parameters())
@@ -443,7 +443,7 @@ def test_parts_sum_to_the_total(tied):
 def test_the_paper_projector_of_13b_has_5248000_parameters():
     with torch.device("meta"):
         vision = VisionConfig(224, 14, 1024, 4096, 24, 16)
-        parts = account(Llava(LlavaConfig(vision, LanguageConfig(32000, 5120, 13824, 40, 40))))
+        parts = count_parameters(Llava(LlavaConfig(vision, LanguageConfig(32000, 5120, 13824, 40, 40))))
     assert vision.num_patches == 256 and parts["projector"] == 5_248_000
     assert round(parts["total"] / 1e9, 1) == 13.3
 

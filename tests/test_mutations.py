@@ -1,7 +1,7 @@
-"""A notebook's checks can fail: with one taught function broken, each notebook's run fails, and without it does not.
+"""Every notebook's checks can fail: with a mutant in place of one function it runs into a failing cell.
 
-Notable: cells run in this process (cells.py) up to the first that fails, so a mutant costs the seconds before it. A mutant
-is a plausible mistake, not a crash: the cell that fails has to notice it.
+Cells run in this process (cells.py) up to the first that fails, so a mutant takes only the time until there. A mutant
+is a plausible mistake, not a crash: a check in a cell has to notice it.
 """
 
 import re
@@ -22,7 +22,7 @@ from minillava.training import stages
 
 
 def blind(real):
-    """The model is shown the same grey whatever it is to look at."""
+    """The model sees the same grey for every picture."""
 
     def look(self, picture):
         image = real(self, picture)
@@ -33,7 +33,7 @@ def blind(real):
 
 
 def lazy(real):
-    """Trains nothing, and says that the loss stayed where it was."""
+    """Trains nothing, and returns a loss that does not change."""
     return lambda *a, steps, **more: [1.0] * steps
 
 
@@ -43,7 +43,7 @@ def without_examples(real):
 
 
 def patches_last(real):
-    """The patches are put behind the text, not where the image token stands."""
+    """The patches follow the text instead of taking the image token's place."""
 
     def splice(self, ids, features):
         embeds, source = real(self, ids, features)
@@ -54,22 +54,22 @@ def patches_last(real):
 
 
 def no_stop(real):
-    """The stop after an answer carries no loss: what many re-implementations do."""
+    """The stop after an answer carries no loss, as in many re-implementations."""
     return lambda self, pairs: [(text, on and text != self.stop) for text, on in real(self, pairs)]
 
 
 def mean_of_ratios(real):
-    """The mean of the ratios in place of the ratio of the means."""
+    """The mean of the ratios instead of the ratio of the means."""
     return lambda pairs: 100 * sum(c / r for r, c in pairs) / len(pairs)
 
 
 def exact_gelu(real):
-    """The exact GELU, where CLIP was trained with a quicker one."""
+    """The exact GELU, although CLIP was trained with an approximation."""
     return lambda self, x: self.fc2(torch.nn.functional.gelu(self.fc1(x)))
 
 
 def forgets_places(real):
-    """Queries and keys are not turned, so no token knows its place."""
+    """Queries and keys are not rotated, so no token knows its position."""
     return lambda x, cos, sin: x
 
 
@@ -83,7 +83,7 @@ def upside_down(real):
 
 
 def mean_of_means(real):
-    """Each sample's own mean, then their mean: a token of a short answer weighs more than one of a long one."""
+    """The mean of the samples' means: a token of a short answer counts more than one of a long answer."""
 
     def loss(self, batch, packed=False):
         alone = zip(batch.ids, batch.labels, batch.features)
@@ -103,22 +103,22 @@ def keeps_the_rare(real):
 
 
 def always_both(real):
-    """The language model moves in stage 1 too."""
+    """Stage 1 trains the language model too."""
     return lambda model, stage: real(model, 2)
 
 
 def stays(real):
-    """The control shows each question its own picture, and calls it another's."""
+    """The control for shuffled pictures gives each question its own picture."""
     return lambda names: list(names)
 
 
 def last_letter(real):
-    """Of several letters that an answer names the last one counts."""
+    """The last letter counts when an answer names several."""
     return lambda text, choices: real(text[max(0, text.rfind("The answer is")) :], choices)
 
 
 def first_two_numbers(real):
-    """The first two numbers of a review count as its scores, whatever they are numbers of."""
+    """The first two numbers of a review are its scores, whatever they mean."""
 
     def read_scores(text):
         numbers = re.findall(r"\d+(?:\.\d+)?", text)
@@ -128,7 +128,7 @@ def first_two_numbers(real):
 
 
 def one_moment(real):
-    """Adam's state is counted as one number a parameter."""
+    """Adam's state is counted as one number per parameter."""
 
     def memory(*a, **more):
         found = real(*a, **more)
@@ -138,7 +138,7 @@ def one_moment(real):
 
 
 def last_layer(real):
-    """The vision tower is read after its last block, not before it."""
+    """The vision tower's last layer is used, not the layer before it."""
 
     def features(self, pixels):
         with torch.no_grad():
@@ -147,7 +147,7 @@ def last_layer(real):
     return features
 
 
-# Cells that are needed, of notebooks that train before they come to the one that notices.
+# For notebooks that train before the cell that notices: texts of the cells that are needed.
 ONLY = {"12": ("from dataclasses import replace", "needs = memory("), "14": ("def simply(text)",)}
 MUTANTS = {
     "00": (chat.Chat, "look", blind),
@@ -173,7 +173,7 @@ THERE = sorted(path.name[:2] for path in FOLDER.glob("[01][0-9]_*.ipynb"))
 
 @pytest.fixture(autouse=True)
 def apart(monkeypatch, tmp_path):
-    """As on a laptop, in a folder of its own."""
+    """The laptop's scale, in a folder of its own."""
     for name in ("MINILLAVA_SCALE", "MINILLAVA_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -193,7 +193,7 @@ def test_a_broken_function_makes_its_notebook_fail(monkeypatch, number):
 
 
 @pytest.mark.parametrize("number", ["02", "04"])
-def test_unbroken_they_run_to_their_end(number):
+def test_a_notebook_without_a_mutant_runs_to_its_end(number):
     assert len(run(notebook(number))) > 15
 
 

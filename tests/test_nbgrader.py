@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from minillava.exercises import engine
-from minillava.exercises.build import STUB, read
+from minillava.exercises.build import STUB, read_notebook
 
 pytest.importorskip("nbgrader")
 
@@ -30,7 +30,7 @@ def edited(notebook, changes):
 
 def hard_coded():
     """Task 1 answered by what the shown cases give."""
-    task = engine.find("08.1")
+    task = engine.find_task("08.1")
     known = {tuple(case[0].shape): task.oracle(*case).tolist() for case in task.cases(0)}
     return f"import torch\n\nKNOWN = {known}\n\n\ndef translate(Zv, W, b):\n    return torch.tensor(KNOWN[tuple(Zv.shape)])"
 
@@ -52,15 +52,15 @@ def test_each_student_gets_what_is_deserved(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
 
     nbgrader("generate_assignment", "ex08", "--create")
-    released, student = read(tmp_path / "release" / "ex08" / NAME), read(FOLDER / NAME)
+    released, student = read_notebook(tmp_path / "release" / "ex08" / NAME), read_notebook(FOLDER / NAME)
     sources = lambda notebook: ["".join(c["source"]).rstrip("\n") for c in notebook["cells"]]  # noqa: E731
     assert sources(released) == sources(student) and any(STUB[0] in source for source in sources(released))
     shutil.copytree(FOLDER / "solutions", tmp_path / "source" / "all", ignore=shutil.ignore_patterns(".*"))
     nbgrader("generate_assignment", "all", "--create")
     for one in sorted((tmp_path / "release" / "all").glob("*.ipynb")):
-        assert sources(read(one)) == sources(read(FOLDER / one.name)), one.name
+        assert sources(read_notebook(one)) == sources(read_notebook(FOLDER / one.name)), one.name
 
-    answers = {c["metadata"]["nbgrader"]["grade_id"]: "".join(c["source"]) for c in read(FOLDER / "solutions" / NAME)["cells"]}  # fmt: skip
+    answers = {c["metadata"]["nbgrader"]["grade_id"]: "".join(c["source"]) for c in read_notebook(FOLDER / "solutions" / NAME)["cells"]}  # fmt: skip
     solved = {name: source for name, source in answers.items() if name.endswith("-answer")}
     wrong = solved["ex08-2-answer"].replace("translate(picture, W, b)", "translate(picture[1:], W, b)")
     submitted = {

@@ -1,4 +1,4 @@
-"""The paper's figures, written out a second time: as Markdown tables and plain numbers, against `minillava.paper`."""
+"""The paper's figures, written a second time as Markdown tables and numbers, equal those of `minillava.paper`."""
 
 import dataclasses
 import re
@@ -64,7 +64,7 @@ def values(facts):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_every_cell_is_the_paper_s(name):
+def test_every_cell_is_the_papers(name):
     table, (columns, expected) = paper.TABLES[name], cells(EXPECTED[name])
     assert table.columns == columns
     assert [*table.rows] == [*dict.fromkeys(row for row, _ in expected)]
@@ -102,11 +102,11 @@ def test_unknown_names_say_which_exist():
     with pytest.raises(KeyError, match="'Table 4', 'Table 5', 'Table 7', 'Table 8'"):
         paper.TABLES["Table 6"]
     with pytest.raises(KeyError, match="'Detail \\+ Complex'"):
-        paper.TABLE_4.delta("Full data", "All")  # the first row is what the others differ from
+        paper.TABLE_4.delta("Full data", "All")  # the first row has no difference to itself
 
 
-def test_table_4_has_four_differences_that_its_scores_do_not_give():
-    assert paper.table4_arithmetic() == [
+def test_four_printed_differences_of_table_4_do_not_follow_from_its_scores():
+    assert paper.TABLE_4.mismatches() == [
         ("Conv + 5% Detail + 10% Complex", "Detail", -7.1, -6.9),
         ("Conv + 5% Detail + 10% Complex", "All", -4.4, -4.6),
         ("Conversation", "Detail", -16.2, -15.5),
@@ -190,7 +190,7 @@ def test_counts_add_up():
 
 
 def test_architecture():
-    """Only what a source confirms; the numbers of general knowledge are left out."""
+    """Without the values whose source is general knowledge."""
     model = values(paper.ARCHITECTURE)
     assert (model["image_size"], model["patch_size"], model["feature_layer"]) == (224, 14, -2)
     assert model["patch_tokens"] == 256 == (model["image_size"] // model["patch_size"]) ** 2
@@ -279,7 +279,7 @@ def test_claims_say_these_figures():
 
 
 @pytest.mark.parametrize("claim", paper.CLAIMS, ids=lambda claim: claim.id)
-def test_claims_stand_in_the_table_they_name_and_hold_there(claim):
+def test_the_figures_of_a_claim_are_in_its_table_and_in_this_order(claim):
     _, expected = cells(EXPECTED[claim.source.split(",")[0]])
     scores = {tuple(at.rsplit(", ", 1)): figure for at, figure in claim.figures.items() if not at.endswith("epochs")}
     assert {at: expected[at][0] for at in scores} == scores
@@ -333,18 +333,14 @@ def test_printed_as_text(capsys):
     assert sum(": printed -" in line for line in lines) == 4
 
 
-def test_what_came_after_is_told_against_the_paper_s_own_figures():
+def test_later_changes_are_compared_with_the_papers_own_values():
     changes = later.LLAVA_15
     assert changes["patch_tokens"][:2] == (256, 576) and (changes["image_size"].later // 14) ** 2 == 576
     assert changes["projector"][:2] == ("linear", "mlp2x_gelu")
     one, two = paper.RECIPES["stage 1"], paper.RECIPES["stage 2"]
-    assert changes["stage1_batch"][:2] == (one.global_batch, 256) and changes["stage2_batch"][:2] == (
-        two.global_batch,
-        128,
-    )
-    assert changes["stage1_lr"][:2] == (one.learning_rate, 0.001) and changes["stage2_lr"][:2] == (
-        two.learning_rate,
-        2e-5,
-    )
+    assert changes["stage1_batch"][:2] == (one.global_batch, 256)
+    assert changes["stage2_batch"][:2] == (two.global_batch, 128)
+    assert changes["stage1_lr"][:2] == (one.learning_rate, 0.001)
+    assert changes["stage2_lr"][:2] == (two.learning_rate, 2e-5)
     assert changes["stage1_pairs"][:2] == (595_000, 558_000) and changes["stage2_records"][:2] == (158_000, 665_000)
     assert all(change.meaning and change.source for change in changes.values())

@@ -1,4 +1,4 @@
-"""POPE: questions balanced and true, negatives as hard as their name says, measures by their definitions, files as they are."""
+"""POPE: balanced and true questions, negatives as hard as their names say, measures by definition, files unchanged."""
 
 import json
 from collections import Counter
@@ -35,7 +35,7 @@ def test_half_of_the_questions_are_about_what_is_there_and_all_labels_are_true(r
     assert asked["random"] == asked["popular"] == asked["adversarial"]
 
 
-def test_popular_negatives_are_frequent_and_adversarial_ones_stand_beside_what_is_there(records, rows):
+def test_popular_negatives_are_frequent_and_adversarial_ones_occur_together_with_what_is_there(records, rows):
     kinds = [{i["category"] for i in r["instances"]} for r in records]
     often = Counter(k for of in kinds for k in of)
     of = {r["image"]: {i["category"] for i in r["instances"]} for r in records}
@@ -51,7 +51,7 @@ def test_popular_negatives_are_frequent_and_adversarial_ones_stand_beside_what_i
     assert beside["adversarial"] > beside["popular"] > beside["random"]
 
 
-def test_who_always_says_yes_is_found_out_by_the_yes_rate(rows):
+def test_a_model_that_always_says_yes_is_found_out_by_the_yes_rate(rows):
     out = evaluate(rows, [{"question_id": r["question_id"], "text": "Yes, there is."} for r in rows])
     assert out["scores"]["all"] | {"questions": 0} == {"accuracy": 50.0, "precision": 50.0, "recall": 100.0, "f1": 66.67, "yes": 100.0, "questions": 0}  # fmt: skip
     out = evaluate(rows, [{"question_id": r["question_id"], "text": r["label"].capitalize()} for r in rows])
@@ -88,7 +88,7 @@ def test_yes_and_no_are_read_from_the_first_sentence(text, read):
     assert read_yes_no(text) == read
 
 
-def test_answers_that_do_not_join_are_named_counted_and_left_out(rows):
+def test_answers_that_match_no_question_are_named_counted_and_left_out(rows):
     some = rows[:6]
     answers = [{"question_id": r["question_id"], "text": "No."} for r in some[:2]]
     answers += [

@@ -1,4 +1,4 @@
-"""Reading: what English about the picture book says is there, and whether it is true of a scene."""
+"""Reading English about the picture book: the claims of a text, and whether they are true of a scene."""
 
 from dataclasses import astuple
 
@@ -9,7 +9,7 @@ from minillava.scenes.world import Scene, Thing
 
 
 def said(sentence):
-    """The mentions of a sentence: each one's fields that are not at their defaults, the kind first."""
+    """For each mention of a sentence: the kind, and the fields that are not at their defaults."""
     plain = astuple(Mention("", None, None))
     names = list(Mention.__dataclass_fields__)
     return [
@@ -56,7 +56,7 @@ def said(sentence):
         ("a clock on the wall", [dict(kind="clock", count=1, air=True)]),
         ("a bike, an airplane and two bunnies", [dict(kind="bicycle", count=1), dict(kind="plane", count=1), dict(kind="rabbit", count=2)]),
         ("a mug and sailboats", [dict(kind="cup", count=1), dict(kind="boat")]),
-        ("carpets, scatter and boxing", []),  # words within words
+        ("carpets, scatter and boxing", []),  # words inside other words
         ("two trucks on a street", [dict(kind="truck", count=2)]),
     ],
 )  # fmt: skip
@@ -146,18 +146,20 @@ NORMAL = Scene("street", "street", THINGS[:4])
         ("Nothing is odd here.", False),
     ],
 )
-def test_a_text_holds_or_not_of_a_park_where_somebody_irons(text, truth):
+def test_whether_a_text_is_true_of_a_park_where_somebody_irons(text, truth):
     stated = claims(text)
     assert stated and all(holds(c, SCENE) for c in stated) == truth
 
 
 @pytest.mark.parametrize("text, truth", [("Nothing is odd here.", True), ("A dog is odd.", False)])
-def test_a_text_holds_or_not_of_a_street_as_expected(text, truth):
+def test_whether_a_text_is_true_of_an_ordinary_street(text, truth):
     assert all(holds(c, NORMAL) for c in claims(text)) == truth
 
 
-@pytest.mark.parametrize("text, truth", [("Two kites.", False), ("Three kites.", True), ("A kite.", True), ("Four kites.", False)])  # fmt: skip
-def test_a_number_is_meant_exactly(text, truth):
+@pytest.mark.parametrize(
+    "text, truth", [("Two kites.", False), ("Three kites.", True), ("A kite.", True), ("Four kites.", False)]
+)
+def test_a_number_means_exactly_that_number(text, truth):
     kites = Scene("kites", "park", tuple(Thing("kite", "red", side, air=True) for side in ("left", "middle", "right")))
     assert all(holds(c, kites) for c in claims(text)) == truth
 
@@ -167,12 +169,12 @@ def test_an_unknown_claim_is_an_error():
         holds(("above", "car", None, "dog", None), SCENE)
 
 
-def test_place_in_takes_one_place_and_no_reason():
+def test_place_in_takes_a_single_place_and_none_from_a_reason():
     assert place_in("A road with a car") == "street" and place_in("a park, a beach") is None
     assert place_in("A car, because a car belongs on a street") is None
 
 
-def test_a_scene_is_read_from_the_fullest_caption_and_boxes_add_what_none_names():
+def test_a_scene_is_read_from_the_fullest_caption_and_boxes_add_things():
     told = ["a cat", "A red car on the left and a cat on a blue box on the right.", "a quiet street"]
     read = read_scene(told, [("car", (0, 0.5, 0.3, 0.9)), ("ball", (0.4, 0.8, 0.6, 0.9)), ("toaster", (0, 0, 1, 1))])
     assert read.place == "street"

@@ -1,4 +1,4 @@
-"""Replies are read in every form that models give them; what must not become a record is refused with its reason."""
+"""Replies are read in every form that models give them; a bad reply is refused with its reason."""
 
 import json
 import random
@@ -12,18 +12,18 @@ from minillava.datagen.replies import (
     DUPLICATE,
     EMPTY,
     FORMAT,
+    MENTIONS_SOURCE,
     REFUSED,
-    SOURCE,
     TRUNCATED,
     ReplyError,
-    check,
-    pairs_of,
+    check_pairs,
+    checked_pairs,
     read_pairs,
 )
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import scenes
 from minillava.standins.records import parse_reply
-from minillava.standins.teacher import teach
+from minillava.standins.teacher import teacher_reply
 
 TWO = [("What is red?", "The car is red."), ("Where is it?", "On the left.")]
 
@@ -85,21 +85,21 @@ def test_answers_of_several_paragraphs_with_lists_and_rules_stay_whole():
         ("detail", "I cannot see the image.", REFUSED),
         ("detail", "Unfortunately, I am not able to do this.", REFUSED),
         ("complex", "Question: Why?\nAnswer: I'm unable to view the image.", REFUSED),
-        ("conversation", "Question: What is red?\nAnswer: According to the caption it is the car.", SOURCE),
-        ("conversation", "Question: What do the captions say?\nAnswer: A car.", SOURCE),
-        ("detail", "The bounding box of the car is large.", SOURCE),
-        ("detail", "A car is at [0.12, 0.3, 0.4, 0.5].", SOURCE),
-        ("detail", "A car is at (0.12, 0.3).", SOURCE),
-        ("detail", "From its coordinates, the car is on the left.", SOURCE),
-        ("detail", "Based on the provided descriptions, there is a car.", SOURCE),
-        ("detail", "The sentences speak of a car.", SOURCE),
-        ("complex", "Question: Why?\nAnswer: The information given says so.", SOURCE),
+        ("conversation", "Question: What is red?\nAnswer: According to the caption it is the car.", MENTIONS_SOURCE),
+        ("conversation", "Question: What do the captions say?\nAnswer: A car.", MENTIONS_SOURCE),
+        ("detail", "The bounding box of the car is large.", MENTIONS_SOURCE),
+        ("detail", "A car is at [0.12, 0.3, 0.4, 0.5].", MENTIONS_SOURCE),
+        ("detail", "A car is at (0.12, 0.3).", MENTIONS_SOURCE),
+        ("detail", "From its coordinates, the car is on the left.", MENTIONS_SOURCE),
+        ("detail", "Based on the provided descriptions, there is a car.", MENTIONS_SOURCE),
+        ("detail", "The sentences speak of a car.", MENTIONS_SOURCE),
+        ("complex", "Question: Why?\nAnswer: The information given says so.", MENTIONS_SOURCE),
         ("conversation", "Question: What is red?\nAnswer: a\nQuestion: Where?\nAnswer: b\nQuestion: what is RED\nAnswer: c", DUPLICATE),
     ],
 )  # fmt: skip
-def test_what_must_not_become_a_record_is_refused_with_its_reason(kind, text, reason):
+def test_a_bad_reply_is_refused_with_its_reason(kind, text, reason):
     with pytest.raises(ReplyError) as error:
-        pairs_of(kind, text)
+        checked_pairs(kind, text)
     assert error.value.reason == reason, error.value
 
 
@@ -112,11 +112,11 @@ def test_what_must_not_become_a_record_is_refused_with_its_reason(kind, text, re
         "I see a bird, and it provides shade.", "Somebody has given a text to the teacher.",
     ],
 )  # fmt: skip
-def test_answers_that_only_look_like_it_pass(answer):
-    check("conversation", [("What is there?", answer)])
+def test_answers_that_only_resemble_a_refusal_or_a_source_pass(answer):
+    check_pairs([("What is there?", answer)])
 
 
-def test_cut_off_and_filtered_replies_are_refused_whatever_they_hold():
+def test_truncated_and_filtered_replies_are_refused_even_if_they_can_be_read():
     whole = "Question:\nWhat?\n===\nAnswer:\nA car."
     for more, reason in (
         ({"finish": "length"}, TRUNCATED),
@@ -124,9 +124,9 @@ def test_cut_off_and_filtered_replies_are_refused_whatever_they_hold():
         ({"refusal": "No."}, REFUSED),
     ):
         with pytest.raises(ReplyError) as error:
-            pairs_of("conversation", whole, **more)
+            checked_pairs("conversation", whole, **more)
         assert error.value.reason == reason
-    assert pairs_of("conversation", whole) == [("What?", "A car.")]
+    assert checked_pairs("conversation", whole) == [("What?", "A car.")]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_a_description_is_the_text_without_its_headings(text):
     assert read_pairs("detail", text) == [("", "A car.\n\nA dog.")]
 
 
-def test_every_reply_of_the_offline_teacher_passes_and_is_read_as_the_strict_reader_reads_it():
+def test_every_reply_of_the_offline_teacher_passes_and_both_readers_agree():
     for scene in scenes("train", 300):
         for kind in TYPES:
-            reply = teach(kind, captions(scene), boxes(scene))
-            pairs = pairs_of(kind, reply)
+            reply = teacher_reply(kind, captions(scene), boxes(scene))
+            pairs = checked_pairs(kind, reply)
             strict = parse_reply(kind, reply, scene.id, random.Random(0))
             assert [a for _, a in pairs] == [a for _, a in strict] and (kind == "detail" or pairs == strict)
 
@@ -149,10 +149,10 @@ def test_every_reply_of_the_offline_teacher_passes_and_is_read_as_the_strict_rea
 def test_the_authors_own_replies_and_gpt4s_answers_pass(real):
     for kind, folder, turns in (("conversation", "conversation", 4), ("detail", "detail_description", 1)):
         for path in sorted(real(f"prompts/{folder}").glob("*_conv.txt")):
-            assert len(pairs_of(kind, path.read_text())) == turns
+            assert len(checked_pairs(kind, path.read_text())) == turns
     rows = [json.loads(line) for line in real("llava_bench_coco/qa90_gpt4_answer.jsonl").read_text().splitlines()]
     for row in rows:
-        check("detail", [("", row["text"])])
+        check_pairs([("", row["text"])])
     assert len(rows) == 90
 
 
@@ -160,7 +160,7 @@ WORDS = st.text("abcdefgh ,.?", min_size=1, max_size=40).map(str.strip).filter(l
 
 
 @given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6))
-def test_what_is_written_in_the_asked_form_is_read_back(pairs):
+def test_pairs_written_in_the_expected_form_are_read_back(pairs):
     text = "\n===\n".join(f"Question:\n{q}\n===\nAnswer:\n{a}" for q, a in pairs)
     assert read_pairs("conversation", text) == pairs
 
@@ -169,6 +169,6 @@ def test_what_is_written_in_the_asked_form_is_read_back(pairs):
 def test_no_text_breaks_the_reader(text):
     for kind in TYPES:
         try:
-            assert all(a.strip() for _, a in pairs_of(kind, text))
+            assert all(a.strip() for _, a in checked_pairs(kind, text))
         except ReplyError as error:
             assert error.reason

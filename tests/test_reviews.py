@@ -1,4 +1,4 @@
-"""Scores are read where a review says that they are scores and nowhere else; what cannot be read is counted, never averaged."""
+"""Only what a review calls a score is read as one; reviews that cannot be read are counted, never averaged."""
 
 import json
 import random
@@ -13,12 +13,12 @@ from minillava.judging.reviews import (
     Review,
     ScoreError,
     agreement,
-    over_runs,
-    pairs,
     position_bias,
     read_reviews,
     read_scores,
-    scores,
+    relative_scores,
+    scores_by_question,
+    spread_over_runs,
 )
 from minillava.judging.scores import relative_score
 
@@ -117,7 +117,7 @@ def test_without_its_first_line_a_real_review_is_unreadable_or_still_read_rightl
 
 
 def test_the_relative_scores_of_the_real_in_the_wild_reviews(real):
-    got = scores(read_reviews(real("reviews/llava-v1.5-13b-eval1.jsonl")).used)
+    got = relative_scores(read_reviews(real("reviews/llava-v1.5-13b-eval1.jsonl")).used)
     assert {name: s["relative"] for name, s in got.items()} == {
         "conv": 74.7,
         "detail": 52.6,
@@ -144,11 +144,11 @@ def test_what_cannot_be_used_is_named_counted_and_left_out_of_the_mean(tmp_path)
     assert [(r.question_id, r.reference, r.candidate) for r in reviews.used] == [(0, 8, 4), (4, 10, 5)]
     assert [str(e) for e in reviews.excluded] == [
         "question 1: no scores in the review", "question 2: 3 scores where two were asked for",
-        "question 3: scores outside 1 to 10: 0 4", "question 0: stands twice; the first was taken", "row 6: no `question_id`",
+        "question 3: scores outside 1 to 10: 0 4", "question 0: occurs twice; the first was used", "row 6: no `question_id`",
         "question 9: no review text (`content` or `text`)",
     ]  # fmt: skip
     assert reviews.noticed == ["question 4: the text says 10 5, the row [10.0, 6.0]; the text counts"]
-    assert scores(reviews.used)["all"]["relative"] == 50.0 and reviews.used[0].judge == "j"
+    assert relative_scores(reviews.used)["all"]["relative"] == 50.0 and reviews.used[0].judge == "j"
 
 
 def test_a_file_without_any_usable_review_is_an_error_that_names_it(tmp_path):
@@ -172,17 +172,17 @@ def made(values, swapped=False, category="conv"):
 
 def test_all_is_over_all_questions_and_not_the_mean_of_the_categories():
     reviews = made([(10, 10)]) + [Review(9 + n, "detail", 10, 5) for n in range(3)]
-    got = scores(reviews)
+    got = relative_scores(reviews)
     assert got["conv"]["relative"] == 100 and got["detail"]["relative"] == 50 and got["all"]["relative"] == 62.5
     assert list(got) == ["conv", "detail", "all"] and got["all"]["questions"] == 4
 
 
 def test_the_means_are_rounded_to_three_digits_before_they_are_divided():
     values = [(8.8, 4.5), (8.8, 4.5), (8.8, 4.9)]  # 4.6333 / 8.8 is 52.65..., 4.633 / 8.8 is 52.64...
-    assert round(relative_score(values), 1) == 52.7 and scores(made(values))["all"]["relative"] == 52.6
+    assert round(relative_score(values), 1) == 52.7 and relative_scores(made(values))["all"]["relative"] == 52.6
 
 
-def test_a_judge_that_loves_the_first_place_is_found_out():
+def test_a_judge_that_prefers_the_first_answer_is_found_out():
     rng = random.Random(0)
     fair = [(rng.choice((6, 7, 8)), rng.choice((6, 7, 8))) for _ in range(200)]
     plain = made([(r + 1, c) for r, c in fair])
@@ -193,16 +193,16 @@ def test_a_judge_that_loves_the_first_place_is_found_out():
     assert bias["turned"] == pytest.approx(100 * same, abs=0.1)
     none = position_bias(made(fair) + made(fair, swapped=True))
     assert none["points"] == 0 and none["turned"] == 0 and position_bias(plain) is None
-    assert pairs(plain + swapped)[0] == (fair[0][0] + 0.5, fair[0][1] + 0.5)  # both orders make one pair
+    assert scores_by_question(plain + swapped)[0] == (fair[0][0] + 0.5, fair[0][1] + 0.5)  # both orders make one pair
 
 
 def test_several_runs_give_mean_and_standard_deviation_over_the_questions_they_share():
     runs = [made([(10, c)] * 5) for c in (4, 5, 6)]
-    assert over_runs(runs)["all"] == {"mean": 50.0, "std": 10.0, "questions": 5}
-    assert over_runs([runs[0], runs[1][:4]])["all"]["questions"] == 4
+    assert spread_over_runs(runs)["all"] == {"mean": 50.0, "std": 10.0, "questions": 5}
+    assert spread_over_runs([runs[0], runs[1][:4]])["all"]["questions"] == 4
     for few in ([runs[0]], [runs[0], [Review(99, "conv", 1, 1)]]):
         with pytest.raises(FileError, match="at least two files on the same questions"):
-            over_runs(few)
+            spread_over_runs(few)
 
 
 def test_two_judges_are_compared_by_ranks_not_by_points():

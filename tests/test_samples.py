@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minillava.experiments import samples
+from minillava.experiments import pages
 from minillava.scales import WEIGHTS
 
 SHIPPED = WEIGHTS.parent
@@ -13,7 +13,7 @@ SHIPPED = WEIGHTS.parent
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples")
-    samples.write_samples(folder)
+    pages.write_samples(folder)
     return folder
 
 
@@ -26,7 +26,7 @@ def test_every_text_file_is_made_again_byte_for_byte(made):
 
 def test_every_picture_is_made_again_pixel_for_pixel(made):
     files = [p for folder in ("pictures", "bench") for p in sorted((made / folder).rglob("*.png"))]
-    assert len(files) == samples.COUNT + 2 * samples.BENCH
+    assert len(files) == pages.COUNT + 2 * pages.BENCH
     for file in files:
         shipped = Image.open(SHIPPED / file.relative_to(made))
         assert np.array_equal(np.asarray(Image.open(file)), np.asarray(shipped)), file.name

@@ -1,4 +1,4 @@
-"""The dial holds the paper's values, and says why wherever it does not."""
+"""The scales have the paper's values, or a reason for each departure."""
 
 from dataclasses import FrozenInstanceError, replace
 
@@ -6,19 +6,19 @@ import pytest
 
 from minillava import paper, scales
 
-EVERY = [*scales.SCALES.values(), *scales.REAL.values()]
+EVERY = [*scales.PICTURE_BOOK_SCALES.values(), *scales.REAL_SCALES.values()]
 
 
 @pytest.mark.parametrize("scale", EVERY, ids=lambda scale: scale.name)
-def test_every_departure_from_the_paper_has_its_reason(scale):
+def test_every_departure_from_the_paper_has_a_reason(scale):
     for stage in scale.stages:
         for name, (theirs, ours, why) in stage.reasons().items():
             assert theirs != ours and len(why) > 10, (scale.name, stage.id, name)
 
 
-def test_a_departure_without_a_reason_is_found():
+def test_a_departure_without_a_reason_is_an_error():
     with pytest.raises(KeyError, match="batch"):
-        replace(scales.PAIRS, batch=256).reasons()
+        replace(scales.STAGE_1, batch=256).reasons()
 
 
 def test_the_full_scales_are_the_papers_recipe():
@@ -41,11 +41,11 @@ def test_the_tiny_scale_trains_what_the_miniature_does():
 
 def test_scales_are_found_by_name_and_frozen():
     assert {s.name for s in EVERY} >= {"smoke", "tiny", "colab", "full-7b", "full-13b"}
-    assert all(scales.find(s.name) is s for s in EVERY)
+    assert all(scales.find_scale(s.name) is s for s in EVERY)
     with pytest.raises(scales.ScaleError, match="there are: tiny, smoke, colab, full-7b, full-13b"):
-        scales.find("huge")
+        scales.find_scale("huge")
     with pytest.raises(scales.ScaleError, match="trains on real data"):
-        scales.get("full-13b")
+        scales.picture_book_scale("full-13b")
     with pytest.raises(scales.ScaleError, match="there are: stage 1, stage 2, ScienceQA"):
         scales.COLAB.stage("stage 3")
     with pytest.raises(FrozenInstanceError):

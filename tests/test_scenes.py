@@ -1,4 +1,4 @@
-"""The picture book: the same scenes on every machine, splits apart, pictures and annotations that agree and are true."""
+"""The picture book: the same scenes on every machine, separate splits, and annotations that are true."""
 
 import hashlib
 import os
@@ -10,8 +10,8 @@ import PIL
 import pytest
 from PIL import ImageChops
 
-from minillava.scenes.captions import boxes, caps_boxes, captions, coco
-from minillava.scenes.compose import SPLITS, compose, held_out, scenes, twin
+from minillava.scenes.captions import boxes, caps_boxes, captions, coco_files
+from minillava.scenes.compose import SPLIT_BUCKETS, compose, held_out, scenes, twin
 from minillava.scenes.draw import STYLES, draw
 from minillava.scenes.reading import claims, holds, read_scene
 from minillava.scenes.world import COLOURS, DOINGS, KINDS, PLACES, SIDES
@@ -31,7 +31,7 @@ def novelties(scene):
     return [t for t in scene.things if held_out(t.kind, colour=t.colour) or held_out(t.kind, place=scene.place)]
 
 
-# what there is
+# the world
 
 
 def test_the_world_is_large_enough():
@@ -59,7 +59,7 @@ def test_everything_appears_in_training_scenes_at_least_ten_times(train, what, e
     assert min(counts.values()) >= 10, counts
 
 
-def test_about_a_third_is_odd_each_in_exactly_one_way_and_with_a_reason(train):
+def test_about_a_third_of_the_scenes_are_odd_each_in_exactly_one_way_and_with_a_reason(train):
     odd = [s for s in train if s.odd]
     assert 0.28 < len(odd) / len(train) < 0.38
     assert all(len(s.odd) == 1 and s.odd[0].why for s in odd)
@@ -71,14 +71,14 @@ def test_about_a_third_is_odd_each_in_exactly_one_way_and_with_a_reason(train):
 def test_splits_share_no_content(train, wild):
     keys = {"train": train, "wild": wild} | {name: scenes(name, 1000) for name in ("dev", "bench")}
     keys = {name: {s.key() for s in some} for name, some in keys.items()}
-    assert keys.keys() == SPLITS.keys()
+    assert keys.keys() == SPLIT_BUCKETS.keys()
     for one in keys:
         for two in keys.keys() - {one}:
             assert not keys[one] & keys[two], (one, two)
     assert len(keys["train"]) > 2500  # and scenes differ within a split
 
 
-def test_what_is_held_out_is_in_every_wild_scene_and_in_no_other(train, wild):
+def test_held_out_combinations_are_in_every_wild_scene_and_in_no_other(train, wild):
     assert all(novelties(s) for s in wild)
     assert not any(novelties(s) for s in [*train, *scenes("dev", 300), *scenes("bench", 300)])
     assert {s.style for s in wild} == {"sticker"} and {s.style for s in train} == {"book"}
@@ -96,36 +96,34 @@ def test_a_twin_differs_in_one_respect_and_stays_in_the_training_split(train):
     assert changed > 250
 
 
-def test_an_unknown_split_is_refused():
+def test_an_unknown_split_is_an_error():
     with pytest.raises(KeyError, match="test"):
         compose("test", 0)
 
 
-# the same everywhere
+# reproducibility
 
 DIGEST = """
 import hashlib
 from minillava.scenes.questions import questions
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.datagen.messages import TYPES
 from minillava.scenes.captions import boxes, captions
-from minillava.scenes.compose import SPLITS, scenes
+from minillava.scenes.compose import SPLIT_BUCKETS, scenes
 out = hashlib.sha256()
-for split in SPLITS:
+for split in SPLIT_BUCKETS:
     for s in scenes(split, 40):
-        told = [s, captions(s), boxes(s), caption_record(s), questions(s), *(instruct(s, kind) for kind in TYPES)]
-        out.update(repr(told).encode())
+        records = [caption_record(s), *(instruction_record(s, kind) for kind in TYPES)]
+        out.update(repr([s, captions(s), boxes(s), records, questions(s)]).encode())
 print(out.hexdigest())
 """
 
 
 def test_scenes_captions_records_and_questions_do_not_depend_on_the_hash_seed():
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", DIGEST], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("0", "1", "4711")
-    }
+    command, digests = [sys.executable, "-c", DIGEST], set()
+    for seed in ("0", "1", "4711"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        digests.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
     assert len(digests) == 1 and len(digests.pop().strip()) == 64
 
 
@@ -133,7 +131,7 @@ def test_a_scene_does_not_depend_on_those_before_it(train):
     assert compose("train", 2999) == train[2999] and scenes("train", 2, start=7) == train[7:9]
 
 
-GOLDEN = {  # SHA-256 of the bits of ten pictures; where another machine draws others, figures cannot be compared
+GOLDEN = {  # SHA-256 of ten pictures; on a machine that draws other bits, figures cannot be compared
     ("book", 64): "e2c0a82853fd899ab7eac7e080434def858b5e31c5d9dbf75e43a5fb9dc5ce42",
     ("book", 96): "e9e11f1d7f5fcb2f9757a7d3242c47294a6cdb2f9d128356ce6f0ebbc60ab903",
     ("book", 200): "c14bf56cb573f0bfbedb4d2da6dc274f4e814e0f3dd01079e15f8370b6256c51",
@@ -148,25 +146,25 @@ def test_drawn_pictures_are_the_same_bits_on_every_machine(style, size):
     digest = hashlib.sha256()
     for scene in scenes("train", 10):
         digest.update(draw(replace(scene, style=style), size).tobytes())
-    assert digest.hexdigest() == GOLDEN[style, size], f"drawn otherwise by Pillow {PIL.__version__} on {sys.platform}"
+    assert digest.hexdigest() == GOLDEN[style, size], f"other bits from Pillow {PIL.__version__} on {sys.platform}"
 
 
 @pytest.mark.parametrize("size", [64, 65, 97, 128, 333])
 @pytest.mark.parametrize("style", STYLES)
-def test_every_size_from_64_can_be_drawn_and_smaller_is_an_error(size, style, train):
+def test_every_size_from_64_can_be_drawn_and_a_smaller_one_is_an_error(size, style, train):
     picture = draw(replace(train[0], style=style), size)
     assert picture.size == (size, size) and picture.mode == "RGB" and len(picture.getcolors(size * size)) > 20
     with pytest.raises(ValueError, match="size 63: the smallest picture is 64"):
         draw(train[0], 63)
 
 
-def test_a_scene_read_from_text_cannot_be_drawn_and_is_named():
+def test_drawing_a_scene_that_was_read_from_text_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="scene told: only a composed scene can be drawn"):
         draw(read_scene(["a red car in a park"], name="told"))
 
 
-def test_every_thing_leaves_its_colour_where_its_box_says(train):
-    """The picture without a thing differs from the picture with it, and only in and around its box."""
+def test_every_thing_is_drawn_in_its_box(train):
+    """Pictures with and without a thing differ, and only in and around its box."""
     for scene in train[:40]:
         top = len(scene.things) - 1
         x1, y1, x2, y2 = (v * 96 // 1000 for v in scene.things[top].box)
@@ -179,7 +177,7 @@ def test_every_thing_leaves_its_colour_where_its_box_says(train):
 # boxes
 
 
-def test_boxes_are_inside_the_picture_in_thousandths_and_wide_enough_to_see(train, wild):
+def test_boxes_are_inside_the_picture_in_thousandths_and_wide_enough_to_be_seen(train, wild):
     for scene in [*train, *wild]:
         for kind, (x1, y1, x2, y2) in boxes(scene):
             assert 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, (scene.id, kind)
@@ -194,9 +192,9 @@ def test_a_box_is_on_the_side_that_the_scene_says(train):
             assert SIDES[min(2, int(middle * 3 // 1000))] == thing.side, scene.id
 
 
-def test_coco_files_and_caps_boxes_tell_the_same(train):
+def test_coco_files_and_caps_boxes_agree(train):
     size, some = 640, train[:50]
-    texts, instances = coco(some, size)
+    texts, instances = coco_files(some, size)
     names = {c["id"]: c["name"] for c in instances["categories"]}
     for n, scene in enumerate(some):
         record = caps_boxes(scene)
@@ -233,6 +231,6 @@ def test_the_five_captions_together_tell_the_scene_and_what_is_odd(train, wild):
         assert [(o.rule, o.why) for o in read.odd] == [(o.rule, o.why) for o in scene.odd], scene.id
 
 
-def test_no_single_writer_tells_everything_but_the_first(train):
+def test_only_the_first_writer_always_tells_everything(train):
     told = [[read_scene([text]).key() == s.key() for text in captions(s)] for s in train[:300]]
     assert all(any(some) for some in told) and sum(map(sum, told)) < 0.7 * 5 * 300

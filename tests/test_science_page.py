@@ -9,12 +9,11 @@ import pytest
 
 from minillava import paper
 from minillava.data.scienceqa import LETTERS, answer_text
-from minillava.experiments import gates_page, science_page
-from minillava.experiments.miniature import slug
+from minillava.experiments import gates_page, pages, science_report
 from minillava.experiments.science import BEST
-from minillava.experiments.science_page import SHARES
-from minillava.files import write_jsonl
-from minillava.judging.scienceqa import predict
+from minillava.experiments.science_report import SHARES
+from minillava.files import write_json
+from minillava.judging.scienceqa import read_predictions
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import quiz
 
@@ -30,35 +29,42 @@ def science():
 def test_a_conclusion_is_the_last_sentence_whatever_letter_goes_with_it():
     problem = replace(quiz("test", 1)[0], solution="East is on the right. On the right is the cup.")
     told = "LECTURE: Look.\nSOLUTION: West is up.  On the right is\nthe cup.\n The answer is B."
-    assert science_page.concluded(problem, told)
-    assert science_page.concluded(problem, "The answer is A. BECAUSE: Look. On the right is the cup.")
-    assert not science_page.concluded(problem, told.replace("cup", "dog"))
-    assert not science_page.concluded(problem, "The answer is A.") and not science_page.concluded(problem, "")
+    assert science_report.concluded(problem, told)
+    assert science_report.concluded(problem, "The answer is A. BECAUSE: Look. On the right is the cup.")
+    assert not science_report.concluded(problem, told.replace("cup", "dog"))
+    assert not science_report.concluded(problem, "The answer is A.") and not science_report.concluded(problem, "")
 
 
-def test_wrong_reasons_and_wrong_letters_are_counted_apart(tmp_path):
+def test_wrong_reasons_and_wrong_letters_are_counted_apart():
     test = {p.id: p for p in quiz("test", 15)}
     said = {name: answer_text(p, "QCM-LEA") for name, p in test.items()}
     letter, reasons = list(test)[3], list(test)[0]  # one without a picture, one with
     p = test[letter]
     said[letter] = said[letter].replace(f"answer is {p.letter}.", f"answer is {LETTERS[1 - p.answer]}.")
     said[reasons] = said[reasons].replace(test[reasons].solution, "The picture shows nothing.")
-    write_jsonl([{"question_id": n, "text": t} for n, t in said.items()], tmp_path / "seed-0" / slug(BEST) / "answers.jsonl")  # fmt: skip
-    run = SimpleNamespace(folder=tmp_path, seeds=[0])
-    found = SimpleNamespace(run=run, test=test, predictions={(BEST, 0): predict(test, said)[0]})
-    counted = {r["what"]: [r[share] for share in SHARES] for r in science_page.letters_of(found)}
+    found = SimpleNamespace(run=SimpleNamespace(seeds=[0]), test=test, texts={(BEST, 0): said})
+    found.predictions = {(BEST, 0): read_predictions(test, said)[0]}
+    counted = {r["what"]: [r[share] for share in SHARES] for r in science_report.letters_of(found)}
     assert counted["all"] == [13, 1, 1, 0] and counted["with a picture"][1:] == [0, 1, 0]
     assert counted["without"][1:] == [1, 0, 0] and counted[p.skill] == [0, 1, 0, 0]
-    assert science_page.reasoned(found, BEST, 0).count(False) == 1
+    assert science_report.Science.reasoned(found, BEST, 0).count(False) == 1
 
 
 def test_the_committed_page_and_the_readme_are_made_of_science_json(science):
-    assert (RESULTS / "science.md").read_text(encoding="utf-8") == science_page.markdown(science)
+    assert (RESULTS / "science.md").read_text(encoding="utf-8") == pages.science_page(science)
     assert (RESULTS / "figures" / "table-8.png").stat().st_size > 10_000
-    assert "\n".join(science_page.brief(science)) in (ROOT / "README.md").read_text(encoding="utf-8")
-    gates = (RESULTS / "gates.md").read_text(encoding="utf-8").splitlines()
-    quiz_lines = [line for line in gates if line.startswith("| 6 ") and "on the chat data" not in line]
-    assert quiz_lines == [f"| {' | '.join(r)} |" for r in gates_page.choices(science)]
+    assert "\n".join(pages.brief(science)) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (RESULTS / "gates.md").read_text(encoding="utf-8") == gates_page.page(WEIGHTS, RESULTS)
+
+
+@pytest.mark.parametrize("name", ["science", "designs"])
+def test_a_page_is_written_from_the_report_of_a_run(tmp_path, name):
+    kept = json.loads((RESULTS / f"{name}.json").read_text())
+    write_json(tmp_path / "report.json", kept | ({"seconds": {"data": 1.0}} if name == "science" else {}))
+    pages.write_page(name, tmp_path / "results", tmp_path)
+    for file in (f"{name}.json", f"{name}.md"):
+        assert (tmp_path / "results" / file).read_text() == (RESULTS / file).read_text()
+    assert len(list((tmp_path / "results" / "figures").iterdir())) == 1
 
 
 def test_the_committed_figures_agree_with_one_another(science):

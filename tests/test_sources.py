@@ -1,4 +1,4 @@
-"""Sources: the same pictures from every format; what is wrong is named with file and record, the good rest goes on."""
+"""Sources: every format gives the same pictures; a bad record is named with its file, and the others are used."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from minillava.datagen.pictures import Picture
 from minillava.datagen.sources import SourceError, read_source
-from minillava.scenes.captions import boxes, caps_boxes, captions, coco
+from minillava.scenes.captions import boxes, caps_boxes, captions, coco_files
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.pictures import picture_book
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     for scene in some:
         draw(scene, SIZE).save(root / "images" / f"{scene.id}.png")
     (root / "caps.jsonl").write_text("".join(json.dumps(caps_boxes(s)) + "\n" for s in some))
-    for name, data in zip(("captions_train.json", "instances_train.json"), coco(some, SIZE)):
+    for name, data in zip(("captions_train.json", "instances_train.json"), coco_files(some, SIZE)):
         (root / name).write_text(json.dumps(data))
     rows = [f'{s.id}.png,"{text}"\n' for s in some for text in captions(s)]
     (root / "captions.csv").write_text("image,caption\n" + "".join(rows))
@@ -47,7 +47,7 @@ def good(n=0, **more):
 # the formats
 
 
-def test_a_caps_boxes_file_is_read_as_it_is(folder, images):
+def test_a_caps_boxes_file_is_read_unchanged(folder, images):
     pictures, problems = read_source(folder / "caps.jsonl", images)
     expected = [Picture(s.id, f"{s.id}.png", tuple(captions(s)), tuple(boxes(s))) for s in scenes("train", 6)]
     assert pictures == expected and not problems
@@ -63,23 +63,24 @@ def test_coco_pixels_become_the_same_boxes(folder, images):
             assert box == pytest.approx(exact, abs=0.011 / SIZE * 2)
 
 
-def test_coco_boxes_may_be_named_or_absent(folder, images, tmp_path):
+def test_coco_boxes_may_be_in_a_named_file_or_absent(folder, images, tmp_path):
     alone = tmp_path / "captions_train.json"
     alone.write_text((folder / "captions_train.json").read_text())
     assert all(not p.boxes for p in read_source(alone, images)[0])
     assert all(p.boxes for p in read_source(alone, images, folder / "instances_train.json")[0])
 
 
-def test_a_csv_has_a_row_a_caption(folder, images, tmp_path):
+def test_a_csv_has_one_row_per_caption(folder, images, tmp_path):
     pictures, problems = read_source(folder / "captions.csv", images)
     assert not problems and [p.captions for p in pictures] == [tuple(captions(s)) for s in scenes("train", 6)]
-    (tmp_path / "own.csv").write_bytes('\ufeffid,caption,image\nmine,"a, ""red"" car",train-000000.png\nmine,ein Döner,train-000000.png\n'.encode())  # fmt: skip
+    rows = ["\ufeffid,caption,image", 'mine,"a, ""red"" car",train-000000.png', "mine,ein Döner,train-000000.png"]
+    (tmp_path / "own.csv").write_text("\n".join(rows), encoding="utf-8")
     assert read_source(tmp_path / "own.csv", images)[0] == [
         Picture("mine", "train-000000.png", ('a, "red" car', "ein Döner"))
     ]
 
 
-def test_the_picture_book_is_drawn_and_is_the_same_pictures(folder, images, tmp_path):
+def test_the_picture_book_is_drawn_with_the_same_captions_and_boxes(folder, images, tmp_path):
     pictures = picture_book("picture-book", tmp_path / "drawn", limit=6)
     assert pictures == read_source(folder / "caps.jsonl", images)[0]
     assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == sorted(p.image for p in pictures)
@@ -96,12 +97,12 @@ def test_a_limit_takes_the_first_good_ones(folder, images, tmp_path):
         read_source(path, images, limit=0)
 
 
-def test_captions_stay_on_their_line_and_are_five_at_most(images, tmp_path):
+def test_captions_have_one_line_and_are_at_most_five(images, tmp_path):
     path = write(tmp_path / "c.jsonl", [good(0, captions=["a\n\ncar: [0, 0, 1, 1]", " ", "b\tc", *"defgh"])])
     assert read_source(path, images)[0][0].captions == ("a car: [0, 0, 1, 1]", "b c", "d", "e", "f")
 
 
-def test_the_authors_file_is_read_whole(real, tmp_path):
+def test_every_record_of_the_authors_file_is_read(real, tmp_path):
     path = real("llava_bench_coco/caps_boxes_coco2014_val_80.jsonl")
     for line in path.read_text().splitlines():
         (tmp_path / json.loads(line)["image"]).touch()
@@ -111,21 +112,21 @@ def test_the_authors_file_is_read_whole(real, tmp_path):
     assert all(len(p.captions) == 5 for p in pictures)
 
 
-# what is wrong with a record
+# bad records
 
 
 @pytest.mark.parametrize(
     "row, reason",
     [
         (good(0, image="none.png"), "no picture 'none.png' in the image folder"),
-        (good(0, image="../images/train-000000.png"), "leaves the image folder"),
-        (good(0, image="a/../train-000000.png"), "leaves the image folder"),
-        (good(0, image="/etc/passwd"), "leaves the image folder"),
-        (good(0, image="link.png"), "leaves the image folder by a link"),
-        (good(0, image="linked/train-000000.png"), "leaves the image folder by a link"),
+        (good(0, image="../images/train-000000.png"), "outside the image folder"),
+        (good(0, image="a/../train-000000.png"), "outside the image folder"),
+        (good(0, image="/etc/passwd"), "outside the image folder"),
+        (good(0, image="link.png"), "outside the image folder through a link"),
+        (good(0, image="linked/train-000000.png"), "outside the image folder through a link"),
         (good(0, image="."), "is not a file"),
         (good(0, image="x" * 5000), "cannot be looked up"),
-        (good(0, image="a\0b"), "leaves the image folder"),
+        (good(0, image="a\0b"), "outside the image folder"),
         (good(0, image=None), "no `image`"),
         (good(0, id=None), "no `id`"),
         (good(0, captions=[]), "no captions"),
@@ -134,21 +135,21 @@ def test_the_authors_file_is_read_whole(real, tmp_path):
         (good(0, captions="a car"), "`captions` must be a list of texts"),
         (good(0, captions=[1]), "`captions` must be a list of texts"),
         (good(0, captions=["half \ud800"]), "half a character"),
-        (good(1), "the id 'train-000001' is there twice"),
-        (good(0, instances=[{"category": "car", "bbox": [0.5, 0.1, 0.2, 0.4]}]), "car: .* is turned inside out or empty"),
-        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.4, 0.2, 0.4]}]), "is turned inside out or empty"),
+        (good(1), "the id 'train-000001' appears twice"),
+        (good(0, instances=[{"category": "car", "bbox": [0.5, 0.1, 0.2, 0.4]}]), "car: .* is inverted or empty"),
+        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.4, 0.2, 0.4]}]), "is inverted or empty"),
         (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, 1.2, 0.4]}]), "is outside the picture"),
         (good(0, instances=[{"category": "car", "bbox": [-0.1, 0.1, 0.2, 0.4]}]), "is outside the picture"),
-        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, float("nan"), 0.4]}]), "is not of numbers"),
+        (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, float("nan"), 0.4]}]), "is not a number"),
         (good(0, instances=[{"category": "car", "bbox": [0.1, 0.1, 0.2]}]), "is not a box"),
-        (good(0, instances=[{"category": "car", "bbox": [0.1, "0.1", 0.2, 0.4]}]), "is not of numbers"),
+        (good(0, instances=[{"category": "car", "bbox": [0.1, "0.1", 0.2, 0.4]}]), "is not a number"),
         (good(0, instances=[{"category": " ", "bbox": [0.1, 0.1, 0.2, 0.4]}]), "is not a box"),
         (good(0, instances=[7]), "7 is not an instance"),
         (good(0, instances=7), "expected an object with"),
         ([1], "expected an object with"),
     ],
 )  # fmt: skip
-def test_a_bad_record_is_named_and_the_good_rest_goes_on(folder, tmp_path, row, reason):
+def test_a_bad_record_is_named_and_the_others_are_used(folder, tmp_path, row, reason):
     images, outside = tmp_path / "images", tmp_path / "outside"
     outside.mkdir()
     images.symlink_to(folder / "images") if isinstance(row, list) else images.mkdir()
@@ -166,13 +167,13 @@ def test_a_bad_record_is_named_and_the_good_rest_goes_on(folder, tmp_path, row, 
     str(problems[0]).encode()  # it can be printed
 
 
-def test_a_link_that_stays_in_the_image_folder_is_a_picture(folder, tmp_path):
+def test_a_link_inside_the_image_folder_is_a_picture(folder, tmp_path):
     (tmp_path / "real.png").write_bytes(b"png")
     (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
     assert len(read_source(write(tmp_path / "c.jsonl", [good(0, image="link.png")]), tmp_path)[0]) == 1
 
 
-def test_boxes_that_stick_out_by_a_pixel_are_cut(images, tmp_path):
+def test_boxes_that_extend_past_the_picture_by_a_pixel_are_clipped(images, tmp_path):
     path = write(tmp_path / "c.jsonl", [good(0, instances=[{"category": "car", "bbox": [-0.001, 0.1, 1.001, 0.4]}])])
     assert read_source(path, images)[0][0].boxes == (("car", (0.0, 0.1, 1.0, 0.4)),)
 
@@ -180,14 +181,16 @@ def test_boxes_that_stick_out_by_a_pixel_are_cut(images, tmp_path):
 def test_lines_that_are_not_utf8_or_not_json_are_named(images, tmp_path):
     one = json.dumps(good(0)).encode()
     deep = b"[" * 100_000
-    (tmp_path / "c.jsonl").write_bytes(b"\xef\xbb\xbf" + one + b"\n\xff\xfe\n{\n\n" + json.dumps(good(1)).encode() + b"\n" + deep)  # fmt: skip
+    lines = [b"\xef\xbb\xbf" + one, b"\xff\xfe", b"{", b"", json.dumps(good(1)).encode(), deep]
+    (tmp_path / "c.jsonl").write_bytes(b"\n".join(lines))
     pictures, problems = read_source(tmp_path / "c.jsonl", images)
-    assert len(pictures) == 2 and [str(p).split(" (")[0] for p in problems] == ["c.jsonl: line 2: not UTF-8", "c.jsonl: line 3: not JSON", "c.jsonl: line 6: not JSON"]  # fmt: skip
+    said = [str(p).removeprefix("c.jsonl: ").split(" (")[0] for p in problems]
+    assert len(pictures) == 2 and said == ["line 2: not UTF-8", "line 3: not JSON", "line 6: not JSON"]
 
 
 def test_bad_rows_of_a_csv_are_named(images, tmp_path):
-    text = b"image,caption\ntrain-000000.png,a car\ntrain-000001.png,caf\xe9\ntrain-000002.png,a,b\ntrain-000003.png\n,x\ntrain-000004.png,\n"
-    (tmp_path / "c.csv").write_bytes(text)
+    rows = (b"image,caption", b"train-000000.png,a car", b"train-000001.png,caf\xe9", b"train-000002.png,a,b")
+    (tmp_path / "c.csv").write_bytes(b"\n".join((*rows, b"train-000003.png", b",x", b"train-000004.png,\n")))
     pictures, problems = read_source(tmp_path / "c.csv", images)
     assert [p.id for p in pictures] == ["train-000000"]
     said = "\n".join(map(str, problems))
@@ -212,13 +215,13 @@ def test_bad_coco_records_are_named(folder, images, tmp_path):
     pictures, problems = read_source(tmp_path / "captions_x.json", images)
     assert [p.id for p in pictures] == ["train-000000", "train-000005"]
     said = [str(p).removeprefix("captions_x.json: ") for p in problems]
-    for found, part in zip(said, ("image 1: no captions", "image 2: no `width`", "image 3: the box", "image 4: None", "image 77: has captions")):  # fmt: skip
-        assert found.startswith(part), said
-    assert len(said) == 5 and "inside out" in said[2]
+    starts = ("image 1: no captions", "image 2: no `width`", "image 3: the box", "image 4: None", "image 77: has")
+    assert len(said) == 5 and all(found.startswith(start) for found, start in zip(said, starts)), said
+    assert "inverted" in said[2]
 
 
 @pytest.mark.parametrize("value", [None, [], {}, True, "1", 10**400, float("nan"), float("inf")], ids=repr)
-def test_whatever_stands_in_a_field_of_coco_only_its_record_is_left_out(folder, images, tmp_path, value):
+def test_a_wrong_value_in_any_field_of_coco_leaves_out_only_its_record(folder, images, tmp_path, value):
     texts = json.loads((folder / "captions_train.json").read_text())
     things = json.loads((folder / "instances_train.json").read_text())
     second, fourth = (next(a for a in things["annotations"] if a["image_id"] == n) for n in (2, 4))
@@ -234,7 +237,7 @@ def test_whatever_stands_in_a_field_of_coco_only_its_record_is_left_out(folder, 
     assert {"image 0", "image 2"} <= {p.record for p in problems} and "train-000004" not in {p.id for p in pictures}
 
 
-# what is wrong with a source
+# bad sources
 
 
 @pytest.mark.parametrize(
@@ -252,7 +255,7 @@ def test_whatever_stands_in_a_field_of_coco_only_its_record_is_left_out(folder, 
         (None, None, "cannot be read .No such file"),
     ],
 )
-def test_a_source_of_which_nothing_can_be_read_is_named(images, tmp_path, name, text, message):
+def test_a_source_that_cannot_be_read_is_named(images, tmp_path, name, text, message):
     path = tmp_path / (name or "none.jsonl")
     if name:
         path.write_bytes(text)
@@ -261,6 +264,6 @@ def test_a_source_of_which_nothing_can_be_read_is_named(images, tmp_path, name, 
     assert str(path) in str(error.value)
 
 
-def test_an_image_folder_that_is_none_is_named(folder, tmp_path):
+def test_a_missing_image_folder_is_named(folder, tmp_path):
     with pytest.raises(SourceError, match="none: no such folder.*--images"):
         read_source(folder / "caps.jsonl", tmp_path / "none")

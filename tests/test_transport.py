@@ -1,4 +1,4 @@
-"""What carries the requests: whether anything can have been billed shows in the error, and a key goes where it was sent."""
+"""The HTTP client: errors show whether a request can have been billed, and the key goes only where it was sent."""
 
 import asyncio
 import gzip
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from minillava.asking import AskingError, Journal, ask_all, chat, loop
+from minillava.asking import AskingError, Journal, ask_all, chat_request, loop
 from minillava.asking.client import Client
-from minillava.asking.transport import Http, proxy_of
+from minillava.asking.transport import HttpClient, proxy_of
 
 BODY = b'{"choices": []}'
 pytestmark = pytest.mark.usefixtures("no_key")
@@ -67,7 +67,7 @@ def serving(*answers, context=None):
 
 def send(url, timeout=5.0, tls=False):
     async def one():
-        client, headers = Http(timeout, timeout / 2, tls), {"Content-Type": "application/json", "X-It": "is"}
+        client, headers = HttpClient(timeout, timeout / 2, tls), {"Content-Type": "application/json", "X-It": "is"}
         try:
             return await client.send(client.build_request("POST", url, headers=headers, content=b"{}"))
         finally:
@@ -76,7 +76,7 @@ def send(url, timeout=5.0, tls=False):
     return asyncio.run(one())
 
 
-def test_an_answer_comes_back_whole_and_nothing_is_asked_for_that_was_not_said():
+def test_an_answer_is_read_whole_and_no_extra_headers_are_sent():
     with serving(answer(b'{"a": 1}', b"Content-Type: application/json", b"X-Request-Id: 7")) as (port, got):
         back = send(f"http://127.0.0.1:{port}/v1/chat?api-version=1%2F2")
     assert back.status_code == 200 and back.json() == {"a": 1} and back.headers["x-request-id"] == "7"
@@ -120,7 +120,7 @@ def test_a_request_on_a_kept_connection_that_breaks_off_is_not_sent_again_by_its
 
     async def two():
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
-        client, url = Http(5.0, 2.0, tls=False), f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        client, url = HttpClient(5.0, 2.0, tls=False), f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         request = client.build_request("POST", url, headers={}, content=b"{}")
         assert (await client.send(request)).content == BODY
         with pytest.raises(httpx2.ReadError):
@@ -133,7 +133,7 @@ def test_a_request_on_a_kept_connection_that_breaks_off_is_not_sent_again_by_its
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://nowhere.invalid/"])
-def test_what_never_left_was_not_billed(url):
+def test_a_request_that_was_never_sent_was_not_billed(url):
     with pytest.raises(httpx2.ConnectError):
         send(url)
 
@@ -166,7 +166,7 @@ def test_the_proxy_of_the_environment_carries_what_is_not_on_this_machine(monkey
     with serving(answer(), answer()) as (port, got), Journal(tmp_path) as journal:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         assert proxy_of("http", "api.test") == f"http://127.0.0.1:{port}" and proxy_of("http", "elsewhere.test") is None
-        body = chat("m", [{"role": "user", "content": "hello"}], 5)
+        body = chat_request("m", [{"role": "user", "content": "hello"}], 5)
         ask_all([body], Client("m", "http://api.test/v1", 5.0), journal, backoff=0.01, progress=False)
         assert got[0].startswith(b"POST http://api.test/v1/chat/completions HTTP/1.1")
         assert b"\r\nauthorization: bearer sk-of-the-proxys-test\r\n" in got[0].lower()
@@ -181,7 +181,7 @@ def test_a_proxy_without_its_scheme_is_an_http_one_and_socks_is_refused_in_words
     monkeypatch.setenv("https_proxy", "socks5://me:secret@10.0.0.1:1080")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     with Journal(tmp_path) as journal, pytest.raises(AskingError, match="is a socks5 proxy; .*NO_PROXY=api.test") as raised:  # fmt: skip
-        ask_all([chat("m", [], 5)], Client("m", "https://api.test/v1", 5.0), journal, progress=False)
+        ask_all([chat_request("m", [], 5)], Client("m", "https://api.test/v1", 5.0), journal, progress=False)
     assert "secret" not in str(raised.value)
 
 
@@ -199,7 +199,7 @@ def certified(tmp_path):
     return context, str(certificate)
 
 
-def test_over_tls_the_other_end_must_be_who_it_says(certified, monkeypatch):
+def test_over_tls_the_server_must_have_a_trusted_certificate(certified, monkeypatch):
     context, certificate = certified
     with serving(answer(), context=context) as (port, got), pytest.raises(httpx2.ConnectError):
         send(f"https://localhost:{port}/", tls=True)
@@ -229,7 +229,7 @@ def test_over_tls_a_proxy_carries_what_it_cannot_read(certified, monkeypatch):
 
     async def one():
         proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
-        client = Http(5.0, 2.0, tls=True, proxy=f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        client = HttpClient(5.0, 2.0, tls=True, proxy=f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         headers = {"Authorization": "Bearer sk-0123456789"}
         request = client.build_request("POST", f"https://localhost:{end}/v1", headers=headers, content=b"{}")
         back = await client.send(request)
@@ -262,7 +262,7 @@ def test_a_client_over_tls_reads_certificates_and_one_without_does_not(monkeypat
 def test_an_answer_that_breaks_off_counts_as_spent_and_a_refused_connection_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "ATTEMPTS", 1)
     monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
-    body = chat("m", [{"role": "user", "content": "hello"}], 5)
+    body = chat_request("m", [{"role": "user", "content": "hello"}], 5)
     with serving(b"") as (port, _), Journal(tmp_path / "broke") as journal:
         outcome = ask_all([body], Client("m", f"http://127.0.0.1:{port}/v1", 5.0), journal, progress=False)
         assert "the connection broke off" in outcome.failures.popitem()[1] and journal.spent.tokens > 0

@@ -1,5 +1,8 @@
-"""Weights in the published formats: `transformers` loads what we export and computes the same; what is shipped is small,
-says how it was made, and looks at the picture. Every test of formats runs on untrained tiny weights too."""
+"""Weights in the published formats: `transformers` loads what we export and computes the same.
+
+The shipped weights are small, say how they were made, and use the picture. Every test of formats also runs on untrained
+tiny weights.
+"""
 
 import json
 from pathlib import Path
@@ -20,7 +23,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import EXACT, balanced, exact_match
+from minillava.scenes.questions import EXACT_KINDS, balanced_questions, exact_match
 from minillava.standins.gates import text_accuracy
 from minillava.standins.vision_tower import MEAN, STD
 
@@ -35,12 +38,12 @@ def shipped_part(part):
 
 @pytest.fixture(params=["tiny", "shipped"])
 def part(request, weights):
-    """`part(name)`: its folder, of the untrained weights and of the shipped ones."""
+    """`part(name)`: the folder of a part, once of the untrained weights and once of the shipped ones."""
     return (lambda name: weights / name) if request.param == "tiny" else shipped_part
 
 
 def load_strictly(kind, folder):
-    """Theirs in float32; every tensor of the files used and none made up."""
+    """The model of `transformers` in float32; every tensor of the files is used, and none is initialised."""
     model, about = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     assert not any(about.values()), about
     return model.eval()
@@ -63,7 +66,7 @@ def test_the_vision_tower_is_a_clip_that_transformers_loads_with_equal_outputs(p
 
 @torch.no_grad()
 def similarities(folder, count):
-    """(count, count) cosines of dev pictures and their fullest captions, both towers by `transformers`."""
+    """(count, count) cosines of dev pictures and their longest captions, both towers from `transformers`."""
     clip, tokenizer, some = load_strictly(transformers.CLIPModel, folder), load_tokenizer(folder), scenes("dev", count)
     texts = [max(captions(s), key=len) + tokenizer.eos_token for s in some]
     coded = tokenizer(texts, padding=True, return_tensors="pt")
@@ -73,7 +76,7 @@ def similarities(folder, count):
     return out.image_embeds @ out.text_embeds.T
 
 
-def test_both_towers_of_the_vision_tower_are_exported_each_input_with_its_own_vector(part):
+def test_both_towers_of_clip_are_exported_and_give_each_input_its_own_vector(part):
     scores = similarities(part("vision_tower"), 6)
     assert torch.isfinite(scores).all() and scores.std(0).min() > 1e-4 and scores.std(1).min() > 1e-4
 
@@ -108,8 +111,8 @@ def test_the_image_processor_settings_are_those_that_transformers_reads(part):
     torch.testing.assert_close(processor(view, return_tensors="pt").pixel_values, ours, atol=1e-5, rtol=1e-5)
 
 
-def test_the_llava_holds_the_vision_tower_as_it_was(part):
-    """Frozen in both stages: not one bit of the shipped LLaVA's vision tower differs from the shipped vision tower's."""
+def test_the_llava_has_the_vision_tower_unchanged(part):
+    """It is frozen in both stages, so every bit equals the shipped vision tower's."""
     vision_tower, (llava, about) = load_vision(part("vision_tower"), dtype=None), load_llava(part("llava"), dtype=None)
     assert about["template"] == CHAT.name
     for name, tensor in vision_tower.state_dict().items():
@@ -120,7 +123,7 @@ def test_the_llava_holds_the_vision_tower_as_it_was(part):
     assert load_tokenizer(part("llava")).encode(words) == load_tokenizer(part("language_model")).encode(words)
 
 
-def test_a_chat_can_begin_from_the_folder(part):
+def test_a_chat_can_start_from_the_folder(part):
     chat = Chat(part("llava"))
     chat.look(Image.new("RGB", (300, 200), "white"))
     assert isinstance(chat.ask("Where is this?", max_new_tokens=10), str)
@@ -149,28 +152,30 @@ def test_files_are_small_and_none_can_run_code():
 def test_the_shipped_llava_answers_better_with_its_own_picture_than_with_anothers():
     folder, per_kind = shipped_part("llava"), 9  # 63 questions
     (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
-    items = balanced(scenes("dev", 150), per_kind)
+    items = balanced_questions(scenes("dev", 150), per_kind)
     size, scores = model.config.vision.image_size, {}
     drawn = {s.id: draw(s, size) for s, _ in items}
     names = [s.id for s, _ in items]
-    features = dict(zip(drawn, model.eval().features(pixels(list(drawn.values()), size, *normalisation(folder))), strict=True))  # fmt: skip
+    views = pixels(list(drawn.values()), size, *normalisation(folder))
+    features = dict(zip(drawn, model.eval().features(views), strict=True))
     for tag, looked in (("own", names), ("another's", shuffled(names))):
-        texts = answer(model, tokenizer, CHAT, [(q.text, features[n]) for n, (_, q) in zip(looked, items, strict=True)], 40)  # fmt: skip
+        asked = [(q.text, features[n]) for n, (_, q) in zip(looked, items, strict=True)]
+        texts = answer(model, tokenizer, CHAT, asked, 40)
         scores[tag] = exact_match([(s.id, q) for s, q in items], texts)
         print(tag, scores[tag])
-    assert list(scores["own"]) == [*EXACT, "all"]
+    assert list(scores["own"]) == [*EXACT_KINDS, "all"]
     card = json.loads((folder / "card.json").read_text())["figures"]["exact match, dev split, per cent"]
     for tag, figures in (("own", card["picture"]), ("another's", card["shuffled"])):  # 63 questions: +- 4 at one sigma
         assert abs(scores[tag]["all"] - figures["all"]) < 16, (tag, scores[tag], figures)
-    assert scores["own"]["all"] >= 85 and all(
-        scores["own"][k] >= 77 for k in ("existence", "colour", "place", "side")
-    ), scores
+    assert scores["own"]["all"] >= 85, scores
+    assert all(scores["own"][kind] >= 77 for kind in ("existence", "colour", "place", "side")), scores
 
 
 def test_the_shipped_language_model_answers_about_scenes_told_in_words_as_its_card_says():
     folder = shipped_part("language_model")
-    card = json.loads((folder / "card.json").read_text())["figures"]["exact match on scenes told in words, dev split, per cent"]  # fmt: skip
-    told = text_accuracy(load_language(folder).eval(), load_tokenizer(folder), per_kind=6)  # 42 questions a format
+    figures_of = json.loads((folder / "card.json").read_text())["figures"]
+    card = figures_of["exact match on scenes told in words, dev split, per cent"]
+    told = text_accuracy(load_language(folder).eval(), load_tokenizer(folder), per_kind=6)  # 42 questions per format
     print(told)
     for how, figures in told.items():
         assert abs(figures["all"] - card[how]["all"]) < 12 and figures["all"] >= 86, (how, figures, card[how])

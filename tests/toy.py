@@ -1,7 +1,4 @@
-"""A toy training for test_training.py, also run in a process of its own that is killed: `python toy.py FOLDER`."""
-
-import sys
-import time
+"""A toy training and toy models for the tests."""
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +27,19 @@ def train(
         return change(t, F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
 
     losses = loop.fit(model, optimizer, loss_at, steps, folder, {"toy": seed, "steps": steps}, progress)
-    return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.parts]
+    return losses, dict(model.state_dict()), [part.state_dict()["state"] for part in optimizer.optimizers]
+
+
+def assert_same(one, two):
+    """Compare two results of `train` bit for bit."""
+    assert one[0] == two[0]
+    assert one[1].keys() == two[1].keys() and all(torch.equal(one[1][k], two[1][k]) for k in one[1])
+    for mine, other in zip(one[2], two[2], strict=True):
+        assert mine.keys() == other.keys() and all(torch.equal(mine[p][k], other[p][k]) for p in mine for k in mine[p])
 
 
 def stop_at(last):
-    """A `progress` that interrupts a training, as Ctrl-C does, once it has taken so many steps."""
+    """A `progress` that interrupts a training after step `last`, as Ctrl-C does."""
 
     def progress(step, *_):
         if step == last:
@@ -43,15 +48,15 @@ def stop_at(last):
     return progress
 
 
-def pupil(seed=0):
-    """A LLaVA of a few thousand random weights."""
+def tiny_llava(seed=0):
+    """A LLaVA with a few thousand random weights."""
     torch.manual_seed(seed)
     sizes = LlavaConfig(VisionConfig(16, 8, 16, 32, 2, 2), LanguageConfig(61, 16, 24, 2, 2, max_position=64))
     return Llava(sizes)
 
 
-def lessons(count, seed=0, text_only=()):
-    """`count` samples of unequal lengths and numbers of labels, and features of their pictures by name."""
+def tiny_samples(count, seed=0, text_only=()):
+    """`count` samples with different lengths and numbers of labels, and the features of their pictures by name."""
     generator, samples, seen = torch.Generator().manual_seed(seed), [], {}
     for n in range(count):
         length, asked = (int(torch.randint(*span, (1,), generator=generator)) for span in ((10, 30), (3, 8)))
@@ -64,16 +69,10 @@ def lessons(count, seed=0, text_only=()):
 
 
 def sgd(modules, lr):
-    """In Adam's place where rounding is compared: Adam's first steps are as large for a gradient of 1e-9 as for one of 1."""
+    """Replaces Adam where roundings are compared: Adam's first steps are as large for a gradient of 1e-9 as for 1."""
     return Optimizer([torch.optim.SGD([p for m in modules for p in m.parameters() if p.requires_grad], lr)])
 
 
-def stored(folder):
-    """The tensors of the newest checkpoint, one process's."""
+def checkpoint_tensors(folder):
+    """The tensors of the newest checkpoint of a single process."""
     return load_file(next(sorted((folder / "checkpoints").iterdir())[-1].glob("*.safetensors")))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    loop.SAVE_SECONDS = 0.0
-    train(sys.argv[1], lambda *a: time.sleep(0.05))

@@ -1,4 +1,4 @@
-"""Exercise 02, the data: a picture as text, a validator of records, and what of the picture reaches the teacher."""
+"""Exercise 02, the data: a picture as text, a validator of records, and how much of the picture reaches the teacher."""
 
 import random
 import re
@@ -9,19 +9,18 @@ from matplotlib.patches import Rectangle
 
 from minillava.data.records import RecordError, check_record
 from minillava.datagen.messages import USES_BOXES, context
-from minillava.datagen.replies import ReplyError
-from minillava.datagen.replies import check as check_pairs
+from minillava.datagen.replies import ReplyError, check_pairs
 from minillava.exercises.engine import Task
 from minillava.figures.style import BLUE, GREY
 
 NOUNS = "bus lamp boat person table tree dog cat horse house".split()
 COLOURS = "red blue green white".split()
 BOX = re.compile(r"(\w+): \[(-?[\d.]+), (-?[\d.]+), (-?[\d.]+), (-?[\d.]+)\]")
-SAID = {"needs a string": "pairs", "must be a": "turn", "tokens, expected": "image"}  # by check_record
+SAID = {"needs a string": "pairs", "must be a": "turn", "tokens, expected": "image"}  # words of check_record -> fault
 
 
 def _box(draw, width, height):
-    """[x, y, w, h] in pixels. No number of it lies halfway between two thousandths, where the way of computing decides."""
+    """[x, y, w, h] in pixels. No share of it is halfway between two thousandths, where rounding may go either way."""
     while True:
         x, y = draw.randrange(width // 2), draw.randrange(height // 2)
         w, h = draw.randint(width // 9, width - x), draw.randint(height // 9, height - y)
@@ -50,7 +49,7 @@ def _given(kind, captions, things, width, height):
 
 
 def _written(corners, always=False, number="{:.3f}".format, gap="\n\n"):
-    """A text of one's own. corners: the four numbers of a pixel box. always: boxes whatever the type."""
+    """A wrong text. corners: the four numbers of a pixel box. always: boxes for every type."""
 
     def given(kind, captions, things, width, height):
         lines = [f"{name}: [{', '.join(map(number, corners(*box, width, height)))}]" for name, box in things]
@@ -64,7 +63,7 @@ _right = lambda x, y, w, h, W, H: (x / W, y / H, (x + w) / W, (y + h) / H)  # no
 
 
 def outlines(got, wanted) -> Figure:
-    """The boxes of two texts over one picture: the target's dashed and grey, yours blue."""
+    """The boxes of two texts in one picture: the expected ones dashed and grey, yours blue."""
     figure = Figure(figsize=(3.6, 2.7), layout="constrained")
     axes, most = figure.subplots(), 1.0
     for text, label, style in (
@@ -128,14 +127,14 @@ def _late(draw):
 
 
 def _again(draw):
-    """The first question is the last one too; only the picture beside it differs."""
+    """The last question repeats the first one, but without the picture."""
     record = _record(draw, 3)
     record["conversations"][4]["value"] = _lost(record["conversations"][0]["value"])
     return record
 
 
 def _again_alike(draw):
-    """The second question is the last one too, but for a capital letter and a question mark."""
+    """The last question repeats the second one, but without its capital letter and question mark."""
     record = _record(draw, 3)
     record["conversations"][4]["value"] = record["conversations"][2]["value"].lower().rstrip("?")
     return record
@@ -144,13 +143,13 @@ def _again_alike(draw):
 _lost = lambda text: text.replace("<image>", "").strip()  # noqa: E731
 SPOILT = (
     _cut, _two_in_a_row, _edited(1, lambda text: ""), _edited(3, lambda text: " \n"), _edited(0, _lost),
-    _edited(0, lambda text: f"{text}\n<image>"), _late, lambda draw: _record(draw, image=False) | {"conversations": _record(draw)["conversations"]},
-    _again, _again_alike,
+    _edited(0, lambda text: f"{text}\n<image>"), _late,
+    lambda draw: _record(draw, image=False) | {"conversations": _record(draw)["conversations"]}, _again, _again_alike,
 )  # fmt: skip
 
 
 def _sets(seed):
-    """Lists of records: good ones alone, some with one kind of fault or two, and one with all of them."""
+    """Lists of records: one with good records only, some with one or two kinds of fault, and one with all faults."""
     cases = []
     for n, some in enumerate(((), SPOILT[:2], SPOILT[2:4], SPOILT[4:6], SPOILT[6:8], SPOILT[8:], SPOILT)):
         draw = random.Random(f"records {seed} {n}")
@@ -163,7 +162,7 @@ def _fault(record):
     try:
         check_record(record)
         values = [turn["value"].replace("<image>", "") for turn in record["conversations"]]
-        check_pairs("conversation", list(zip(values[::2], values[1::2])))
+        check_pairs(list(zip(values[::2], values[1::2])))
     except RecordError as error:
         return next(name for words, name in SAID.items() if words in str(error))
     except ReplyError:
@@ -176,7 +175,7 @@ def _faults(records):
 
 
 def _own(turn=True, blank=True, image=None, alike=None):
-    """Faults of one's own, with a weakness: turn, blank: what is looked at; image, alike: how it is decided."""
+    """A wrong validator. turn, blank: whether this is checked. image, alike: another way to decide it."""
 
     def fault(record):
         turns, expected = record["conversations"], int("image" in record)
@@ -200,7 +199,7 @@ _alike = lambda text: re.findall(r"\w+", text.replace("<image>", "").lower())  #
 
 
 def _read(seed):
-    """Lists of (what is there, what was read), each a list of (kind, colour)."""
+    """Lists of (things that are there, things that were read), both lists of (kind, colour)."""
     cases = []
     for n, count in enumerate((1, 6, 12)):
         draw = random.Random(f"read {seed} {n}")
@@ -213,7 +212,8 @@ def _read(seed):
             read += [(draw.choice(NOUNS[4:]), draw.choice(COLOURS))] * draw.randint(0, 2)
             pictures.append((there, draw.sample(read, len(read))))
         cases.append((pictures,))
-    return [*cases, ([([("bus", "red"), ("bus", "red")], [("bus", "red")]), ([("cat", "white")], [])],), ([([], [("dog", None)])],), ([],)]  # fmt: skip
+    twice = ([([("bus", "red"), ("bus", "red")], [("bus", "red")]), ([("cat", "white")], [])],)
+    return [*cases, twice, ([([], [("dog", None)])],), ([],)]
 
 
 def _pairs(pictures):
@@ -223,7 +223,7 @@ def _pairs(pictures):
 
 
 def _met(there, read):
-    """How many of what is there were read, each thing once."""
+    """How many of the things that are there were read. Each reading counts once."""
     return (Counter(there) & Counter(read)).total()
 
 

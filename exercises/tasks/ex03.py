@@ -1,4 +1,4 @@
-"""Exercise 03, the architecture: every tensor's shape, Fig. 1 wired from its parts, and what a finer eye or a deeper W costs."""
+"""Exercise 03, the architecture: every tensor's shape, Fig. 1, and the cost of more patches or a deeper W."""
 
 import random
 from functools import lru_cache
@@ -9,26 +9,27 @@ from torch import nn
 from minillava.costs.model import SHAPES, VIT_L, cache_bytes, flops, parameters
 from minillava.data import IMAGE
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig, VisionTower
 
 VICUNA = {"7B": SHAPES["full-7b"].language, "13B": SHAPES["full-13b"].language}
-VIT_L_336 = VisionConfig(336, 14, 1024, 4096, 24, 16)  # LLaVA-1.5's eye: the same, on more pixels
+VIT_L_336 = VisionConfig(336, 14, 1024, 4096, 24, 16)  # LLaVA-1.5's vision tower: the same on more pixels
 
 
 def _sizes(seed):
-    """(size, patch, L, Dv, D, T): the paper's with 13B, LLaVA-1.5's with 7B, the small one's, one of our own, and one that cannot be."""
+    """(size, patch, L, Dv, D, T): the paper's 13B, LLaVA-1.5's 7B, the small model, another one, and an invalid one."""
     draw = random.Random(f"sizes {seed}")
-    rows = [(224, 14, 24, 1024, 5120), (336, 14, 24, 1024, 4096), (96, 12, 4, 128, 128), (160, 32, 7, 64, 96), (230, 14, 24, 1024, 4096)]  # fmt: skip
+    rows = [(224, 14, 24, 1024, 5120), (336, 14, 24, 1024, 4096), (96, 12, 4, 128, 128), (160, 32, 7, 64, 96)]
+    rows += [(230, 14, 24, 1024, 4096)]
     return [(*row, draw.randint(20, 60)) for row in rows]
 
 
 @lru_cache
 @torch.no_grad()
 def _shapes(size, patch, layers, Dv, D, T):
-    """The shapes of live tensors. The eye runs with 4 numbers a row: how many states and rows there are does not hang on it."""
+    """The shapes of real tensors. The vision tower has width 4 here, which changes no number of states or rows."""
     states = VisionTower(VisionConfig(size, patch, 4, 4, layers, 1)).hidden_states(torch.zeros(1, 3, size, size))
     model = Llava(LlavaConfig(VisionConfig(size, patch, Dv, 4, 0, 1), LanguageConfig(9, D, 4, 0, 1)))
     Zv, ids = torch.zeros(states[-2].shape[1] - 1, Dv), torch.tensor([IMAGE] + [1] * (T - 1))
@@ -42,7 +43,7 @@ def _shapes(size, patch, layers, Dv, D, T):
 
 
 def _counted(patches=lambda side: side**2, states=1, kept=0, word=0, row=0, strict=True):
-    """Shapes of one's own, with a weakness. patches: of the grid's side. kept: rows beside the patches. word, row: the image token's."""
+    """Wrong shapes. patches: from the grid's side. kept: rows besides the patches. word, row: the image token's."""
 
     def shapes(size, patch, L, Dv, D, T):
         if strict and size % patch:
@@ -58,21 +59,22 @@ def _counted(patches=lambda side: side**2, states=1, kept=0, word=0, row=0, stri
 
 
 def _twice(*sizes):
-    """Both layers of the eye, one behind the other."""
+    """The patches of two layers of the vision tower, one after the other."""
     right, P = _shapes(*sizes), (sizes[0] // sizes[1]) ** 2
     return right | {name: (P + right[name][0], right[name][1]) for name in ("Zv", "Hv", "read")}
 
 
 def _forwards(seed):
-    """(model, ids, pixels): small LLaVAs that select different layers, the picture before, within and behind the words."""
+    """(model, ids, pixels): small LLaVAs that select different layers; the picture first, last, or between the words."""
     cases = []
-    for n, (layer, projector, at) in enumerate(((-2, "linear", 3), (-1, "linear", 0), (-3, "mlp2x_gelu", 6), (-2, "mlp2x_gelu", 2))):  # fmt: skip
+    kinds = ((-2, "linear", 3), (-1, "linear", 0), (-3, "mlp2x_gelu", 6), (-2, "mlp2x_gelu", 2))
+    for n, (layer, projector, at) in enumerate(kinds):
         torch.manual_seed(10 * seed + n)
         model = Llava(LlavaConfig(VisionConfig(8, 4, 6, 12, 3, 2), LanguageConfig(20, 8, 16, 2, 2), layer, projector))
         for part in model.modules():
             if isinstance(part, (nn.Linear, nn.Embedding, nn.Conv2d)):
                 nn.init.normal_(part.weight, std=0.5)
-            if isinstance(part, nn.LayerNorm):  # so that a norm too many changes something
+            if isinstance(part, nn.LayerNorm):  # so that one more norm changes the result
                 nn.init.uniform_(part.weight, 0.5, 1.5)
         ids = torch.randint(0, 20, (7,))
         ids[at] = IMAGE
@@ -91,7 +93,7 @@ def _seen(model, pixels, cut=1, layer=None):
 
 
 def _wired(see=_seen, order=None, head=True):
-    """Fig. 1 of one's own. see: (model, pixels) -> Zv. order: how words before, patches and words after are put in a row."""
+    """A wrong Fig. 1. see: (model, pixels) -> Zv. order: of the words before, the patches, and the words after."""
 
     def forward(model, ids, pixels):
         at, language = ids.tolist().index(IMAGE), model.language_model
@@ -105,7 +107,7 @@ def _wired(see=_seen, order=None, head=True):
 
 
 def _configs(seed):
-    """(config, T): the paper's 13B; what LLaVA-1.5 changed, one thing at a time and both; a small one."""
+    """(config, T): the paper's 13B, what LLaVA-1.5 changed (one change, then both), and a small model."""
     draw = random.Random(f"configs {seed}")
     small = LlavaConfig(VisionConfig(96, 12, 48, 96, 4, 4), LanguageConfig(500, 64, 172, 3, 4), projector="mlp2x_gelu")
     both = LlavaConfig(VIT_L_336, VICUNA["7B"], projector="mlp2x_gelu")
@@ -124,7 +126,7 @@ def _cost(config, T):
 
 
 def _priced(hidden=False, bias=1, rows=lambda T, P: T - 1 + P, kept=2, each=2, pairs=4):
-    """Costs of one's own. hidden: the MLP's as wide as the eye. kept: keys, values. each: operations of a multiply-add."""
+    """Wrong costs. hidden: an MLP as wide as the vision tower. kept: keys or values. each: operations per product."""
 
     def cost(config, T):
         vision, language = config.vision, config.language
@@ -132,7 +134,8 @@ def _priced(hidden=False, bias=1, rows=lambda T, P: T - 1 + P, kept=2, each=2, p
         n, W = rows(T, vision.num_patches), Dv * D + bias * D
         if config.projector == "mlp2x_gelu":
             W += Dv * Dv + Dv if hidden else D * D + bias * D
-        return {"W": W, "cache": n * kept * L * D * 2, "flops": each * n * L * (4 * D * D + 3 * D * F) + pairs * L * n * n * D}  # fmt: skip
+        work = each * n * L * (4 * D * D + 3 * D * F) + pairs * L * n * n * D
+        return {"W": W, "cache": n * kept * L * D * 2, "flops": work}
 
     return cost
 
@@ -165,7 +168,7 @@ TASKS = (
         ("Left half of Fig. 1: hidden_states(pixels), choose one, drop batch and class token, then the projector.",
          "at = ids.tolist().index(IMAGE). Embed ids[:at] and ids[at + 1 :], and put Hv between them with torch.cat.",
          "The language model wants a batch: language_model(rows[None])[0] is (T', D); its head makes (T', V) of it."),
-        draw=maps,
+        draw=both_maps,
     ),
     Task(
         "03.3", 3, "What a finer eye or a deeper W costs", _configs, _cost,

@@ -1,4 +1,4 @@
-"""Exercise 04, the sequence: where the picture stands (Eq. 2), ids and labels together, and what carries loss (Table 2)."""
+"""Exercise 04, the sequence: where the picture stands (Eq. 2), ids and labels, and what carries loss (Table 2)."""
 
 import random
 
@@ -7,14 +7,14 @@ from minillava.data.records import make_record
 from minillava.data.samples import encode_segments
 from minillava.data.template import Template
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import pieces
+from minillava.exercises.pictures import both_pieces
 
 WORDS = "red blue bus lamp left right boat lake".split()
 LEARN = ("answers", "no stop", "everything")
 
 
 class _Coin:
-    """A random generator that always gives one number."""
+    """A random generator that always gives the same number."""
 
     def __init__(self, value):
         self.value = value
@@ -37,7 +37,7 @@ def _asked(questions, before):
 
 
 def _placed(place, between="\n"):
-    """Eq. 2 of one's own. place: which question carries the picture."""
+    """A wrong Eq. 2. place: which questions carry the picture."""
 
     def ask(questions, before):
         with_it = lambda q: f"<image>{between}{q}" if before else f"{q}{between}<image>"  # noqa: E731
@@ -47,12 +47,12 @@ def _placed(place, between="\n"):
 
 
 def in_twos(text):
-    """A tokenizer for the checks: two letters a token, so that a text cut elsewhere has other tokens, as with real ones."""
+    """A tokenizer with two letters per token. As with real ones, a text that is cut elsewhere has other tokens."""
     return [int.from_bytes(text[n : n + 2].encode("ascii"), "big") for n in range(0, len(text), 2)]
 
 
 class _InTwos:
-    """The same, as the package takes it."""
+    """`in_twos` with the interface that the package needs."""
 
     def __init__(self, first):
         self.bos_token_id = first[0] if first else None
@@ -75,7 +75,7 @@ def _encoded(segments, tokenize, first):
 
 
 def _own(picture=True, mask=True, shift=False, lead=True):
-    """Ids and labels of one's own, with a weakness."""
+    """Wrong ids and labels: each option switches off or adds one step."""
 
     def encode(segments, tokenize, first):
         ids, labels = (list(first), [IGNORE] * len(first)) if lead else ([], [])
@@ -90,15 +90,20 @@ def _own(picture=True, mask=True, shift=False, lead=True):
 
 
 def _apart(segments, tokenize, first):
-    """Ids of the joined text, labels of its pieces: what the authors' code does, and its "tokenization mismatch"."""
+    """Ids of the joined text, labels of its pieces: what the authors' code does, with its "tokenization mismatch"."""
     whole, _ = _own()([("".join(text for text, _ in segments), False)], tokenize, first)
     return whole, _own()(segments, tokenize, first)[1]
 
 
 def _boxes(encoded):
     """Ids and labels as `pieces` draws them."""
-    text = lambda i: "<image>" if i == IMAGE else i.to_bytes(2, "big").decode().lstrip("\0") if i > 1 else "<s>"  # noqa: E731
-    kind = lambda i, label: "loss" if label != IGNORE else "picture" if i == IMAGE else "read"  # noqa: E731
+
+    def text(i):
+        return "<image>" if i == IMAGE else i.to_bytes(2, "big").decode().lstrip("\0") if i > 1 else "<s>"
+
+    def kind(i, label):
+        return "loss" if label != IGNORE else "picture" if i == IMAGE else "read"
+
     return [(text(i), kind(i, label)) for i, label in zip(*encoded)]
 
 
@@ -109,17 +114,18 @@ def _learned(seed):
 
 
 def _loss_at(system, pairs, learn):
-    """Table 2's pieces; what carries loss in two variants beside it."""
+    """Table 2's pieces, and two variants of what carries loss."""
     if learn not in LEARN:
         raise ValueError(learn)
     right = Template("exercise", system).segments(pairs)
     answers = {answer for _, answer in pairs}
-    on = {"answers": lambda text, learned: learned, "no stop": lambda text, learned: learned and text in answers, "everything": lambda text, learned: True}[learn]  # fmt: skip
-    return [(text, on(text, learned)) for text, learned in right]
+    if learn == "everything":
+        return [(text, True) for text, _ in right]
+    return [(text, learned and (learn == "answers" or text in answers)) for text, learned in right]
 
 
 def _bent(change):
-    """A wrong version that is right but for the paper's own form."""
+    """A version that is wrong only for the paper's own form."""
 
     def wrong(system, pairs, learn):
         right = _loss_at(system, pairs, learn)
@@ -129,12 +135,12 @@ def _bent(change):
 
 
 def _newlines(right):
-    """The newline behind an answer's stop learned too."""
+    """The newline after an answer's stop carries loss too."""
     return [(text, learned or (text == "\n" and right[n - 1][1])) for n, (text, learned) in enumerate(right)]
 
 
 def _same(change):
-    return lambda got, wanted: pieces(change(got), change(wanted))
+    return lambda got, wanted: both_pieces(change(got), change(wanted))
 
 
 TASKS = (

@@ -1,4 +1,4 @@
-"""Exercise 06, the eye: patches by hand, CLIP's contrastive loss, and the same eye on a larger picture."""
+"""Exercise 06, the eye: patches by hand, CLIP's contrastive loss, and the same vision tower on a larger picture."""
 
 import torch
 import torch.nn.functional as F
@@ -6,15 +6,21 @@ from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model.vision import Embeddings, VisionConfig
-from minillava.standins.vision_tower import contrast
+from minillava.standins.vision_tower import contrastive_loss
 
 
 def _pictures(seed):
     draw = torch.Generator().manual_seed(seed)
     of = lambda *shape: torch.randn(*shape, generator=draw)  # noqa: E731
-    sizes = ((1, 8, 4, 5), (2, 12, 4, 6), (3, 6, 2, 3), (1, 9, 3, 4), (1, 10, 4, 5))  # the last does not divide
+    sizes = (
+        (1, 8, 4, 5),
+        (2, 12, 4, 6),
+        (3, 6, 2, 3),
+        (1, 9, 3, 4),
+        (1, 10, 4, 5),
+    )  # in the last one p does not divide S
     return [(of(B, 3, S, S), of(D, 3, p, p) / p) for B, S, p, D in sizes]
 
 
@@ -26,7 +32,7 @@ def _patched(pixels, W):
 
 
 def _cut(order, fits=True):
-    """Patches of one's own. order: of the axes (batch, colour, patch row, patch column, pixel row, pixel column)."""
+    """Patches by hand. order: of the axes (batch, colour, patch row, patch column, pixel row, pixel column)."""
 
     def patches(pixels, W):
         p, side = W.shape[-1], pixels.shape[-1] // W.shape[-1]
@@ -46,7 +52,8 @@ def _as_it_lies(pixels, W):
 def _pairs(seed):
     draw = torch.Generator().manual_seed(seed)
     of = lambda *shape: torch.randn(*shape, generator=draw)  # noqa: E731
-    return [(V := of(B, D) * 3, V + of(B, D) * 2, torch.tensor(t)) for B, D, t in ((4, 8, 2.6592), (7, 5, 1.0), (2, 6, 0.0), (6, 4, 5.5))]  # fmt: skip
+    sizes = ((4, 8, 2.6592), (7, 5, 1.0), (2, 6, 0.0), (6, 4, 5.5))
+    return [(V := of(B, D) * 3, V + of(B, D) * 2, torch.tensor(t)) for B, D, t in sizes]
 
 
 def _scores(V, C, t, unit=True, scale=lambda t: t.exp().clamp(max=100)):
@@ -56,11 +63,11 @@ def _scores(V, C, t, unit=True, scale=lambda t: t.exp().clamp(max=100)):
 
 def _contrasted(V, C, t, **wrong):
     scores = _scores(V, C, t, **wrong)
-    return scores, contrast(scores, torch.eye(len(V)))
+    return scores, contrastive_loss(scores, torch.eye(len(V)))
 
 
 def _other(loss):
-    """A wrong version: another loss of the right scores and of who is right in each row."""
+    """A wrong version: another loss of the right scores and of the right column of each row."""
 
     def wrong(V, C, t):
         scores = _scores(V, C, t)
@@ -71,7 +78,7 @@ def _other(loss):
 
 def _places(seed):
     draw = torch.Generator().manual_seed(seed)
-    sizes = ((16, 6, 6), (9, 4, 5), (64, 3, 12), (16, 5, 4), (25, 4, 3), (12, 4, 5))  # the last is no square
+    sizes = ((16, 6, 6), (9, 4, 5), (64, 3, 12), (16, 5, 4), (25, 4, 3), (12, 4, 5))  # the last one is not a square
     return [(torch.randn(1 + P, D, generator=draw), side) for P, D, side in sizes]
 
 
@@ -83,7 +90,7 @@ def _side(positions):
 
 
 def _stretched(positions, side):
-    """By transformers, which does the same to a CLIP that is shown a larger picture."""
+    """By `transformers`, which does the same for a larger picture."""
     old, D = _side(positions), positions.shape[1]
     config = CLIPVisionConfig(hidden_size=D, num_attention_heads=1, image_size=old, patch_size=1)
     first = CLIPVisionEmbeddings(config).requires_grad_(False)
@@ -92,7 +99,7 @@ def _stretched(positions, side):
 
 
 def _grid(mode="bicubic", lay=lambda rows, old: rows.T.reshape(1, -1, old, old), **more):
-    """Places of one's own. lay: (P, D) rows as a (1, D, old, old) picture."""
+    """Stretched positions by hand. lay: (P, D) rows as a (1, D, old, old) picture."""
 
     def stretch(positions, side):
         picture = lay(positions[1:], _side(positions))
@@ -107,7 +114,7 @@ def _line(positions, side):
 
 
 def _plane(positions):
-    """The first number of each place, as a map."""
+    """The first number of each position, as a map."""
     return positions[1:, 0].unflatten(0, (_side(positions),) * 2)
 
 
@@ -124,7 +131,7 @@ TASKS = (
         ("pixels.unfold(2, p, p).unfold(3, p, p) is (B, 3, S/p, S/p, p, p).",
          "Bring the two grid axes to the front, behind the batch: permute(0, 2, 3, 1, 4, 5). Then flatten what belongs to one patch.",
          "W.flatten(1) is (D, 3 p p): one product makes all patches."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=2e-3,  # a convolution on a GPU may round to TF32
     ),
     Task(
@@ -140,7 +147,7 @@ TASKS = (
         ("x / x.norm(dim=-1, keepdim=True) has length 1; the scores are exp(t) * V @ C.T.",
          "Row n is a question with B answers, and answer n is right: F.cross_entropy(scores, torch.arange(B)).",
          "Columns are the rows of scores.T. Mean of both; and t.exp().clamp(max=100)."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
     ),
     Task(
         "06.3", 3, "A larger picture", _places, _stretched,
@@ -155,7 +162,7 @@ TASKS = (
         ("Row 0 is the class token's. The others, positions[1:], are P = old * old places, row by row.",
          "F.interpolate wants (1, D, old, old): positions[1:].T.reshape(1, D, old, old). mode='bicubic', align_corners=False.",
          "And back: [0].flatten(1).T, behind positions[:1]. A number of places that is no square: ValueError."),
-        draw=lambda got, wanted: maps(_plane(got), _plane(wanted)),
+        draw=lambda got, wanted: both_maps(_plane(got), _plane(wanted)),
         tolerance=1e-3,
     ),
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Exercise 07, the brain: RoPE, causal attention over what was read before, and choosing the next token."""
+"""Exercise 07, the brain: RoPE, causal attention with a cache, and the choice of the next token."""
 
 import torch
 
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model.generate import choose
 from minillava.model.language import LanguageConfig
 from minillava.model.rope import rotate, rotations
@@ -26,13 +26,13 @@ def _turned(x, base, positions=None, sign=1):
 
 
 def _neighbours(x, base):
-    """Pairs (0, 1), (2, 3), ...: the halves' way on a reordered x, put back."""
+    """Pairs (0, 1), (2, 3), ...: reorder x, rotate the halves, and put the order back."""
     halves = torch.cat([x[..., ::2], x[..., 1::2]], dim=-1)
     return torch.stack(_turned(halves, base).chunk(2, dim=-1), dim=-1).flatten(-2)
 
 
 def _whole_width(x, base):
-    """Angles t * base ** (-i / d): one for each of d, not two for each pair."""
+    """Angles t * base ** (-i / d), as if every one of d numbers had its own rate."""
     T, d = x.shape[1:]
     angles = torch.arange(T)[:, None] * base ** (-torch.arange(d // 2) / d)
     angles = torch.cat([angles, angles], dim=-1)
@@ -59,7 +59,7 @@ def _forgetful(q, k, v, old_k, old_v):
 
 
 class _Drawn(float):
-    """A number between 0 and 1, and the seed of the generator that draws it first: the package draws for itself."""
+    """A number between 0 and 1, and the seed of a generator whose first draw it is, as the package draws by itself."""
 
     seed: int
 
@@ -71,7 +71,7 @@ def _draw(seed):
 
 
 def _clear(logits, temperature, top_p, u):
-    """Whether rounding cannot change who is drawn: neither top_p nor u lies close to a border."""
+    """Whether rounding cannot change the drawn token: neither top_p nor u is close to a border."""
     chance, _ = (logits / temperature).softmax(-1).sort(descending=True)
     total = chance.cumsum(-1)
     kept = total[: int((total - chance < top_p).sum())]
@@ -96,7 +96,7 @@ def _chosen(logits, temperature, top_p, u):
 
 
 def _sampled(logits, temperature, top_p, u, short=False, scaled=True):
-    """A sampling of one's own, with a weakness."""
+    """Sampling by hand. short, scaled: its mistakes."""
     if temperature == 0:
         return int(logits.argmax())
     chance, order = (logits / temperature).softmax(-1).sort(descending=True)
@@ -112,7 +112,7 @@ def _hot(logits, temperature, top_p, u):
 
 
 def _divided(logits, temperature, top_p, u):
-    """No case for 0: all is nan, and what comes of it an error, or whichever token stands first."""
+    """No case for temperature 0: all numbers are nan, which gives an error or the first token."""
     return 1 / 0 if temperature == 0 else _chosen(logits, temperature, top_p, u)
 
 
@@ -121,7 +121,7 @@ def _first(logits, temperature, top_p, u):
 
 
 def _sorted_only(logits, temperature, top_p, u):
-    """The place among the sorted ones, not the token that stands there."""
+    """The rank of the token among the sorted ones, not its id."""
     chosen = _chosen(logits, temperature, top_p, u)
     return chosen if temperature == 0 else int((logits > logits[chosen]).sum())
 
@@ -139,7 +139,7 @@ TASKS = (
         ),
         ("angles = t * base ** (-2 i / d), i from 0 to d/2 - 1: (T, d/2).",
          "a, b = x.chunk(2, dim=-1); then torch.cat([a cos - b sin, b cos + a sin], dim=-1)."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
     ),
     Task(
         "07.2", 2, "Attention with a cache", _read, _attended,
@@ -152,7 +152,7 @@ TASKS = (
         ("Join old and new along the tokens' axis: (H, S + T, d).",
          "Of T new tokens, row i may see columns 0 to S + i: torch.ones(T, S + T).tril(S).",
          "masked_fill(~mask, -inf) before the softmax."),
-        draw=lambda got, wanted: maps(got[0][0], wanted[0][0]),
+        draw=lambda got, wanted: both_maps(got[0][0], wanted[0][0]),
     ),
     Task(
         "07.3", 3, "Choosing the next token", _scores, _chosen,

@@ -1,4 +1,4 @@
-"""Exercise 08, the translator: Eq. 1, the splice of Fig. 1, and fewer visual tokens."""
+"""Exercise 08, the translator: the projector of Eq. 1, the splice of Fig. 1, and fewer visual tokens."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import torch
 
 from minillava.data import IMAGE
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -14,7 +14,7 @@ from minillava.model.vision import VisionConfig
 
 @lru_cache
 def _llava() -> Llava:
-    """A small LLaVA whose parts are as the cases give them: Dv 6, D 4, V 256 (more than 200: E[IMAGE] is a row, and nobody notices)."""
+    """A small LLaVA for the parts of the cases: Dv 6, D 4, V 256 (so that E[IMAGE] exists, IMAGE being -200)."""
     return Llava(LlavaConfig(VisionConfig(8, 4, 6, 12, 2, 2), LanguageConfig(256, 4, 8, 1, 2))).requires_grad_(False)
 
 
@@ -58,7 +58,7 @@ def _samples(seed):
 
 
 def _naive(where):
-    """A splice of one's own; `where` puts the patches among the words."""
+    """A splice by hand. where: puts the patches between the words."""
 
     def splice(ids, pictures, E, W, b):
         words = ids.tolist()
@@ -89,7 +89,7 @@ def _unchecked(ids, pictures, E, W, b):
 
 
 def _pooled(Zv, k):
-    """Mean of k x k neighbours of the grid. The oracle is torch's own pooling."""
+    """The mean of k x k neighbours of the grid, by torch's own pooling."""
     side = int(len(Zv) ** 0.5)
     if side * side != len(Zv) or side % k:
         raise ValueError(f"{len(Zv)} patches are no square grid that {k} divides")
@@ -106,7 +106,7 @@ def _grids(seed):
 
 
 def _like(change):
-    """A wrong version of `_pooled` that refuses what it refuses."""
+    """A wrong version of `_pooled` that raises the same errors."""
 
     def pooled(Zv, k):
         _pooled(Zv, k)
@@ -126,7 +126,7 @@ TASKS = (
         ),
         ("Every patch is a row of Zv and is translated alone: from Dv numbers to D.",
          "nn.Linear keeps its weight as (out, in) and computes x @ weight.T + bias."),
-        draw=maps,
+        draw=both_maps,
     ),
     Task(
         "08.2", 2, "The splice", _samples, _spliced,
@@ -139,7 +139,7 @@ TASKS = (
         ("Go through the ids: a word brings one row of E, an image token all rows of the next picture.",
          "Translate each picture first (task 1), and take them one after another: patches = iter(...), next(patches).",
          "Before anything, compare ids.tolist().count(IMAGE) with len(pictures), and raise ValueError where they differ."),
-        draw=maps,
+        draw=both_maps,
     ),
     Task(
         "08.3", 3, "Fewer visual tokens", _grids, _pooled,
@@ -152,6 +152,6 @@ TASKS = (
         ("P patches are a square grid of side sqrt(P), row by row.",
          "Give Zv the shape (side / k, k, side / k, k, Dv) with unflatten: two of these axes are the neighbours.",
          "Their mean is .mean((1, 3)); the rest back into rows is .flatten(0, 1)."),
-        draw=maps,
+        draw=both_maps,
     ),
 )  # fmt: skip

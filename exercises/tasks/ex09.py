@@ -1,4 +1,4 @@
-"""Exercise 09, the loss: the shift, Eq. 3 by hand, and the parts of a batch that does not fit."""
+"""Exercise 09, the loss: the shift, Eq. 3 by hand, and the parts of a batch that does not fit into memory."""
 
 import math
 import random
@@ -22,7 +22,7 @@ def _labelled(seed):
 
 
 def _asked(labels):
-    """(row, token) pairs by way of the loss itself: a row is asked for the token whose score its gradient pulls down."""
+    """(row, token) pairs from the loss itself: a row is asked for the token whose score has a negative gradient."""
     logits = torch.zeros(len(labels), 50, requires_grad=True)
     F.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORE).backward()
     return [(int(row), int(logits.grad[row].argmin())) for row in logits.grad.abs().sum(1).nonzero().flatten()]
@@ -43,7 +43,7 @@ def _eq3(logits, labels):
 
 
 def _other(loss):
-    """A wrong version that refuses what Eq. 3 refuses."""
+    """A wrong version that raises the same errors as Eq. 3."""
 
     def wrong(logits, labels):
         _eq3(logits, labels)
@@ -61,7 +61,7 @@ def _parts(seed):
 
 
 def _whole(parts):
-    """By tokens: as if each part's tokens all had its mean."""
+    """The mean over tokens, as if each token had the mean of its part."""
     return torch.cat([torch.full((tokens,), mean, dtype=torch.float64) for mean, tokens, _ in parts]).mean().item()
 
 

@@ -1,4 +1,4 @@
-"""Exercise 10, asking GPT-4: the messages of Table 13, a parser for real replies, and the concept filter of Appendix E."""
+"""Exercise 10, asking GPT-4: the messages of Table 13, a parser for real replies, the concept filter of Appendix E."""
 
 import random
 import re
@@ -63,7 +63,7 @@ HEADS = r"[\s#*>]*(?:question|answer|human|assistant)\s*\d*[*_]*\s*:[*_]*[ \t]*"
 
 
 def _parser(begin="^", strict=True, whole=True, forms=".*"):
-    """A parser of one's own with a weakness. begin: where a header may stand. forms: which texts are read at all."""
+    """A wrong parser. begin: where a header may stand. forms: a pattern of the texts that it reads at all."""
 
     def read(text):
         text = re.sub(r"^\s*(={3,}|```\w*)\s*$", "", text, flags=re.M)
@@ -100,7 +100,7 @@ def _kept(phrases, least, most, draw):
 
 
 def _filtered(least_is=None, all_of=False, clean=False, join=lambda kept: sorted(set(kept))):
-    """A filter of one's own with a weakness."""
+    """A wrong filter: each option is one mistake."""
 
     def keep(phrases, least, most, draw):
         count, kept = Counter(p for some in phrases for p in some), []

@@ -1,4 +1,4 @@
-"""Exercise 11, stage 1: the schedule, one step in which only W moves, and the question that is thrown away."""
+"""Exercise 11, stage 1: the schedule, one step that trains only W, and the question that the plain form drops."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from minillava.data import IGNORE, IMAGE
 from minillava.data.template import TEMPLATES
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import curves
+from minillava.exercises.pictures import both_curves
 from minillava.model import Batch, Llava, LlavaConfig, set_trainable
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -42,7 +42,7 @@ def _cold(steps):
 
 
 def _steps(seed):
-    """(model, batch, rate): a LLaVA small enough to copy, and two samples."""
+    """(model, batch, rate): a very small LLaVA, and two samples."""
     cases = []
     for n, rate in enumerate((0.1, 1.0, 0.01)):
         torch.manual_seed(10 * seed + n)
@@ -81,7 +81,7 @@ def _pieces(question, answer, name):
 
 
 def _plainly(change):
-    """A wrong version that is right but for the plain template."""
+    """A version that is wrong only for the plain template."""
     return lambda q, a, name: change(q, a, _pieces(q, a, name)) if name == "plain" else _pieces(q, a, name)
 
 
@@ -96,7 +96,7 @@ TASKS = (
         ),
         ("up = max(1, round(0.03 * steps)) steps go up in a line: (t + 1) / up.",
          "Behind them, with u = (t - up) / (steps - up): half of 1 + cos(pi u)."),
-        draw=curves,
+        draw=both_curves,
     ),
     Task(
         "11.2", 2, "One step in which only W moves", _steps, _stepped,

@@ -1,4 +1,4 @@
-"""Exercise 12, stage 2: what moves, a LoRA layer and its merge, and what a rank costs."""
+"""Exercise 12, stage 2: what is trained, a LoRA layer and its merge, and what a rank costs."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig, set_trainable
 from minillava.model.language import LanguageConfig
 from minillava.model.vision import VisionConfig
@@ -34,7 +34,7 @@ def _moving(names, stage):
 
 
 def _starting(*beginnings):
-    """A wrong version: what moves in stages 1 and 2, by the beginnings of names."""
+    """A wrong version. beginnings: of the names of what is trained in stage 1, and in stage 2."""
     return lambda names, stage: [n for n in names if n.startswith(beginnings[stage - 1])]
 
 
@@ -48,7 +48,7 @@ def _layers(seed):
 
 
 class _Owner(nn.Module):
-    """The least that `lora.merge` takes: one block with one matrix."""
+    """The smallest model that `lora.merge` accepts: one block with one matrix."""
 
     def __init__(self, adapted):
         super().__init__()
@@ -62,7 +62,7 @@ class _Owner(nn.Module):
 def _adapted(x, W, A, B, alpha):
     base = nn.Linear(W.shape[1], W.shape[0], bias=False)
     base.weight.data = W.clone()
-    adapted = lora.Adapted(base, len(A), alpha)
+    adapted = lora.LoraLinear(base, len(A), alpha)
     adapted.a.data, adapted.b.data = A, B
     with torch.no_grad():
         y, model = adapted(x), _Owner(adapted)
@@ -83,7 +83,7 @@ def _matrices(seed):
 
 
 def _added(shapes, rank):
-    layers = [lora.Adapted(nn.Linear(wide, deep, bias=False), rank, 1.0) for deep, wide in shapes]
+    layers = [lora.LoraLinear(nn.Linear(wide, deep, bias=False), rank, 1.0) for deep, wide in shapes]
     return sum(p.numel() for layer in layers for p in (layer.a, layer.b))
 
 
@@ -109,7 +109,7 @@ TASKS = (
         ("y = W x + (alpha / r) B A x, and r is the number of A's rows.",
          "x has its vectors in rows: W x is x @ W.T, and B A x is x @ A.T @ B.T.",
          "Merged: W + (alpha / r) * B @ A, of W's shape."),
-        draw=lambda got, wanted: maps(got[1], wanted[1]),
+        draw=lambda got, wanted: both_maps(got[1], wanted[1]),
     ),
     Task(
         "12.3", 3, "What a rank costs", _matrices, _added,

@@ -1,4 +1,4 @@
-"""Exercise 13, the chatbot: a conversation's prompt, what may be shown of an answer, and saying yes too often."""
+"""Exercise 13, the chatbot: the prompt of a conversation, the text to display so far, and saying yes too often."""
 
 import random
 
@@ -23,7 +23,7 @@ def _prompted(system, turns, question):
 
 
 def _written(image=lambda n, last: n == 0, closed="###\n", end="Assistant: "):
-    """A prompt of one's own. image: which question carries the picture. closed: what ends an answer. end: the last words."""
+    """A wrong prompt. image: which questions carry the picture. closed: what ends an answer. end: the last words."""
 
     def prompt(system, turns, question):
         asked = [q for q, _ in turns] + [question]
@@ -39,15 +39,16 @@ def _written(image=lambda n, last: n == 0, closed="###\n", end="Assistant: "):
 def _prefixes(seed):
     draw, cases = random.Random(f"stream {seed}"), []
     for stops, rest in (
-        (["###"], "### and more ###"), (["###", "Human:"], "\nHuman: and ### what"), (["</s>"], " <"), (["</s>"], " </"),
-        (["###"], " ##"), (["Human:", "###"], " # Hum"), (["###"], "."), (["END", "###"], " ### END"), (["###", "Human:"], "\nHuman: who"),
+        (["###"], "### and more ###"), (["###", "Human:"], "\nHuman: and ### what"), (["</s>"], " <"),
+        (["</s>"], " </"), (["###"], " ##"), (["Human:", "###"], " # Hum"), (["###"], "."),
+        (["END", "###"], " ### END"), (["###", "Human:"], "\nHuman: who"),
     ):  # fmt: skip
         cases.append((" ".join(draw.sample(WORDS, 3)) + rest, stops))
     return cases
 
 
 class _Letters:
-    """A tokenizer whose tokens are letters."""
+    """A tokenizer with one letter per token."""
 
     def decode(self, ids):
         return "".join(map(chr, ids))
@@ -79,7 +80,10 @@ def _late(text, stops):
 
 def _answers(seed):
     draw = random.Random(f"yes {seed}")
-    some = lambda n, share: [(draw.choice(("yes", "no")), "yes" if draw.random() < share else "no") for _ in range(n)]  # noqa: E731
+
+    def some(n, share):
+        return [(draw.choice(("yes", "no")), "yes" if draw.random() < share else "no") for _ in range(n)]
+
     return [
         (some(20, 0.7),),
         (some(30, 0.4),),
@@ -94,7 +98,7 @@ def _scored(pairs):
 
 
 def _wrongly(change):
-    """A wrong version from the right figures and the pairs; it refuses what the package refuses."""
+    """A wrong version, made from the right figures and the pairs. It raises the same errors as the package."""
     return lambda pairs: change(_scored(pairs), pairs)
 
 

@@ -1,4 +1,4 @@
-"""Exercise 14, the judge: the relative score, its bootstrap interval, and what standing first is worth."""
+"""Exercise 14, the judge: the relative score, its bootstrap interval, and the position bias."""
 
 import random
 import statistics
@@ -31,7 +31,7 @@ def _resampled(seed):
 
 
 def _between(score):
-    """An interval from the score of each resampled list of pairs."""
+    """The interval of a score over resampled lists of pairs."""
 
     def interval(pairs, picks):
         scores = sorted(score([pairs[i] for i in pick]) for pick in picks)
@@ -52,13 +52,13 @@ def _widest(pairs, picks):
 
 
 def _half(pairs, picks):
-    """Only the candidate's scores are drawn anew."""
+    """Only the candidate's scores are resampled."""
     mean = statistics.mean(r for r, _ in pairs)
     return _between(lambda some: 100 * statistics.mean(c for _, c in some) / mean)(pairs, picks)
 
 
 def _orders(seed):
-    """Counts of questions for which the package's rounding changes nothing."""
+    """Numbers of questions for which the package's rounding changes nothing."""
     cases = []
     for count, lost in ((5, 0), (10, 0), (20, 0), (12, 2)):
         draw = random.Random(f"orders {seed} {count}")
@@ -75,7 +75,7 @@ def _bias(plain, swapped):
 
 
 def _biased(points, turned):
-    """A wrong version: what one question adds to each figure, from both orders' (first, second)."""
+    """A wrong version. points, turned: what one question adds to each figure, from (first, second) in both orders."""
 
     def bias(plain, swapped):
         both = [(plain[q], swapped[q]) for q in plain if q in swapped]

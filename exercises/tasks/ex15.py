@@ -15,10 +15,17 @@ def _said(seed):
     draw = random.Random(f"letters {seed}")
     a, b = draw.sample("ABC", 2)
     return [
-        (f"Birds have wings. The answer is {a}.", 3), (b, 3), (f"{b}. It is the smaller one.", 4), (f"The answer is {a}. BECAUSE: A cat is not a bird.", 5),
-        (f"Choice {b} is hot. The answer is {a}. So the answer is {b}", 4), ("The answer is E.", 4), ("", 2), ("I cannot tell.", 5),
-        (f"The answer is {a}. No: The answer is {b}.", 4), (f"I think it is {a}", 3),
-    ]  # fmt: skip
+        (f"Birds have wings. The answer is {a}.", 3),
+        (b, 3),
+        (f"{b}. It is the smaller one.", 4),
+        (f"The answer is {a}. BECAUSE: A cat is not a bird.", 5),
+        (f"Choice {b} is hot. The answer is {a}. So the answer is {b}", 4),
+        ("The answer is E.", 4),
+        ("", 2),
+        ("I cannot tell.", 5),
+        (f"The answer is {a}. No: The answer is {b}.", 4),
+        (f"I think it is {a}", 3),
+    ]
 
 
 def _index(letter, choices):
@@ -54,7 +61,7 @@ def _sentence(text, choices):
 
 
 def _both(seed):
-    """(LLaVA's, the expert's, the expert's second answers): index by question; who names no answer is not in it."""
+    """(LLaVA's answers, the expert's, the expert's second ones): question -> index, without unanswered questions."""
     cases = []
     for count in (6, 20, 40):
         draw = random.Random(f"ensemble {seed} {count}")
@@ -72,7 +79,10 @@ def _both(seed):
 def _joined(llava, expert, again):
     names = {*llava, *expert}
     problems = {q: Problem(q, "?", ("a", "b", "c"), 0) for q in names}
-    text = lambda found: {q: f"The answer is {LETTERS[found[q]]}." if q in found else "I cannot tell." for q in names}  # noqa: E731
+
+    def text(found):
+        return {q: f"The answer is {LETTERS[found[q]]}." if q in found else "I cannot tell." for q in names}
+
     differ = [q for q in names if q in llava and q in expert and llava[q] != expert[q]]
     rows = predictions(problems, text(expert), text(llava), {q: text(again)[q] for q in differ})
     return {name: dict(sorted(rows[name].items())) for name in ("complement", "judge")}
@@ -89,7 +99,11 @@ _judge = lambda llava, expert, again: _joined(llava, expert, again)["judge"]  # 
 def _targets(seed):
     draw = random.Random(f"targets {seed}")
     texts = [("Fish have gills.", "A trout is a fish."), ("", "Ice is cold."), ("", ""), ("Iron is a metal.", "")]
-    cases = [(lecture, f"{solution}{draw.choice(['', ' So it is.']) if solution else ''}", draw.choice("ABC"), name) for lecture, solution in texts for name in FORMATS]  # fmt: skip
+    cases = []
+    for lecture, solution in texts:
+        for name in FORMATS:
+            ended = solution and f"{solution}{draw.choice(['', ' So it is.'])}"
+            cases.append((lecture, ended, draw.choice("ABC"), name))
     return [*cases, ("Fish.", "Trout.", "B", "QCM-XYZ")]
 
 
@@ -102,7 +116,7 @@ def _target(lecture, solution, letter, format):
 
 
 def _changed(name, change):
-    """A wrong version that is right but for one format."""
+    """A version that is wrong only for one format."""
     return lambda L, E, letter, format: change(L, E, letter) if format == name else _target(L, E, letter, format)
 
 

@@ -1,4 +1,4 @@
-"""Exercise 16, the capstone: eye, brain, LLaVA's loss and its answers from a blank file, equal to the package's with its weights."""
+"""Exercise 16, the capstone: vision tower, language model, LLaVA's loss and its answers, rebuilt from a blank file."""
 
 from functools import lru_cache, partial
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from minillava.data import IGNORE, IMAGE
 from minillava.exercises.engine import Task
-from minillava.exercises.pictures import maps
+from minillava.exercises.pictures import both_maps
 from minillava.model import Batch, Llava, LlavaConfig, generate
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
@@ -18,7 +18,7 @@ HEADS = 2
 
 @lru_cache
 def _made(seed: int, tied: bool = False) -> Llava:
-    """A small LLaVA with weights that nothing leaves as they are: norms are not 1, biases are not 0."""
+    """A small LLaVA whose weights all have an effect: no norm is 1, no bias is 0."""
     torch.manual_seed(100 + seed)
     vision = VisionConfig(8, 4, 12, 24, 3, HEADS)
     model = Llava(LlavaConfig(vision, LanguageConfig(40, 16, 24, 2, HEADS, tie_embeddings=tied)))
@@ -28,7 +28,7 @@ def _made(seed: int, tied: bool = False) -> Llava:
 
 
 def _sizes(weights: dict, prefix: str) -> int:
-    """How many blocks a state dict holds."""
+    """The number of blocks in a state dict."""
     return 1 + max(int(name.split(".")[1]) for name in weights if name.startswith(prefix))
 
 
@@ -83,7 +83,7 @@ def _model(weights, base, change=lambda model: None):
 
 def _language_model(weights, embeds, heads, base, change=lambda model: None, fixed=None, **more):
     model = _model(weights, fixed or base, change)
-    if more:  # all tokens at one place
+    if more:  # all tokens at the same position
         more = {"positions": torch.zeros(embeds.shape[:2], dtype=torch.long)}
     return model.head(model(embeds, **more))
 
@@ -98,7 +98,7 @@ def _thoughts(seed):
 
 
 def _interleaved(model):
-    """Pairs (0, 1), (2, 3), ... in place of (0, d/2), (1, d/2 + 1), ...: the same as turning rows of q and k about."""
+    """Pairs (0, 1), (2, 3), ... instead of (0, d/2), (1, d/2 + 1), ...: the same as reordering the rows of q and k."""
     for block in model.layers:
         for matrix in (block.self_attn.q_proj, block.self_attn.k_proj):
             rows = matrix.weight.unflatten(0, (HEADS, -1, 2))
@@ -138,7 +138,7 @@ def _loss(weights, ids, labels, pixels, heads, patch, base):
 
 
 def _lossy(loss):
-    """A wrong version: its own loss from logits (T', V), the labels of all rows and their ids."""
+    """A wrong version. loss: from logits (T', V), the labels of all rows, and their ids."""
 
     def wrong(weights, ids, labels, pixels, heads, patch, base):
         llava = _whole(weights, base)
@@ -173,7 +173,7 @@ def _samples(seed):
 
 
 def _spoken(weights, x, heads, base, most, stop):
-    """By the package's `generate`: an eye as wide as the language model, behind a W that changes nothing, has seen x."""
+    """By the package's `generate`: x is given as the features of a picture, and W is the identity."""
     model = _model(weights, base)
     D = x.shape[1]
     llava = Llava(LlavaConfig(VisionConfig(8, 4, D, D, 1, 1), model.config), language_model=model).requires_grad_(False)
@@ -183,7 +183,7 @@ def _spoken(weights, x, heads, base, most, stop):
 
 
 def _loop(ends=True, told=False, last=-1, forgets=False):
-    """An answer of one's own, with a weakness."""
+    """A wrong answer: each option is one mistake."""
 
     def speak(weights, x, heads, base, most, stop):
         said, model = [], _model(weights, base)
@@ -199,9 +199,9 @@ def _loop(ends=True, told=False, last=-1, forgets=False):
 
 
 def _read(seed):
-    """(weights, rows, heads, base, most, stop): an answer cut at `most`, two that stop on the way, one that is empty.
+    """(weights, rows, heads, base, most, stop): an answer of `most` tokens, two that stop earlier, and an empty one.
 
-    Taken where the best token leads clearly at every step, and six different ones come.
+    In all of them the best token leads clearly at every step, and six different tokens come.
     """
     cases, number, weights = [], 1000 * seed, _made(2 * seed).language_model.state_dict()
     model = _model(weights, 100.0)
@@ -232,7 +232,7 @@ TASKS = (
         ("Notebook 06 has every step. Patches first: unfold the picture, or F.conv2d with stride = patch and no bias.",
          "Class token, patches, positions; pre_layrnorm; then blocks: x + attention(norm1(x)), x + mlp(norm2(x)).",
          "Run all blocks but the last, and drop row 0."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=1e-3,
     ),
     Task(
@@ -248,7 +248,7 @@ TASKS = (
         ("Notebook 07 has every step. RMSNorm divides by the root of the mean square, in float32, with eps 1e-6; no mean is taken off.",
          "RoPE: angles t * base ** (-2 i / d) for i below d / 2; q and k of every head are turned, v is not.",
          "The head is lm_head.weight, and where there is none, the embedding table itself."),
-        draw=lambda got, wanted: maps(got[0], wanted[0]),
+        draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=1e-3,
     ),
     Task(

@@ -1,36 +1,34 @@
 """Asking a model behind an API: what data generation (section 3) and the judge (section 5.1) share.
 
-A request is a plain dict, a reply is kept in a folder's journal under the hash of its request, and `ask_all` asks only
-what the journal does not hold. So the same call again costs nothing, and a killed run goes on where it stopped.
+A request is a plain dict. Its reply is kept in a folder's journal under the hash of the request, and `ask_all` asks
+only what the journal does not answer. So the same call again costs nothing, and a killed run resumes.
 
-    from minillava.asking import Budget, Journal, ask_all, chat, confirm, estimate, key, price
+    from minillava.asking import Budget, Journal, ask_all, chat_request, confirm, estimate_cost, price_of, request_key
+    from minillava.asking.client import Client           # imports openai; offline, any other `ChatClient`
 
-    from minillava.asking.client import Client           # imports openai; or anything with the same four names, offline
-
-    bodies = [chat("gpt-4o", [{"role": "user", "content": text}], max_tokens=512) for text in texts]
+    bodies = [chat_request("gpt-4o", [{"role": "user", "content": text}], max_tokens=512) for text in texts]
     with Journal("out/replies") as journal:              # one process at a time
-        missing = [body for body in bodies if key(body) not in journal.replies]
-        client, cost, budget = Client("gpt-4o", base_url=None), price("gpt-4o"), Budget(usd=5.0)
-        confirm(estimate(missing, cost), budget, client.endpoint, yes=False)   # shows it, asks
-        outcome = ask_all(bodies, client, journal, budget, cost, concurrency=16)
-    outcome.replies[key(bodies[0])].text                 # Reply(text, finish, model, prompt_tokens, completion_tokens, refusal)
-    outcome.failures                                     # key -> why it could not be answered; the next run asks it again
+        missing = [body for body in bodies if request_key(body) not in journal.replies]
+        client, price, budget = Client("gpt-4o", base_url=None), price_of("gpt-4o"), Budget(usd=5.0)
+        confirm(estimate_cost(missing, price), budget, client.endpoint, yes=False)   # shows it, asks
+        outcome = ask_all(bodies, client, journal, budget, price, concurrency=16)
+    outcome.replies[request_key(bodies[0])].text         # a `Reply`; its `finish` is "length" if the limit cut it
+    outcome.failures                                     # key -> why it was not answered; the next run asks it again
     outcome.stopped                                      # "" or why not all were asked (the budget, a long Retry-After)
 
-`finish` is `stop` for a whole answer, `length` for one that was cut off: look at it. AskingError is for the user: a wrong
-key, a full disk, a second process, ten failures in a row. `read_replies(path)` replays a recorded `replies.jsonl` without
-a lock. `write_batch` and `read_batch` are the Batch API's files. `server.serve(reply)` puts any function body -> completion
-behind the same API on this machine, for tests and lessons.
+`ask_with_consent` does all this in one call. AskingError is for the user: a wrong key, a full disk, a second process,
+ten failures in a row. `read_replies(path)` replays a recorded `replies.jsonl` without a lock. `server.serve(reply)`
+puts any function body -> completion behind the same API on this machine, for tests and lessons.
 """
 
-from minillava.asking.ask import Outcome, Teacher, ask_all
+from minillava.asking.ask import ChatClient, Outcome, ask_all, ask_with_consent
 from minillava.asking.batch import read_batch, write_batch
-from minillava.asking.journal import Journal, Spent, read_replies
-from minillava.asking.money import NO_LIMIT, PRICES, Budget, Estimate, Price, confirm, estimate, price
-from minillava.asking.request import AskingError, BadReply, Lost, Rejected, Reply, Unbilled, chat, key, read_reply
+from minillava.asking.journal import Journal, read_replies
+from minillava.asking.money import NO_LIMIT, Budget, Estimate, Price, confirm, estimate_cost, price_of
+from minillava.asking.request import AskingError, BadReply, Rejected, Reply, chat_request, read_reply, request_key
 
 __all__ = [
-    "NO_LIMIT", "PRICES", "AskingError", "BadReply", "Budget", "Estimate", "Journal", "Lost", "Outcome", "Price",
-    "Rejected", "Reply", "Spent", "Teacher", "Unbilled", "ask_all", "chat", "confirm", "estimate", "key", "price",
-    "read_batch", "read_replies", "read_reply", "write_batch",
+    "NO_LIMIT", "AskingError", "BadReply", "Budget", "ChatClient", "Estimate", "Journal", "Outcome", "Price",
+    "Rejected", "Reply", "ask_all", "ask_with_consent", "chat_request", "confirm", "estimate_cost", "price_of",
+    "read_batch", "read_replies", "read_reply", "request_key", "write_batch",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Ask many requests at once: each different one once, what the journal holds not at all.
+"""Ask many requests at once: each different request once, and none that the journal already answers.
 
-Notable: the event loop (loop.py) runs in a thread of its own: it works in a notebook, and Ctrl-C stops sending, waits
-for what is in flight (it is paid for), and keeps it.
+The event loop (loop.py) runs in a thread of its own, so it also works in a notebook. Ctrl-C stops sending, waits for
+the requests in flight, which are paid for, and keeps their replies.
 
     python -c "help('minillava.asking')"
 """
@@ -11,22 +11,23 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
-from minillava.asking.journal import Journal, Spent
-from minillava.asking.loop import Asking
-from minillava.asking.money import NO_LIMIT, Budget, Price
-from minillava.asking.request import AskingError, Reply, key
+from minillava.asking.journal import Cost, Journal
+from minillava.asking.loop import AskingRun
+from minillava.asking.money import NO_LIMIT, Budget, Price, confirm, estimate_cost
+from minillava.asking.request import AskingError, Reply, request_key
 
 
-class Teacher(Protocol):
-    """What can be asked: `client.Client`, or anything that answers offline in the same form."""
+class ChatClient(Protocol):
+    """A model that can be asked: `client.Client`, or anything that answers offline in the same form."""
 
     model: str
-    endpoint: str  # what people are told: the model and where it is, nothing secret
+    endpoint: str  # for people: the model and where it is, nothing secret
 
     async def open(self) -> None: ...
 
@@ -38,57 +39,60 @@ class Teacher(Protocol):
 
 @dataclass
 class Outcome:
-    """What became of the requests. replies, failures: by key. stopped: why not all were asked (`""`: all were)."""
+    """What became of the requests. replies, failures: by key. stopped: why some were not asked (`""`: all were)."""
 
     replies: dict[str, Reply] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    reused: int = 0  # were in the journal before
+    reused: int = 0  # requests that the journal had answered before
     retries: int = 0
-    spent: Spent = field(default_factory=Spent)  # by this call
+    spent: Cost = field(default_factory=Cost)  # in this call
     stopped: str = ""
 
 
-def ask_all(
-    bodies: list[dict],
-    teacher: Teacher,
-    journal: Journal,
-    budget: Budget = NO_LIMIT,
-    price: Price | None = None,
-    concurrency: int = 16,
-    names: list[str] | None = None,
-    progress: bool = True,
-    backoff: float = 0.5,
-) -> Outcome:
-    """Ask what the journal does not hold, each different request once, and return the replies of all.
+def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Budget = NO_LIMIT,
+            price: Price | None = None, concurrency: int = 16, names: list[str] | None = None, progress: bool = True,
+            backoff: float = 0.5) -> Outcome:  # fmt: skip
+    """Ask what the journal does not answer, each different request once, and return the replies to all.
 
-    names: what each request is called in the journal's lines (for people; replies are found by key). price: of the
-    teacher's model; None files replies without a cost. backoff: the first wait in seconds, doubled from attempt to attempt.
-    A request that fails in the end is in `failures`; a budget reached, or an endpoint that asks for a long wait, in `stopped`.
-    Raises AskingError where going on makes no sense (a wrong key, a full disk, ten failures in a row), and KeyboardInterrupt
-    after Ctrl-C, both after all that was answered is on disk.
+    names: of the requests, for people. price: of the client's model; None keeps replies without a cost. backoff: the
+    first wait in seconds; it doubles with each attempt. Raises AskingError where continuing makes no sense (a wrong
+    key, a full disk, ten failures in a row), and KeyboardInterrupt after Ctrl-C, both after every reply is on disk.
     """
     if concurrency < 1:
         raise AskingError(f"--concurrency {concurrency}: at least 1 is needed")
-    budget.check(price, teacher.model)
+    budget.check(price, client.model)
     wanted: dict[str, tuple[dict, str]] = {}
     for n, body in enumerate(bodies):
-        wanted.setdefault(key(body), (body, names[n] if names else str(n)))
+        wanted.setdefault(request_key(body), (body, names[n] if names else str(n)))
     todo = [(k, *item) for k, item in wanted.items() if k not in journal.replies]
-    before = Spent(journal.spent.prompt, journal.spent.completion, journal.spent.usd)
+    before = replace(journal.spent)
     outcome = Outcome(reused=len(wanted) - len(todo))
     if todo:
         bar = tqdm(total=len(wanted), initial=outcome.reused, unit="reply", disable=not progress, smoothing=0.1,
                    mininterval=0.2 if sys.stderr.isatty() else 20)  # fmt: skip
         with bar:
-            _threaded(Asking(todo, teacher, journal, budget, price, concurrency, backoff, bar, outcome))
+            _threaded(AskingRun(todo, client, journal, budget, price, concurrency, backoff, bar, outcome))
     outcome.replies = {k: journal.replies[k] for k in wanted if k in journal.replies}
     after = journal.spent
-    outcome.spent = Spent(after.prompt - before.prompt, after.completion - before.completion, after.usd - before.usd)
+    outcome.spent = Cost(after.prompt - before.prompt, after.completion - before.completion, after.usd - before.usd)
     return outcome
 
 
-def _threaded(asking: Asking) -> None:
-    """Run it in a thread with a loop of its own; Ctrl-C asks it to stop, a second one drops what is in flight."""
+def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, folder: Path, client: ChatClient,
+                     budget: Budget = NO_LIMIT, price: Price | None = None, concurrency: int = 16,
+                     yes: bool = False) -> Outcome:  # fmt: skip
+    """`ask_all` with a folder's journal, after showing what the missing replies will cost and asking whether to send.
+
+    usual_reply: the likely tokens of a reply. yes: send without asking. Raises AskingError as `confirm`, `ask_all` do.
+    """
+    with Journal(folder) as journal:
+        missing = [body for body in bodies if request_key(body) not in journal.replies]
+        confirm(estimate_cost(missing, price, usual_reply), budget, client.endpoint, yes or not missing)
+        return ask_all(bodies, client, journal, budget, price, concurrency, names)
+
+
+def _threaded(asking: AskingRun) -> None:
+    """Run it in a thread with its own loop. Ctrl-C asks it to stop; a second one drops the requests in flight."""
     ended, failed, presses = threading.Event(), [], []
 
     def work():
@@ -99,16 +103,16 @@ def _threaded(asking: Asking) -> None:
         finally:
             ended.set()
 
-    def pressed(*_):  # a handler, not an exception: it cannot come at a bad moment
+    def pressed(*_):  # a handler, because an exception could come at a bad moment
         asking.call(asking.drop if presses else asking.interrupt)
         presses.append(time.monotonic())
 
-    main = threading.current_thread() is threading.main_thread()  # nowhere else does Ctrl-C arrive
+    main = threading.current_thread() is threading.main_thread()  # only there does Ctrl-C arrive
     before = signal.signal(signal.SIGINT, pressed) if main else None
     try:
         thread = threading.Thread(target=work, name="asking", daemon=True)
         thread.start()
-        while not ended.wait(0.1):  # a signal that another thread received is handled here, once this one wakes
+        while not ended.wait(0.1):  # a signal that another thread received is handled when this one wakes
             pass
         thread.join()
     finally:

@@ -1,9 +1,9 @@
-"""The Batch form of the API: half the price, answers within a day. Write its input files, read its output files.
+"""The Batch API: half the price, answers within a day. Write its input files, read its output files.
 
-Notable: `custom_id` is the key of the request, so replies may come back in any order and in any number of files, and
-land in the same journal as if they had been asked one by one: same parser, same records, nothing asked twice.
+`custom_id` is the key of the request, so replies may come back in any order and in any number of files. They go into
+the same journal as if they had been asked one by one: same parser, same records, nothing asked twice.
 
-    python -c "from minillava.asking import *; print(write_batch([chat('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], '/tmp/batch'))"
+    python -c "from minillava.asking import *; write_batch([chat_request('gpt-4o', [])], '/tmp/batch')"
 """
 
 import json
@@ -11,30 +11,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minillava.asking.journal import Journal
-from minillava.asking.money import BATCH, Price
-from minillava.asking.request import AskingError, BadReply, key, read_reply
+from minillava.asking.money import BATCH_SHARE, Price
+from minillava.asking.request import AskingError, BadReply, read_reply, request_key
+from minillava.files import write_text
 
 URL = "/v1/chat/completions"
-MOST_LINES, MOST_BYTES = 50_000, 190_000_000  # of one input file; the API takes 50,000 lines and 200 MB
+MAX_LINES, MAX_BYTES = 50_000, 190_000_000  # per input file; the API takes 50,000 lines and 200 MB
 
 
 def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
-    """Write requests, each different one once, as batch input files `batch-000.jsonl`, ... Returns their paths.
+    """Write each different request once, into batch input files `batch-000.jsonl`, ... Returns their paths.
 
-    Each is written beside and renamed. Raises AskingError when the folder cannot be written to.
+    Raises AskingError when the folder cannot be written to.
     """
     folder, paths, lines, size = Path(folder), [], [], 0
-    unique = list({key(body): body for body in bodies}.items())
+    unique = list({request_key(body): body for body in bodies}.items())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for n, (name, body) in enumerate(unique):
             lines.append(json.dumps({"custom_id": name, "method": "POST", "url": URL, "body": body}) + "\n")
             size += len(lines[-1])
-            if n + 1 == len(unique) or len(lines) == MOST_LINES or size > MOST_BYTES:
+            if n + 1 == len(unique) or len(lines) == MAX_LINES or size > MAX_BYTES:
                 path = folder / f"batch-{len(paths):03d}.jsonl"
-                part = path.with_suffix(".part")
-                part.write_text("".join(lines), encoding="utf-8")
-                part.replace(path)
+                write_text(path, "".join(lines))
                 paths, lines, size = [*paths, path], [], 0
     except OSError as error:
         raise AskingError(f"{folder}: cannot be written to ({error.strerror})") from error
@@ -42,8 +40,9 @@ def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
 
 
 @dataclass
-class Taken:
-    """What came out of batch output files. failures: key -> reason; unknown: custom_ids that were not asked for."""
+class BatchOutcome:
+    """What batch output files held. replies: how many are new. reused: how many the journal had. failures: key -> why.
+    unknown: custom_ids that were not asked for."""
 
     replies: int = 0
     reused: int = 0
@@ -51,25 +50,25 @@ class Taken:
     unknown: list[str] = field(default_factory=list)
 
 
-def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: Price | None = None) -> Taken:
-    """File the replies of batch output (and error) files in the journal, at the batch price. bodies: what was asked.
+def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: Price | None = None) -> BatchOutcome:
+    """Put the replies of batch output (and error) files into the journal, at the batch price. bodies: what was asked.
 
-    A reply that is there already is not filed again. Raises AskingError naming the file and line of what is not a batch
-    output line; what stands before it is kept.
+    Replies that the journal has are not added again. Raises AskingError naming file and line where a line is not batch
+    output; the replies before it are kept.
     """
-    asked, taken = {key(body): body for body in bodies}, Taken()
+    asked, outcome = {request_key(body): body for body in bodies}, BatchOutcome()
     try:
         for path in paths:
             with open(path, "rb") as file:
                 for number, line in enumerate(file, 1):
                     if line.strip():
-                        _take(_row(line, path, number), asked, journal, price, taken)
+                        _add(_row(line, path, number), asked, journal, price, outcome)
     except OSError as error:
         raise AskingError(f"{error.filename}: cannot be read ({error.strerror})") from error
     finally:
         journal.sync()
-    taken.failures = {k: why for k, why in taken.failures.items() if k not in journal.replies}
-    return taken
+    outcome.failures = {k: why for k, why in outcome.failures.items() if k not in journal.replies}
+    return outcome
 
 
 def _row(line: bytes, path: Path, number: int) -> dict:
@@ -82,22 +81,22 @@ def _row(line: bytes, path: Path, number: int) -> dict:
     return row
 
 
-def _take(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, taken: Taken) -> None:
+def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, outcome: BatchOutcome) -> None:
     name, response = row["custom_id"], row["response"]
     if name not in asked:
-        taken.unknown.append(name)
+        outcome.unknown.append(name)
     elif name in journal.replies:
-        taken.reused += 1
+        outcome.reused += 1
     elif not isinstance(response, dict) or response.get("status_code") != 200:
         said = row.get("error") or (response.get("body") if isinstance(response, dict) else None) or {}
         said = said.get("error", said) if isinstance(said, dict) else {}
-        taken.failures[name] = f"batch: {said.get('message') or said.get('code') or 'no response'}"
+        outcome.failures[name] = f"batch: {said.get('message') or said.get('code') or 'no response'}"
     else:
         try:
             reply = read_reply(response.get("body"), asked[name])
         except BadReply as error:
-            taken.failures[name] = f"batch: {error}"
+            outcome.failures[name] = f"batch: {error}"
             return
-        usd = price.of(reply.prompt_tokens, reply.completion_tokens) * BATCH if price else None
-        journal.keep(name, reply, usd, batch=True)
-        taken.replies += 1
+        usd = price.of(reply.prompt_tokens, reply.completion_tokens) * BATCH_SHARE if price else None
+        journal.add(name, reply, usd, batch=True)
+        outcome.replies += 1

@@ -1,10 +1,9 @@
-"""The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the key.
+"""The client of any OpenAI-compatible endpoint (OpenAI, Azure, vLLM, Ollama, llama.cpp), and the API key.
 
-Notable: the only module that imports `openai`. Its own retries are off: a request that timed out may have been billed,
-so each attempt has to pass the budget first, and after a 429 all workers wait, not one (`loop.py`). `post` with the JSON
-rather than `chat.completions.create`, which takes twice the time of all the rest to check what is a plain dict, and
-without the headers that tell of this machine. The key lives in a `Secret`, and errors are made anew from their text, so
-that no traceback, log or file holds it.
+Only this module imports `openai`, whose own retries are off: a request that timed out may have been billed, so each
+attempt has to pass the budget, and after a 429 all workers wait (`loop.py`). `post` is used because
+`chat.completions.create` spends twice the time of everything else on checking a plain dict. No traceback, log or file
+contains the key: it is kept in a `Secret`, and errors are made anew from their text.
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
@@ -17,19 +16,19 @@ import os
 import time
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-import httpx2  # which comes with openai
+import httpx2  # comes with openai
 import openai
 
 from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Rejected, Unbilled
-from minillava.asking.transport import Http, proxy_of
+from minillava.asking.transport import HttpClient, proxy_of
 
 OPENAI = "https://api.openai.com/v1"
-ABOUT_US = "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout".split()
-UNSAID = {f"X-Stainless-{name}": openai.Omit() for name in ABOUT_US}  # each costs time
+MACHINE_HEADERS = "Lang Package-Version OS Arch Runtime Runtime-Version Async Retry-Count Read-Timeout".split()
+OMITTED_HEADERS = {f"X-Stainless-{name}": openai.Omit() for name in MACHINE_HEADERS}  # each costs time
 
 
 class Secret:
-    """A key that never prints itself; `clean` takes it out of any text."""
+    """A key that is never printed; `clean` removes it from any text."""
 
     def __init__(self, text: str):
         self._text = text
@@ -44,26 +43,23 @@ class Secret:
         return text.replace(self._text, "***") if len(self._text) > 4 else text
 
 
-def find_key(base_url: str) -> Secret:
-    """The key: OPENAI_API_KEY of the environment, else of Colab's secrets; a server on this machine needs none, nor does
-    an address with a name and password in it.
+def find_api_key(base_url: str) -> Secret:
+    """The key, from the environment's OPENAI_API_KEY or else from Colab's secrets. Raises AskingError without one.
 
-    Raises AskingError that says where to put one.
+    A server on this machine needs none, nor does an address that contains a name and password.
     """
-    text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab()
+    text = os.environ.get("OPENAI_API_KEY", "").strip() or _colab_key()
     url = urlsplit(base_url)
     if not text and (url.hostname in LOOPBACK or url.username is not None):
         return Secret("none")
     if not text:
-        raise AskingError(
-            "no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name, open to this notebook)"
-        )
+        raise AskingError("no key: set the environment variable OPENAI_API_KEY (in Colab: a secret of that name)")
     if not text.isascii() or any(c.isspace() for c in text):
-        raise AskingError("OPENAI_API_KEY holds characters that no key has (spaces, line breaks, or not ASCII)")
+        raise AskingError("OPENAI_API_KEY contains characters that no key has (spaces, line breaks, or not ASCII)")
     return Secret(text)
 
 
-def _colab() -> str:
+def _colab_key() -> str:
     if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.colab") is None:
         return ""
     from google.colab import userdata
@@ -75,11 +71,10 @@ def _colab() -> str:
 
 
 class Client:
-    """One model at one endpoint. What a teacher or judge is to `ask_all`: `open`, `complete`, `close`, `model`, `endpoint`.
+    """One model at one endpoint: the `ChatClient` for `ask_all`.
 
-    base_url: where; without it OPENAI_BASE_URL, else OpenAI. A query (`?api-version=...`, as Azure has it) goes with every
-    request, and the key also as Azure's `api-key` header; a name and password in it go instead of the key. Raises
-    AskingError for a base_url that is none, or without a key.
+    base_url: default: OPENAI_BASE_URL, else OpenAI. With Azure's query `?api-version=...` the key is also sent as
+    `api-key`; a name and password in the address replace the key. Raises AskingError for a wrong address or no key.
     """
 
     def __init__(self, model: str, base_url: str | None = None, timeout: float = 120.0):
@@ -87,15 +82,13 @@ class Client:
         try:
             url = urlsplit(text)
             known = url.scheme in ("http", "https") and url.hostname.encode("idna") and url.port != 0
-        except (ValueError, AttributeError):  # no host, one that no name server knows, a port that is no number
+        except (ValueError, AttributeError):  # no host, a host that cannot be a name, a port that is not a number
             known = False
         if not known:
-            raise AskingError(
-                "--base-url: expected something like https://api.openai.com/v1 or http://127.0.0.1:8000/v1"
-            )
+            raise AskingError("--base-url: expected something like http://127.0.0.1:8000/v1 or https://host/v1")
         self.model, self.timeout, self._url = model, timeout, url
         self.endpoint = f"{model} at {url.hostname}"  # never the whole address: it may hold a password
-        self._key = find_key(urlunsplit(url))
+        self._key = find_api_key(urlunsplit(url))
         self._openai: openai.AsyncOpenAI | None = None
 
     def __repr__(self) -> str:
@@ -103,10 +96,10 @@ class Client:
 
     async def open(self) -> None:
         url, query = self._url, dict(parse_qsl(self._url.query))
-        connect = min(10.0, self.timeout / 2)  # less than all, so that it shows what was too slow
+        connect = min(10.0, self.timeout / 2)  # shorter, so that the error shows which part was too slow
         proxy = None if url.hostname in LOOPBACK else proxy_of(url.scheme, url.hostname)
         headers = {"api-key": self._key.reveal()} if "api-version" in query else {}
-        if url.username is not None:  # http://name:password@host, as servers behind a gate have it
+        if url.username is not None:  # http://name:password@host, as servers behind a proxy have it
             name = f"{unquote(url.username)}:{unquote(url.password or '')}"
             headers["Authorization"] = f"Basic {base64.b64encode(name.encode()).decode()}"
         self._openai = openai.AsyncOpenAI(
@@ -116,30 +109,30 @@ class Client:
             default_headers=headers,
             max_retries=0,
             timeout=openai.Timeout(self.timeout, connect=connect),
-            http_client=Http(self.timeout, connect, tls=url.scheme == "https", proxy=proxy),
+            http_client=HttpClient(self.timeout, connect, tls=url.scheme == "https", proxy=proxy),
         )
 
     async def close(self) -> None:
         await self._openai.close()
 
     async def complete(self, body: dict, name: str) -> object:
-        """The JSON answer to one request, asked once. `name` goes along as Idempotency-Key, for endpoints that heed it.
+        """The JSON answer to one request, sent once, with `name` as its Idempotency-Key.
 
-        Raises Unbilled, Lost, Rejected, BadReply, or AskingError where no request can succeed (a wrong key, no such model).
+        Raises Unbilled, Lost, Rejected, BadReply; AskingError if no request can succeed (a wrong key, no such model).
         """
         try:
             answer = await self._openai.post(
                 "/chat/completions",
                 content=json.dumps(body).encode(),
                 cast_to=httpx2.Response,
-                options={"headers": {"Idempotency-Key": name, **UNSAID}},
+                options={"headers": {"Idempotency-Key": name, **OMITTED_HEADERS}},
             )
             return json.loads(answer.content)
         except openai.APIError as error:
             problem: Exception = self._problem(error)
-        except (ValueError, RecursionError) as error:  # no JSON, or JSON that never ends
+        except (ValueError, RecursionError) as error:  # not JSON, or nested too deeply
             problem = BadReply(f"not a JSON answer ({self._key.clean(str(error))[:100]})")
-        raise problem  # outside the handler: the client's error, which holds the request and its headers, is not its context
+        raise problem  # outside the handler, so that openai's error, with its request and headers, is not its context
 
     def _problem(self, error: openai.APIError) -> Exception:
         said = error.body.get("message") if isinstance(error.body, dict) else None
@@ -162,7 +155,7 @@ class Client:
 
 
 def retry_after(headers) -> float | None:
-    """The seconds that a server asks to wait, from `retry-after-ms` or `Retry-After` (seconds, or a date); None if it does not."""
+    """The seconds that a server asks to wait, by `retry-after-ms` or `Retry-After` (seconds, or a date); or None."""
     for name, scale in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             return max(0.0, float(headers.get(name)) / scale)

@@ -1,11 +1,11 @@
-"""What was asked and what was answered, kept so that nothing is lost and nothing is paid for twice.
+"""Requests and replies on disk, so that nothing is lost and nothing is paid for twice.
 
-Notable: two append-only files. `replies.jsonl` has one line a finished request; a line is written the moment the reply
-is here and fsynced at once, many together where many arrive. `asked.jsonl` has a line before every attempt and one
-after each that cost nothing; what is in neither way settled (a time-out, a kill in mid-flight) may have been billed,
-and counts as spent. A torn last line, left by a kill, is cut off. One process at a time.
+Two append-only files: `replies.jsonl` has one line per finished request, written when the reply arrives and then
+fsynced; `asked.jsonl` has a line before every attempt and one after each that cost nothing. An attempt with neither a
+reply nor such a line (a time-out, a kill in mid-flight) may have been billed and counts as spent. An incomplete last
+line, left by a kill, is cut off. One process at a time.
 
-    python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), 'replies', j.spent)"
+    python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), j.spent)"
 """
 
 import json
@@ -16,30 +16,33 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from minillava.asking.request import MOST_TOKENS, AskingError, Reply
+from minillava.files import flush_to_disk
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
 
 
 @dataclass
-class Spent:
-    """Tokens and US dollars. usd leaves out what had no known price."""
+class Cost:
+    """Tokens and US dollars; usd does not include requests without a known price."""
 
     prompt: int = 0
     completion: int = 0
     usd: float = 0.0
 
     def add(self, prompt: int, completion: int, usd: float | None) -> None:
-        self.prompt, self.completion, self.usd = self.prompt + prompt, self.completion + completion, self.usd + (usd or 0.0)  # fmt: skip
+        self.prompt += prompt
+        self.completion += completion
+        self.usd += usd or 0.0
 
     @property
     def tokens(self) -> int:
         return self.prompt + self.completion
 
 
-class Lines:
-    """An append-only file of JSON objects, one a line. A torn last line is cut off when it is opened (`torn`).
+class JsonLines:
+    """An append-only file with one JSON object per line. Opening it cuts off an incomplete last line (`truncated`).
 
-    Raises AskingError, naming the file, when it cannot be read or written, and the line where one before the last is broken.
+    Raises AskingError naming the file when it cannot be read or written, and the line when an earlier one is broken.
     """
 
     def __init__(self, path: Path):
@@ -48,17 +51,17 @@ class Lines:
             new = not self.path.exists()
             self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             if new:
-                _sync_folder(self.path.parent)
+                flush_to_disk(self.path.parent)
             data = self.path.read_bytes()
         except OSError as error:
             raise AskingError(f"{self.path}: cannot be opened for writing ({error.strerror})") from error
         self.rows, self.size = _parse(data, self.path)
-        self.torn = self.size < len(data)
-        if self.torn:
+        self.truncated = self.size < len(data)
+        if self.truncated:
             os.ftruncate(self.file, self.size)
 
     def append(self, *rows: dict) -> None:
-        """Write lines, all or none; they survive a kill of this process at once, and a power cut after `sync`."""
+        """Write lines, all or none. They survive a kill of this process at once, and a power cut after `sync`."""
         data = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         try:
             written = os.write(self.file, data)
@@ -79,14 +82,8 @@ class Lines:
         os.close(self.file)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-
-
 def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
-    """The rows of a file, and how many bytes of it are whole lines."""
+    """The rows of a file, and how many of its bytes are complete lines."""
     rows, size, lines = [], 0, data.split(b"\n")
     for number, line in enumerate(lines, 1):
         try:
@@ -94,11 +91,11 @@ def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
             if row is not None and not isinstance(row, dict):
                 raise ValueError
         except (ValueError, RecursionError):
-            if number >= len(lines) - 1:  # the last one, whole or not: a write that a kill or a power cut broke off
+            if number >= len(lines) - 1:  # the last one: a kill or a power cut interrupted its writing
                 return rows, size
             raise AskingError(f"{path}: line {number} is not JSON; remove that line, then run again") from None
         if number == len(lines):
-            break  # what follows the last line break is nothing, or a line without its end
+            break  # after the last line break: nothing, or a line without its end
         if row is not None:
             rows.append(row)
         size += len(line) + 1
@@ -106,9 +103,9 @@ def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
 
 
 def read_replies(path: Path) -> dict[str, Reply]:
-    """The replies of a recorded journal file by key, without a lock and without changing it: to replay in a notebook.
+    """The replies of a recorded `replies.jsonl` by key, without locking or changing it, to replay in a notebook.
 
-    Raises AskingError naming the file and line.
+    Raises AskingError naming file and line.
     """
     try:
         rows, _ = _parse(Path(path).read_bytes(), Path(path))
@@ -122,12 +119,12 @@ def _is_usd(value: object) -> bool:
 
 
 def _reply(row: dict, path: Path) -> tuple[str, Reply]:
-    form = dict.fromkeys(("key", "text", "finish", "model"), str) | dict.fromkeys(("prompt_tokens", "completion_tokens"), int)  # fmt: skip
-    wrong = [name for name, kind in form.items() if type(row.get(name)) is not kind]
+    kinds = {"key": str, "text": str, "finish": str, "model": str, "prompt_tokens": int, "completion_tokens": int}
+    wrong = [name for name, kind in kinds.items() if type(row.get(name)) is not kind]
     wrong += ["refusal"] * (not isinstance(row.get("refusal"), str | None)) + ["usd"] * (not _is_usd(row.get("usd")))
     if wrong:
-        raise AskingError(f"{path}: a line has no proper {wrong[0]!r}; it is not a file of replies")
-    return row["key"], Reply(**{name: row[name] for name in form if name != "key"}, refusal=row.get("refusal"))
+        raise AskingError(f"{path}: a line has no valid {wrong[0]!r}; this is not a file of replies")
+    return row["key"], Reply(**{name: row[name] for name in kinds if name != "key"}, refusal=row.get("refusal"))
 
 
 def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
@@ -135,14 +132,15 @@ def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
     cost = row.get("free", row.get("most"))
     known = isinstance(cost, list) and [type(n) for n in cost[:2]] == [int, int] and len(cost) == 3 and _is_usd(cost[2])
     if type(row.get("key")) is not str or not (known or (cost is None and "free" in row)):
-        raise AskingError(f"{path}: {json.dumps(row)[:80]} is not a line of this file; remove it, then run again")
+        raise AskingError(f"{path}: {json.dumps(row)[:80]} does not belong here; remove that line, then run again")
     return row["key"], cost
 
 
 class Journal:
     """The replies of one folder. `with Journal(folder) as journal:` holds its lock; a second process gets AskingError.
 
-    replies: key -> Reply, all there are. spent: what all of it cost, the unsettled attempts (`unsettled`) at their worst.
+    replies: key -> Reply. spent: the cost of everything so far, in which each attempt of unknown outcome (`unsettled`)
+    counts with the most that it can have cost. truncated: an incomplete last reply was cut off.
     """
 
     def __init__(self, folder: Path):
@@ -152,26 +150,24 @@ class Journal:
             self.lock = FileLock(self.folder / ".lock")
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise AskingError(
-                f"{self.folder}: another process is at work in this folder; wait for it, or name another"
-            ) from None
+            raise AskingError(f"{self.folder}: another process is at work in this folder; wait for it") from None
         except (OSError, NotImplementedError) as error:
             raise AskingError(f"{self.folder}: cannot be written to ({error})") from error
         try:
-            self._replies, self._asked = Lines(self.folder / REPLIES), Lines(self.folder / ASKED)
+            self._replies, self._asked = JsonLines(self.folder / REPLIES), JsonLines(self.folder / ASKED)
             self.replies = dict(_reply(row, self._replies.path) for row in self._replies.rows)
-            self.spent, self.unsettled = Spent(), 0
+            self.spent, self.unsettled = Cost(), 0
             self._count()
         except AskingError:
             self.lock.release()
             raise
-        self.torn = self._replies.torn
+        self.truncated = self._replies.truncated
 
     def _count(self) -> None:
-        attempts: dict[str, list[list]] = {}  # what each could cost at most
+        attempts: dict[str, list[list]] = {}  # by key, the most that each open attempt can have cost
         for row in self._asked.rows:
             key, cost = _attempt(row, self._asked.path)
-            if "free" in row:  # this attempt cost nothing, or its cost is known and in `free`
+            if "free" in row:  # the attempt is settled: it cost nothing, or what `free` says
                 if attempts.get(key):
                     attempts[key].pop()
                 self.spent.add(*(cost or (0, 0, 0.0)))
@@ -186,23 +182,23 @@ class Journal:
             self.unsettled += 1
         self._asked.rows = self._replies.rows = []
 
-    def asking(self, key: str, most: tuple[int, int, float | None]) -> None:
-        """Note that an attempt is about to be sent, and the (prompt tokens, completion tokens, usd) it can cost at most."""
+    def begin_attempt(self, key: str, most: tuple[int, int, float | None]) -> None:
+        """Note that an attempt is about to be sent. most: the (prompt tokens, completion tokens, usd) it can cost."""
         self._asked.append({"key": key, "most": most})
 
-    def lost(self, most: tuple[int, int, float | None]) -> None:
-        """The last attempt got no answer, so nobody knows whether it was billed: its worst counts as spent."""
+    def attempt_lost(self, most: tuple[int, int, float | None]) -> None:
+        """The last attempt got no answer and may have been billed: count the most it can cost as spent."""
         self.spent.add(*most)
         self.unsettled += 1
 
-    def free(self, key: str, cost: tuple[int, int, float | None] | None = None) -> None:
-        """Note that the last attempt brought no usable reply but is settled: it cost nothing, or exactly `cost`."""
+    def attempt_settled(self, key: str, cost: tuple[int, int, float | None] | None = None) -> None:
+        """Note that the last attempt brought no usable reply, and that it cost nothing or exactly `cost`."""
         self._asked.append({"key": key, "free": cost})
         if cost:
             self.spent.add(*cost)
 
-    def keep(self, key: str, reply: Reply, usd: float | None, **more) -> None:
-        """File a reply. `more` goes into the line beside it (a name, where it came from). Durable after `sync`."""
+    def add(self, key: str, reply: Reply, usd: float | None, **more) -> None:
+        """Keep a reply. `more` goes into the same line (a name, where it came from). Durable after `sync`."""
         self._replies.append({"key": key, **more, **reply.row(), "usd": usd})
         self.replies[key] = reply
         self.spent.add(reply.prompt_tokens, reply.completion_tokens, usd)

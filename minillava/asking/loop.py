@@ -1,8 +1,8 @@
-"""The event loop behind `ask_all`: bounded concurrency, retries, the budget, the journal, progress, a clean stop.
+"""The event loop behind `ask_all`: bounded concurrency, retries, budget, journal, progress, a clean stop.
 
-Notable: a reply is in the journal before anything else is done with it, so whatever happens then, it is not asked
-again. What fails is not in the journal: the next run asks it again. Time-outs and resets may have been billed, so they
-count at their worst and are tried again fewer times than a 429 or 500, which cost nothing.
+A reply is put into the journal before anything else is done with it, so whatever happens next, it is not asked again.
+Failures are not in the journal, so the next run asks them again. Time-outs and resets may have been billed. They count
+with the most they can have cost and are retried less often than a 429 or 500, which cost nothing.
 
     python -c "from minillava.asking.loop import *; print(ATTEMPTS, PAID_ATTEMPTS)"
 """
@@ -12,40 +12,41 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from minillava.asking.journal import Spent
+from minillava.asking.journal import Cost
 from minillava.asking.request import AskingError, BadReply, Lost, Rejected, Unbilled, most_tokens, read_reply
 
-ATTEMPTS = 7  # of one request, where failing costs nothing: 0.5 + 1 + 2 + 4 + 8 + 16 s of waiting in all
-PAID_ATTEMPTS = 3  # of one request, where an attempt may have been billed
-LONGEST_WAIT = 300.0  # an endpoint that asks for more is left alone: run again later
-GIVE_UP = 10  # requests failed one after another: the fault is not theirs
+ATTEMPTS = 7  # per request, where a failure costs nothing: waits of 0.5 + 1 + 2 + 4 + 8 + 16 s
+PAID_ATTEMPTS = 3  # per request, where an attempt may have been billed
+MAX_WAIT = 300.0  # seconds; an endpoint that asks for more ends the run
+MAX_FAILURES_IN_A_ROW = 10  # after that many, the fault is not in the requests
 
 
-class Asking:
+class AskingRun:
     """One call of `ask_all`, inside its event loop."""
 
-    def __init__(self, todo, teacher, journal, budget, price, concurrency, backoff, bar, outcome):
+    def __init__(self, todo, client, journal, budget, price, concurrency, backoff, bar, outcome):
         self.todo, self.workers = iter(todo), min(concurrency, len(todo))
-        self.teacher, self.journal, self.budget, self.price, self.backoff = teacher, journal, budget, price, backoff
+        self.client, self.journal, self.budget, self.price, self.backoff = client, journal, budget, price, backoff
         self.bar, self.outcome = bar, outcome
         self.error: AskingError | None = None
-        self.held, self.in_flight, self.in_a_row, self.not_before = Spent(), 0, 0, 0.0
+        self.reserved, self.in_flight, self.failures_in_a_row, self.not_before = Cost(), 0, 0, 0.0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.early: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task] = []
 
     def call(self, what: Callable[[], None]) -> None:
-        """Do something in the loop, from another thread; before the loop is there, as soon as it is."""
+        """Call `what` in the loop, from another thread; if the loop has not started, as soon as it does."""
         if self.loop is None:
             self.early.append(what)
         elif not self.loop.is_closed():
             self.loop.call_soon_threadsafe(what)
 
     async def run(self) -> None:
-        self.stopping, self.settled, self.dirty = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.stopping, self.settled, self.unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.loop = asyncio.get_running_loop()
-        await self.teacher.open()
+        await self.client.open()
         syncing = asyncio.create_task(self.sync())
         self.tasks = [asyncio.create_task(self.work()) for _ in range(self.workers)]
         for what in self.early:
@@ -54,15 +55,14 @@ class Asking:
             await asyncio.gather(*self.tasks)
         finally:
             syncing.cancel()
-            await self.teacher.close()
+            await self.client.close()
             self.journal.sync()
         if self.error:
             raise self.error
 
     def interrupt(self) -> None:
-        self.bar.write(
-            f"Stopping: waiting for {self.in_flight} requests in flight (Ctrl-C again drops them)", sys.stderr
-        )
+        waiting = f"waiting for {self.in_flight} requests in flight"
+        self.bar.write(f"Stopping: {waiting} (Ctrl-C again drops them)", sys.stderr)
         self.stop("stopped by Ctrl-C")
 
     def drop(self) -> None:
@@ -70,7 +70,7 @@ class Asking:
             task.cancel()
 
     def stop(self, reason: str | AskingError) -> None:
-        """Send nothing more; what is in flight is awaited. An AskingError is raised at the end."""
+        """Send nothing more, but wait for the requests in flight. An AskingError is raised at the end."""
         if isinstance(reason, AskingError):
             self.error = self.error or reason
         self.outcome.stopped = self.outcome.stopped or str(reason)
@@ -78,10 +78,10 @@ class Asking:
         self.settled.set()
 
     async def sync(self) -> None:
-        """fsync whatever was written since the last one, many lines at a time, away from the loop."""
+        """fsync the lines written since the last time, many at once, in another thread."""
         while True:
-            await self.dirty.wait()
-            self.dirty.clear()
+            await self.unsynced.wait()
+            self.unsynced.clear()
             try:
                 await asyncio.to_thread(self.journal.sync)
             except AskingError as error:
@@ -90,84 +90,83 @@ class Asking:
     async def work(self) -> None:
         while not self.stopping.is_set() and (item := next(self.todo, None)):
             try:
-                failure = await self.one(*item)
+                failure = await self.ask(*item)
             except AskingError as error:
                 self.stop(error)
                 return
             if failure:
                 self.outcome.failures[item[0]] = failure
-                self.in_a_row += 1
-                self.show(failed=True)
-                if self.in_a_row >= GIVE_UP:
-                    self.stop(AskingError(f"{self.teacher.endpoint}: {GIVE_UP} requests failed one after another; the last: {failure}"))  # fmt: skip
+                self.failures_in_a_row += 1
+                self.show_progress(failed=True)
+                if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                    count = f"{MAX_FAILURES_IN_A_ROW} requests failed one after another"
+                    self.stop(AskingError(f"{self.client.endpoint}: {count}; the last: {failure}"))
 
-    async def one(self, name: str, body: dict, label: str) -> str | None:
-        """Ask one request until it is answered or has failed; the reason of a failure, None otherwise."""
+    async def ask(self, name: str, body: dict, label: str) -> str | None:
+        """Ask one request until it is answered or has failed for good. Returns why it failed, otherwise None."""
         prompt, completion = most_tokens(body)
         most = prompt, completion, self.price.of(prompt, completion) if self.price else None
         reason, free, paid = "", 0, 0
         while free < ATTEMPTS and paid < PAID_ATTEMPTS:
             if reason:
                 self.outcome.retries += 1
-            await self.gate()
-            if self.stopping.is_set() or not await self.hold(most):
-                return None  # not a failure: it was not asked to the end
+            await self.wait_until_allowed()
+            if self.stopping.is_set() or not await self.reserve(most):
+                return None  # stopped, so it has not failed
             try:
-                self.journal.asking(name, most)
-                reply = read_reply(await self.teacher.complete(body, name), body)
+                self.journal.begin_attempt(name, most)
+                reply = read_reply(await self.client.complete(body, name), body)
             except Unbilled as error:
                 free, reason = free + 1, str(error)
-                self.journal.free(name)
-                if (error.wait or 0) > LONGEST_WAIT:
-                    self.stop(
-                        f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command again then"
-                    )
+                self.journal.attempt_settled(name)
+                if (error.wait or 0) > MAX_WAIT:
+                    self.stop(f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command then")
                     return None
                 wait = self.backoff * 2 ** (free - 1) * random.uniform(0.75, 1.25) if error.wait is None else error.wait
                 if error.everyone:
                     self.not_before = max(self.not_before, time.monotonic() + wait)
                 else:
-                    await self.pause(wait)
+                    await self.sleep(wait)
             except Lost as error:
                 paid, reason = paid + 1, str(error)
-                self.journal.lost(most)
+                self.journal.attempt_lost(most)
             except BadReply as error:
                 paid, reason = paid + 1, str(error)
                 tokens = error.tokens or most[:2]
-                self.journal.free(name, (*tokens, self.price.of(*tokens) if self.price else None))
+                self.journal.attempt_settled(name, (*tokens, self.price.of(*tokens) if self.price else None))
             except Rejected as error:
-                self.journal.free(name)
+                self.journal.attempt_settled(name)
                 return str(error)
             else:
                 usd = self.price.of(reply.prompt_tokens, reply.completion_tokens) if self.price else None
-                self.journal.keep(name, reply, usd, name=label)
-                self.dirty.set()
-                self.in_a_row = 0
-                self.show()
+                self.journal.add(name, reply, usd, name=label)
+                self.unsynced.set()
+                self.failures_in_a_row = 0
+                self.show_progress()
                 return None
             finally:
                 self.release(most)
         return f"{reason} ({free + paid} attempts)"
 
-    async def gate(self) -> None:
+    async def wait_until_allowed(self) -> None:
         """Wait until the endpoint may be asked again."""
         while (wait := self.not_before - time.monotonic()) > 0 and not self.stopping.is_set():
-            await self.pause(wait)
+            await self.sleep(wait)
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep, unless all is to stop."""
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, but wake when the run is to stop."""
         try:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except asyncio.TimeoutError:
             return
 
-    async def hold(self, most: tuple[int, int, float | None]) -> bool:
-        """Set aside what a request can cost. Waits for others to settle; False (and a stop) when it can never fit."""
+    async def reserve(self, most: tuple[int, int, float | None]) -> bool:
+        """Reserve the most that a request can cost; may wait for others to end. False, and a stop, if it cannot fit."""
         while True:
-            after = Spent(self.held.prompt, self.held.completion, self.held.usd)
+            after = replace(self.reserved)
             after.add(*most)
             if self.budget.allows(self.journal.spent, after):
-                self.held, self.in_flight = after, self.in_flight + 1
+                self.reserved, self.in_flight = after, self.in_flight + 1
                 return True
             if not self.in_flight:
                 self.stop(f"the budget of {self.budget} would be exceeded")
@@ -177,12 +176,12 @@ class Asking:
             await self.settled.wait()
 
     def release(self, most: tuple[int, int, float | None]) -> None:
-        self.held.add(-most[0], -most[1], -(most[2] or 0.0))
+        self.reserved.add(-most[0], -most[1], -(most[2] or 0.0))
         self.in_flight -= 1
         self.settled.set()
 
-    def show(self, failed: bool = False) -> None:
+    def show_progress(self, failed: bool = False) -> None:
         spent = f"${self.journal.spent.usd:.4f}" if self.price else f"{self.journal.spent.tokens:,} tokens"
-        notes = [f"{n} {what}" for n, what in ((self.outcome.retries, "retried"), (len(self.outcome.failures), "failed")) if n]  # fmt: skip
-        self.bar.set_postfix_str(", ".join([spent, *notes]), refresh=False)
+        counts = {"retried": self.outcome.retries, "failed": len(self.outcome.failures)}
+        self.bar.set_postfix_str(", ".join([spent, *(f"{n} {what}" for what, n in counts.items() if n)]), refresh=False)
         self.bar.update(0 if failed else 1)

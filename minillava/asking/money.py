@@ -1,16 +1,16 @@
-"""What asking costs: prices, an estimate before the first call, the consent, and the budget.
+"""What asking costs: prices, an estimate before the first request, the user's consent, and the budget.
 
-Notable: the budget is a promise, so it counts the worst: a request is sent only if all that was spent, all that is in
-flight and this request could each cost its most and still stay within it. The estimate says both: about, and at most.
+The budget is a promise, so it assumes the worst: a request is sent only if everything spent, everything in flight and
+this request stay within it even when each costs the most it can.
 
-    python -c "from minillava.asking import *; print(estimate([chat('gpt-4o', [{'role': 'user', 'content': 'Hi'}])], price('gpt-4o')))"
+    python -c "from minillava.asking import *; print(estimate_cost([chat_request('gpt-4o', [])], price_of('gpt-4o')))"
 """
 
 import re
 import sys
 from dataclasses import dataclass
 
-from minillava.asking.journal import Spent
+from minillava.asking.journal import Cost
 from minillava.asking.request import AskingError, likely_tokens, most_tokens
 
 MILLION = 1_000_000
@@ -18,7 +18,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for a million prompt tokens and a million completion tokens."""
+    """US dollars per million prompt tokens and per million completion tokens."""
 
     prompt: float
     completion: float
@@ -27,8 +27,8 @@ class Price:
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / MILLION
 
 
-# List prices of the provider's pricing page (openai.com/api/pricing) as they stood in 2026, for the names exactly as
-# written. Prices change and dated models differ: what is not here needs `--price`.
+# List prices from openai.com/api/pricing in 2026, for exactly these names. Prices change and dated models differ, so a
+# model that is not listed needs `--price`.
 PRICES = {
     "gpt-3.5-turbo": Price(0.50, 1.50),
     "gpt-4": Price(30.00, 60.00),
@@ -42,46 +42,44 @@ PRICES = {
     "gpt-5-mini": Price(0.25, 2.00),
     "gpt-5-nano": Price(0.05, 0.40),
 }
-BATCH = 0.5  # the Batch API's share of the price
+BATCH_SHARE = 0.5  # the Batch API's share of the price
 
 
-def price(model: str, given: str | None = None) -> Price | None:
-    """The price of a model: `given` as "PROMPT,COMPLETION" in dollars a million tokens, else the list's; None if unknown.
+def price_of(model: str, given: str | None = None) -> Price | None:
+    """The price of a model: `given`, "PROMPT,COMPLETION" in dollars per million tokens, or from the list, or None.
 
     Raises AskingError when `given` is not two numbers.
     """
     if given is None:
         return PRICES.get(model)
     if not re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", given):
-        raise AskingError(
-            f"--price {given}: expected dollars a million tokens for prompt and completion, such as 2.50,10"
-        )
+        raise AskingError(f"--price {given}: expected dollars per million prompt and completion tokens: 2.50,10")
     return Price(*map(float, given.split(",")))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that the replies of one folder may cost, all runs together. None: no limit."""
+    """The most that the replies of one folder may cost, over all runs. None: no limit."""
 
     usd: float | None = None
     tokens: int | None = None
 
-    def allows(self, spent: Spent, held: Spent) -> bool:
-        fits = self.usd is None or spent.usd + held.usd <= self.usd + 1e-9
-        return fits and (self.tokens is None or spent.tokens + held.tokens <= self.tokens)
+    def allows(self, spent: Cost, reserved: Cost) -> bool:
+        fits = self.usd is None or spent.usd + reserved.usd <= self.usd + 1e-9
+        return fits and (self.tokens is None or spent.tokens + reserved.tokens <= self.tokens)
 
     def __str__(self) -> str:
-        parts = (
-            [f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}"] if self.usd is not None else []
-        )
-        return " and ".join(parts + ([f"{self.tokens:,} tokens"] if self.tokens is not None else [])) or "no limit"
+        parts = []
+        if self.usd is not None:
+            parts.append(f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}")
+        if self.tokens is not None:
+            parts.append(f"{self.tokens:,} tokens")
+        return " and ".join(parts) or "no limit"
 
     def check(self, price: Price | None, model: str) -> None:
-        """Raise AskingError where a budget in dollars cannot be kept, because the model's price is unknown."""
+        """Raise AskingError for a negative budget, or one in dollars for a model without a known price."""
         if self.usd is not None and price is None:
-            raise AskingError(
-                f"no price is known for {model}, so a budget in dollars cannot be kept; give it with --price"
-            )
+            raise AskingError(f"no price is known for {model}, so a budget in dollars cannot be kept; give --price")
         if (self.usd or 0) < 0 or (self.tokens or 0) < 0:
             raise AskingError("a budget cannot be negative")
 
@@ -91,24 +89,22 @@ NO_LIMIT = Budget()
 
 @dataclass(frozen=True)
 class Estimate:
-    """What requests will cost: `about` from text lengths, `most` if every reply is as long as it may be."""
+    """What requests will cost. about: from text lengths; most: if every reply is as long as it may be."""
 
     requests: int
-    about: Spent
-    most: Spent
+    about: Cost
+    most: Cost
     priced: bool
 
     def __str__(self) -> str:
         tokens = f"about {self.about.prompt:,} prompt and {self.about.completion:,} completion tokens"
-        cost = (
-            f"about ${self.about.usd:.2f}, at most ${self.most.usd:.2f}" if self.priced else "price unknown (--price)"
-        )
-        return f"{self.requests:,} requests, {tokens}: {cost}"
+        usd = f"about ${self.about.usd:.2f}, at most ${self.most.usd:.2f}" if self.priced else "price unknown (--price)"
+        return f"{self.requests:,} requests, {tokens}: {usd}"
 
 
-def estimate(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:
-    """The estimate for requests. reply: how many tokens a reply usually has; half the limit where nobody knows."""
-    about, most = Spent(), Spent()
+def estimate_cost(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:
+    """The estimate for requests. reply: the usual number of tokens of a reply; None: half the limit."""
+    about, most = Cost(), Cost()
     for body in bodies:
         limit = most_tokens(body)
         cost = price.of if price else lambda *_: 0.0
@@ -119,11 +115,11 @@ def estimate(bodies: list[dict], price: Price | None, reply: int | None = None) 
 
 
 def confirm(estimate: Estimate, budget: Budget, endpoint: str, yes: bool = False) -> None:
-    """Show what it will cost and ask. Raises AskingError when the answer is not yes, or nobody is there to ask."""
+    """Show the estimate and ask whether to send. Raises AskingError unless the answer is yes."""
     print(f"{endpoint}: {estimate}; budget: {budget}", flush=True)
     if yes or not estimate.requests:
         return
     if not sys.stdin.isatty():
-        raise AskingError("nobody here to confirm the cost; add --yes (or --dry-run to see the messages)")
+        raise AskingError("nobody is here to confirm the cost; add --yes (or --dry-run to see the messages)")
     if input("Send them? [y/N] ").strip().lower() not in ("y", "yes"):
         raise AskingError("nothing was sent")

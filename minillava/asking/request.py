@@ -1,10 +1,10 @@
 """One request and its reply: the body of a chat completion, its key, and what is read from the answer.
 
-Notable: a reply is filed under the hash of the whole body (model, messages, settings), so the same question is never
-paid for twice and a changed prompt is a new question. What is not a usable answer (no choices, no text) is an error
-here, not an empty string later.
+A reply is kept under the hash of the whole body (model, messages, settings): the same question is never paid for twice,
+and a changed prompt is a new question. An unusable answer (no choices, no text) is an error here, not an empty string
+later.
 
-    python -c "from minillava.asking import *; body = chat('gpt-4', [{'role': 'user', 'content': 'Hello'}]); print(key(body))"
+    python -c "from minillava.asking import *; print(request_key(chat_request('gpt-4', [])))"
 """
 
 import hashlib
@@ -16,16 +16,16 @@ from minillava.errors import UserError
 
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
-MOST_TOKENS = 10**9  # of one reply: what counts more counts wrong
-REASONING = re.compile(r"^(o\d|gpt-5)")  # these count hidden reasoning into the limit, and take no temperature
+MOST_TOKENS = 10**9  # of one reply; a larger count must be wrong
+REASONING = re.compile(r"^(o\d|gpt-5)")  # their limit includes hidden reasoning, and they take no temperature
 
 
 class AskingError(UserError):
-    """Asking cannot start or go on; the message says what to do. What was answered before is kept."""
+    """Asking cannot start or continue; the message says what to do. Replies so far are kept."""
 
 
 class BadReply(ValueError):
-    """The endpoint answered, but not with a chat completion that holds an answer. tokens: what it counted, if it did."""
+    """The endpoint's answer is not a chat completion with a reply in it. tokens: its own count, if it gives one."""
 
     def __init__(self, reason: str, tokens: tuple[int, int] | None = None):
         super().__init__(reason)
@@ -33,8 +33,8 @@ class BadReply(ValueError):
 
 
 class Unbilled(Exception):
-    """The endpoint did not do the work now (429, 5xx, no connection). wait: the seconds it asks to wait, if it says;
-    everyone: whether that holds for all requests, not for this one."""
+    """The endpoint did not do the work (429, 5xx, no connection). wait: the seconds it asks to wait, if any.
+    everyone: all requests should wait, not only this one."""
 
     def __init__(self, reason: str, wait: float | None = None, everyone: bool = False):
         super().__init__(reason)
@@ -42,19 +42,19 @@ class Unbilled(Exception):
 
 
 class Lost(Exception):
-    """The request was sent and no answer came (a time-out, a reset): it may have been billed."""
+    """The request was sent but no answer came (a time-out, a reset), so it may have been billed."""
 
 
 class Rejected(Exception):
-    """The endpoint refuses this one request (400, 413, 422); asking again would not help."""
+    """The endpoint refuses this request (400, 413, 422); asking again would not help."""
 
 
 @dataclass(frozen=True)
 class Reply:
     """One answer. Tokens are the endpoint's own count, or an upper bound where it gives none.
 
-    finish: `stop`, or why there is no more text (`length`: cut off at the limit; `content_filter`).
-    refusal: what a model says instead of an answer where it declines through the API's own field.
+    finish: `stop`, or why the text ends early (`length`: cut off at the limit; `content_filter`).
+    refusal: the model's words when it declines through the API's own field.
     """
 
     text: str
@@ -68,10 +68,12 @@ class Reply:
         return {k: v for k, v in vars(self).items() if v is not None}
 
 
-def chat(model: str, messages: list[dict], max_tokens: int = 1024, temperature: float | None = None, **more) -> dict:
-    """The body of a request. max_tokens is always set, because the budget needs to know the most a reply can cost.
+def chat_request(
+    model: str, messages: list[dict], max_tokens: int = 1024, temperature: float | None = None, **more
+) -> dict:
+    """The body of a request. It always sets max_tokens, because the budget must know the most that a reply can cost.
 
-    messages: `{"role": "system" | "user" | "assistant", "content": text}`. `more`: any other field of the API (`seed`, `top_p`).
+    messages: `{"role": "system" | "user" | "assistant", "content": text}`. more: other fields of the API (`seed`).
     """
     body = {"model": model, "messages": messages, **more}
     if REASONING.match(model):
@@ -79,20 +81,20 @@ def chat(model: str, messages: list[dict], max_tokens: int = 1024, temperature: 
     return body | {"max_tokens": max_tokens} | ({} if temperature is None else {"temperature": temperature})
 
 
-def key(body: dict) -> str:
-    """The name of a request: a hash of all of it, whatever the order of its fields."""
+def request_key(body: dict) -> str:
+    """A hash of the whole request, independent of the order of its fields."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
 def most_tokens(body: dict) -> tuple[int, int]:
-    """(prompt, completion) tokens that a request can cost at most: a token is at least one byte of UTF-8."""
+    """The most (prompt, completion) tokens that a request can cost: a token has at least one byte of UTF-8."""
     text = sum(len(m["content"].encode("utf-8", "replace")) + 16 for m in body["messages"])
     return text + 16, body.get("max_completion_tokens") or body["max_tokens"]
 
 
 def likely_tokens(text: str) -> int:
-    """About how many tokens a text has: English has some four characters a token. For estimates, not for the budget."""
+    """About how many tokens a text has, at English's four characters per token. For estimates, not for the budget."""
     return len(text) // 4 + 1
 
 

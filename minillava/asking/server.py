@@ -1,10 +1,8 @@
-"""A small OpenAI-compatible server around any function from a request to an answer: so that the real client is used
-end to end without a key.
+"""A small OpenAI-compatible server around a function from request to answer, to use the real client without a key.
 
-Notable: loopback only unless told otherwise; chat completions, not streamed; standard library. It is for tests, lessons
-and one machine, not for the open net.
+For tests, lessons and one machine, not for the open internet: it listens on loopback unless told otherwise.
 
-    python -c "from minillava.asking.server import *; serve(lambda body: completion(body, 'Hello.'), 8000).serve_forever()"
+    python -c "from minillava.asking.server import *; serve(lambda body: completion(body, 'Hi'), 8000).serve_forever()"
 """
 
 import json
@@ -13,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from minillava.asking.request import AskingError, Rejected, likely_tokens
 
-LONGEST = 16 * 1024 * 1024  # bytes of a request
+MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 
 def completion(body: dict, text: str, finish: str = "stop", refusal: str | None = None) -> dict:
-    """A chat completion in the API's form, its token counts estimated from lengths."""
+    """A chat completion in the API's form; its token counts are estimated from lengths."""
     message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
     prompt = sum(likely_tokens(str(m.get("content"))) + 4 for m in body["messages"])
     usage = {"prompt_tokens": prompt, "completion_tokens": likely_tokens(text)}
@@ -29,7 +27,7 @@ def completion(body: dict, text: str, finish: str = "stop", refusal: str | None 
 
 
 def check_body(body: object) -> dict:
-    """The body of a chat completion request, or Rejected that says what is wrong with it."""
+    """The body of a chat completion request. Raises Rejected that says what is wrong with it."""
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         raise Rejected("expected a JSON object with `model` and `messages`")
     messages = body.get("messages")
@@ -47,72 +45,65 @@ def check_body(body: object) -> dict:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Routes: POST .../chat/completions, GET .../models. Errors have the API's form, `{"error": {"message": ...}}`."""
+    """POST .../chat/completions and GET .../models. Errors have the API's form, `{"error": {"message": ...}}`."""
 
-    protocol_version = "HTTP/1.1"  # connections are kept
+    protocol_version = "HTTP/1.1"  # keeps connections open
     disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body leave together
+    wbufsize = -1  # headers and body are sent together
 
     def do_POST(self):
         length = int(self.headers.get("Content-Length") or 0)
-        if length > LONGEST:
+        if length > MAX_REQUEST_BYTES:
             self.close_connection = True
-            return self.say(413, error("the request is too long"))
+            return self.send(413, error_body("the request is too long"))
         data = self.rfile.read(length)
         if not self.path.partition("?")[0].endswith("/chat/completions"):
-            return self.say(404, error(f"no such address: {self.path}"))
+            return self.send(404, error_body(f"no such address: {self.path}"))
         try:
             self.answer(check_body(json.loads(data)))
         except (ValueError, RecursionError, Rejected) as wrong:
-            self.say(400, error(str(wrong)))
+            self.send(400, error_body(str(wrong)))
 
     def do_GET(self):
         if self.path.endswith("/models"):
-            return self.say(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
-        self.say(404, error(f"no such address: {self.path}"))
+            return self.send(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
+        self.send(404, error_body(f"no such address: {self.path}"))
 
     def answer(self, body: dict) -> None:
-        self.say(200, self.server.reply(body))
+        self.send(200, self.server.reply(body))
 
-    def say(self, status: int, what: dict | bytes, headers: dict[str, str] | None = None) -> None:
+    def send(self, status: int, what: dict | bytes, headers: dict[str, str] | None = None) -> None:
         data = what if isinstance(what, bytes) else json.dumps(what).encode()
         self.send_response(status)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(data)),
-            **(headers or {}),
-        }.items():
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
         self.wfile.flush()
 
-    def log_message(self, *_):  # quiet: a line a request helps nobody
+    def log_message(self, *_):  # one line per request would help nobody
         pass
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 512  # many clients connect at one moment
+    request_queue_size = 512  # many clients connect at the same time
 
-    def handle_error(self, request, client_address):  # a client that went away is no news
+    def handle_error(self, request, client_address):  # clients may disconnect
         pass
 
 
-def error(message: str, kind: str = "invalid_request_error") -> dict:
+def error_body(message: str, kind: str = "invalid_request_error") -> dict:
     return {"error": {"message": message, "type": kind, "code": None, "param": None}}
 
 
 def serve(
-    reply: Callable[[dict], dict],
-    port: int = 0,
-    host: str = "127.0.0.1",
-    model: str = "offline",
-    handler: type[Handler] = Handler,
+    reply: Callable[[dict], dict], port: int = 0, host: str = "127.0.0.1", model: str = "offline", handler=Handler
 ) -> Server:
-    """A server, bound but not yet serving (`serve_forever`); port 0 takes a free one (`server_port`).
+    """A server, bound but not yet serving (`serve_forever`); port 0 takes a free port (`server_port`).
 
-    reply: from a request's body to a chat completion; it raises Rejected or ValueError for what it cannot answer.
+    reply: from a request's body to a chat completion; it raises Rejected or ValueError for a request it cannot answer.
     Raises AskingError when the port is taken.
     """
     try:

@@ -1,10 +1,9 @@
-"""What carries `openai`'s requests: its HTTP client over one session of aiohttp, at three fifths of the cost a request.
+"""The HTTP client of `openai`'s requests, over one session of aiohttp, at three fifths of the cost per request.
 
-Notable: httpx, which the client comes with, merges and checks every address and header several times and looks through
-all its idle connections for each request; at 64 in flight that is what one waits for (`benchmarks/asking.py`). The
-errors are httpx's, and they say whether anything can have been billed: `ConnectError` and `ConnectTimeout` mean that the
-request never left; everything later is a `ReadError` or `ReadTimeout`. (`openai.DefaultAioHttpClient` calls a connection
-that broke off after sending a `ConnectTimeout`, so it cannot be told what may have been paid.)
+httpx, which comes with `openai`, checks every address and header several times and searches all its idle connections
+for each request; with 64 in flight this dominates the time (`benchmarks/asking.py`). Errors are httpx's and say whether
+anything can have been billed: after `ConnectError` and `ConnectTimeout` nothing was sent.
+(`openai.DefaultAioHttpClient` cannot be used: it reports a connection that broke after sending as `ConnectTimeout`.)
 
     python -c "from minillava.asking.client import Client; print(Client('gpt-4o', 'http://127.0.0.1:8000/v1'))"
 """
@@ -14,35 +13,35 @@ from functools import lru_cache
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import httpx2  # which comes with openai
-import yarl  # which comes with aiohttp
+import httpx2  # comes with openai
+import yarl  # comes with aiohttp
 
 from minillava.asking.request import AskingError
 
 
-@lru_cache(maxsize=8)  # a run has one address, and to take it apart is a tenth of a request's cost
+@lru_cache(maxsize=8)  # a run has one address, and parsing it is a tenth of a request's cost
 def _address(url: str, query: str | None) -> httpx2.URL:
     return httpx2.URL(url).copy_merge_params(query) if query else httpx2.URL(url)
 
 
 @lru_cache(maxsize=8)
-def _as_it_is(address: str) -> yarl.URL:
+def _encoded_url(address: str) -> yarl.URL:
     return yarl.URL(address, encoded=True)
 
 
-class Http(httpx2.AsyncClient):
-    """For `openai.AsyncOpenAI(http_client=...)`. To be made and closed inside an event loop.
+class HttpClient(httpx2.AsyncClient):
+    """For `openai.AsyncOpenAI(http_client=...)`; create and close it inside an event loop.
 
-    timeout: seconds for all of a request, from connecting to the last byte of the answer. connect: seconds to connect.
-    tls: the certificates that httpx trusts are read, which takes 50 ms. proxy: where requests go through (`proxy_of`).
-    Redirects are not followed, so that a key stays where it was sent.
+    timeout: seconds for a whole request, from connecting to the last byte of the answer. connect: seconds to connect.
+    tls: load the certificates that httpx trusts, which takes 50 ms. proxy: the proxy's address (`proxy_of`).
+    Redirects are not followed, so that the key goes nowhere else.
     """
 
     def __init__(self, timeout: float, connect: float, tls: bool = True, proxy: str | None = None):
-        super().__init__(transport=httpx2.AsyncBaseTransport())  # which sends nothing: all goes through `send`
+        super().__init__(transport=httpx2.AsyncBaseTransport())  # unused: everything goes through `send`
         trusted = httpx2.create_ssl_context() if tls else True
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=trusted),  # no limit: `ask_all` bounds what is in flight
+            connector=aiohttp.TCPConnector(limit=0, ssl=trusted),  # no limit, because `ask_all` has one
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
             headers={"Accept-Encoding": "gzip, deflate"},
             auto_decompress=False,  # httpx2.Response does
@@ -51,16 +50,16 @@ class Http(httpx2.AsyncClient):
         self._proxy = proxy
 
     def build_request(self, method, url, *, headers, content=None, params=None, **nothing) -> httpx2.Request:
-        """The request as `openai` made it: its address and headers are whole, so there is nothing to merge."""
+        """The request as `openai` made it: address and headers are complete, so there is nothing to merge."""
         return httpx2.Request(method, _address(url, params), headers=headers, content=content)
 
     async def send(self, request: httpx2.Request, **nothing) -> httpx2.Response:
-        """Send one request and read its whole answer. Raises httpx2's ConnectError or ConnectTimeout where nothing was sent,
-        ReadError or ReadTimeout where it may have been, DecodingError for an answer that is not the gzip it says it is."""
+        """Send one request and read its whole answer. Raises httpx2's ConnectError or ConnectTimeout where nothing was
+        sent, ReadError or ReadTimeout where it may have been, DecodingError for an answer that is not valid gzip."""
         try:
             async with self._session.request(
                 request.method,
-                _as_it_is(str(request.url)),
+                _encoded_url(str(request.url)),
                 headers=request.headers.multi_items(),
                 data=request.content,
                 allow_redirects=False,
@@ -83,15 +82,18 @@ class Http(httpx2.AsyncClient):
 
 
 def proxy_of(scheme: str, host: str) -> str | None:
-    """The proxy that the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system names for a host, if any.
+    """The proxy that the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system sets for a host, if any.
 
-    Raises AskingError for one that does not speak HTTP (socks).
+    Raises AskingError for a proxy that does not use HTTP (socks).
     """
     proxies = getproxies()
     proxy = None if proxy_bypass(host) else proxies.get(scheme) or proxies.get("all")
     if not proxy:
         return None
-    speaks, found, _ = proxy.partition("://")
-    if found and speaks not in ("http", "https"):  # its address may hold a password, and is not said
-        raise AskingError(f"the proxy that the environment names for {host} is a {speaks} proxy; only HTTP ones can be used (or set NO_PROXY={host})")  # fmt: skip
+    scheme, found, _ = proxy.partition("://")
+    if found and scheme not in ("http", "https"):  # the message leaves out the address, which may hold a password
+        raise AskingError(
+            f"the proxy that the environment sets for {host} is a {scheme} proxy; only HTTP proxies can be used. "
+            f"Set another one, or NO_PROXY={host}"
+        )
     return proxy if found else f"http://{proxy}"

@@ -1,1 +1,3 @@
-"""One module per verb of the command line; its arguments are declared where it works."""
+"""The verbs of the command line, one module each; a module also declares its verb's arguments."""
+
+MOST_LISTED = 20  # problems that the terminal names; files and --json have all

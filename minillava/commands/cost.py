@@ -1,11 +1,10 @@
-"""`minillava cost`: what each scale trains, on what, for how long and for how much, on hardware with a name.
+"""`minillava cost`: what each scale trains, on what data, for how long and for how much money, on given hardware.
 
-Notable: parameters, arithmetic, memory and disk follow from shapes and recipe (model/costs.py, preflight.py). Hours
-follow from one assumption that is printed, the share of a card's arithmetic that training reaches (utilisation); money
-from a price that is printed with its source. What the paper itself took, at most, stands below as a check: it says
-what utilisation the authors reached at least.
+Parameters, arithmetic, memory and disk follow from shapes and recipe (costs/model.py, costs/preflight.py). Hours follow
+from one printed assumption, the share of a GPU's peak that training reaches (utilisation), and money from a price that
+is printed with its source. As a check, full-13b also shows the paper's own hours and what utilisation they need.
 
-    minillava cost                                    # every scale on what it is meant for
+    minillava cost                                    # every scale on its usual hardware
     minillava cost --scale full-7b --hardware 4xh100-80gb --utilisation 0.5
     minillava cost --scale tiny --hardware here       # at this machine's measured speed
 """
@@ -14,78 +13,55 @@ import json
 from dataclasses import asdict
 
 from minillava import scales
-from minillava.commands.doctor import matmul_speed, number
-from minillava.costs import hardware
-from minillava.costs.estimate import Estimate, config_of, duration, estimate, reached
+from minillava.costs.estimate import (
+    StageEstimate,
+    duration,
+    estimate_stage,
+    paper_utilisation,
+    scale_config,
+    short_number,
+)
+from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
 from minillava.costs.model import parameters
-from minillava.costs.preflight import size
-from minillava.machine import compute_dtype
+from minillava.costs.preflight import bytes_text
+from minillava.machine import compute_dtype, matmul_speed
 from minillava.scales import ScaleError
+from minillava.text import aligned
 
 
 def arguments(parser) -> None:
-    """Declare what the verb is given."""
-    parser.add_argument("--scale", help=f"one of: {', '.join(scales.SCALES | scales.REAL)} (default: all)")
-    parser.add_argument(
-        "--hardware",
-        help=f"here, {', '.join(hardware.CARDS)}, or several: 8xa100-80gb (default: what the scale is for)",
-    )
-    parser.add_argument(
-        "--utilisation", type=float, default=hardware.UTILISATION, help="share of the peak reached (default: 0.4)"
-    )
-    parser.add_argument("--price", type=float, help="dollars an hour and card, instead of those assumed")
-    parser.add_argument("--json", action="store_true", help="the same figures for a program")
+    """Declare the verb's arguments."""
+    add = parser.add_argument
+    add("--scale", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all)")
+    add("--hardware", help=f"here, {', '.join(CARDS)}, or several: 8xa100-80gb (default: the scale's usual hardware)")
+    add("--utilisation", type=float, default=PEAK_UTILISATION, help="share of the peak reached (default: %(default)s)")
+    add("--price", type=float, help="dollars per hour and GPU, instead of the assumed price")
+    add("--json", action="store_true", help="the same figures for a program")
 
 
-def show(scale, config, on: hardware.Hardware, estimates: list[Estimate], utilisation: float, price=None) -> str:
+def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], utilisation: float, price=None) -> str:
     """One scale as text for one screen of a terminal."""
-    count = parameters(config)
+    count, stages = parameters(config), scale.stages
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
-    vision_tower, language_model = (
-        ("shipped vision tower", "shipped language model")
-        if scale.name in scales.SCALES
-        else (scale.vision_tower, scale.language_model)
-    )
+    shipped = scale.name in scales.PICTURE_BOOK_SCALES
+    vision_tower = "shipped vision tower" if shipped else scale.vision_tower
+    language_model = "shipped language model" if shipped else scale.language_model
     lines = [
-        f"{scale.name}: {vision_tower} ({number(count['vision_tower'])} parameters, frozen), W ({number(count['projector'])}), "
-        f"{language_model} ({number(language)})",
-        f"on {on}, at {utilisation:.0%} of {number(on.card.flops * on.count)}FLOP/s",
+        f"{scale.name}: {vision_tower} ({short_number(count['vision_tower'])} parameters, frozen), "
+        f"W ({short_number(count['projector'])}), {language_model} ({short_number(language)})",
+        f"on {hardware}, at {utilisation:.0%} of {short_number(hardware.card.flops * hardware.count)}FLOP/s",
         "",
+        aligned(_table(stages, estimates)),
     ]
-
-    def add(title, values):
-        lines.append(title.ljust(26) + "".join(value.rjust(26) for value in values))
-
-    stages = scale.stages
-    add("", [stage.id for stage in stages])
-    add("trains", [" + ".join(stage.trains) + (f", LoRA {stage.lora}" if stage.lora else "") for stage in stages])
-    add("  parameters", [number(e.trained) for e in estimates])
-    add("on", [stage.data for stage in stages])
-    add("  samples x epochs", [f"{stage.samples:,} x {stage.epochs}" for stage in stages])
-    add("  tokens a sample", [f"{e.tokens:.0f}" for e in estimates])
-    add("learning rate", [f"{stage.lr:g}" for stage in stages])
-    add("batch; at once a device", [f"{stage.batch}; {stage.micro}" for stage in stages])
-    add("precision", [stage.precision for stage in stages])
-    add("steps", [f"{stage.steps:,}" for stage in stages])
-    add("FLOPs a sample", [number(e.sample_flops) for e in estimates])
-    add("FLOPs", [f"{e.flops:.2g}" for e in estimates])
-    add("memory a device", [size(e.memory) + (" - too much" if e.refused else "") for e in estimates])
-    add("disk, at most", [size(e.disk) for e in estimates])
-    add("time", [duration(e.hours) for e in estimates])
     if estimates[0].dollars is not None:
-        add("price", [f"${e.dollars:,.2f}" for e in estimates])
-        given = "as given" if price is not None else on.card.source
-        rate = on.card.price if price is None else price
-        lines += ["", f"Price: ${rate:g} an hour and card ({given})."]
-    if scale.name.startswith("full"):
-        checks = [reached(config, stage) for stage in stages]
-        lines.append(
-            "The paper, 13B on 8 A100: at most "
-            + ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
-            + "."
-            if scale.name == "full-13b"
-            else "The paper gives its hours for 13B only."
-        )
+        rate, source = (hardware.card.price, hardware.card.source) if price is None else (price, "as given")
+        lines += ["", f"Price: ${rate:g} per hour and GPU ({source})."]
+    if scale.name == "full-13b":
+        checks = [paper_utilisation(config, stage) for stage in stages]
+        hours = ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
+        lines.append(f"The paper, 13B on 8 A100: at most {hours}.")
+    elif scale.name.startswith("full"):
+        lines.append("The paper gives its hours for 13B only.")
     lines += [f"{e.stage}: {e.refused}" for e in estimates if e.refused]
     why = [f"  {what}: {reason}" for what, reason in getattr(scale, "why", {}).items()]
     for stage in stages:
@@ -93,26 +69,49 @@ def show(scale, config, on: hardware.Hardware, estimates: list[Estimate], utilis
     return "\n".join([*lines, *(["", "Not as in the paper:"] if why else []), *why])
 
 
+def _table(stages, estimates: list[StageEstimate]) -> list[list[str]]:
+    """One row per figure, one column per stage."""
+    rows = [
+        ["", *(s.id for s in stages)],
+        ["trains", *(" + ".join(s.trains) + (f", LoRA {s.lora}" if s.lora else "") for s in stages)],
+        ["  parameters", *(short_number(e.trained) for e in estimates)],
+        ["on", *(s.data for s in stages)],
+        ["  samples x epochs", *(f"{s.samples:,} x {s.epochs}" for s in stages)],
+        ["  tokens per sample", *(f"{e.tokens:.0f}" for e in estimates)],
+        ["learning rate", *(f"{s.lr:g}" for s in stages)],
+        ["batch; at once per device", *(f"{s.batch}; {s.micro}" for s in stages)],
+        ["precision", *(s.precision for s in stages)],
+        ["steps", *(f"{s.steps:,}" for s in stages)],
+        ["FLOPs per sample", *(short_number(e.sample_flops) for e in estimates)],
+        ["FLOPs", *(f"{e.flops:.2g}" for e in estimates)],
+        ["memory per device", *(bytes_text(e.memory) + (" - too much" if e.refused else "") for e in estimates)],
+        ["disk, at most", *(bytes_text(e.disk) for e in estimates)],
+        ["time", *(duration(e.hours) for e in estimates)],
+    ]
+    if estimates[0].dollars is not None:
+        rows.append(["price", *(f"${e.dollars:,.2f}" for e in estimates)])
+    return rows
+
+
 def run(options) -> None:
-    """Print it, scale by scale, as text or as JSON. Raises ScaleError for what does not exist."""
+    """Print the costs scale by scale, as text or as JSON. Raises ScaleError for an unknown scale or hardware."""
     if not 0 < options.utilisation <= 1:
-        raise ScaleError(f"--utilisation {options.utilisation:g}: a share above 0, 1 at the most")
-    chosen = [scales.find(options.scale)] if options.scale else [scales.TINY, *scales.REAL.values()]
+        raise ScaleError(f"--utilisation {options.utilisation:g}: a share above 0 and at most 1 is needed")
+    chosen = [scales.find_scale(options.scale)] if options.scale else [scales.TINY, *scales.REAL_SCALES.values()]
     found, texts = {}, []
     for scale in chosen:
         name = options.hardware or scale.hardware
-        on = hardware.parse(name) if name != "here" else measured()
-        config = config_of(scale.name)
-        each = [estimate(config, stage, on, options.utilisation, options.price) for stage in scale.stages]
+        hardware = parse_hardware(name) if name != "here" else _measured()
+        config = scale_config(scale.name)
+        estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in scale.stages]
         found[scale.name] = {
-            "hardware": str(on), "utilisation": options.utilisation, "recipe": [asdict(stage) for stage in scale.stages],
-            "estimates": [asdict(e) for e in each],
+            "hardware": str(hardware), "utilisation": options.utilisation,
+            "recipe": [asdict(stage) for stage in scale.stages], "estimates": [asdict(e) for e in estimates],
         }  # fmt: skip
-        texts.append(show(scale, config, on, each, options.utilisation, options.price))
+        texts.append(report(scale, config, hardware, estimates, options.utilisation, options.price))
     print(json.dumps(found, indent=1) if options.json else f"\n\n{'-' * 104}\n".join(texts))
 
 
-def measured() -> hardware.Hardware:
-    """This machine, with the speed of a large matrix product as it is now."""
-    gpu = hardware.here().card.gpu
-    return hardware.here(matmul_speed(compute_dtype(), "cuda" if gpu else "cpu"))
+def _measured() -> Hardware:
+    """This machine, with the speed of a large matrix product measured now."""
+    return this_machine(matmul_speed(compute_dtype(), "cuda" if this_machine().card.gpu else "cpu"))

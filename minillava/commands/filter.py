@@ -1,4 +1,4 @@
-"""`minillava filter`: Appendix E on the command line: captions that cover all concepts evenly.
+"""`minillava filter`: the caption filter of Appendix E, which keeps captions that cover all concepts evenly.
 
 minillava filter captions.tsv --out runs/filtered
 """
@@ -7,9 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+from minillava.commands import MOST_LISTED
 from minillava.datagen.concepts import (
-    LEAST,
-    MOST,
+    COMMON_ABOVE,
+    RARE_BELOW,
     CaptionError,
     concept_filter,
     read_captions,
@@ -19,42 +20,38 @@ from minillava.datagen.concepts import (
 from minillava.datagen.generate import SUMMARY
 from minillava.text import listed
 
-SHOWN = 20  # problems on the terminal; the summary has all
-
 
 def arguments(parser) -> None:
-    """Declare what the verb is given."""
-    parser.add_argument(
-        "captions", type=Path, help="a .txt (a caption a line), .tsv (CC3M's), .csv, or .json of records"
+    """Declare the verb's arguments."""
+    add = parser.add_argument
+    add("captions", type=Path, help="a .txt (one caption per line), .tsv (CC3M's), .csv, or .json of records")
+    add("--out", type=Path, required=True)
+    add("--least", type=int, default=RARE_BELOW, help="skip rarer phrases (default: %(default)s, the paper's)")
+    add(
+        "--most",
+        type=int,
+        default=COMMON_ABOVE,
+        help="draw at most this many per phrase (default: %(default)s, the paper's)",
     )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--least", type=int, default=LEAST, help="skip phrases that are rarer (default: %(default)s, the paper's)")  # fmt: skip
-    parser.add_argument("--most", type=int, default=MOST, help="draw this many captions of a phrase that has more (default: %(default)s, the paper's)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--chunker", default="auto", help="spacy, rules, or auto: spaCy where it is installed (default)"
-    )
-    parser.add_argument("--keep-case", action="store_true", help="compare phrases as they are written")
-    parser.add_argument("--determiners", action="store_true", help="`a dog` and `the dog` are two phrases")
-    parser.add_argument(
-        "--occurrences", action="store_true", help="count a phrase as often as it occurs, not once a caption"
-    )
-    parser.add_argument(
-        "--pooled", action="store_true", help="captions that rarer phrases brought in count toward --most"
-    )
+    add("--seed", type=int, default=0)
+    add("--chunker", default="auto", help="spacy, rules, or auto: spaCy if it is installed (default)")
+    add("--keep-case", action="store_true", help="compare phrases as they are written")
+    add("--determiners", action="store_true", help="count `a dog` and `the dog` as two phrases")
+    add("--occurrences", action="store_true", help="count every occurrence of a phrase, not once per caption")
+    add("--pooled", action="store_true", help="captions that rarer phrases brought in count toward --most")
 
 
 def run(options) -> int:
-    """Captions to the captions that cover all concepts evenly, with the figures behind Fig. 7."""
+    """Write the captions that cover all concepts evenly, and the figures behind Fig. 7."""
     from minillava.figures.data import concept_figure  # matplotlib takes a while
 
     out = Path(options.out)
     captions, raw, problems = read_captions(options.captions)
     if problems:
-        print(f"left out, {len(problems):,}:\n{listed(problems, SHOWN)}", file=sys.stderr)
+        print(f"left out, {len(problems):,}:\n{listed(problems, MOST_LISTED)}", file=sys.stderr)
     concepts = concept_filter(
-        captions, options.least, options.most, options.seed, options.chunker, not options.keep_case, options.determiners,
-        options.occurrences, options.pooled, progress=True,
+        captions, options.least, options.most, options.seed, options.chunker, not options.keep_case,
+        options.determiners, options.occurrences, options.pooled, progress=True,
     )  # fmt: skip
     try:
         out.mkdir(parents=True, exist_ok=True)

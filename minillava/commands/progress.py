@@ -4,9 +4,9 @@ from minillava.exercises import progress
 
 
 def arguments(parser) -> None:
-    """It is given nothing."""
+    """The verb has no arguments."""
 
 
 def run(options) -> None:
-    """Print the page."""
+    """Print the page of tasks."""
     print(progress())

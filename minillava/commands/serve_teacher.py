@@ -7,27 +7,26 @@ import sys
 
 from minillava.asking.request import LOOPBACK
 from minillava.asking.server import serve
-from minillava.datagen.teachers import OFFLINE
+from minillava.datagen.teachers import OFFLINE_MODEL
 from minillava.standins.teacher import offline_reply
 
 
 def arguments(parser) -> None:
-    """Declare what the verb is given."""
-    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 takes a free one)")
+    """Declare the verb's arguments."""
+    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 takes a free port)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine only)")
 
 
 def run(options) -> int:
-    """The offline teacher behind an OpenAI-compatible API, until Ctrl-C."""
-    server = serve(offline_reply, options.port, options.host, OFFLINE)
+    """Serve the offline teacher until Ctrl-C."""
+    server = serve(offline_reply, options.port, options.host, OFFLINE_MODEL)
     if options.host not in LOOPBACK:
-        print(f"warning: whoever can reach {options.host} can use this; it has no key and no limits", file=sys.stderr)
+        print(f"warning: everyone who can reach {options.host} can use this, without limits", file=sys.stderr)
     address = f"http://{options.host}:{server.server_port}/v1"
-    print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:")
-    print(
-        f"  minillava generate --teacher openai --base-url {address} --model {OFFLINE} --yes --source ... --out ...",
-        flush=True,
+    use = (
+        f"minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes --source ... --out ..."
     )
+    print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:\n  {use}", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What one stage of a scale takes on hardware with a name: arithmetic, memory, disk, hours, dollars.
+"""What one stage of a scale takes on given hardware: arithmetic, memory, disk, hours, dollars.
 
 python -c "from minillava.costs.estimate import config_of; print(config_of('full-7b'))"
 """
@@ -6,16 +6,17 @@ python -c "from minillava.costs.estimate import config_of; print(config_of('full
 from dataclasses import dataclass
 
 from minillava import paper, scales
-from minillava.costs import hardware
+from minillava.costs.hardware import PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import flops, parameters, shapes
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, preflight
 from minillava.scales import Stage
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What one stage takes. FLOPs of the model alone: what checkpointing computes again is not counted, as is usual.
-    memory: bytes a device; dollars: None where nobody rents the hardware; refused: why it does not fit, or None."""
+class StageEstimate:
+    """What one stage takes. FLOPs are the model's alone, as is usual: what checkpointing computes again is not counted.
+    memory: bytes per device. dollars: None for hardware that is not rented. refused: why the stage does not fit, or
+    None."""
 
     stage: str
     trained: int
@@ -29,10 +30,8 @@ class Estimate:
     refused: str | None
 
 
-def estimate(
-    config, stage: Stage, on: hardware.Hardware, utilisation: float = hardware.UTILISATION, price=None
-) -> Estimate:
-    """A stage of a scale on hardware. price: dollars an hour and card, instead of the one in hardware.py."""
+def estimate_stage(config, stage: Stage, on: Hardware, utilisation=PEAK_UTILISATION, price=None) -> StageEstimate:
+    """A stage of a scale on some hardware. price: dollars per hour and GPU, instead of hardware.py's."""
     tokens = stage.looks * config.vision.num_patches + stage.text
     each = flops(config, tokens, stage.answer, stage.looks, 1 if stage.lora else stage.number)["total"]
     work = each * stage.samples * stage.epochs
@@ -43,23 +42,31 @@ def estimate(
         preflight(config, stage, on)
     except DoesNotFit as error:
         refused = str(error)
-    return Estimate(
+    return StageEstimate(
         stage.id, parameters(config)[f"stage {stage.number}"], tokens, each, work,
         device_bytes(config, stage, on.count, on.card.gpu)["total"], disk_bytes(config, stage)["total"],
         hours, None if price is None else price * on.count * hours, refused,
     )  # fmt: skip
 
 
-def reached(config, stage: Stage) -> tuple[float, float]:
-    """(hours, utilisation): what the paper's own run of this stage took at most, and so reached at least, on 8 A100."""
-    theirs, cards = paper.RECIPES[stage.id], hardware.parse("8xa100-80gb")
-    return theirs.wall_hours, estimate(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
+def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
+    """(hours, utilisation) of the paper's run of this stage on 8 A100: at most this long, so at least this fast."""
+    theirs, cards = paper.RECIPES[stage.id], parse_hardware("8xa100-80gb")
+    return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 
 def duration(hours: float) -> str:
     return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:.1f} h"
 
 
-def config_of(name: str):
+def short_number(value: float) -> str:
+    """1234567 as "1.23 M"."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g} "
+
+
+def scale_config(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
-    return shapes()["tiny" if name in scales.SCALES else name]
+    return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

@@ -1,27 +1,29 @@
-"""What a training runs on: cards with their memory, arithmetic and price as data, several of one kind, or this machine.
+"""What a training runs on: GPUs with memory, arithmetic and price as data, several of one kind, or this machine.
 
-Notable: arithmetic is the maker's figure for dense matrix products in half precision (bf16, or fp16 on a T4), of which
-training reaches a part (`UTILISATION`). Prices are dollars an hour to rent one card, an assumption with its date
-and source: they differ threefold between landlords and change within months. Put your own with --price.
+The arithmetic is the maker's figure for dense matrix products in half precision (bf16, or fp16 on a T4); training
+reaches a part of it (`PEAK_UTILISATION`). Prices are dollars per hour to rent one GPU. They are assumptions with date
+and source: they differ threefold between providers and change within months. Give your own with --price.
 
-    python -c "from minillava.costs.hardware import parse; print(parse('8xa100-80gb'))"
+    python -c "from minillava.costs.hardware import parse_hardware; print(parse_hardware('8xa100-80gb'))"
 """
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
+import torch
+
+from minillava.machine import available_memory
 from minillava.scales import ScaleError
 
-UTILISATION = 0.4  # of that arithmetic; good training code reaches 0.3 to 0.5
+PEAK_UTILISATION = 0.4  # share of the maker's figure that training reaches; good code reaches 0.3 to 0.5
 SURVEY = "middle of the specialised landlords' range in mercatus-ai.com/blog/cloud-gpu-pricing, May 2026"
 GUESS = "an assumption of 2026 from general knowledge, not looked up"
 
 
 @dataclass(frozen=True)
 class Card:
-    """memory in bytes; flops: dense half-precision FLOP/s at the most; price: dollars an hour, None where nobody rents."""
+    """One GPU. memory: bytes. flops: peak dense half-precision FLOP/s. price: dollars per hour; None if it is not
+    rented. gpu: False for a machine without a GPU."""
 
     name: str
     memory: float
@@ -33,7 +35,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Hardware:
-    """`count` cards of one kind."""
+    """`count` GPUs of one kind."""
 
     card: Card
     count: int = 1
@@ -52,31 +54,18 @@ CARDS = {
 }
 
 
-def parse(text: str) -> Hardware:
-    """`a100-80gb` or `8xa100-80gb`. Raises ScaleError that lists the cards there are."""
+def parse_hardware(text: str) -> Hardware:
+    """`a100-80gb` or `8xa100-80gb`. Raises ScaleError that lists the known GPUs."""
     found = re.fullmatch(r"(?:(\d{1,5})x)?(.+)", text)
     count = int(found[1] or 1) if found else 0
     if not count or found[2] not in CARDS:
-        raise ScaleError(
-            f"no hardware is called {text!r}; there are: here, {', '.join(CARDS)}, or several: 8xa100-80gb"
-        )
+        raise ScaleError(f"no hardware is called {text!r}; there are: here, {', '.join(CARDS)}, or 8xa100-80gb")
     return Hardware(CARDS[found[2]], count)
 
 
-def memory_here() -> int:
-    """Bytes of memory that this process may use: the machine's, or less where a container says so."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    return total
-
-
-def here(flops: float = 0.0) -> Hardware:
-    """This machine: its GPUs, or its memory. flops: of a large matrix product, where it was measured."""
-    import torch
-
+def this_machine(flops: float = 0.0) -> Hardware:
+    """This machine: its GPUs, or else its memory. flops: the measured speed of a large matrix product."""
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         return Hardware(Card(card.name, card.total_memory, flops, None), torch.cuda.device_count())
-    return Hardware(Card("this machine, no GPU", memory_here(), flops, None, gpu=False))
+    return Hardware(Card("this machine, no GPU", available_memory(), flops, None, gpu=False))

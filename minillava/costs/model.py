@@ -1,11 +1,11 @@
 """What a model costs before it is built: parameters, arithmetic, memory. `minillava doctor` prints it.
 
-Notable
-- All of it follows from a LlavaConfig. Tests hold each figure against what PyTorch itself counts: parameters against the
-  modules, arithmetic against torch's FLOP counter, activations against what autograd keeps, byte for byte.
-- Arithmetic counts a multiply-add as 2 and attention over all T x T pairs, as is usual; a causal kernel may skip half.
-- A frozen part still passes gradients on to W below it: in stage 1 the language model costs 2 forwards, in stage 2 it
-  costs 3, and the vision tower 1 in both, or 0 where its features are kept.
+Everything follows from a LlavaConfig. Tests compare each figure with PyTorch's own count: parameters with the modules,
+arithmetic with torch's FLOP counter, activations with what autograd keeps, byte for byte.
+
+A multiply-add counts as 2, and attention as all T x T pairs, as is usual; a causal kernel may skip half. A frozen part
+still passes gradients on to W below it: the language model costs 2 forwards in stage 1 and 3 in stage 2; the vision
+tower costs 1 in both, or 0 where its features are stored.
 
 Try it: `memory(SHAPES["full-7b"], stage=2, batch=4, tokens=512, supervised=128)`.
 
@@ -17,7 +17,7 @@ from functools import lru_cache
 import torch
 
 from minillava.model import LanguageConfig, LlavaConfig, VisionConfig
-from minillava.model.formats.files import read_json
+from minillava.model.formats.files import read_config
 from minillava.model.llava import STAGES, Llava
 from minillava.scales import WEIGHTS
 
@@ -26,20 +26,22 @@ VIT_B = VisionConfig(224, 16, 768, 3072, 12, 12)  # openai/clip-vit-base-patch16
 SHAPES = {
     # the size of Qwen2.5-0.5B
     "colab": LlavaConfig(
-        VIT_B,
-        LanguageConfig(151_936, 896, 4864, 24, 14, 2, rope_theta=1e6, tie_embeddings=True, attention_bias=True),
+        VIT_B, LanguageConfig(151_936, 896, 4864, 24, 14, 2, rope_theta=1e6, tie_embeddings=True, attention_bias=True)
     ),
     "full-7b": LlavaConfig(VIT_L, LanguageConfig(32_000, 4096, 11_008, 32, 32)),
     "full-13b": LlavaConfig(VIT_L, LanguageConfig(32_000, 5120, 13_824, 40, 40)),
 }
-# Bytes of a weight (with its gradient and each of Adam's two moments) and of an activation. "mixed": autocast to
-# bfloat16 over float32 weights, of whose matrices a bfloat16 copy is kept during the step.
-PRECISIONS = {"float32": (4, 4), "mixed": (4, 2), "bfloat16": (2, 2)}
+# Bytes of a weight (also of its gradient and of each of Adam's two moments) and of an activation. "mixed": autocast to
+# bfloat16 over float32 weights; a bfloat16 copy of the matrices is kept during the step.
+PRECISION_BYTES = {"float32": (4, 4), "mixed": (4, 2), "bfloat16": (2, 2)}
 
 
-def account(model):
-    """How many parameters each part of a model has, and their "total" - asserted to be the sum of the parts."""
-    count = lambda part: sum(p.numel() for p in part.parameters())  # noqa: E731
+def count_parameters(model):
+    """How many parameters each part of a model has, and their "total", which is checked to be the sum of the parts."""
+
+    def count(part):
+        return sum(p.numel() for p in part.parameters())
+
     language = model.language_model
     parts = {
         "vision_tower": count(model.vision_tower),
@@ -54,8 +56,8 @@ def account(model):
 
 
 def parameters(config):
-    """`account` of a config, and how many are trainable in "stage 1" and "stage 2"."""
-    parts = dict(_account(config))
+    """`count_parameters` of a config's model, and how many of them "stage 1" and "stage 2" train."""
+    parts = dict(_counts(config))
     language = sum(parts[name] for name in ("embedding", "decoder", "head"))
     of = {"projector": parts["projector"], "language_model": language}
     return parts | {f"stage {stage}": sum(of[name] for name in names) for stage, names in STAGES.items()}
@@ -64,26 +66,20 @@ def parameters(config):
 def flops(config, tokens, scored, pictures=1, stage=None):
     """Floating-point operations for one sample, by part, and their "total".
 
-    tokens: T after splicing. scored: at how many of them the vocabulary is scored: the supervised ones, or 1 when reading
-    a prompt. stage: None for a forward pass, 1 or 2 for forward and backward. pictures: 0 where features are kept.
-    Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
+    tokens: T after splicing. scored: the number of tokens whose next token is predicted: the supervised ones, or 1 when
+    reading a prompt. pictures: 0 where features are stored. stage: None for a forward pass, 1 or 2 for forward and
+    backward. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
-    P, Dv, D, V, L = (
-        vision.num_patches,
-        vision.hidden_size,
-        language.hidden_size,
-        language.vocab_size,
-        language.num_layers,
-    )
-    count = vision.num_layers + 1
-    blocks = config.select_layer % count  # those that are run
+    P, Dv = vision.num_patches, vision.hidden_size
+    D, V, L = language.hidden_size, language.vocab_size, language.num_layers
+    blocks = config.select_layer % (vision.num_layers + 1)  # those that are run
     patches = 2 * P * 3 * vision.patch_size**2 * Dv
     block = 2 * (P + 1) * (4 * Dv**2 + 2 * Dv * vision.intermediate_size) + 4 * (P + 1) ** 2 * Dv
     first, second = 2 * P * Dv * D, 2 * P * D * D if config.projector != "linear" else 0
     parts = {
         "vision_tower": pictures * (patches + blocks * block),
-        # Its input needs no gradient, the second layer's does.
+        # The first layer's input needs no gradient, the second layer's does.
         "projector": pictures * (first * (2 if stage else 1) + second * (3 if stage else 1)),
         "decoder": 2 * tokens * _matrices(language) * {None: 1, 1: 2, 2: 3}[stage],
         "attention": 4 * L * tokens**2 * language.num_heads * language.head_dim * (3 if stage else 1),
@@ -93,23 +89,23 @@ def flops(config, tokens, scored, pictures=1, stage=None):
 
 
 def cache_bytes(config, bytes_each=2):
-    """Bytes of keys and values that one token takes while answering; bytes_each: 2 in half precision, 4 in float32."""
+    """Bytes of keys and values per token while answering. bytes_each: 2 in half precision, 4 in float32."""
     language = config.language
     return 2 * language.num_layers * language.num_kv_heads * language.head_dim * bytes_each
 
 
 def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpointing=False, fused=True):
-    """Bytes that a training step needs at least, by what needs them, and their "total".
+    """The least bytes that a training step needs, by what needs them, and their "total".
 
-    tokens, supervised: of each sample, after splicing. Adam keeps two moments for each trainable parameter.
-    checkpointing: only what goes into each block is kept, and one block at a time computed again.
-    fused: False where attention is written out (`attend`: half precision on a CPU), which keeps every probability.
-    Left out: the features of the pictures, and the allocator's gaps.
+    tokens, supervised: of each sample, after splicing. Adam keeps two moments per trainable parameter. checkpointing:
+    only each block's input is kept, and one block at a time is computed again. fused: False where attention is written
+    out (`attend`: half precision on a CPU), which keeps every probability. Not included: the features of the pictures,
+    and the allocator's gaps.
     """
     language, count = config.language, parameters(config)
-    weight, value = PRECISIONS[precision]
+    weight, value = PRECISION_BYTES[precision]
     D, L = language.hidden_size, language.num_layers
-    block = _kept_by_block(language, tokens, stage, precision, fused)
+    block = _block_activations(language, tokens, stage, precision, fused)
     enters = D * (4 if precision == "mixed" else value)
     matrices = _matrices(language) + D * language.vocab_size
     parts = {
@@ -123,34 +119,36 @@ def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpoi
 
 
 @lru_cache
-def _account(config):
-    with torch.device("meta"):  # shapes without memory; still a second for a large one
-        return account(Llava(config))
+def _counts(config):
+    with torch.device("meta"):  # shapes without memory; still takes a second for a large model
+        return count_parameters(Llava(config))
 
 
 def _matrices(language):
-    """Parameters of all matrices within the blocks, biases left out."""
+    """Parameters of all matrices within the blocks, without biases."""
     D, d = language.hidden_size, language.head_dim
     attention = D * d * (2 * language.num_heads + 2 * language.num_kv_heads)
     return language.num_layers * (attention + 3 * D * language.intermediate_size)
 
 
-def _kept_by_block(language, tokens, stage, precision, fused):
-    """Bytes a token that one block keeps for its backward pass. Weights' gradients need each matrix's input as well."""
+def _block_activations(language, tokens, stage, precision, fused):
+    """Bytes per token that a block keeps for its backward pass; weight gradients also need each matrix's input."""
     D, F, H = language.hidden_size, language.intermediate_size, language.num_heads
-    wide, value = H * language.head_dim, PRECISIONS[precision][1]
-    norms = 2 * (4 * D + 4)  # what goes in, in float32, and its scale
-    if stage == 2:  # normalised, for the gain's gradient; times the gain, for the matrices': autocast casts it for each
-        norms += {"float32": 2 * (4 + 4), "mixed": 2 * 4 + 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
-    attention = 4 * wide * value + 4 * H  # queries, keys, values, what comes out, and its scale
+    wide, value = H * language.head_dim, PRECISION_BYTES[precision][1]
+    norms = 2 * (4 * D + 4)  # the normalised value in float32, and its scale
+    if (
+        stage == 2
+    ):  # times the gain for the matrices' gradients, cast for each by autocast; in bfloat16 a copy for the gain
+        norms += {"float32": 2 * 4, "mixed": 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
+    attention = 4 * wide * value + 4 * H  # queries, keys, values, the output and its scale
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)
     return norms + attention + (4 if stage == 2 else 3) * F * value
 
 
 def shapes() -> dict[str, LlavaConfig]:
-    """Name -> LlavaConfig: the shipped small LLaVA as it is now, then the others."""
-    written = read_json(WEIGHTS / "llava" / "llava.json")
+    """Name -> LlavaConfig: the shipped small LLaVA, then `SHAPES`."""
+    written = read_config(WEIGHTS / "llava" / "llava.json")
     tiny = LlavaConfig(
         VisionConfig(**written["vision"]), LanguageConfig(**written["language"]), written["select_layer"],
         written["projector"]["type"],

@@ -1,34 +1,34 @@
-"""Will it fit? Memory and disk of a training, foreseen from its shapes, before anything is fetched, built or begun.
+"""Will it fit? Memory and disk of a training, predicted from its shapes before anything is fetched, built or started.
 
-Notable: what does not fit is refused with the smallest change that would: micro batches first, which change nothing but
-time, then activations computed again, then weights shared between the devices there are, then LoRA, which changes what
-is learnt, then more devices. `costs/model.py` says what one device needs that holds everything; here it is split.
+A stage that does not fit is refused with the smallest change that would fit: first smaller micro batches, then
+activations computed again, then weights shared between the devices, then LoRA, which changes what is learnt, then more
+devices.
 
-    preflight(SHAPES["full-7b"], find("full-7b").stage("stage 2"), parse("2xa100-80gb"), Path("runs/7b"))
-    foresee("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", find("colab").stage("stage 2"), Path("runs/colab"))
+    preflight(SHAPES["full-7b"], find("full-7b").stage("stage 2"), parse_hardware("2xa100-80gb"), Path("runs/7b"))
+    preflight_here("openai/clip-vit-base-patch16", "Qwen/Qwen2.5-0.5B-Instruct", stage, Path("runs/colab"))
 """
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from minillava.costs.hardware import Hardware, here
+from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
-from minillava.model.formats.files import CheckpointError, meant
+from minillava.model.formats.files import CheckpointError, reading_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
 
-SHARE = 0.9  # of a device's memory may be planned with; the rest is the allocator's gaps and the libraries' own
+USABLE_SHARE = 0.9  # of a device's memory; the rest is for the allocator's gaps and the libraries
 CHECKPOINTS = 3  # the last two, and the one that is being written
-RANK = 64  # of LoRA, where it is proposed
-MOST = 1024  # devices that are thought of
-PRECISIONS = {"bf16 + tf32": "mixed", "fp16": "mixed", "bf16 or float32": "float32", "float32": "float32"}
+LORA_RANK = 64  # the rank that is proposed
+MAX_DEVICES = 1024  # the most that are proposed
+RECIPE_PRECISIONS = {"bf16 + tf32": "mixed", "fp16": "mixed", "bf16 or float32": "float32", "float32": "float32"}
 
 
 class DoesNotFit(UserError):
-    """Too little memory or disk; the message says what would fit. change: that stage, or None."""
+    """Too little memory or disk; the message says what would fit. change: the changed stage that fits, or None."""
 
     def __init__(self, message: str, change: Stage | None = None):
         super().__init__(message)
@@ -36,41 +36,35 @@ class DoesNotFit(UserError):
 
 
 def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> dict[str, float]:
-    """Bytes that each of `devices` needs for the longest micro batch of a stage, by what needs them, and their "total".
+    """Bytes that each of `devices` needs for a stage's longest micro batch, by what needs them, and their "total".
 
-    Sharded: weights, gradients and Adam's moments in `devices` parts, the frozen vision tower whole, two blocks and the
-    vocabulary gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps them, state only for what
-    is added.
-    fused: as in `costs.memory`.
+    Sharded: weights, gradients and Adam's moments are split over the devices; the frozen vision tower is on each, as
+    are two blocks and the vocabulary, gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps
+    them, and gradients and moments only for what is added. fused: as in `costs.model.memory`.
     """
-    precision = PRECISIONS[stage.precision]
-    patches = config.vision.num_patches
-    answer = min(stage.reach - patches, max(1, round(stage.reach * stage.answer / (patches + stage.text))))
-    needs = memory(config, stage.number, stage.micro, stage.reach, answer, precision, stage.checkpointing, fused)
+    precision = RECIPE_PRECISIONS[stage.precision]
+    tokens, patches = stage.longest_sample, config.vision.num_patches
+    answer = min(tokens - patches, max(1, round(tokens * stage.answer / (patches + stage.text))))
+    needs = memory(config, stage.number, stage.micro, tokens, answer, precision, stage.checkpointing, fused)
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)
-        low, copy = (2, 2) if precision == "mixed" else (4, 0)  # of frozen matrices, and what autocast makes of others
+        low, copy = (2, 2) if precision == "mixed" else (4, 0)  # bytes of a frozen weight, of autocast's copy of others
         table = (4 + (copy if config.language.tie_embeddings else 0)) * count["embedding"]
-        needs |= {
-            "weights": low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"] + (4 + copy) * added,
-            "gradients": 4 * added, "optimizer": 8 * added,
-        }  # fmt: skip
+        frozen = low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"]
+        needs |= {"weights": frozen + (4 + copy) * added, "gradients": 4 * added, "optimizer": 8 * added}
     elif stage.shard and devices > 1:
         block = count["decoder"] / config.language.num_layers
         gathered = 2 * (2 * block + count["embedding"] + count["head"])
         split = 4 * (count["total"] - count["vision_tower"]) / devices
-        needs |= {
-            "weights": split + 4 * count["vision_tower"] + gathered,
-            "gradients": needs["gradients"] / devices,
-            "optimizer": needs["optimizer"] / devices,
-        }
+        needs |= {name: needs[name] / devices for name in ("gradients", "optimizer")}
+        needs["weights"] = split + 4 * count["vision_tower"] + gathered
     needs.pop("total")
     return needs | {"total": sum(needs.values())}
 
 
 def lora_parameters(config, rank: int) -> int:
-    """What LoRA adds beside every matrix of the blocks: rank x (in + out) each."""
+    """The parameters that LoRA adds to the matrices of the blocks: rank x (in + out) for each."""
     language = config.language
     D, F, wide = language.hidden_size, language.intermediate_size, language.num_heads * language.head_dim
     narrow = language.num_kv_heads * language.head_dim
@@ -78,8 +72,8 @@ def lora_parameters(config, rank: int) -> int:
 
 
 def disk_bytes(config, stage: Stage, pictures: int = 0) -> dict[str, float]:
-    """Bytes of disk a run takes: checkpoints of what trains (weights, two moments), the model at its end, and the
-    frozen vision tower's features of `pictures` where they are kept."""
+    """Bytes of disk that a run takes: checkpoints of what it trains (weights and two moments), the final model, and the
+    vision features of `pictures` if they are stored."""
     count = parameters(config)
     trained = count[f"stage {stage.number}"]
     if stage.lora:
@@ -94,14 +88,14 @@ def disk_bytes(config, stage: Stage, pictures: int = 0) -> dict[str, float]:
 
 def fits(config, stage: Stage, hardware: Hardware) -> bool:
     need = device_bytes(config, stage, hardware.count, hardware.card.gpu)["total"]
-    return need <= SHARE * hardware.card.memory
+    return need <= USABLE_SHARE * hardware.card.memory
 
 
-def changes(stage: Stage, devices: int):
-    """What could be changed, the smallest change first: stages that need less."""
+def cheaper_stages(stage: Stage, devices: int):
+    """Stages that need less memory, the smallest change first."""
     again = [False, True] if not stage.checkpointing else [True]
     share = [False, True] if devices > 1 and not stage.shard else [stage.shard]
-    lora = [stage.lora, RANK] if stage.number == 2 and not stage.lora else [stage.lora]
+    lora = [stage.lora, LORA_RANK] if stage.number == 2 and not stage.lora else [stage.lora]
     for rank in lora:
         for shard in share:
             for checkpointing in again:
@@ -111,13 +105,11 @@ def changes(stage: Stage, devices: int):
                     micro //= 2
 
 
-def said(stage: Stage, change: Stage) -> str:
-    """A change in words."""
+def change_in_words(stage: Stage, change: Stage) -> str:
+    """A changed stage in words."""
     words = []
     if change.micro != stage.micro:
-        words.append(
-            f"--micro {change.micro} instead of {stage.micro} samples at once (the batch of {stage.batch} stays)"
-        )
+        words.append(f"--micro {change.micro} instead of {stage.micro} samples at once (the batch stays {stage.batch})")
     if change.checkpointing and not stage.checkpointing:
         words.append("activations computed again (--checkpointing)")
     if change.shard and not stage.shard:
@@ -127,63 +119,63 @@ def said(stage: Stage, change: Stage) -> str:
     return " and ".join(words)
 
 
-def enough(config, stage: Stage, hardware: Hardware) -> int | None:
-    """The fewest devices of that kind, one by one up to 8, then in eights, on which the stage fits as sparingly as it can."""
+def devices_needed(config, stage: Stage, hardware: Hardware) -> int | None:
+    """The fewest of these devices (up to 8, or a multiple of 8) on which the stage at its smallest fits; or None."""
     least = replace(stage, micro=1, checkpointing=True, shard=True)
-    for count in [*range(hardware.count + 1, 8), *range(8, MOST + 1, 8)]:
+    for count in [*range(hardware.count + 1, 8), *range(8, MAX_DEVICES + 1, 8)]:
         if count > hardware.count and fits(config, least, replace(hardware, count=count)):
             return count
     return None
 
 
 def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = None, pictures: int = 0) -> None:
-    """Raise DoesNotFit unless memory and, where a folder is named, disk suffice for the stage.
+    """Raise DoesNotFit unless there is enough memory for the stage and, if a folder is given, enough disk.
 
-    config: a LlavaConfig. pictures: how many the vision tower's features are kept of on disk; 0 where they are not.
+    config: a LlavaConfig. pictures: the number of pictures whose features are stored on disk.
     """
     if not fits(config, stage, hardware):
         needs = device_bytes(config, stage, hardware.count, hardware.card.gpu)
         most = max((part for part in needs if part != "total"), key=needs.get)
         message = (
-            f"{stage.id} needs {size(needs['total'])} of memory a device ({size(needs[most])} of it {most}); "
-            f"{hardware} has {size(SHARE * hardware.card.memory)} to plan with; "
+            f"{stage.id} needs {bytes_text(needs['total'])} of memory per device ({bytes_text(needs[most])} of it "
+            f"{most}); {hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to use; "
         )
-        for change in changes(stage, hardware.count):
+        for change in cheaper_stages(stage, hardware.count):
             if fits(config, change, hardware):
-                raise DoesNotFit(f"{message}what would fit: {said(stage, change)}", change)
-        count = enough(config, stage, hardware) if hardware.card.gpu else None
+                raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, change)}", change)
+        count = devices_needed(config, stage, hardware) if hardware.card.gpu else None
         if count is None:
-            raise DoesNotFit(
-                f"{message}no change makes it fit here: take a smaller scale (`minillava cost` lists them)"
-            )
+            raise DoesNotFit(f"{message}no change makes it fit here: take a smaller scale (see `minillava cost`)")
         more = replace(hardware, count=count)
-        change = next(c for c in changes(stage, count) if not c.lora and fits(config, c, more))
-        also = said(stage, change)
+        change = next(c for c in cheaper_stages(stage, count) if not c.lora and fits(config, c, more))
+        also = change_in_words(stage, change)
         raise DoesNotFit(f"{message}what would fit: {count} of these" + (f", {also}" if also else ""), change)
     if folder is not None:
-        disk(config, stage, folder, pictures)
+        check_disk(config, stage, folder, pictures)
 
 
-def foresee(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
-    """`preflight` on this machine, of parts that nothing but their config.json need be there of.
+def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
+    """`preflight` on this machine. Of both parts it needs only the config.json.
 
-    vision tower, language model: folders or hub ids. processes: how many train together, each on a GPU or on its share of this memory.
+    vision_tower, language_model: folders or hub ids. processes: how many train together, each on its own GPU or with
+    its share of this machine's memory.
     """
-    machine = here()
-    card = machine.card if machine.card.gpu else replace(machine.card, memory=machine.card.memory / processes)
-    preflight(config_of(vision_tower, language_model), stage, Hardware(card, processes), folder)
+    card = this_machine().card
+    if not card.gpu:
+        card = replace(card, memory=card.memory / processes)
+    preflight(llava_config(vision_tower, language_model), stage, Hardware(card, processes), folder)
 
 
-def config_of(vision_tower: str, language_model: str) -> LlavaConfig:
-    """What a LLaVA of these two parts, folders or hub ids, will be. Raises CheckpointError that names the file."""
-    with meant(published(vision_tower)) as written:
+def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
+    """The config of a LLaVA made of two parts, each a folder or hub id. Raises CheckpointError that names the file."""
+    with reading_config(config_file(vision_tower)) as written:
         vision = vision_config(written)
-    with meant(published(language_model)) as written:
+    with reading_config(config_file(language_model)) as written:
         return LlavaConfig(vision, language_config(written))
 
 
-def published(source: str) -> Path:
-    """config.json of a folder or hub id; of the latter nothing else is fetched. Raises CheckpointError."""
+def config_file(source: str) -> Path:
+    """The config.json of a folder or hub id; nothing else is fetched from the hub. Raises CheckpointError."""
     path = Path(source).expanduser() / "config.json"
     if not path.is_file():
         from huggingface_hub import hf_hub_download
@@ -192,34 +184,36 @@ def published(source: str) -> Path:
         try:
             path = Path(hf_hub_download(str(source), "config.json"))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise CheckpointError(f"{source}: neither a folder with a config.json nor to be had from the hub ({str(error).splitlines()[0]})") from error  # fmt: skip
+            why = str(error).splitlines()[0]
+            raise CheckpointError(f"{source}: no folder with a config.json, nor on the hub ({why})") from error
     return path
 
 
-def disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
-    """Raise DoesNotFit unless the disk that `folder` is (to be) on has room for the run."""
+def check_disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
+    """Raise DoesNotFit unless the disk of `folder`, which need not exist yet, has room for the run."""
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
-    own = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())  # of this run, which it replaces
+    own = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())  # this run's files, which it replaces
     free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage, pictures)
     if needs["total"] <= free:
         return
-    parts = ", ".join(f"{size(v)} {name}" for name, v in needs.items() if name != "total" and v)
-    message = f"{folder}: {stage.id} needs {size(needs['total'])} of disk ({parts}), {size(free)} are free; "
+    parts = ", ".join(f"{bytes_text(v)} {name}" for name, v in needs.items() if name != "total" and v)
+    need = f"{bytes_text(needs['total'])} of disk ({parts})"
+    message = f"{folder}: {stage.id} needs {need}, {bytes_text(free)} are free; "
     if needs["total"] - needs["features"] <= free:
-        raise DoesNotFit(f"{message}what would fit: do not keep the pictures' features, which costs time", stage)
-    lora = replace(stage, lora=stage.lora or RANK, shard=False)
-    for kept in (pictures, 0):
-        if stage.number == 2 and disk_bytes(config, lora, kept)["total"] <= free:
-            without = "" if kept or not pictures else ", and do not keep the pictures' features"
-            raise DoesNotFit(f"{message}what would fit: {said(stage, lora)}{without}", lora)
+        raise DoesNotFit(f"{message}what would fit: do not store the pictures' features, which costs time", stage)
+    lora = replace(stage, lora=stage.lora or LORA_RANK, shard=False)
+    for stored in (pictures, 0):
+        if stage.number == 2 and disk_bytes(config, lora, stored)["total"] <= free:
+            without = "" if stored or not pictures else ", and do not store the pictures' features"
+            raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, lora)}{without}", lora)
     short = needs["total"] - needs["features"] - free
-    raise DoesNotFit(f"{message}make room for {size(short)} more, or name a folder on another disk")
+    raise DoesNotFit(f"{message}free {bytes_text(short)} more, or name a folder on another disk")
 
 
-def size(value: float) -> str:
-    """Bytes for reading: 1234567 as "1.2 MB"."""
+def bytes_text(value: float) -> str:
+    """1234567 bytes as "1.2 MB"."""
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:.{1 if value < 99.95 * unit else 0}f} {letter}B"

@@ -1,8 +1,8 @@
 """Notebooks on Colab: the badge, and what the first cell of every notebook does there. Elsewhere it does nothing.
 
-Notable: the cell itself can only fetch the project; all the rest is `set_up`. What Colab has is kept: torch and numpy are
-never installed or replaced, and of the other packages only those that are missing or too old come new. No version is
-pinned. Safe to run again. `python -m minillava.course.index notebooks` writes badge and cell into every notebook.
+The cell itself only fetches the project; `set_up` does the rest. It never installs or replaces Colab's torch and numpy,
+installs other packages only where they are missing or too old, and pins no version. It is safe to run again.
+`python -m minillava.course.index notebooks` writes badge and cell into every notebook.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-REPOSITORY = "minillava/minillava"  # owner/name on GitHub: the one place that says it
+REPOSITORY = "minillava/minillava"  # owner/name on GitHub; every address is made from it
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 CELL = f"""import sys
 
@@ -32,22 +32,22 @@ from minillava.course.dial import dial
 
 scale = dial()  # or dial("tiny"), dial("colab"), dial("full"): the same cells on other parts
 """.strip()
-KEPT = ("torch", "numpy")  # Colab's own fit its drivers and each other
-LOCAL = ("jupyterlab",)  # Colab is the notebook there
+PREINSTALLED = ("torch", "numpy")  # Colab's own builds match its drivers and each other
+NOT_ON_COLAB = ("jupyterlab",)  # not needed there
 
 
-def address(name: str, folder: str = "notebooks") -> str:
-    """Where Colab opens a notebook of this repository, by its file name."""
+def colab_url(name: str, folder: str = "notebooks") -> str:
+    """The address at which Colab opens a notebook of this repository, by its file name."""
     return f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{folder}/{name}"
 
 
 def badge(name: str, folder: str = "notebooks") -> str:
     """The badge's Markdown for a notebook's file name."""
-    return BADGE.format(address=address(name, folder))
+    return BADGE.format(address=colab_url(name, folder))
 
 
-def lacking(requirements: list[str]) -> list[str]:
-    """Those of the requirements, written as in pyproject.toml, that are not met here; extras "course" and "api" count."""
+def unmet_requirements(requirements: list[str]) -> list[str]:
+    """The requirements, written as in pyproject.toml, that are not met here, those of "course" and "api" included."""
     from packaging.requirements import Requirement
 
     found = []
@@ -58,40 +58,39 @@ def lacking(requirements: list[str]) -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             version = None
         met = version is not None and requirement.specifier.contains(version, prereleases=True)
-        if wanted and not met and requirement.name not in LOCAL:
+        if wanted and not met and requirement.name not in NOT_ON_COLAB:
             found.append(f"{requirement.name}{requirement.specifier}")
     return found
 
 
 def set_up(home: str | Path) -> None:
-    """Install the project in `home` and what it lacks, without touching torch and numpy; says when to restart.
+    """Install the project in `home` and the packages it still needs, without touching torch and numpy.
 
-    Raises RuntimeError where pip fails, or where torch or numpy are missing or too old.
+    Prints when the session has to be restarted. Raises RuntimeError when pip fails, or when torch or numpy are missing
+    or too old.
     """
     try:
         importlib.metadata.version("minillava")
     except importlib.metadata.PackageNotFoundError:
         _pip("--no-deps", "--editable", str(home))
         importlib.invalidate_caches()
-    missing = lacking(importlib.metadata.requires("minillava") or [])
-    if old := [r for r in missing if _name(r) in KEPT]:
-        raise RuntimeError(
-            f"this runtime has no {' and no '.join(old)}; choose a newer one (Runtime > Change runtime type)"
-        )
+    missing = unmet_requirements(importlib.metadata.requires("minillava") or [])
+    if old := [r for r in missing if _name(r) in PREINSTALLED]:
+        old = " and no ".join(old)
+        raise RuntimeError(f"this runtime has no {old}; choose a newer one (Runtime > Change runtime type)")
     if not missing:
         return
-    held = [f"{name}=={importlib.metadata.version(name)}" for name in KEPT]  # what is here, so that pip leaves it alone
+    installed = [f"{name}=={importlib.metadata.version(name)}" for name in PREINSTALLED]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "kept.txt").write_text("\n".join(held))
-        _pip("--constraint", f"{folder}/kept.txt", *missing)
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(installed))  # so that pip leaves them as they are
+        _pip("--constraint", str(constraints), *missing)
     importlib.invalidate_caches()
-    names = {"pillow": "PIL"}
-    loaded = [r for r in missing if names.get(_name(r), _name(r)) in sys.modules]
+    modules = {"pillow": "PIL"}
+    loaded = [name for name in map(_name, missing) if modules.get(name, name) in sys.modules]
     print("Installed:", ", ".join(missing))
     if loaded:
-        print(
-            "An older", ", ".join(map(_name, loaded)), "is in use: Runtime > Restart session, then run this cell again."
-        )
+        print(f"An older {', '.join(loaded)} is in use: Runtime > Restart session, then run this cell again.")
 
 
 def _name(requirement: str) -> str:

@@ -1,12 +1,13 @@
-"""The dial of the notebooks: one line picks what all their cells run on, and says what it picked.
+"""The dial of the notebooks: one line chooses the model, data, teacher and judge of all cells, and prints the choice.
 
     scale = dial()            # by the machine: `tiny` on a laptop, `colab` on a T4, `full` on a large GPU
-    scale = dial("colab")     # or MINILLAVA_SCALE=colab: whatever the machine
+    scale = dial("colab")     # on any machine; or MINILLAVA_SCALE=colab
 
-Notable: the cells do not know the scale. `scale.chat()` is the model to talk with, `scale.records` and `scale.pairs` are
-pictures with their records, `scale.reply` is the teacher, `scale.judge()` who scores. Drawn scenes stay where a cell needs to
-know exactly what is in the picture. Nothing is fetched before a cell asks for it, and nothing twice. A key comes from
-OPENAI_API_KEY, else from Colab's secrets, an address from OPENAI_BASE_URL; without them teacher and judge are the offline ones.
+The cells are the same at every scale: `scale.chat()` is the model to talk with, `scale.records` and `scale.pairs` give
+pictures with their records, `scale.reply` asks the teacher, `scale.judge()` scores. A cell that has to know exactly
+what is in a picture always uses drawn scenes. Nothing is fetched before a cell needs it, and nothing is fetched twice.
+The API key is OPENAI_API_KEY, else Colab's secret of that name; its address is OPENAI_BASE_URL. Without a key teacher
+and judge are the offline ones.
 """
 
 import os
@@ -19,36 +20,43 @@ import torch
 from PIL import Image
 
 from minillava import scales
-from minillava.asking import AskingError, Budget, Journal, Teacher, ask_all, chat, key, price, read_reply
+from minillava.asking import (
+    AskingError,
+    Budget,
+    ChatClient,
+    Journal,
+    ask_all,
+    chat_request,
+    price_of,
+    read_reply,
+    request_key,
+)
 from minillava.chat import Chat
 from minillava.data.images import open_picture
 from minillava.data.records import read_records
-from minillava.datagen.teachers import MODEL, OFFLINE, openai_teacher
-from minillava.fetch.hub import shown
+from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, openai_teacher
+from minillava.fetch.hub import fetch_with_bar
 from minillava.judging.judges import ApiJudge, Judge
 from minillava.machine import compute_dtype
-from minillava.model import Llava, find
+from minillava.model import Llava, find_checkpoint
 from minillava.model.formats.assemble import assemble
 from minillava.scales import WEIGHTS, ScaleError
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.draw import draw
 from minillava.standins.judge import OfflineJudge
-from minillava.standins.records import caption_record, instruct
+from minillava.standins.records import caption_record, instruction_record
 from minillava.standins.teacher import OfflineTeacher, offline_reply
 
-TINY, NAMES = "tiny", ("tiny", "colab", "full", "full-7b", "full-13b")
-ROOM = {
-    "full-13b": 40e9,
-    "full-7b": 20e9,
-    "colab": 0,
-}  # bytes of a GPU from which each is taken; answering, in bfloat16
-# The authors' stage-1 W for these very parts (facts: their MODEL_ZOO), linear as in the paper. Colab's parts have none.
+SCALE_NAMES = ("tiny", "colab", "full", "full-7b", "full-13b")
+# Bytes of GPU memory from which each is chosen: enough to answer with it in bfloat16.
+MIN_MEMORY = {"full-13b": 40e9, "full-7b": 20e9, "colab": 0}
+# The authors' stage-1 W for exactly these parts, linear as in the paper (their MODEL_ZOO). There is none for `colab`.
 PROJECTORS = {
     "full-7b": "liuhaotian/llava-pretrain-vicuna-7b-v1.3",
     "full-13b": "liuhaotian/llava-pretrain-vicuna-13b-v1.3",
 }
-BUDGET = Budget(usd=1.0)  # the most that all replies of a teacher, and all reviews of a judge, may cost
-TOKENS = Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
+USD_BUDGET = Budget(usd=1.0)  # for all replies of a teacher, and again for all reviews of a judge
+TOKEN_BUDGET = Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
 
 
 class Example(NamedTuple):
@@ -60,8 +68,11 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Dial:
-    """What the cells run on. name: one of NAMES (never "full"). why: who chose it. weights: a trained LLaVA instead of the
-    scale's own: a folder of `minillava train`, or a hub id. data: the folder of what is fetched and replied."""
+    """What the cells run on.
+
+    name: one of SCALE_NAMES, but never "full". why: who chose it. weights: a trained LLaVA instead of the scale's own,
+    as a folder of `minillava train` or a hub id. data: the folder for fetched data and replies.
+    """
 
     name: str
     why: str
@@ -69,163 +80,161 @@ class Dial:
     data: Path
 
     @property
+    def real(self) -> scales.RealScale | None:
+        """The scale's real parts, or None at `tiny`, which uses what ships here."""
+        return scales.REAL_SCALES.get(self.name)
+
+    @property
     def device(self) -> str:
-        """Where models go: the GPU from `colab` on, if there is one."""
-        return "cuda" if self.name != TINY and torch.cuda.is_available() else "cpu"
+        """Where models run: on a GPU, except at `tiny`."""
+        return "cuda" if self.real and torch.cuda.is_available() else "cpu"
 
     @property
     def dtype(self) -> torch.dtype:
-        """float32, and at full scale on a GPU what that multiplies best: 7B in float32 would be 28 GB."""
+        """float32, but at full scale on a GPU its fastest type: 7B would take 28 GB in float32."""
         return compute_dtype("cuda") if self.name.startswith("full") and self.device == "cuda" else torch.float32
 
     def chat(self) -> Chat:
-        """The model, as a conversation. Raises CheckpointError where its parts are neither here nor to be fetched."""
-        if self.weights or self.name == TINY:
+        """The model to talk with. Raises CheckpointError when its parts are not here and cannot be fetched."""
+        if self.weights or self.real is None:
             return Chat(self.weights or WEIGHTS / "llava", device=self.device, dtype=self.dtype)
-        real = scales.REAL[self.name]
-        return Chat.assembled(
-            real.vision_tower, real.language_model, PROJECTORS.get(self.name), self.device, self.dtype
-        )
+        parts = self.real.vision_tower, self.real.language_model, PROJECTORS.get(self.name)
+        return Chat.assembled(*parts, self.device, self.dtype)
 
     @property
     def vision_tower(self) -> Path:
-        """The folder of the vision tower; fetched where it is not here yet."""
-        return WEIGHTS / "vision_tower" if self.name == TINY else find(scales.REAL[self.name].vision_tower)
+        """The folder of the vision tower, fetched where needed."""
+        return WEIGHTS / "vision_tower" if self.real is None else find_checkpoint(self.real.vision_tower)
 
     @property
     def language_model(self) -> Path:
-        """The folder of the language model and its tokenizer; fetched where it is not here yet."""
-        return WEIGHTS / "language_model" if self.name == TINY else find(scales.REAL[self.name].language_model)
+        """The folder of the language model and its tokenizer, fetched where needed."""
+        return WEIGHTS / "language_model" if self.real is None else find_checkpoint(self.real.language_model)
 
     def assemble(self, seed: int) -> Llava:
-        """LLaVA before any training: vision tower, language model, and a W that is random by `seed`."""
+        """LLaVA before any training: vision tower, language model, and a W initialised from `seed`."""
         return assemble(self.vision_tower, self.language_model, seed, dtype=self.dtype, device=self.device)
 
     def records(self, kind: str, count: int, size: int = 96) -> list[Example]:
-        """`count` instruction records of one type: conversation, detail or complex. size: of a drawn picture, in pixels."""
-        if self.name == TINY:
-            return [Example(instruct(s, kind), draw(s, size)) for s in scenes("train", count)]
+        """`count` instruction records of one type: conversation, detail or complex. size: pixels per side if drawn."""
+        if self.real is None:
+            return [Example(instruction_record(s, kind), draw(s, size)) for s in scenes("train", count)]
         return self._fetched("instruct", kind, count)
 
     def record(self, kind: str, number: int, size: int = 96) -> Example:
         """The record of one picture: scene `number` of the training split, or one of 64 records of the hub."""
-        if self.name == TINY:
-            return Example(instruct(compose("train", number), kind), draw(compose("train", number), size))
+        if self.real is None:
+            return Example(instruction_record(compose("train", number), kind), draw(compose("train", number), size))
         found = self.records(kind, 64)
         return found[number % len(found)]
 
     def pairs(self, count: int, size: int = 96) -> list[Example]:
-        """`count` pairs of a picture and its caption, stage 1's."""
-        if self.name == TINY:
+        """`count` pairs of a picture and its caption, as in stage 1."""
+        if self.real is None:
             return [Example(caption_record(s), draw(s, size)) for s in scenes("train", count)]
         return self._fetched("pretrain", "all", count)
 
     def _fetched(self, source: str, part: str, count: int) -> list[Example]:
         folder, stage = self.data / f"{source}-{part}-{count}", "stage1" if source == "pretrain" else "stage2"
         if not (folder / f"{stage}.json").is_file():
-            shown(source, folder, part, count)
+            fetch_with_bar(source, folder, part, count)
         found = read_records(folder / f"{stage}.json")
         return [Example(r, open_picture(folder / "images" / r["image"])) for r in found if "image" in r]
 
-    def teacher(self) -> Teacher:
-        """Who writes the data: beyond `tiny` a model behind an API (MINILLAVA_TEACHER), without a key the offline one."""
+    def teacher(self) -> ChatClient:
+        """The teacher: a model behind an API (MINILLAVA_TEACHER), or the offline one at `tiny` and without a key."""
         return self._teacher()[0]
 
-    def _teacher(self) -> tuple[Teacher, str]:
-        """The teacher, and why it is not a live one."""
-        model, why = self._live("MINILLAVA_TEACHER")
+    def _teacher(self) -> tuple[ChatClient, str]:
+        """The teacher, and why it is not a model behind an API."""
+        model, why = self._api_model("MINILLAVA_TEACHER")
         return model or OfflineTeacher(), why
 
     def judge(self) -> Judge:
-        """Who scores answers: beyond `tiny` a model behind an API (MINILLAVA_JUDGE), without a key the offline rule, which
-        reads the picture book's contexts only. What an API's judge replied is kept, and may cost BUDGET at most."""
+        """The judge: a model behind an API (MINILLAVA_JUDGE), or the offline rule at `tiny` and without a key.
+
+        The offline rule reads only the picture book's contexts. Replies of an API are stored, and their cost is limited
+        (`budget_of`).
+        """
         return self._judge()[0]
 
     def _judge(self) -> tuple[Judge, str]:
-        """The judge, and why it is not a live one."""
-        model, why = self._live("MINILLAVA_JUDGE")
+        """The judge, and why it is not a model behind an API."""
+        model, why = self._api_model("MINILLAVA_JUDGE")
         if model is None:
             return OfflineJudge(), why
-        known = price(model.model)
-        return ApiJudge(model, self.data / "judged", budget=budget(model.model), price=known, yes=True), ""
+        name, folder = model.model, self.data / "judged"
+        return ApiJudge(model, folder, budget=budget_of(name), price=price_of(name), yes=True), ""
 
-    def _live(self, variable: str) -> tuple[Teacher | None, str]:
-        """The model behind an API that a variable names, else MODEL; or None, and why there is none."""
-        if self.name == TINY:
+    def _api_model(self, variable: str) -> tuple[ChatClient | None, str]:
+        """The model behind an API that an environment variable names, by default MODEL; or None, and why."""
+        if self.real is None:
             return None, ""
         try:
-            return openai_teacher(os.environ.get(variable, MODEL)), ""
+            return openai_teacher(os.environ.get(variable, OPENAI_MODEL)), ""
         except AskingError as error:
             return None, str(error)
 
     def reply(self, messages: list[dict], seed: int = 0) -> str:
-        """The teacher's text for the messages of one request. Asked again, it costs nothing.
+        """The teacher's reply to the messages of one request. The same request is paid for only once.
 
-        Raises AskingError where no reply came; what it may cost at most is BUDGET, or TOKENS where no price is known.
+        The cost is limited (`budget_of`). Raises AskingError when no reply came.
         """
         teacher = self.teacher()
-        body = chat(teacher.model, messages, seed=seed)
-        if teacher.model == OFFLINE:
+        body = chat_request(teacher.model, messages, seed=seed)
+        if teacher.model == OFFLINE_MODEL:
             return read_reply(offline_reply(body), body).text
         with Journal(self.data / "replies") as journal:
-            outcome = ask_all([body], teacher, journal, budget(teacher.model), price(teacher.model))
-        if key(body) not in outcome.replies:
-            raise AskingError(outcome.failures.get(key(body)) or outcome.stopped)
-        return outcome.replies[key(body)].text
+            outcome = ask_all([body], teacher, journal, budget_of(teacher.model), price_of(teacher.model))
+        if request_key(body) not in outcome.replies:
+            raise AskingError(outcome.failures.get(request_key(body)) or outcome.stopped)
+        return outcome.replies[request_key(body)].text
 
     @property
-    def rates(self) -> dict[str, float]:
-        """What stage 2 of a notebook gives `train_stage`: the rates, and how many tokens go through the model at once."""
-        if self.name == TINY:
+    def short_run_rates(self) -> dict[str, float]:
+        """Arguments of `train_stage` for a short stage 2: learning rates, and tokens that the model takes at once."""
+        if self.real is None:
             return {"lr": 3e-3, "lr_muon": 3e-3}
-        stage = scales.REAL[self.name].stage("stage 2")
-        return {"lr": stage.lr, "tokens": stage.micro * stage.reach}
+        stage = self.real.stage("stage 2")
+        return {"lr": stage.lr, "tokens": stage.micro * stage.longest_sample}
 
-    def training(self, stage: int) -> dict[str, float]:
-        """What stage 1 or 2 of a notebook gives `train_stage`: batch, rate, and how many tokens go through the model at once."""
-        if self.name == TINY:
-            tiny = scales.TINY
-            batch, lr = (tiny.stage1_batch, tiny.stage1_lr) if stage == 1 else (tiny.stage2_batch, tiny.stage2_lr)
-            return {"batch_size": batch, "lr": lr}
-        real = scales.REAL[self.name].stage(f"stage {stage}")
-        return {"batch_size": real.batch, "lr": real.lr, "tokens": real.micro * real.reach}
+    def stage_settings(self, number: int) -> dict[str, float]:
+        """Arguments of `train_stage` for stage 1 or 2: batch size, learning rate, tokens the model takes at once."""
+        stage = (self.real or scales.TINY).stage(f"stage {number}")
+        tokens = {"tokens": stage.micro * stage.longest_sample} if self.real else {}
+        return {"batch_size": stage.batch, "lr": stage.lr} | tokens
 
     def __str__(self) -> str:
-        if self.name == TINY:
+        if self.real is None:
             return f"scale tiny ({self.why}): the small LLaVA that ships here, drawn scenes, the offline teacher"
-        real, (teacher, why), judge = scales.REAL[self.name], self._teacher(), self._judge()[0]
-        w = (
-            "the authors' W"
-            if self.name in PROJECTORS
-            else "W not trained yet (`minillava train`, then MINILLAVA_WEIGHTS)"
-        )
-        model = self.weights or f"{real.vision_tower} + {real.language_model}, {w}"
-        return (
-            f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; teacher: {teacher.endpoint}; judge: {judge.id}"
-            + (f" ({why})" if why else "")
-        )
+        (teacher, why), judge = self._teacher(), self._judge()[0]
+        untrained = "W not trained yet (`minillava train`, then MINILLAVA_WEIGHTS)"
+        w = "the authors' W" if self.name in PROJECTORS else untrained
+        model = self.weights or f"{self.real.vision_tower} + {self.real.language_model}, {w}"
+        asked = f"teacher: {teacher.endpoint}; judge: {judge.id}" + (f" ({why})" if why else "")
+        return f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; {asked}"
 
 
-def budget(model: str) -> Budget:
-    """The most that may be spent on a model: BUDGET where its price is known, else TOKENS."""
-    return BUDGET if price(model) else TOKENS
+def budget_of(model: str) -> Budget:
+    """The most that a model may cost: USD_BUDGET where its price is known, else TOKEN_BUDGET."""
+    return USD_BUDGET if price_of(model) else TOKEN_BUDGET
 
 
-def _choose(memory: float | None, offline: bool) -> tuple[str, str]:
-    """(scale, why) for a GPU of so many bytes, or None."""
+def _choose_scale(memory: float | None, offline: bool) -> tuple[str, str]:
+    """(scale, why). memory: bytes of the GPU, None without one. offline: whether the hub may not be reached."""
     if memory is None:
-        return TINY, "no NVIDIA GPU here"
+        return "tiny", "no NVIDIA GPU here"
     if offline:
-        return TINY, "a GPU is here, but HF_HUB_OFFLINE keeps the hub away"
-    name = next(name for name, room in ROOM.items() if memory >= room)
+        return "tiny", "a GPU is here, but HF_HUB_OFFLINE keeps the hub away"
+    name = next(name for name, least in MIN_MEMORY.items() if memory >= least)
     return name, f"a GPU with {memory / 1e9:.0f} GB"
 
 
 def dial(scale: str | None = None, weights: str | None = None, say: Callable[[str], None] = print) -> Dial:
-    """The scale by name, else MINILLAVA_SCALE, else by the machine; prints what it is and why.
+    """The scale by its name, else MINILLAVA_SCALE, else by the machine. Prints which it is, and why.
 
-    weights: a trained LLaVA to talk with, else MINILLAVA_WEIGHTS, else the scale's own. Fetched data go to MINILLAVA_DATA,
-    by default ~/.cache/minillava. Raises ScaleError for a name that is none of NAMES.
+    weights: a trained LLaVA to talk with, else MINILLAVA_WEIGHTS, else the scale's own. Fetched data go to
+    MINILLAVA_DATA, by default ~/.cache/minillava. Raises ScaleError for a name that is not in SCALE_NAMES.
     """
     from huggingface_hub import constants
 
@@ -233,11 +242,11 @@ def dial(scale: str | None = None, weights: str | None = None, say: Callable[[st
     by = "asked for by name" if scale else "asked for by MINILLAVA_SCALE"
     name, why = scale or os.environ.get("MINILLAVA_SCALE"), by
     if not name:
-        name, why = _choose(memory, constants.HF_HUB_OFFLINE)
-    elif name not in NAMES:
-        raise ScaleError(f"no scale of the notebooks is called {name!r} ({by}); there are: {', '.join(NAMES)}")
+        name, why = _choose_scale(memory, constants.HF_HUB_OFFLINE)
+    elif name not in SCALE_NAMES:
+        raise ScaleError(f"no scale of the notebooks is called {name!r} ({by}); there are: {', '.join(SCALE_NAMES)}")
     elif name == "full":
-        name = "full-13b" if (memory or 0) >= ROOM["full-13b"] else "full-7b"
+        name = "full-13b" if (memory or 0) >= MIN_MEMORY["full-13b"] else "full-7b"
     data = Path(os.environ.get("MINILLAVA_DATA") or Path.home() / ".cache" / "minillava")
     made = Dial(name, why, weights or os.environ.get("MINILLAVA_WEIGHTS") or None, data)
     say(str(made))

@@ -1,10 +1,10 @@
-"""The course's index: which cell of which notebook covers each item of the paper, and which parts of the package it shows.
+"""The course's index: which notebook cells cover each item of the paper, and which names of the package they use.
 
-Notable: nothing in it is written by hand. A code cell that covers an item carries a tag such as `paper:Table 2`; the parts of
-the package are the names that the cell uses and that its notebook imported from minillava. `make test` holds
-notebooks/README.md against this, so a moved cell or a renamed function cannot leave it wrong.
+No part of the index is written by hand. A code cell that covers an item has a tag such as `paper:Table 2`. The names of
+the package are those that the cell uses and that its notebook imported from minillava. `make test` compares
+notebooks/README.md with this, so it cannot become wrong when a cell moves or a function gets another name.
 
-    python -m minillava.course.index notebooks    # writes notebooks/README.md, badges, set-up cells; stores figures smaller
+    python -m minillava.course.index notebooks    # writes notebooks/README.md, badges, set-up cells; shrinks figures
 """
 
 import ast
@@ -18,23 +18,40 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.course.colab import CELL, address, badge
+from minillava.course.colab import CELL, badge, colab_url
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = (*STRUCTURE, *EQUATIONS)
-SET_UP = "set-up"  # the id of the cell that `furnish` writes
-WAY_ON = "## The way on\n\n"
-PLANNED = 17  # notebooks 00 to 16 together cover every item
+SET_UP = "set-up"  # the id of the cell that `add_set_up` writes
+NEXT_HEADING = "## The way on\n\n"
+NOTEBOOKS = 17  # notebooks 00 to 16 together cover every item
+
+
+README = """# The course
+
+Written by `python -m minillava.course.index notebooks` and held by a test; do not edit it.
+Each notebook runs by itself, in any order, offline. `make lab` opens the first.
+
+| notebook | pass | read | run |
+|---|---|---|---|
+{notebooks}
+## From the paper to the code
+
+Cells are counted from 0, markdown included.
+
+| of the paper | what it is | where | in the package |
+|---|---|---|---|
+{items}"""
 
 
 class CourseError(ValueError):
-    """A notebook whose tags do not fit; the message names the notebook and the cell."""
+    """A notebook with a wrong tag or without its opening card; the message names the notebook and the cell."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One cell that covers an item. cell: its number from 0. heading: the last one above it. symbols: of the package."""
+class CoveringCell:
+    """A cell that covers an item. cell: its number, from 0. heading: the last one above it. symbols: of the package."""
 
     notebook: str
     cell: int
@@ -52,7 +69,7 @@ def _imports(tree: ast.Module) -> dict[str, str]:
 
 
 def symbols(tree: ast.Module, known: dict[str, str]) -> tuple[str, ...]:
-    """The package's symbols that a cell uses, in order: `paper.TABLES` of an imported module, or an imported name."""
+    """The package's symbols that a cell uses, in order: imported names, and `paper.TABLES` of an imported module."""
     used, parents = {}, {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -65,7 +82,7 @@ def symbols(tree: ast.Module, known: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(used[place] for place in sorted(used)))
 
 
-def cells_of(path: Path) -> dict[str, list[Shown]]:
+def cells_of(path: Path) -> dict[str, list[CoveringCell]]:
     """Item -> the cells of one notebook that cover it. Raises CourseError for a tag that names no item of the paper."""
     notebook, known, heading, out = json.loads(path.read_text(encoding="utf-8")), {}, "", {}
     for n, cell in enumerate(notebook["cells"]):
@@ -82,28 +99,28 @@ def cells_of(path: Path) -> dict[str, list[Shown]]:
             item = tag.removeprefix(TAG)
             if item not in ITEMS:
                 raise CourseError(f"{path.name}, cell {n}: {tag!r} names no item; there are: {', '.join(ITEMS)}")
-            out.setdefault(item, []).append(Shown(path.name, n, heading, symbols(tree, known)))
+            out.setdefault(item, []).append(CoveringCell(path.name, n, heading, symbols(tree, known)))
     return out
 
 
-def coverage(folder: Path) -> dict[str, list[Shown]]:
-    """Every item of the paper, in its order, -> the cells that cover it, over all notebooks of a folder."""
+def coverage(folder: Path) -> dict[str, list[CoveringCell]]:
+    """Item of the paper, in its order -> the cells that cover it, in all notebooks of a folder."""
     found = [cells_of(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))]
     return {item: [cell for one in found for cell in one.get(item, [])] for item in ITEMS}
 
 
-def missing(folder: Path) -> list[str]:
+def missing_items(folder: Path) -> list[str]:
     """The items that no cell covers yet."""
     return [item for item, cells in coverage(folder).items() if not cells]
 
 
-def complete(folder: Path) -> bool:
-    """Whether all planned notebooks are there, so that nothing may be missing."""
-    return len(list(Path(folder).glob("[01][0-9]_*.ipynb"))) >= PLANNED
+def is_complete(folder: Path) -> bool:
+    """Whether all notebooks are there, so that no item may be missing."""
+    return len(list(Path(folder).glob("[01][0-9]_*.ipynb"))) >= NOTEBOOKS
 
 
-def card(path: Path) -> tuple[str, str, str, str]:
-    """(title, pass, time to read, time to run) from a notebook's opening card."""
+def opening_card(path: Path) -> tuple[str, str, str, str]:
+    """(title, pass, time to read, time to run) from a notebook's first cell. Raises CourseError."""
     first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in first if line.startswith("|")]
     if not first[0].startswith("# ") or len(rows) < 3 or rows[0][:3] != ["pass", "read", "run"]:
@@ -112,55 +129,47 @@ def card(path: Path) -> tuple[str, str, str, str]:
 
 
 def readme(folder: Path) -> str:
-    """notebooks/README.md: the notebooks, and the map from paper item to cell to package symbol."""
-    paths = sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))
-    lines = ["# The course", "", "Written by `python -m minillava.course.index notebooks` and held by a test; do not edit it.",
-             "Each notebook runs by itself, in any order, offline. `make lab` opens the first.", "",
-             "| notebook | pass | read | run |", "|---|---|---|---|"]  # fmt: skip
-    for path in paths:
-        title, *rest = card(path)
-        lines.append(f"| [{title}]({path.name}) | {' | '.join(rest)} |")
-    lines += ["", "## From the paper to the code", "", "Cells are counted from 0, markdown included.", "",
-              "| of the paper | what it is | where | in the package |", "|---|---|---|---|"]  # fmt: skip
-    for item, shown in coverage(folder).items():
-        if not shown:
-            continue
-        fact = STRUCTURE[item] if item in STRUCTURE else EQUATIONS[item]
-        where = "<br>".join(f"[{s.notebook[:2]}]({s.notebook}), cell {s.cell}: {s.heading}" for s in shown)
-        names = dict.fromkeys(name.removeprefix("minillava.") for s in shown for name in s.symbols)
-        lines.append(f"| {item} | {fact.meaning} | {where} | {', '.join(f'`{n}`' for n in names)} |")
-    if gaps := missing(folder):
-        lines += ["", "## Not covered yet", "", "Items of the paper that no notebook shows so far:", ""]
-        lines += [f"- {item}: {(STRUCTURE[item] if item in STRUCTURE else EQUATIONS[item]).meaning}" for item in gaps]
-    return "\n".join(lines) + "\n"
+    """notebooks/README.md: the notebooks, and for each item of the paper its cells and the package's symbols."""
+    notebooks = ""
+    for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
+        title, *rest = opening_card(path)
+        notebooks += f"| [{title}]({path.name}) | {' | '.join(rest)} |\n"
+    meaning, items, gaps = {name: fact.meaning for name, fact in (STRUCTURE | EQUATIONS).items()}, "", ""
+    for item, cells in coverage(folder).items():
+        where = "<br>".join(f"[{c.notebook[:2]}]({c.notebook}), cell {c.cell}: {c.heading}" for c in cells)
+        names = dict.fromkeys(f"`{name.removeprefix('minillava.')}`" for c in cells for name in c.symbols)
+        if cells:
+            items += f"| {item} | {meaning[item]} | {where} | {', '.join(names)} |\n"
+        else:
+            gaps += f"- {item}: {meaning[item]}\n"
+    text = README.format(notebooks=notebooks, items=items)
+    return text + f"\n## Not covered yet\n\nItems of the paper that no notebook shows so far:\n\n{gaps}" * bool(gaps)
 
 
-def to_exercise(text: str, path: Path) -> str:
-    """The text of a notebook's way on with a link to its exercise: where it is named, else in a sentence in front."""
+def link_exercise(text: str, path: Path) -> str:
+    """A notebook's last cell with a link to its exercise: where the text names it, else in a new first sentence."""
     number, file = path.name[:2], f"ex{path.name}"
-    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({address(file, 'exercises')}))"
+    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({colab_url(file, 'exercises')}))"
     if link in text or not (path.parents[1] / "exercises" / file).is_file():
         return text
     named = f"Exercise {number}"
     if named in text:
         return text.replace(named, link, 1)
-    return text.replace(WAY_ON, f"{WAY_ON}{link} goes with this notebook. ", 1)
+    return text.replace(NEXT_HEADING, f"{NEXT_HEADING}{link} goes with this notebook. ", 1)
 
 
-def furnish(path: Path) -> None:
-    """Give a notebook its badge under the title, after the opening card the set-up cell with the dial (colab.CELL), and
-    under "The way on" a link to its exercise, where there is one.
+def add_set_up(path: Path) -> None:
+    """Add the badge under a notebook's title, the set-up cell (colab.CELL) below, and the exercise's link at the end.
 
-    What stands there already stays. A new cell is shown as executed here, for that is what it does here: it prints the
-    scale. The counts of the cells below it move by one.
+    What is already there is not changed. A new set-up cell is stored with its output on this machine, the scale, and
+    the execution counts of the other cells grow by one.
     """
-    from minillava.course.dial import dial  # torch; nothing else here needs it
+    from minillava.course.dial import dial  # imports torch, which nothing else here needs
 
     notebook = json.loads(path.read_text(encoding="utf-8"))
     opening, *cells = notebook["cells"]
-    title, *rest = [
-        line for line in "".join(opening["source"]).splitlines() if not line.startswith("[![Open in Colab]")
-    ]
+    lines = "".join(opening["source"]).splitlines()
+    title, *rest = [line for line in lines if not line.startswith("[![Open in Colab]")]
     text = "\n".join([title, "", badge(path.name), "", "\n".join(rest).strip("\n")])
     opening["source"] = text.splitlines(keepends=True)
     old = [c for c in cells if c.get("id") == SET_UP]
@@ -170,18 +179,18 @@ def furnish(path: Path) -> None:
             if cell.get("execution_count"):
                 cell["execution_count"] += 1
         dial(say=said.append)
-        shown = {"name": "stdout", "output_type": "stream", "text": [said[0] + "\n"]}
-        cells.insert(0, {"cell_type": "code", "execution_count": 1, "id": SET_UP, "metadata": {}, "outputs": [shown],
-                         "source": CELL.splitlines(keepends=True)})  # fmt: skip
+        output = {"name": "stdout", "output_type": "stream", "text": [said[0] + "\n"]}
+        cell = {"cell_type": "code", "execution_count": 1, "id": SET_UP, "metadata": {}, "outputs": [output]}
+        cells.insert(0, cell | {"source": CELL.splitlines(keepends=True)})
     for cell in cells:
-        if cell["cell_type"] == "markdown" and WAY_ON in "".join(cell["source"]):
-            cell["source"] = to_exercise("".join(cell["source"]), path).splitlines(keepends=True)
+        if cell["cell_type"] == "markdown" and NEXT_HEADING in "".join(cell["source"]):
+            cell["source"] = link_exercise("".join(cell["source"]), path).splitlines(keepends=True)
     notebook["cells"] = [opening, *cells]
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def shrink(path: Path) -> None:
-    """Store the figures of an executed notebook with 256 colours: a third of the size, alike to look at."""
+def shrink_figures(path: Path) -> None:
+    """Reduce the stored figures of a notebook to 256 colours: they look the same at a third of the size."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
@@ -195,6 +204,6 @@ def shrink(path: Path) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for notebook in sorted(folder.glob("*.ipynb")):
-        furnish(notebook)
-        shrink(notebook)
+        add_set_up(notebook)
+        shrink_figures(notebook)
     (folder / "README.md").write_text(readme(folder), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""What people touch: a few controls and what they change, for the notebooks.
+"""Widgets of the notebooks: a few controls, and a figure, picture or text that changes with them.
 
-Notable: built-in controls only, no `Output` and no display update, so a cell with a widget also runs where no browser is
-(nbval), and it can be tested by setting `.value`. What is shown comes from a pure function, and a static figure of the same
-function stands before every widget. A function that yields shows each thing it yields in the place of the one before, so an
-answer can be watched while it is made.
+They use built-in controls only, no `Output` and no display updates. So a cell with a widget also runs without a browser
+(nbval), and a test can set `.value`. A pure function makes what they display, and a static figure of the same function
+stands before every widget. When the function is a generator, each value replaces the one before, so one can watch an
+answer being written.
 
     explore(lambda n: gallery(n), n=Slider(min=2, max=8, value=4))
 """
@@ -20,14 +20,14 @@ __all__ = ["Dropdown", "Slider", "ToggleButtons", "explore"]
 
 
 class Slider(ipywidgets.IntSlider):
-    """A slider of whole numbers that acts when it is let go."""
+    """A slider of whole numbers that takes effect when it is released."""
 
     def __init__(self, **settings):
         super().__init__(**({"continuous_update": False} | settings))
 
 
 class Explorer(ipywidgets.VBox):
-    """Controls, and below them what `show` makes of their values."""
+    """Controls, and below them what `show` returns for their values."""
 
     def __init__(self, show: Callable[..., object], controls: dict[str, ipywidgets.Widget]):
         self.show, self.controls = show, controls
@@ -39,12 +39,12 @@ class Explorer(ipywidgets.VBox):
         self.update()
 
     def update(self, change=None) -> None:
-        """Draw again from the controls' present values."""
+        """Display what `show` returns for the present values."""
         made = self.show(**{name: control.value for name, control in self.controls.items()})
         for n, stage in enumerate(made if isinstance(made, Iterator) else (made,)):
             view = _view(stage)
             if n and type(view) is type(self.view):
-                self.view.value = view.value  # the same place, so that nothing flickers
+                self.view.value = view.value  # the same widget, so that nothing flickers
                 continue
             self.view = view
             self.children = (*self.controls.values(), self.view)
@@ -73,7 +73,8 @@ def _escaped(text: str) -> str:
 
 
 def explore(show: Callable[..., object], **controls: ipywidgets.Widget) -> Explorer:
-    """Controls over a pure function: `show(**values)` returns a figure, a picture or text, or yields them one after another;
-    drawn again at each change.
+    """Controls of a pure function: `show(**values)` returns a figure, a picture or text, or yields several in turn.
+
+    It is called again at each change.
     """
     return Explorer(show, controls)

@@ -1,9 +1,9 @@
-"""Instruction records in the authors' JSON: what a teacher's reply becomes, and what every dataset is read from.
+"""Instruction records in the authors' JSON: the form of every dataset, and of what a teacher's reply becomes.
 
-Notable: one image token in the first human turn, before or after the question at random (Eq. 2), baked into the record
-as in the authors' files; a record that breaks the format is refused with its id and what is wrong.
+A record has one image token, in its first human turn, before or after the question at random (Eq. 2). Its place is
+fixed in the record, as in the authors' files. A record that breaks the format is an error that names it.
 
-    {"id": "train-000000", "image": "train-000000.png", "conversations": [{"from": "human", "value": "<image>\\n..."}, ...]}
+    {"id": "train-000000", "image": "train-000000.png", "conversations": [{"from": "human", "value": "..."}, ...]}
 """
 
 import json
@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minillava.errors import UserError
+from minillava.files import atomic_write
 
-IMAGE_TOKEN = "<image>"  # where a record's picture stands; a caption that is nothing else is empty
+IMAGE_TOKEN = "<image>"  # the place of a record's picture
 
 
 class RecordError(UserError):
@@ -21,7 +22,7 @@ class RecordError(UserError):
 
 
 def make_record(name: str, image: str, pairs: list[tuple[str, str]], rng: random.Random) -> dict:
-    """One record; the image stands before or after the first question at random (Eq. 2)."""
+    """One record from (question, answer) pairs; the image is before or after the first question at random (Eq. 2)."""
     turns = []
     for n, (question, answer) in enumerate(pairs):
         if n == 0:
@@ -30,19 +31,16 @@ def make_record(name: str, image: str, pairs: list[tuple[str, str]], rng: random
     return {"id": name, "image": image, "conversations": turns}
 
 
-def _is_text(value) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def check_record(record: dict) -> None:
-    """Raise RecordError, naming the record, unless it is of the authors' format (facts: C)."""
+    """Raise RecordError, naming the record, unless it has the authors' format (facts: C)."""
     name = record.get("id") if isinstance(record, dict) else None
     turns = record.get("conversations") if isinstance(record, dict) else None
     if not isinstance(name, str) or not isinstance(turns, list) or not turns or len(turns) % 2:
         raise RecordError(f"record {name!r}: needs a string `id` and `conversations` of human and gpt turns in pairs")
     for n, turn in enumerate(turns):
         expected = ("human", "gpt")[n % 2]
-        if not isinstance(turn, dict) or turn.get("from") != expected or not _is_text(turn.get("value")):
+        text = turn.get("value") if isinstance(turn, dict) and turn.get("from") == expected else None
+        if not isinstance(text, str) or not text.strip():
             raise RecordError(f"record {name}: turn {n} must be a {expected} turn with text")
     images = [t["value"].count(IMAGE_TOKEN) for t in turns]
     expected = 1 if "image" in record else 0
@@ -51,19 +49,18 @@ def check_record(record: dict) -> None:
 
 
 def write_records(records: Iterable[dict], path: Path) -> int:
-    """All records as one JSON list, one after another, written beside and renamed; returns how many they are."""
-    beside, count = Path(path).with_suffix(".part"), 0
-    with beside.open("w", encoding="utf-8") as file:
+    """Write records as one JSON list, whole or not at all, with one record in memory. Returns their number."""
+    count = 0
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(("," if count else "[") + "\n " + json.dumps(record, indent=1).replace("\n", "\n "))
             count += 1
         file.write("\n]" if count else "[]")
-    beside.replace(path)
     return count
 
 
 def read_records(path: Path) -> list[dict]:
-    """The records of a LLaVA JSON file, each checked. Raises RecordError with the file and what is wrong."""
+    """The records of a LLaVA JSON file, each checked. Raises RecordError naming the file or the record."""
     try:
         records = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -75,6 +72,6 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
-def leaves(image: str) -> bool:
-    """Whether a relative path could lead out of its folder, by its words alone."""
+def points_outside(image: str) -> bool:
+    """Whether a record's image path is empty or could point outside the image folder, judged by its text alone."""
     return not image or Path(image).is_absolute() or ".." in Path(image).parts or "\\" in image or "\0" in image

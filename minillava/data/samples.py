@@ -1,8 +1,8 @@
-"""Records to samples to batches: ids and labels in one pass, and which records make up the batch of each step.
+"""Records to samples to batches: ids and labels in one pass, and the samples of each step.
 
-Notable: `encode` never tokenises joined text again to find out where answers begin; it writes an id and its label
-together, so the authors' "tokenization mismatch" (facts E1) cannot happen. `plan` fixes every batch of a run from
-its seed, of similar lengths, so that padding is small and a run can go on from any step.
+`encode` writes each id together with its label. It never tokenises joined text again to find where an answer begins, so
+the authors' "tokenization mismatch" (facts E1) cannot happen. `plan_batches` fixes every batch of a run by its seed, so
+that a run can resume from any step, and puts samples of similar length together, so that padding is small.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from minillava.data.template import Template
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sequence before the splice. ids, labels: (T,), `IMAGE` once for its picture, `IGNORE` where no loss is."""
+    """One training sequence before the splice. ids, labels: (T,); `IMAGE` is the picture, `IGNORE` carries no loss."""
 
     id: str
     ids: torch.Tensor
@@ -29,7 +29,7 @@ class Sample:
 
 
 def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[int], list[int]]:
-    """Ids and labels of (text, supervised) segments, begin-of-sequence first where the tokenizer has one."""
+    """Ids and labels of (text, supervised) segments, after a begin-of-sequence token if the tokenizer has one."""
     ids = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     labels = [IGNORE] * len(ids)
     for text, supervised in segments:
@@ -41,7 +41,7 @@ def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[i
 
 
 def encode(record: dict, template: Template, tokenizer) -> Sample:
-    """One record as a sample. Raises RecordError, naming it, when it breaks the format or nothing would carry loss."""
+    """One record as a sample. Raises RecordError, naming it, when it breaks the format or no token would carry loss."""
     check_record(record)
     values = [turn["value"] for turn in record["conversations"]]
     ids, labels = encode_segments(template.segments(list(zip(values[::2], values[1::2]))), tokenizer)
@@ -50,26 +50,26 @@ def encode(record: dict, template: Template, tokenizer) -> Sample:
     return Sample(record["id"], torch.tensor(ids), torch.tensor(labels), record.get("image"))
 
 
-def prompt(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
-    """(T,) ids up to where the assistant's answer begins. `question` (or the first turn before it) holds `<image>`."""
+def prompt_ids(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
+    """(T,) ids up to the start of the answer. before: earlier turns. The first question of all holds `<image>`."""
     return torch.tensor(encode_segments(template.segments([*before, (question, None)]), tokenizer)[0])
 
 
 def digest(samples: Iterable[Sample]) -> str:
-    """What tells one set of samples from another: a hash of their names, pictures, ids and labels, in this order."""
-    whole = hashlib.sha256()
+    """A hash of the samples' names, pictures, ids and labels, in order: it tells one set of samples from another."""
+    found = hashlib.sha256()
     for sample in samples:
-        whole.update(repr((sample.id, sample.image, len(sample.ids))).encode())
-        whole.update(sample.ids.numpy().tobytes() + sample.labels.numpy().tobytes())
-    return whole.hexdigest()[:16]
+        found.update(repr((sample.id, sample.image, len(sample.ids))).encode())
+        found.update(sample.ids.numpy().tobytes() + sample.labels.numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
-def plan(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: bool = False) -> list[list[int]]:
-    """Which samples make up the batch of each of `steps` steps; epoch after epoch, every sample once an epoch.
+def plan_batches(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: bool = False) -> list[list[int]]:
+    """The samples in the batch of each of `steps` steps; no sample is used twice in one epoch.
 
-    Samples are shuffled, then sorted by length within windows of 16 batches, and the batches of a window shuffled.
-    uneven: the samples that fill no batch at an epoch's end make a smaller one; else they wait for the next epoch.
-    Raises ValueError when there are fewer samples than a batch holds.
+    Samples are shuffled, then sorted by length within windows of 16 batches; then the batches of a window are shuffled.
+    uneven: the samples left at the end of an epoch form a smaller batch; otherwise that epoch leaves them out.
+    Raises ValueError when there are fewer samples than a batch needs.
     """
     if not lengths or (len(lengths) < batch_size and not uneven):
         raise ValueError(
@@ -86,36 +86,38 @@ def plan(lengths: list[int], batch_size: int, steps: int, seed: int, uneven: boo
     return batches[:steps]
 
 
-def divide(lengths: list[int], chosen: list[int], tokens: int, packed: bool = False, ranks: int = 1) -> list[list[int]]:
-    """A step's samples in parts of at most `tokens` tokens each, the longest samples first; a longer sample stands alone.
+def micro_batches(
+    lengths: list[int], chosen: list[int], tokens: int, packed: bool = False, ranks: int = 1
+) -> list[list[int]]:
+    """A step's samples in micro-batches of at most `tokens` tokens, longest first; a longer sample is alone in one.
 
-    A part is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no bound. ranks: for
-    so many processes, part i for process i % ranks; there are as many for each and of like size, so that nobody waits,
-    some of them empty where there is too little.
+    A micro-batch is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no limit.
+    ranks: the number of processes; micro-batch i is for process i % ranks. Each process gets equally many, of similar
+    size, so that none waits for another; some are empty when there are few samples.
     """
     tokens = tokens or sum(lengths[i] for i in chosen) * len(chosen)
     order = sorted(chosen, key=lambda i: (-lengths[i], i))
 
-    def filled(most):  # with so many tokens at the most
+    def fill(limit):  # micro-batches of at most `limit` tokens
         parts = []
         for i in order:
             for part in parts if packed else parts[-1:]:
                 size = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
-                if size <= most:
+                if size <= limit:
                     part.append(i)
                     break
             else:
                 parts.append([i])
         return parts
 
-    parts = filled(tokens)
-    if ranks > 1:  # the lowest bound that needs no more parts than that, made up to as many for each
-        few = len(parts) + -len(parts) % ranks
-        parts = filled(bisect_left(range(tokens), True, key=lambda most: len(filled(most)) <= few))
+    parts = fill(tokens)
+    if ranks > 1:  # the lowest limit with the same number per process makes their sizes similar
+        count = len(parts) + -len(parts) % ranks
+        parts = fill(bisect_left(range(tokens), True, key=lambda limit: len(fill(limit)) <= count))
     return parts + [[]] * (-len(parts) % ranks)
 
 
 def fill_rate(lengths: list[int], parts: list[list[int]], packed: bool = False) -> float:
-    """The share of computed positions that hold a token, not padding, over these parts."""
+    """The share of computed positions that hold a token rather than padding, over these micro-batches."""
     real = sum(lengths[i] for part in parts for i in part)
     return 1.0 if packed else real / sum(max(lengths[i] for i in part) * len(part) for part in parts if part)

@@ -1,7 +1,8 @@
-"""The conversation as a sequence: Table 2's template, and the plain one; one place decides what carries loss.
+"""The conversation as a sequence: Table 2's template, and the plain one. Only this module decides what carries loss.
 
-Notable: a template yields (text, supervised) segments. Ids and labels are made from these in one pass (`samples.py`),
-so they cannot disagree; <STOP> is a segment of its own, so its ids are always the same. Green in Table 2, and `True` here: every answer and the <STOP> after it, nothing else.
+A template yields (text, supervised) segments, from which `samples.py` makes ids and labels in one pass, so they cannot
+disagree. <STOP> is a segment of its own, so its ids are always the same. `True` marks what is green in Table 2: every
+answer and the <STOP> after it.
 
     python -c "from minillava.data.template import *; print(CHAT.segments([('What is this?', 'A cat.')]))"
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Template:
-    """Roles, the system message and <STOP> of Table 2 (Vicuna v0: `###`). The wording of `system` is this project's own."""
+    """Roles, system message and <STOP> of Table 2 (Vicuna v0: `###`). The wording of `system` is this project's own."""
 
     name: str
     system: str
@@ -20,7 +21,7 @@ class Template:
     stop: str = "###"
 
     def segments(self, pairs: list[tuple[str, str | None]]) -> list[tuple[str, bool]]:
-        """The conversation in pieces. pairs: (X_instruct, X_a) a turn; an answer None is the one to be generated."""
+        """The conversation in pieces. pairs: (X_instruct, X_a) per turn; an answer None is still to be generated."""
         out = [(self.system, False), (self.stop, False), ("\n", False)] if self.system else []
         for question, answer in pairs:
             out += [(self.human + question, False), (self.stop, False), ("\n" + self.assistant, False)]
@@ -31,7 +32,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Plain(Template):
-    """Image, caption, nothing else: what the authors' later code does in stage 1 (facts D3). The question is thrown away."""
+    """Image and caption without the question, as in stage 1 of the authors' later code (facts D3)."""
 
     def segments(self, pairs):
         (question, answer), *_ = pairs

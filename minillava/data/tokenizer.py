@@ -1,7 +1,7 @@
 """A small tokenizer in the published format, trained here; and loading of any tokenizer, small or real.
 
-Notable: byte-level BPE (the `tokenizers` library), so every text can be written, and after training on the picture book
-nearly every word of it is one token. Loaded by `transformers.AutoTokenizer` like Vicuna's; code from a folder is never run.
+It is byte-level BPE (the `tokenizers` library), so it can encode every text. After training on the picture book, nearly
+every word of it is one token. `transformers.AutoTokenizer` loads it like Vicuna's; code from a folder is never run.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from minillava.errors import UserError
 
-SPECIAL = ("<pad>", "<s>", "</s>")
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")  # a folder with a tokenizer has one of these
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -22,7 +23,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL),
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -31,19 +32,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 class TokenizerError(UserError):
-    """A folder's tokenizer files cannot be read; the message names the folder."""
+    """Tokenizer files that cannot be read; the message names the folder."""
 
 
 def load_tokenizer(folder: str | Path):
-    """The tokenizer of a checkpoint folder. Raises FileNotFoundError when it has none, TokenizerError for broken files."""
-    if not any(
-        (Path(folder) / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-    ):
-        raise FileNotFoundError(
-            f"{folder}: no tokenizer files here; a checkpoint folder holds tokenizer.json beside its weights"
-        )
+    """The tokenizer of a checkpoint folder. Raises FileNotFoundError if it has none, TokenizerError if it is broken."""
+    if not any((Path(folder) / name).is_file() for name in FILES):
+        raise FileNotFoundError(f"{folder}: no tokenizer files here; copy tokenizer.json next to the weights")
     try:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    except Exception as error:  # the library raises whatever its parsers do, bare Exception among them
+    except Exception as error:  # its parsers raise errors of many kinds, even a bare Exception
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise TokenizerError(f"{folder}: its tokenizer files cannot be read ({said}); fetch them again") from error

@@ -1,9 +1,9 @@
 """The concept filter of Appendix E: from millions of captions to a set that covers concepts evenly (Fig. 7).
 
-Notable: as the paper says it - count noun phrases, skip those with a frequency below 3, start from the rarest, take all
-captions of a phrase or, above 100, a random 100 of them. The authors' code was never released; what the text leaves open
-is an argument of `concept_filter` with a documented default (facts B2). Each phrase has its own random draw, so the
-result does not depend on the order of the work.
+It does what the paper says: count noun phrases, skip those with a frequency below 3, start from the rarest, take all
+captions of a phrase or, above 100, a random 100 of them. The authors' code was never released. What the text leaves
+open is an argument of `concept_filter` with a documented default (facts B2). Each phrase has its own random draw, so
+the result does not depend on the order of the work.
 
     minillava filter captions.txt --out runs/filtered
 """
@@ -19,21 +19,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minillava.datagen.chunks import chunker as find_chunker
-from minillava.datagen.chunks import normal
+from minillava.datagen.chunks import find_chunker, normalise
 from minillava.errors import UserError
+from minillava.files import atomic_write, write_text
 from minillava.paper import DATA
 
-LEAST, MOST = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
+RARE_BELOW, COMMON_ABOVE = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
 
 
 class CaptionError(UserError):
-    """Captions that cannot be read or filtered; the message names the file or the setting, and says what is expected."""
+    """Captions that cannot be read or filtered; the message names the file or the setting and what is expected."""
 
 
 @dataclass
-class Concepts:
-    """What the filter kept. kept: indices of captions, ascending. before, after: phrase -> frequency, in all and in the kept."""
+class FilterResult:
+    """The captions that the filter kept. kept: their indices, ascending. before, after: phrase -> frequency, in all
+    captions and in the kept ones."""
 
     kept: list[int]
     before: dict[str, int]
@@ -42,19 +43,20 @@ class Concepts:
     chunker: str
 
     def counts(self) -> dict[str, int]:
+        """The numbers behind Fig. 7 and the summary."""
         return {
             "captions": self.captions,
             "kept": len(self.kept),
             "phrases before": len(self.before),
-            f"phrases before, at least {LEAST} times": sum(n >= LEAST for n in self.before.values()),
+            f"phrases before, at least {RARE_BELOW} times": sum(n >= RARE_BELOW for n in self.before.values()),
             "phrases after": len(self.after),
         }
 
 
 def concept_filter(
     captions: Iterable[str],
-    least: int = LEAST,
-    most: int = MOST,
+    least: int = RARE_BELOW,
+    most: int = COMMON_ABOVE,
     seed: int = 0,
     chunker: str = "auto",
     lower: bool = True,
@@ -62,56 +64,55 @@ def concept_filter(
     occurrences: bool = False,
     pooled: bool = False,
     progress: bool = False,
-) -> Concepts:
-    """Keep the captions that cover every concept which is not too rare, and no concept too often.
+) -> FilterResult:
+    """Keep the captions that cover every concept that is not too rare, and no concept too often.
 
-    least, most: phrases below `least` are skipped; of phrases above `most`, that many captions are drawn (exactly `most`
-    keeps all). What the paper leaves open:
-    chunker: `spacy` as in the paper, `rules` (`chunks.py`), or `auto`: the first that is installed.
+    least: phrases with a lower frequency are skipped. most: of phrases with a higher one, `most` captions are drawn.
+    The paper leaves the rest open:
+    chunker: `spacy` as in the paper, `rules` (`chunks.py`), or `auto`: spaCy if it is installed, else the rules.
     lower: whether phrases are compared in lower case. determiners: whether `a dog` and `the dog` differ.
-    occurrences: whether a phrase that is twice in one caption counts twice; by default a frequency is a number of captions.
-    pooled: whether captions that rarer phrases brought in count toward a phrase's 100; by default 100 of all its captions
-    are drawn, as the text has it. The pool is a set either way: a caption is kept once.
+    occurrences: whether a phrase counts twice if it is in a caption twice; by default a frequency is in captions.
+    pooled: whether captions that rarer phrases brought in count toward a phrase's 100. By default 100 of all its
+    captions are drawn, as the text says. Either way a caption is kept once.
     Raises ChunkerError; CaptionError for `least` or `most` below 1.
     """
     if least < 1 or most < 1:
         raise CaptionError(f"least {least}, most {most}: both must be at least 1")
-    name, read = find_chunker(chunker)
-    holders: dict[str, list[int]] = {}  # phrase -> the captions that hold it
+    name, chunk = find_chunker(chunker)
+    captions_of: dict[str, list[int]] = {}  # phrase -> indices of the captions with it
     times: Counter[str] = Counter()
     total = 0
-    for spoken in tqdm(read(captions), unit="caption", unit_scale=True, disable=not progress):
-        said = [normal(phrase, lower, determiners) for phrase in spoken]
-        for phrase in dict.fromkeys(said):
-            holders.setdefault(phrase, []).append(total)
+    for found in tqdm(chunk(captions), unit="caption", unit_scale=True, disable=not progress):
+        phrases = [normalise(phrase, lower, determiners) for phrase in found]
+        for phrase in dict.fromkeys(phrases):
+            captions_of.setdefault(phrase, []).append(total)
         if occurrences:
-            times.update(said)
+            times.update(phrases)
         total += 1
-    frequency = times if occurrences else {phrase: len(some) for phrase, some in holders.items()}
-    pool = bytearray(total)
-    for phrase in sorted(
-        (p for p, n in frequency.items() if n >= least), key=lambda p: (frequency[p], p)
-    ):  # rarest first
-        chosen = holders[phrase]
-        if frequency[phrase] > most:
+    frequency = times if occurrences else {phrase: len(some) for phrase, some in captions_of.items()}
+    pool = bytearray(total)  # 1 for a kept caption
+    rarest_first = sorted((n, phrase) for phrase, n in frequency.items() if n >= least)
+    for n, phrase in rarest_first:
+        chosen = captions_of[phrase]
+        if n > most:
             rest = [c for c in chosen if not pool[c]] if pooled else chosen
             room = max(0, most - (len(chosen) - len(rest)))
             chosen = random.Random(f"concept {seed} {phrase}").sample(rest, min(len(rest), room))
         for caption in chosen:
             pool[caption] = 1
     kept = [caption for caption in range(total) if pool[caption]]
-    after = {phrase: n for phrase, some in holders.items() if (n := sum(pool[c] for c in some))}
-    return Concepts(kept, dict(frequency), after, total, name)
+    after = {phrase: n for phrase, some in captions_of.items() if (n := sum(pool[c] for c in some))}
+    return FilterResult(kept, dict(frequency), after, total, name)
 
 
 # files
 
 
 def read_captions(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """(captions, raw, problems) of a file: raw[i] is the row that captions[i] came from, as it was.
+    """(captions, raw, problems) of a file: raw[i] is the unchanged row of captions[i]; a problem names an unusable row.
 
-    A .txt has a caption a line, a .tsv (as CC3M's) a caption before the first tab, a .csv a column `caption`, a .json
-    LLaVA records, whose first answer is the caption. Rows that cannot be used are problems, named by line.
+    A .txt has one caption per line, a .tsv (like CC3M's) a caption before the first tab, a .csv a column `caption`, a
+    .json LLaVA records, whose first answer is the caption. Raises CaptionError.
     """
     path = Path(path)
     readers = {".txt": _by_line, ".tsv": _by_line, ".csv": _by_csv, ".json": _by_record}
@@ -124,7 +125,7 @@ def read_captions(path: Path) -> tuple[list[str], list[str], list[str]]:
     except csv.Error as error:
         raise CaptionError(f"{path}: not a CSV file ({error})") from error
     if not found[0]:
-        raise CaptionError(f"{path}: no captions in it")
+        raise CaptionError(f"{path}: there are no captions in it")
     return found
 
 
@@ -155,9 +156,8 @@ def _by_csv(path: Path):
     for row in reader:
         caption = (row["caption"] or "").strip()
         if not caption or None in row:
-            problems.append(
-                f"{path.name}: line {reader.line_num}: {'no caption' if not caption else 'too many fields'}"
-            )
+            why = "too many fields" if caption else "no caption"
+            problems.append(f"{path.name}: line {reader.line_num}: {why}")
         elif any("\udc80" <= c <= "\udcff" for v in row.values() if v for c in v):
             problems.append(f"{path.name}: line {reader.line_num}: not UTF-8")
         else:
@@ -187,9 +187,8 @@ def _by_record(path: Path):
 
 
 def write_captions(rows: list, path: Path) -> None:
-    """Rows of `read_captions` in the form they came in, written beside and renamed."""
-    part = path.with_suffix(".part")
-    with open(part, "w", encoding="utf-8", newline="") as file:
+    """Write rows of `read_captions` in their original form, whole or not at all."""
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         if path.suffix == ".json":
             json.dump(rows, file, indent=1)
         elif path.suffix == ".csv":
@@ -198,13 +197,10 @@ def write_captions(rows: list, path: Path) -> None:
             writer.writerows(rows)
         else:
             file.writelines(f"{row}\n" for row in rows)
-    part.replace(path)
 
 
-def write_phrases(concepts: Concepts, path: Path) -> None:
-    """`phrase, before, after` as a .tsv, most frequent first: the figures behind Fig. 7."""
+def write_phrases(concepts: FilterResult, path: Path) -> None:
+    """Write `phrase, before, after` as a .tsv, most frequent first: the numbers behind Fig. 7."""
     order = sorted(concepts.before, key=lambda p: (-concepts.before[p], p))
     rows = (f"{p}\t{concepts.before[p]}\t{concepts.after.get(p, 0)}\n" for p in order)
-    part = path.with_suffix(".part")
-    part.write_text("phrase\tbefore\tafter\n" + "".join(rows), encoding="utf-8")
-    part.replace(path)
+    write_text(path, "phrase\tbefore\tafter\n" + "".join(rows))

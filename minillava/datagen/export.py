@@ -1,24 +1,23 @@
-"""Records as a `datasets` dataset, pictures included: to share, to filter, to stream.
+"""Records as a `datasets` dataset with their pictures, to share, filter or stream; and back to the same records.
 
-Notable: the columns are id, type, file (the record's `image`), image (the picture itself) and conversations. Pictures are
-read from disk when they are looked at; `save_to_disk` and `push_to_hub` put their bytes into the dataset, as they are, so
-that it can be moved. And back: the same records.
+The columns are id, type, file (the record's `image`), image (the picture) and conversations. A picture is read from
+disk when its row is used. `save_to_disk` and `push_to_hub` copy the files' bytes into the dataset, so that it can be
+moved.
 
-    python -c "from minillava.datagen.export import *; print(to_dataset({'detail': read_records('data_samples/detail.json')}, 'data_samples/pictures'))"
+    from minillava.data.records import read_records
+    print(to_dataset({"detail": read_records("data_samples/detail.json")}, "data_samples/pictures"))
 """
 
 from pathlib import Path
 
-from minillava.data.records import RecordError, leaves, read_records
-from minillava.datagen.pictures import Bad, check_image
-
-__all__ = ["read_records", "to_dataset", "to_records"]
+from minillava.data.records import RecordError, points_outside
+from minillava.datagen.pictures import BadRecord, check_image
 
 
 def to_dataset(records: dict[str, list[dict]], images: Path):
-    """A `datasets.Dataset` of records (type -> list) with an Image column; text-only records have None there.
+    """A `datasets.Dataset` of records (type -> list); the `image` of a record without a picture is None.
 
-    Raises RecordError, naming the record, for a picture that is not below `images`; ModuleNotFoundError without datasets.
+    Raises RecordError, naming the record, if its picture is not in `images`; ModuleNotFoundError without `datasets`.
     """
     import datasets
 
@@ -29,29 +28,22 @@ def to_dataset(records: dict[str, list[dict]], images: Path):
             try:
                 if name is not None:
                     check_image(name, root)
-            except Bad as error:
+            except BadRecord as error:
                 raise RecordError(f"record {record['id']}: {error}") from error
             picture = None if name is None else {"path": str(root / name), "bytes": None}
             turns = record["conversations"]
             rows.append({"id": record["id"], "type": kind, "file": name, "image": picture, "conversations": turns})
-    turn = {"from": datasets.Value("string"), "value": datasets.Value("string")}
-    features = datasets.Features(
-        {
-            "id": datasets.Value("string"),
-            "type": datasets.Value("string"),
-            "file": datasets.Value("string"),
-            "image": datasets.Image(),
-            "conversations": datasets.List(turn),
-        }
-    )
-    columns = {name: [row[name] for row in rows] for name in features}
-    return datasets.Dataset.from_dict(columns, features=features)
+    text = datasets.Value("string")
+    turns = datasets.List({"from": text, "value": text})
+    columns = {"id": text, "type": text, "file": text, "image": datasets.Image(), "conversations": turns}
+    features = datasets.Features(columns)
+    return datasets.Dataset.from_dict({name: [row[name] for row in rows] for name in columns}, features=features)
 
 
 def to_records(dataset, images: Path | None = None) -> dict[str, list[dict]]:
-    """The records of such a dataset, by type. images: a folder that the pictures are written to, byte for byte.
+    """The records of a dataset made by `to_dataset`, by type. images: a folder to write the pictures' bytes to.
 
-    Raises RecordError for a picture whose name leads out of that folder.
+    Raises RecordError for a picture whose name points outside that folder.
     """
     import datasets
 
@@ -61,8 +53,8 @@ def to_records(dataset, images: Path | None = None) -> dict[str, list[dict]]:
         if name is not None:
             record["image"] = name
         if name is not None and images is not None:
-            if leaves(name):
-                raise RecordError(f"record {row['id']}: the image path {name!r} leaves the image folder")
+            if points_outside(name):
+                raise RecordError(f"record {row['id']}: the image path {name!r} points outside the image folder")
             path = Path(images) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(picture["bytes"] or Path(picture["path"]).read_bytes())

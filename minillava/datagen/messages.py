@@ -1,10 +1,10 @@
 """The messages of Table 13: a system message, few-shot pairs as user and assistant turns, then the picture's context.
 
-Notable: a prompt is a folder in the authors' layout (facts C): `system_message.txt`, and `NNN_caps.txt` with
-`NNN_conv.txt` for each few-shot pair. The shipped ones, in `prompts/`, are this project's own wording and its own scenes;
-the authors' folders dropped in work unchanged.
+A prompt is a folder in the authors' layout (facts C): `system_message.txt`, and `NNN_caps.txt` with `NNN_conv.txt` for
+each few-shot pair. The prompts shipped in `prompts/` have this project's own wording and scenes. The authors' folders
+work unchanged.
 
-    python -c "from minillava.datagen.messages import *; print(messages(read_prompt(PROMPTS / FOLDERS['complex']), 'a cat')[0])"
+    python -c "from minillava.datagen.messages import *; print(read_prompt(PROMPTS / PROMPT_FOLDERS['complex']).system)"
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from minillava.errors import UserError
 
-TYPES = ("conversation", "detail", "complex")
-USES_BOXES = {"conversation": False, "detail": True, "complex": True}  # as the authors had it (facts B1)
-BRIEF = (
+TYPES = ("conversation", "detail", "complex")  # of response, section 3
+USES_BOXES = {"conversation": False, "detail": True, "complex": True}  # as in the paper (facts B1)
+BRIEF_INSTRUCTIONS = (  # as many as in Table 11, in our own words
     "What is this, in a few words?",
     "Put this picture into one sentence.",
     "What would a short caption of this say?",
@@ -28,7 +28,7 @@ BRIEF = (
     "Give the gist of the picture.",
     "Write a caption that fits on a postcard.",
 )
-DETAILED = (
+DETAILED_INSTRUCTIONS = (  # as many as in Table 12, in our own words
     "Tell me everything that can be seen here.",
     "I cannot see the picture. What is in it, from one side to the other?",
     "Go through the picture bit by bit.",
@@ -46,10 +46,8 @@ DETAILED = (
     "Report on this picture as thoroughly as you can.",
     "Can you explain in depth what is shown?",
 )
-
-
 PROMPTS = Path(__file__).parent / "prompts"
-FOLDERS = {"conversation": "conversation", "detail": "detail_description", "complex": "complex_reasoning"}
+PROMPT_FOLDERS = {"conversation": "conversation", "detail": "detail_description", "complex": "complex_reasoning"}
 
 
 class PromptError(UserError):
@@ -77,44 +75,42 @@ def _read(path: Path) -> str:
 
 
 def read_prompt(folder: Path) -> Prompt:
-    """The prompt in a folder, its pairs in the order of their numbers. Raises PromptError naming what is missing."""
+    """The prompt in a folder, with its pairs in numeric order. Raises PromptError naming the file that is missing."""
     folder = Path(folder)
     if not folder.is_dir():
         raise PromptError(
             f"{folder}: no such prompt folder; expected system_message.txt, NNN_caps.txt, NNN_conv.txt in it"
         )
-    names = {
-        kind: {p.name.removesuffix(f"_{kind}.txt") for p in folder.glob(f"*_{kind}.txt")} for kind in ("caps", "conv")
-    }
-    for name in sorted(names["caps"] ^ names["conv"]):
-        here, gone = ("caps", "conv") if name in names["caps"] else ("conv", "caps")
-        raise PromptError(f"{folder}: {name}_{here}.txt has no {name}_{gone}.txt beside it")
-    pairs = [(_read(folder / f"{n}_caps.txt"), _read(folder / f"{n}_conv.txt")) for n in sorted(names["caps"])]
+    caps, conv = ({p.name[: -len(end)] for p in folder.glob(f"*{end}")} for end in ("_caps.txt", "_conv.txt"))
+    for name in sorted(caps ^ conv):
+        found, missing = ("caps", "conv") if name in caps else ("conv", "caps")
+        raise PromptError(f"{folder}: {name}_{found}.txt needs {name}_{missing}.txt")
+    pairs = [(_read(folder / f"{n}_caps.txt"), _read(folder / f"{n}_conv.txt")) for n in sorted(caps)]
     return Prompt(_read(folder / "system_message.txt"), tuple(pairs))
 
 
 @lru_cache
 def _shared(prompt: Prompt) -> tuple[dict, ...]:
-    """The messages that are the same for every picture: one copy, however many pictures there are."""
+    """The messages that are the same for every picture, made once."""
     turns = [{"role": "system", "content": prompt.system}]
-    for shown, reply in prompt.shots:
-        turns += [{"role": "user", "content": shown}, {"role": "assistant", "content": reply}]
+    for context, reply in prompt.shots:
+        turns += [{"role": "user", "content": context}, {"role": "assistant", "content": reply}]
     return tuple(turns)
 
 
 def messages(prompt: Prompt, context: str) -> list[dict]:
-    """The messages for one picture, as Table 13 puts them together. All but the last are shared: do not change them."""
+    """The messages for one picture, as in Table 13. All but the last are shared by all pictures: do not change them."""
     return [*_shared(prompt), {"role": "user", "content": context}]
 
 
 def context(captions: list[str], boxes: list[tuple] = ()) -> str:
-    """What a text-only teacher or judge is given: caption lines, and `category: [x1, y1, x2, y2]` lines after a blank one."""
+    """The text for a text-only teacher or judge: captions, an empty line, `category: [x1, y1, x2, y2]` lines."""
     lines = [f"{kind}: [{', '.join(f'{v:.3f}' for v in box)}]" for kind, box in boxes]
     return "\n".join(captions) + ("\n\n" + "\n".join(lines) if lines else "")
 
 
-def read_lines(text: str, name: str = "context") -> tuple[list[str], list[tuple]]:
-    """The captions and the (category, box) pairs of a context. Raises ValueError naming a box line that cannot be read."""
+def parse_context(text: str, name: str = "context") -> tuple[list[str], list[tuple]]:
+    """The captions and the (category, box) pairs of a context. Raises ValueError naming the line that is not a box."""
     captions, _, rest = text.partition("\n\n")
     boxes = []
     for line in filter(None, rest.split("\n")):

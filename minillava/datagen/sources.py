@@ -1,42 +1,46 @@
 """Pictures with captions and boxes, from COCO's files, the authors' caps_boxes JSONL, or a CSV.
 
-Notable: what is wrong with a record is a `Problem` that names file and record; that record is left out, the good rest
-goes on, and the caller counts. Boxes become x1, y1, x2, y2 in [0, 1] (COCO has x, y, width, height in pixels).
+A record that cannot be used becomes a `LeftOut` with file, record and reason; the others are used. Boxes become x1, y1,
+x2, y2 in [0, 1] (COCO has x, y, width, height in pixels).
 
-    python -c "from minillava.datagen.sources import *; print(read_source('data_samples/caps_boxes.jsonl', 'data_samples/pictures')[0][0])"
+    cd data_samples
+    python -c "from minillava.datagen.sources import *; print(read_source('caps_boxes.jsonl', 'pictures')[0][0])"
 """
 
 import csv
 import io
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from minillava.datagen.pictures import (
-    Bad,
+    BadRecord,
+    LeftOut,
     Picture,
-    Problem,
-    box_of,
     check_box,
     check_image,
     is_number,
-    text_of,
-    texts_of,
+    parse_box,
+    parse_captions,
+    required_text,
 )
 from minillava.errors import UserError
 
+Rows = Iterable[tuple[str, Callable[[], Picture]]]  # (name of the record, function that makes its picture)
+
 
 class SourceError(UserError):
-    """A source of which nothing can be read; the message names the file and says what is expected."""
+    """A source that cannot be read at all; the message names the file and says what is expected."""
 
 
 def read_source(
     source: str | Path, images: Path, instances: Path | None = None, limit: int | None = None
-) -> tuple[list[Picture], list[Problem]]:
-    """The pictures of a source, at most `limit`, in its own order, and what had to be left out.
+) -> tuple[list[Picture], list[LeftOut]]:
+    """(the first `limit` pictures of a source, the records that were left out).
 
-    source: COCO's captions_*.json (boxes from `instances`, or from instances_*.json beside it where there is one), a
-    caps_boxes *.jsonl, or a *.csv with the columns `image` and `caption`, one row per caption. Raises SourceError when nothing
-    can be read.
+    source: COCO's captions_*.json (with boxes from `instances`, or from an instances_*.json next to it), a caps_boxes
+    *.jsonl, or a *.csv with the columns `image` and `caption`, one row per caption.
+    Raises SourceError when the source cannot be read at all.
     """
     if limit is not None and limit < 1:
         raise SourceError(f"--limit {limit}: at least 1 is needed")
@@ -54,8 +58,8 @@ def read_source(
         raise SourceError(f"{source}: not a CSV file ({error})") from error
 
 
-def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Picture], list[Problem]]:
-    """rows: (record's name, () -> Picture); the good ones, each id once, and the problems of the others."""
+def _check(rows: Rows, source: Path, root: Path, limit: int | None) -> tuple[list[Picture], list[LeftOut]]:
+    """The good pictures, each id once, and the problems of the others."""
     pictures, problems, seen = [], [], set()
     for record, make in rows:
         if limit is not None and len(pictures) == limit:
@@ -63,55 +67,52 @@ def _check(rows, source: Path, root: Path, limit: int | None) -> tuple[list[Pict
         try:
             picture = make()
             if picture.id in seen:
-                raise Bad(f"the id {picture.id!r} is there twice; the first one is used")
+                raise BadRecord(f"the id {picture.id!r} appears twice; the first one is used")
             seen.add(picture.id)
             if not picture.captions:
-                raise Bad("no captions")
-            said = [picture.id, picture.image, *picture.captions, *(kind for kind, _ in picture.boxes)]
-            if any("\ud800" <= c <= "\udfff" for text in said for c in text):
-                raise Bad("half a character (a lone surrogate), which cannot be written as UTF-8")
+                raise BadRecord("no captions")
+            texts = [picture.id, picture.image, *picture.captions, *(kind for kind, _ in picture.boxes)]
+            if any("\ud800" <= c <= "\udfff" for text in texts for c in text):
+                raise BadRecord("half a character (a lone surrogate), which cannot be written as UTF-8")
             check_image(picture.image, root)
             for kind, box in picture.boxes:
                 check_box(kind, box)
             pictures.append(picture)
-        except Bad as error:
-            problems.append(Problem(source.name, record, str(error)))
+        except BadRecord as error:
+            problems.append(LeftOut(source.name, record, str(error)))
     return pictures, problems
 
 
-def _lines(path: Path):
-    """(number, line) of a file; a line that is not UTF-8 is None."""
+def _caps_boxes(path: Path) -> Rows:
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         try:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
-            yield number, None
+            text = None
+        if text is None or text.strip():
+            yield f"line {number}", lambda text=text: _from_caps_boxes(text)
 
 
-def _caps_boxes(path: Path):
-    def make(line):
-        if line is None:
-            raise Bad("not UTF-8")
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise Bad(f"not JSON ({error})") from None
-        if not isinstance(row, dict) or not isinstance(row.get("instances", []), list):
-            raise Bad("expected an object with `id`, `image`, `captions`, `instances`")
-        found = []
-        for instance in row.get("instances", []):
-            if not isinstance(instance, dict):
-                raise Bad(f"{instance!r} is not an instance")
-            found.append(box_of(instance.get("category"), instance.get("bbox")))
-        return Picture(text_of(row, "id"), text_of(row, "image"), texts_of(row.get("captions")), tuple(found))
-
-    for number, line in _lines(path):
-        if line is None or line.strip():
-            yield f"line {number}", lambda line=line: make(line)
+def _from_caps_boxes(text: str | None) -> Picture:
+    if text is None:
+        raise BadRecord("not UTF-8")
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"not JSON ({error})") from None
+    if not isinstance(row, dict) or not isinstance(row.get("instances", []), list):
+        raise BadRecord("expected an object with `id`, `image`, `captions`, `instances`")
+    boxes = []
+    for instance in row.get("instances", []):
+        if not isinstance(instance, dict):
+            raise BadRecord(f"{instance!r} is not an instance")
+        boxes.append(parse_box(instance.get("category"), instance.get("bbox")))
+    captions = parse_captions(row.get("captions"))
+    return Picture(required_text(row, "id"), required_text(row, "image"), captions, tuple(boxes))
 
 
-def _csv(path: Path):
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")  # a row that is not UTF-8 is named below
+def _csv(path: Path) -> Rows:
+    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")  # `_from_csv` names the rows that are not UTF-8
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or []
     if not {"image", "caption"} <= set(columns):
@@ -128,27 +129,28 @@ def _from_csv(image: str, rows: list[tuple[int, dict]]) -> Picture:
     for number, row in rows:
         values = [v for v in row.values() if isinstance(v, str)]
         if any("\udc80" <= c <= "\udcff" for v in values for c in v):
-            raise Bad(f"line {number} is not UTF-8")
+            raise BadRecord(f"line {number} is not UTF-8")
         if None in row or None in row.values():
-            raise Bad(f"line {number} has {'more' if None in row else 'fewer'} fields than the header")
+            raise BadRecord(f"line {number} has {'more' if None in row else 'fewer'} fields than the header")
     if not image:
-        raise Bad("no `image`")
+        raise BadRecord("no `image`")
     ids = {row["id"] for _, row in rows if row.get("id")}
     if len(ids) > 1:
-        raise Bad(f"one image with several ids: {', '.join(sorted(ids))}")
-    return Picture(*ids or (str(Path(image).with_suffix("")),), image, texts_of([row["caption"] for _, row in rows]))
+        raise BadRecord(f"one image with several ids: {', '.join(sorted(ids))}")
+    name = ids.pop() if ids else str(Path(image).with_suffix(""))
+    return Picture(name, image, parse_captions([row["caption"] for _, row in rows]))
 
 
-def _json(path: Path, *names: str) -> dict:
-    """A COCO file. Its segmentations, nine tenths of it, are dropped as it is read."""
+def _read_coco(path: Path, *names: str) -> dict:
+    """A COCO file with the lists `names`. Segmentations, nine tenths of it, are dropped while it is read."""
 
-    def light(row: dict) -> dict:
+    def without_segmentation(row: dict) -> dict:
         row.pop("segmentation", None)
         return row
 
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=light)
-    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, lists in lists in lists
+        data = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=without_segmentation)
+    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, or nested too deeply
         raise SourceError(f"{path}: not a JSON file ({error})") from error
     for name in names:
         rows = data.get(name) if isinstance(data, dict) else None
@@ -157,50 +159,47 @@ def _json(path: Path, *names: str) -> dict:
     return data
 
 
-def _coco(path: Path, instances: Path | None = None):
-    data, near = _json(path, "images", "annotations"), path.with_name(path.name.replace("captions", "instances"))
+def _coco(path: Path, instances: Path | None = None) -> Rows:
+    data, near = _read_coco(path, "images", "annotations"), path.with_name(path.name.replace("captions", "instances"))
     if instances is None and near != path and near.exists():
         instances = near
-    texts, found, kinds = {}, {}, {}
+    captions, boxes, categories = {}, {}, {}  # image id -> captions, image id -> annotations, category id -> name
     for row in data["annotations"]:
-        texts.setdefault(_id(row, "image_id"), []).append(row.get("caption"))
+        captions.setdefault(_id(row, "image_id"), []).append(row.get("caption"))
     if instances is not None:
-        boxes = _json(Path(instances), "annotations", "categories")
-        kinds = {_id(row): row.get("name") for row in boxes["categories"]}
-        for row in boxes["annotations"]:
-            found.setdefault(_id(row, "image_id"), []).append(row)
+        things = _read_coco(Path(instances), "annotations", "categories")
+        categories = {_id(row): row.get("name") for row in things["categories"]}
+        for row in things["annotations"]:
+            boxes.setdefault(_id(row, "image_id"), []).append(row)
     for n, image in enumerate(data["images"]):
-        yield f"image {image.get('id', n)}", lambda image=image: _from_coco(image, texts, found, kinds)
+        yield f"image {image.get('id', n)}", lambda image=image: _from_coco(image, captions, boxes, categories)
     known = {_id(image) for image in data["images"]}
-    for name in [i for i in texts if i not in known]:
-        yield f"image {name}", _stray(path)
+    for name in captions:
+        if name not in known:
+            yield f"image {name}", _without_image
 
 
 def _id(row: dict, name: str = "id") -> int | float | str:
-    """An id to look things up by; what is none, such as a list, as it is written."""
+    """An id for lookup. A value that cannot be an id, such as a list, becomes text."""
     value = row.get(name)
     return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else repr(value)
 
 
-def _stray(path: Path):
-    def make():
-        raise Bad("has captions but is not among `images`")
-
-    return make
+def _without_image() -> Picture:
+    raise BadRecord("has captions but is not among `images`")
 
 
-def _from_coco(image: dict, texts: dict, found: dict, kinds: dict) -> Picture:
+def _from_coco(image: dict, captions: dict, boxes: dict, categories: dict) -> Picture:
     width, height = image.get("width"), image.get("height")
     if not all(is_number(v) and v > 0 for v in (width, height)):
-        raise Bad("no `width` and `height`")
+        raise BadRecord("no `width` and `height`")
     corners = []
-    for row in found.get(_id(image), []):
+    for row in boxes.get(_id(image), []):
         box = row.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
-            raise Bad(f"{box!r} is not a box; expected x, y, width, height")
+            raise BadRecord(f"{box!r} is not a box; expected x, y, width, height")
         x, y, w, h = box
-        corners.append(
-            box_of(kinds.get(_id(row, "category_id")), (x / width, y / height, (x + w) / width, (y + h) / height))
-        )
-    name = text_of(image, "file_name")
-    return Picture(Path(name).stem, name, texts_of(texts.get(_id(image), [])), tuple(corners))
+        scaled = (x / width, y / height, (x + w) / width, (y + h) / height)
+        corners.append(parse_box(categories.get(_id(row, "category_id")), scaled))
+    name = required_text(image, "file_name")
+    return Picture(Path(name).stem, name, parse_captions(captions.get(_id(image), [])), tuple(corners))

@@ -1,8 +1,9 @@
-"""What a set of records is like: counts a type, lengths, the most frequent nouns and verbs (by the rules of `chunks.py`).
+"""Statistics of records: counts per type, lengths, and the most frequent nouns and verbs (by the rules of `chunks.py`).
 
-Notable: words are counted in the questions and answers alike, without the image token; `figures_data.py` draws it.
+Nouns and verbs are those of questions and answers together, without the image token. `figures/data.py` draws them.
 
-    python -c "from minillava.datagen.statistics import *; from minillava.data.records import read_records; print(statistics({'detail': read_records('data_samples/detail.json')}))"
+    from minillava.data.records import read_records
+    print(statistics({"detail": read_records("data_samples/detail.json")}))
 """
 
 from collections import Counter
@@ -11,13 +12,13 @@ from statistics import mean, median
 
 from minillava.datagen.chunks import VERBS, nouns_and_verbs
 
-SHOWN = 20
+TOP_WORDS = 20  # nouns and verbs per type
 PLURALS = (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("s", ""))
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one type, or of all. words: of each question and of each answer. nouns, verbs: (word, count), most frequent first."""
+    """Of one type, or of all. question_words, answer_words: words per text. nouns, verbs: (word, count), top first."""
 
     records: int
     pictures: int
@@ -39,8 +40,8 @@ class Statistics:
         }
 
 
-def _one(nouns: Counter[str]) -> Counter[str]:
-    """Plurals counted with their singular where that occurs too (`dogs` with `dog`)."""
+def _merge_plurals(nouns: Counter[str]) -> Counter[str]:
+    """Count a plural with its singular (`dogs` with `dog`) if the singular occurs too."""
     out: Counter[str] = Counter()
     for noun, count in nouns.items():
         bases = [noun.removesuffix(end) + new for end, new in PLURALS if noun.endswith(end)]
@@ -48,11 +49,11 @@ def _one(nouns: Counter[str]) -> Counter[str]:
     return out
 
 
-def statistics(records: dict[str, list[dict]], shown: int = SHOWN) -> dict[str, Statistics]:
+def statistics(records: dict[str, list[dict]], top: int = TOP_WORDS) -> dict[str, Statistics]:
     """Statistics of each type of records, and of `all` together. records: type -> LLaVA records."""
     out = {}
     for kind, some in [*records.items(), ("all", [r for rows in records.values() for r in rows])]:
-        words: tuple[list[int], list[int]] = ([], [])
+        words: tuple[list[int], list[int]] = ([], [])  # per question, per answer
         nouns, verbs = Counter(), Counter()
         for record in some:
             for n, turn in enumerate(record["conversations"]):
@@ -62,14 +63,13 @@ def statistics(records: dict[str, list[dict]], shown: int = SHOWN) -> dict[str, 
                 nouns.update(found[0])
                 verbs.update(v for v in found[1] if v in VERBS.values())
         pictures = {record["image"] for record in some if "image" in record}
-        out[kind] = Statistics(
-            len(some), len(pictures), len(words[1]), *words, _one(nouns).most_common(shown), verbs.most_common(shown)
-        )
+        frequent = _merge_plurals(nouns).most_common(top), verbs.most_common(top)
+        out[kind] = Statistics(len(some), len(pictures), len(words[1]), *words, *frequent)
     return out
 
 
 def statistics_table(found: dict[str, Statistics]) -> list[list[str]]:
-    """The rows of all types, for `text.table`."""
+    """The rows of all types, for `text.aligned`."""
     rows = {kind: one.row() for kind, one in found.items()}
     names = list(next(iter(rows.values())))
     return [["", *names], *([kind, *(f"{row[n]:,}" for n in names)] for kind, row in rows.items())]

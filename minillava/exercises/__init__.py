@@ -1,10 +1,9 @@
-"""The exercises' checks: each task with its cases, the package as oracle, hints, and the mistakes that learners make.
+"""The exercises' checks: each task has cases, the package as oracle, hints, and the mistakes that learners make.
 
-Notable: exercise NN of exercises/ has its tasks in exercises/tasks/exNN.py, found by its name. Nothing here holds a solution that is not
-already in the package.
+The tasks of exercise NN are in exercises/tasks/exNN.py. They contain no solution that is not in the package anyway.
 
-    python -m minillava.exercises exercises    # writes the student's files from exercises/solutions
-    minillava progress                         # which tasks pass here
+    python -m minillava.exercises exercises    # writes the students' notebooks from exercises/solutions
+    minillava progress                         # which tasks pass on this machine
 """
 
 from minillava.exercises.engine import NotYet, Task, Unsolved, check, hint

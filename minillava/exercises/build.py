@@ -1,7 +1,7 @@
-"""The student's notebooks from the solutions: what lies between the marks is taken out, and all outputs.
+"""Make the students' notebooks from the solutions: the text between the marks is removed, and so are all outputs.
 
-Notable: the marks and the stub are nbgrader's own, and every cell carries its metadata, so an instructor can work with the
-same files (exercises/INSTRUCTORS.md). Nobody needs nbgrader for the exercises or to build them.
+The marks, the stub and the cells' metadata are nbgrader's own, so instructors can use it on the same files
+(exercises/INSTRUCTORS.md). Neither the exercises nor this module need nbgrader.
 
     python -m minillava.exercises exercises
 """
@@ -13,15 +13,15 @@ from pathlib import Path
 
 SOLUTION = ("### BEGIN SOLUTION", "### END SOLUTION")
 HIDDEN = ("### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS")
-STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")  # nbgrader's
+STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")
 
 
 class ExerciseError(ValueError):
-    """An exercise whose marks or metadata do not fit; the message names the file and the cell."""
+    """An exercise with wrong marks or metadata; the message names the file and the cell."""
 
 
 def _without(lines: list[str], marks: tuple[str, str], stub: tuple[str, ...], name: str) -> list[str]:
-    """The lines, each region between the marks replaced by the stub at the region's indentation."""
+    """The lines with the stub, at the same indentation, instead of every region between the marks."""
     out, inside = [], False
     for line in lines:
         if line.strip() in marks:
@@ -37,8 +37,8 @@ def _without(lines: list[str], marks: tuple[str, str], stub: tuple[str, ...], na
     return out
 
 
-def strip(solution: dict, name: str = "exercise") -> dict:
-    """The student's notebook of a solution's. Raises ExerciseError."""
+def student_version(solution: dict, name: str = "exercise") -> dict:
+    """The student's notebook made from a solution. Raises ExerciseError."""
     notebook = copy.deepcopy(solution)
     for n, cell in enumerate(notebook["cells"]):
         where = f"{name}, cell {n}"
@@ -56,17 +56,15 @@ def strip(solution: dict, name: str = "exercise") -> dict:
     return notebook
 
 
-def read(path: Path) -> dict:
+def read_notebook(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def build(folder: Path) -> list[Path]:
-    """Write the student's file of every solution in `folder`/solutions; returns them."""
+def build_exercises(folder: Path) -> list[Path]:
+    """Write the student's notebook of every solution in `folder`/solutions. Returns their paths."""
     made = []
     for source in sorted((folder / "solutions").glob("ex*.ipynb")):
-        target = folder / source.name
-        target.write_text(
-            json.dumps(strip(read(source), source.name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        made.append(target)
+        notebook = student_version(read_notebook(source), source.name)
+        made.append(folder / source.name)
+        made[-1].write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return made

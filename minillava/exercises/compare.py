@@ -1,4 +1,4 @@
-"""Whether what an answer gives is what was wanted: by value, never more exactly than float32 allows, on any device."""
+"""Compare the result of an answer with the expected one: by value, within float32's precision, on any device."""
 
 import math
 import reprlib
@@ -12,13 +12,13 @@ _SHORT.maxstring, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict, _SHORT.maxoth
 
 @dataclass(frozen=True)
 class Raised:
-    """An error in place of a result."""
+    """An error that was raised instead of a result."""
 
     error: Exception
 
 
-def shown(value) -> str:
-    """A value in one line: of a tensor its shape and first numbers."""
+def one_line(value) -> str:
+    """A value as one short line; a tensor as its shape and first numbers."""
     if isinstance(value, Raised):
         return f"{type(value.error).__name__}: {value.error}"
     if isinstance(value, torch.Tensor):
@@ -26,7 +26,7 @@ def shown(value) -> str:
         numbers = ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in some)
         return f"tensor {tuple(value.shape)} [{numbers}{', ...' if value.numel() > 5 else ''}]"
     if isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
-        return "[" + ", ".join(map(shown, value[:4])) + (", ...]" if len(value) > 4 else "]")
+        return "[" + ", ".join(map(one_line, value[:4])) + (", ...]" if len(value) > 4 else "]")
     if isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values()):
         return f"{len(value)} tensors by name"
     if callable(value):
@@ -34,8 +34,8 @@ def shown(value) -> str:
     return _SHORT.repr(value)
 
 
-def differ(got, want, tolerance: float = 1e-4, at: str = "") -> str | None:
-    """None where `got` is `want`, else in what they differ. at: the place within the result."""
+def difference(got, want, tolerance: float = 1e-4, at: str = "") -> str | None:
+    """None when `got` equals `want`, else a sentence that says how they differ. at: the position within the result."""
     place = f"at {at}: " if at else ""
     if isinstance(want, Raised) or isinstance(got, Raised):
         return _errors(got, want, place)
@@ -46,21 +46,26 @@ def differ(got, want, tolerance: float = 1e-4, at: str = "") -> str | None:
     if isinstance(want, (int, float)) and not isinstance(want, bool):
         if not isinstance(got, (int, float)) or isinstance(got, bool):
             return f"{place}{type(got).__name__} where a number was wanted"
-        exact = isinstance(want, int)  # a count is right or wrong; as a float32 it may have lost its last digits
+        exact = isinstance(want, int)  # a count is right or wrong, but as a float32 it may have lost its last digits
         room = (0 if isinstance(got, int) else 1e-6) if exact else tolerance
         close = math.isclose(got, want, rel_tol=room, abs_tol=0 if exact else tolerance)
         return None if close or (math.isnan(want) and math.isnan(got)) else f"{place}{got:.9g} is not {want:.9g}"
     if isinstance(want, dict):
         if not isinstance(got, dict) or got.keys() != want.keys():
-            return f"{place}the keys are {shown(list(got)) if isinstance(got, dict) else type(got).__name__}, not {shown(list(want))}"
-        return next(filter(None, (differ(got[k], want[k], tolerance, f"{at}[{k!r}]") for k in want)), None)
+            keys = one_line(list(got)) if isinstance(got, dict) else type(got).__name__
+            return f"{place}the keys are {keys}, not {one_line(list(want))}"
+        return _first(difference(got[k], want[k], tolerance, f"{at}[{k!r}]") for k in want)
     if isinstance(want, (list, tuple)):
         if not isinstance(got, (list, tuple)):
             return f"{place}{type(got).__name__} where a {type(want).__name__} was wanted"
         if len(got) != len(want):
             return f"{place}{len(got)} entries, not {len(want)}"
-        return next(filter(None, (differ(g, w, tolerance, f"{at}[{n}]") for n, (g, w) in enumerate(zip(got, want)))), None)  # fmt: skip
-    return None if type(got) is type(want) and got == want else f"{place}{shown(got)} is not {shown(want)}"
+        return _first(difference(g, w, tolerance, f"{at}[{n}]") for n, (g, w) in enumerate(zip(got, want)))
+    return None if type(got) is type(want) and got == want else f"{place}{one_line(got)} is not {one_line(want)}"
+
+
+def _first(reasons) -> str | None:
+    return next(filter(None, reasons), None)
 
 
 def _errors(got, want, place: str) -> str | None:
@@ -86,7 +91,5 @@ def _tensors(got, want: torch.Tensor, tolerance: float, place: str) -> str | Non
         return None
     gap = (mine - theirs).abs().nan_to_num(nan=math.inf)
     worst = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-    share = float((gap > room).double().mean())
-    return (
-        f"{place}{share:.0%} of the numbers differ, most at {list(worst)}: {mine[worst]:.4g} is not {theirs[worst]:.4g}"
-    )
+    values = f"{mine[worst]:.4g} is not {theirs[worst]:.4g}"
+    return f"{place}{float((gap > room).double().mean()):.0%} of the numbers differ, most at {list(worst)}: {values}"

@@ -1,6 +1,6 @@
-"""Which tasks pass on this machine: one small file, written by `check`, read by `minillava progress`. Nothing is sent.
+"""The file of progress: which tasks pass on this machine. `check` writes it, `minillava progress` reads it.
 
-Notable: what counts is the last check of a task. MINILLAVA_PROGRESS names another file than ~/.minillava/progress.json.
+The last check of a task counts. Nothing is sent anywhere. The file is MINILLAVA_PROGRESS or ~/.minillava/progress.json.
 """
 
 import json
@@ -8,20 +8,21 @@ import os
 from pathlib import Path
 
 from minillava.errors import UserError
+from minillava.files import write_json
 
 
 class ProgressError(UserError):
     """A file of progress that cannot be read; the message names it."""
 
 
-def path() -> Path:
-    """Where it is kept."""
+def progress_path() -> Path:
+    """Where the file is."""
     return Path(os.environ.get("MINILLAVA_PROGRESS") or Path.home() / ".minillava" / "progress.json")
 
 
-def read() -> dict[str, bool]:
-    """Task id -> whether its last check passed. A file that is not JSON of that form raises ProgressError, naming it."""
-    home = path()
+def read_progress() -> dict[str, bool]:
+    """Task id -> whether its last check passed. Raises ProgressError for a file of another form, naming it."""
+    home = progress_path()
     if not home.exists():
         return {}
     try:
@@ -33,13 +34,10 @@ def read() -> dict[str, bool]:
     return found
 
 
-def note(task_id: str, passed: bool) -> None:
-    """Keep what became of a check. Where nothing can be written, that is said, and the check goes on."""
-    home = path()
+def note_check(task_id: str, passed: bool) -> None:
+    """Store the outcome of a check. When the file cannot be written, print that and return."""
+    home = progress_path()
     try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        part = home.with_name(f"{home.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(dict(sorted((read() | {task_id: passed}).items())), indent=1), encoding="utf-8")
-        part.replace(home)
+        write_json(home, dict(sorted((read_progress() | {task_id: passed}).items())))
     except OSError as error:
         print(f"(progress is not kept: {home}: {error.strerror})")

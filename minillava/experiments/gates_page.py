@@ -1,150 +1,204 @@
-"""The gates on one page: what was wanted of the small model, what was measured, what it still gets wrong, what made it.
+"""Does the small model truly look? The gates on one page and as pictures: gates.md, gates.png, ten-pictures.png.
 
-Notable: every figure is read from files - gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the
-live run, three seeds), science.json and designs.json (Table 8, where they are there), ten-pictures.json and the weights' cards - so the page
-can be made again after any of them, and a gate that is not passed says so.
+Notable: every figure is read from files, so the page can be made again after any of them, and a gate that is not passed
+says so. The files are gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the live run, three
+seeds), science.json and designs.json (Table 8), ten-pictures.json and the weights' cards. The ten scenes are drawn by a
+seed from the benchmark's, not chosen, and every answer carries the verdict of the exact match or of the judge.
 
-    python -m minillava.experiments.gates_page data_samples/weights data_samples/results
+    python -m minillava.experiments.pages gates
 """
 
-import json
+import random
 import statistics
-import sys
 from pathlib import Path
 
-from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
-from minillava.experiments.science_page import at_the_letter
-from minillava.files import read_jsonl
-from minillava.paper import TABLE_8
-from minillava.scenes.questions import EXACT
+from matplotlib.figure import Figure
 
-NUMBER = {"vision_tower": 1, "language_model": 2, "llava": 4, "controls": 4}
+from minillava.chat import Chat
+from minillava.datagen.messages import context
+from minillava.experiments.cells import can_be_told, signed
+from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
+from minillava.experiments.science_report import at_the_letter
+from minillava.figures.charts import lines
+from minillava.figures.panels import Line, beside, ticked
+from minillava.figures.style import DOTTED, canvas
+from minillava.files import read_json, read_jsonl
+from minillava.paper import TABLE_8
+from minillava.scenes.captions import boxes, captions
+from minillava.scenes.compose import compose
+from minillava.scenes.draw import draw
+from minillava.scenes.questions import EXACT_KINDS, Question, is_correct, is_reasoning, questions
+from minillava.scenes.world import Scene
+from minillava.standins.gates import THRESHOLDS
+from minillava.standins.judge import marks
+from minillava.text import markdown_table
+
+HEAD = ["gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed"]
+GATES = {
+    "vision_tower": (1, "the vision tower: "), "language_model": (2, "the language model, in words: "),
+    "llava": (4, ""), "controls": (4, ""),
+}  # fmt: skip
 BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate 4 has all kinds
 FIRST_FOUR = ("existence", "colour", "place", "side")
-MINUTES = 10.0  # of the live run
-COLUMNS = ("gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed")
+PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
-def row(gate: int, figure: str, wanted: str, measured: str, passed: bool, blank="", shuffled="") -> list[str]:
-    return [str(gate), figure, wanted, measured, str(blank), str(shuffled), "yes" if passed else "**no**"]
+def gate(number: int, figure: str, wanted: str, measured: str, passed: bool, blank="", shuffled="") -> list[str]:
+    """One row of the page."""
+    return [str(number), figure, wanted, measured, str(blank), str(shuffled), "yes" if passed else "**no**"]
 
 
 def shipped(rows: list[dict]) -> list[list[str]]:
     """Gates 1 to 4: the shipped weights."""
-    names = {
-        "vision_tower": "the vision tower: ",
-        "language_model": "the language model, in words: ",
-        "llava": "",
-        "controls": "",
-    }
     out = []
     for r in rows:
-        number = 3 if r["gate"] == "llava" and r["figure"] in BINDING else NUMBER[r["gate"]]
-        wanted = f"{'<' if r['gate'] == 'controls' else '>='} {r['wanted']}"
-        out.append(row(number, names[r["gate"]] + r["figure"], wanted, f"{r['measured']:.1f}", r["passed"],
-                       r.get("blank", ""), r.get("shuffled", "")))  # fmt: skip
+        number, prefix = GATES[r["gate"]]
+        number = 3 if r["gate"] == "llava" and r["figure"] in BINDING else number
+        wanted, measured = f"{'<' if r['gate'] == 'controls' else '>='} {r['wanted']}", f"{r['measured']:.1f}"
+        controls = (r.get("blank", ""), r.get("shuffled", ""))
+        out.append(gate(number, prefix + r["figure"], wanted, measured, r["passed"], *controls))
     return sorted(out, key=lambda r: r[0])
 
 
 def live(report: dict) -> list[list[str]]:
     """Gate 5: the live run, its rows of Table 4 apart by more than the spread over seeds."""
-    four = statistics.mean(report["vqa"][k] for k in FIRST_FOUR)
-    seeds, seconds = report["seeds"], report["seconds"]
-    once = [v for name, v in seconds.items() if name != "all" and not any(name.endswith(f"-{s}") for s in seeds[1:])]
-    minutes = sum(once) / 60
-    (table,) = (t["rows"] for t in report["tables"] if t["table"] == "Table 4")
-    of = {r["row"]: r["All"] for r in table}
-    out = [row(5, "the live run: minutes for one seed, on 2 cores", f"<= {MINUTES:g}", f"{minutes:.1f}", minutes <= MINUTES),
-           row(5, f"the live run: {', '.join(FIRST_FOUR)}", ">= 80", f"{four:.1f}", four >= 80)]  # fmt: skip
+    others = tuple(f"-{seed}" for seed in report["seeds"][1:])
+    minutes = sum(v for step, v in report["seconds"].items() if step != "all" and not step.endswith(others)) / 60
+    four = statistics.mean(report["vqa"][kind] for kind in FIRST_FOUR)
+    tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
+    of, rows = {r["row"]: r["All"] for r in report["tables"][0]["rows"]}, []
     for better, worse in ((FULL, "Conversation"), ("Conversation", UNTUNED)):
         gap, spread = of[better]["ours"] - of[worse]["ours"], max(of[r]["spread"] or 0 for r in (better, worse))
-        out.append(row(5, f"Table 4, All: {better} above {worse}", f"> {spread:.1f}, the spread", f"{gap:+.1f}", gap > spread))  # fmt: skip
-    tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
-    out.append(row(5, "questions: tuned on instructions, tuned on captions only", "far below", f"{tuned:.1f}, {other:.1f}", other < tuned / 2))  # fmt: skip
-    return out
+        wanted = f"> {spread:.1f}, the spread"
+        rows.append(gate(5, f"Table 4, All: {better} above {worse}", wanted, f"{gap:+.1f}", gap > spread))
+    both = ("questions: tuned on instructions, tuned on captions only", "far below", f"{tuned:.1f}, {other:.1f}")
+    return [
+        gate(5, "the live run: minutes for one seed, on 2 cores", "<= 10", f"{minutes:.1f}", minutes <= 10),
+        gate(5, f"the live run: {', '.join(FIRST_FOUR)}", ">= 80", f"{four:.1f}", four >= 80),
+        *rows,
+        gate(5, *both, other < tuned / 2),
+    ]
 
 
-def choices(science: dict) -> list[list[str]]:
-    """Gate 6: what each choice of Table 8 is worth here; passed where an effect can be told from none."""
-    out = []
-    for r in science["table 8"]:
-        if r["gap"]:
-            low, high = r["gap"]["interval"]
-            out.append(row(6, f"Table 8: {r['row']}, difference to the best (the paper's {TABLE_8.delta(r['row'], 'Avg'):+})",
-                           "an effect, or why not", f"{r['gap']['ours']:+.1f} [{low:+.1f}, {high:+.1f}]", low > 0 or high < 0))  # fmt: skip
+def effect(figure: str, gap: dict, shuffled="") -> list[str]:
+    """Gate 6: a choice of Table 8 passes where its effect can be told from none."""
+    return gate(6, figure, "an effect, or why not", signed(gap), can_be_told(gap), "", shuffled)
+
+
+def on_quiz(science: dict) -> list[list[str]]:
+    """Gate 6 on the quiz: what each choice of Table 8 is worth, and where the letter is lost."""
+    rows = {r["row"]: r["gap"] for r in science["table 8"] if r["gap"]}
+    theirs = {row: f"difference to the best (the paper's {TABLE_8.delta(row, 'Avg'):+})" for row in rows}
+    out = [effect(f"Table 8: {row}, {theirs[row]}", gap) for row, gap in rows.items()]
     if "letters" in science:
         wrong, lost, _ = at_the_letter(science["letters"])
-        share = 100 * lost / wrong
-        out.append(row(6, "Table 8, [why](science.md): wrong answers with right reasons", "> 50, or another reason", f"{share:.1f}", share > 50))  # fmt: skip
+        figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
+        out.append(gate(6, figure, "> 50, or another reason", f"{share:.1f}", share > 50))
     return out
 
 
 def on_chat(report: dict) -> list[list[str]]:
     """Gate 6 on the chat data (`designs.py`), where the model sees: each choice's difference, and the control."""
-    out = []
-    for r in (r for r in report["rows"] if r["gap"]):
-        low, high = r["gap"]["interval"]
-        out.append(row(6, f"Table 8 [on the chat data](designs.md): {r['row']}, difference to the best", "an effect, or why not",
-                       f"{r['gap']['ours']:+.1f} [{low:+.1f}, {high:+.1f}]", low > 0 or high < 0, "", r["shuffled"]["ours"]))  # fmt: skip
-    return out
+    figure = "Table 8 [on the chat data](designs.md): {}, difference to the best"
+    return [effect(figure.format(r["row"]), r["gap"], r["shuffled"]["ours"]) for r in report["rows"] if r["gap"]]
 
 
-def weak(scores: dict[str, float], least: float) -> str:
-    """The kinds of questions under `least` per cent, the weakest first."""
-    found = sorted((v, k) for k, v in scores.items() if k in EXACT and v < least)
-    return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
-
-
-def failures(card: dict, report: dict, answers: list[dict]) -> list[str]:
+def failures(card: dict, report: dict, answers: list[dict]) -> str:
     """What the shipped model and the live run get wrong, in words."""
-    picture = card["figures"]["exact match, dev split, per cent"]["picture"]
+
+    def weak(scores, least):  # the kinds of questions under `least` per cent, the weakest first
+        found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT_KINDS and value < least)
+        return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
+
+    kinds = weak(card["figures"]["exact match, dev split, per cent"]["picture"], 90)
+    live = weak(report["vqa"], 80)
     more = card["recipe"]["pictures"] / report["recipe"]["scale"]["pictures"]
     wrong = [a for a in answers if not a["right"]]
-    (wild,) = (t["rows"] for t in report["tables"] if t["table"] == "Table 5")
-    full = next(r for r in wild if r["row"] == FULL)["All"]["ours"]
+    wild = next(r for r in report["tables"][1]["rows"] if r["row"] == FULL)["All"]["ours"]
     lines = [
-        f"- The shipped model, kinds of questions under 90 %: {weak(picture, 90)}.",
-        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}.",
-        f"- In the wild - another drawing style, combinations held out of training - the live run's relative score is {full:.1f}: things are taken for others of like shape (the two worst pictures: [figures/table-6.png](figures/table-6.png)).",
+        f"- The shipped model, kinds of questions under 90 %: {kinds}.",
+        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {live}.",
+        "- In the wild - another drawing style, combinations held out of training - the live run's relative score is "
+        f"{wild:.1f}: things are taken for others of like shape (the two worst pictures: "
+        "[figures/table-6.png](figures/table-6.png)).",
         f"- Of the {len(answers)} answers about ten pictures drawn by a seed (ten-pictures.png), {len(wrong)} wrong:",
     ]
-    return lines + [f'  - {a["scene"]}: {a["question"]} - "{a["answer"]}" ({a["why"]})' for a in wrong]
+    return "\n".join([*lines, *(f'  - {a["scene"]}: {a["question"]} - "{a["answer"]}" ({a["why"]})' for a in wrong)])
 
 
 def page(weights: Path, results: Path) -> str:
-    """The page, as Markdown. weights: the folder of vision tower, language model and llava; results: of what was measured."""
-    report = json.loads((results / "report.json").read_text())
-    answers = json.loads((results / "ten-pictures.json").read_text())
+    """gates.md. weights: the folder of vision tower, language model and llava; results: of what was measured."""
+    report, answers = read_json(results / "report.json"), read_json(results / "ten-pictures.json")
     rows = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report)]
-    if (results / "science.json").exists():
-        rows += choices(json.loads((results / "science.json").read_text()))
-    if (results / "designs.json").exists():
-        rows += on_chat(json.loads((results / "designs.json").read_text()))
-    cards = {part: json.loads((weights / part / "card.json").read_text()) for part in ("vision_tower", "language_model", "language_model_small", "llava")}  # fmt: skip
-    lines = ["# Does the small model look?", "", "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.", ""]  # fmt: skip
-    lines += [
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---" * len(COLUMNS) + "|",
-        *("| " + " | ".join(r) + " |" for r in rows),
-    ]
-    lines += [
-        "",
-        "![The gates while vision tower, language model and the whole were trained](gates.png)",
-        "",
-        "## What it gets wrong",
-        "",
-    ]
-    lines += [*failures(cards["llava"], report, answers), "", "## What made the weights", "", "| part | made as | minutes | machine |", "|---|---|---|---|"]  # fmt: skip
+    for path, more in ((results / "science.json", on_quiz), (results / "designs.json", on_chat)):
+        rows += more(read_json(path)) if path.exists() else []
+    cards = {part: read_json(weights / part / "card.json") for part in PARTS}
+    made = [["part", "made as", "minutes", "machine"]]
     for part, card in cards.items():
         m = card["machine"]
-        lines.append(f"| {part} | {card['recipe']['made as']} | {card['minutes']} | {m['cores']} cores ({m['processor']}, {m['precision']}), {m.get('gpu', 'no GPU')}, torch {m['torch']} |")  # fmt: skip
-    return "\n".join(lines) + "\n"
+        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {(m.get('gpu') or {'name': 'no GPU'})['name']}, torch {m['torch']}"
+        made.append([part, card["recipe"]["made as"], str(card["minutes"]), here])
+    parts = [
+        "# Does the small model look?",
+        "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that "
+        "ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.",
+        markdown_table([HEAD, *rows]),
+        "![The gates while vision tower, language model and the whole were trained](gates.png)",
+        "## What it gets wrong", failures(cards["llava"], report, answers),
+        "## What made the weights", markdown_table(made),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
 
 
-def main() -> None:
-    weights, results = map(Path, sys.argv[1:3])
-    (results / "gates.md").write_text(page(weights, results), encoding="utf-8")
+def gate_curves(weights: Path) -> Figure:
+    """Per cent right on the dev split while the parts were trained, and what was wanted."""
+    tower, language, llava = (read_jsonl(weights / part / "gates.jsonl") for part in (PARTS[0], PARTS[1], PARTS[3]))
+    seen = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
+    odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}
+    odd["named, shuffled"] = ("shuffled", "odd: named")
+    panels = [  # title, rows, what was wanted, and for each curve where it is in a row
+        ("The vision tower: read off an object's patches", tower, THRESHOLDS["vision_tower"]["kind"],
+         {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}),
+        ("The language model: asked about a scene in words", language, THRESHOLDS["language_model"]["all"],
+         {how: (how, "all") for how in language[0] if how != "step"}),
+        ("The whole: asked about a picture", llava, THRESHOLDS["llava"]["colour"],
+         seen | {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}),
+        ("The whole: asked what is odd", llava, THRESHOLDS["llava"]["odd: named"], odd),
+    ]  # fmt: skip
+    figure, axes = canvas(11, 8, 2, 2)
+    for axis, (title, rows, wanted, curves) in zip(axes.flat, panels):
+        steps = [row["step"] for row in rows]
+        drawn = {name: [row[how][what] for row in rows] for name, (how, what) in curves.items()}
+        lines(steps, drawn, "step", "% right", title, axis=axis)
+        axis.axhline(wanted, **DOTTED)
+        axis.text(0, wanted - 1, f" gate {wanted}", fontsize=8, va="top")
+        axis.set(xlim=(0, steps[-1] * 1.02), ylim=(0, 103))
+    return figure
 
 
-if __name__ == "__main__":
-    main()
+def asked(scene: Scene, rng: random.Random) -> list[Question | None]:
+    """A question of three kinds drawn by the seed, and what is odd; then a description (None)."""
+    pool = [q for q in questions(scene) if not is_reasoning(q) and q.kind not in ("odd", "doing")]
+    kinds = rng.sample(sorted({q.kind for q in pool}), 3)
+    odd = [q for q in questions(scene) if q.text == "What is odd in this picture?"]
+    return [*(rng.choice([q for q in pool if q.kind == kind]) for kind in kinds), *odd, None]
+
+
+def ten_pictures(weights: Path) -> tuple[Figure, list[dict]]:
+    """Ten scenes of the benchmark by a seed, each with five questions, answers and verdicts; and the same as rows."""
+    rng, chat, rows, pictures = random.Random("ten pictures 0"), Chat(weights), [], []
+    for scene in [compose("bench", index) for index in rng.sample(range(700), 10)]:
+        chat.look(draw(scene, chat.model.config.vision.image_size))
+        told, own = context(captions(scene), boxes(scene)), []
+        for question in asked(scene, rng):
+            text = question.text if question else "Describe this picture in detail."
+            chat.turns = []  # every question by itself, as the benchmark asks it
+            said = chat.ask(text)
+            verdict = marks(told, text, said)
+            good = is_correct(question, said) if question else verdict.accuracy == 10
+            own.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
+        cells = [[Line(r["question"], bold=True), ticked(r["answer"], r["right"])] for r in own]
+        pictures.append((draw(scene, 256), {"": cells}))
+        rows += own
+    title = f"{sum(r['right'] for r in rows)} of {len(rows)} answers about ten pictures drawn by a seed are right"
+    return beside(pictures, title, text=6.4), rows

@@ -1,27 +1,39 @@
 """Tables 4 and 5 in miniature beside the paper's, the controls, the claims and their verdicts: report.json, report.md.
 
-Notable: nothing here is a constant - every figure of ours is computed from reviews and answers on disk, every figure of
+Notable: nothing here is a constant. Every figure of ours is computed from reviews and answers on disk, every figure of
 the paper comes from `paper.py`. A claim "holds" only when the 95 % interval of the difference, over questions resampled
-in pairs and all seeds, lies above zero and every seed agrees; otherwise it "does not hold" or "cannot be told".
+in pairs and all seeds, is above zero and every seed agrees; otherwise it "does not hold" or "cannot be told".
 """
 
-import json
-import statistics
 from pathlib import Path
 
 from minillava import paper
-from minillava.experiments.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, slug
-from minillava.experiments.run import Run
-from minillava.files import read_jsonl
-from minillava.judging.bench import CATEGORIES, pairs_of
+from minillava.experiments.cells import cell, judged, over, signed
+from minillava.experiments.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED
+from minillava.experiments.run import Run, slug
+from minillava.figures.data import gallery
+from minillava.figures.tables import question_bars, table_bars
+from minillava.figures.training import loss_curves
+from minillava.files import read_json, read_jsonl, write_json, write_text
+from minillava.judging.bench import CATEGORIES, score_pairs
 from minillava.judging.pope import NEGATIVES, evaluate
-from minillava.judging.scores import interval, paired, relative_score, together
-from minillava.machine import machine
-from minillava.standins.judge import RULE
+from minillava.judging.scores import interval, paired_difference, relative_score
+from minillava.machine import describe_machine
+from minillava.standins.judge import RULE_ID
+from minillava.text import aligned, markdown_table
+from minillava.training.curves import read_losses
 
-COLUMNS = dict(zip(("Conv", "Detail", "Complex", "All"), (*CATEGORIES, None)))
-TABLE_4_ROWS = (*MIXTURES, UNTUNED)
-WILD_ROWS = {FULL: "LLaVA", CAPTIONER: "BLIP-2", UNTUNED: None}  # our row -> the paper's row it stands beside
+CATEGORY = dict(zip(paper.TABLE_4.columns, (*CATEGORIES, None)))  # column -> the questions it is about; None: all
+BENCH = {"Table 4": "coco", "Table 5": "wild"}
+ABOUT = {
+    "Table 4": "Relative score by training data, benchmark drawn like the training pictures",
+    "Table 5": "Relative score in the wild: another drawing style, combinations held out of training",
+}
+# Our rows -> the paper's row that each stands beside; None where the paper has none.
+BESIDE = {
+    "Table 4": {row: row for row in (*MIXTURES, UNTUNED)} | dict.fromkeys((*CONTROLS, CAPTIONER)),
+    "Table 5": {FULL: "LLaVA", CAPTIONER: "BLIP-2", UNTUNED: None} | dict.fromkeys(CONTROLS),
+}
 # Claim of the paper -> the comparisons that carry it: (bench, column, better row, worse row).
 TESTS = {
     "more_data_types": [("coco", "All", FULL, row) for row in list(MIXTURES)[1:]],
@@ -30,191 +42,147 @@ TESTS = {
     "little_goes_far": [("coco", "All", "Conv + 5% Detail + 10% Complex", "Conversation")],
     "beats_captioners": [("wild", "All", FULL, CAPTIONER)],
 }
+LOOKED = {"with the picture": "", "picture blanked": "_blank", "picture shuffled": "_shuffled", "text only": "_text"}
 
 
-def reviews_of(run: Run, seed: int, row: str, bench: str) -> list[dict]:
-    tag = CONTROLS.get(row, "")
-    return read_jsonl(run.folder / f"seed-{seed}" / slug(FULL if tag else row) / f"reviews-{bench}{tag}.jsonl")
+def files_of(run: Run, row: str, name: str) -> list[Path]:
+    """A row's file of each seed; a control's are those of full data, with its tag for the {} in the name."""
+    control = CONTROLS.get(row, "")
+    return [run.home(seed, FULL if control else row) / name.format(control) for seed in run.seeds]
 
 
-def cell(run: Run, row: str, bench: str, column: str) -> dict:
-    """Our figure of one cell: the mean over seeds, its standard deviation (None for one seed), its interval over questions."""
-    pairs = [pairs_of(reviews_of(run, seed, row, bench), COLUMNS[column]) for seed in run.seeds]
-    scores = [relative_score(p) for p in pairs]
-    spread = round(statistics.stdev(scores), 1) if len(scores) > 1 else None
-    return {
-        "ours": round(statistics.mean(scores), 1),
-        "spread": spread,
-        "interval": [round(v, 1) for v in interval(pairs, relative_score)],
-    }
+def scores_of(run: Run, bench: str, column: str, row: str) -> list[list[tuple[float, float]]]:
+    """(reference's score, ours) for every question of a column, for each seed."""
+    return [score_pairs(read_jsonl(f), CATEGORY[column]) for f in files_of(run, row, f"reviews-{bench}{{}}.jsonl")]
 
 
-def table(run: Run, name: str, bench: str, rows: dict[str, dict]) -> dict:
-    """rows: our row -> the paper's figures by column (empty where the paper has no such row)."""
-    out = [
-        {"row": row, **{c: cell(run, row, bench, c) | {"paper": figures.get(c)} for c in COLUMNS}}
-        for row, figures in rows.items()
-    ]
-    return {"table": name, "bench": bench, "rows": out}
+def cell_of(run: Run, table: str, column: str, row: str) -> dict:
+    """One cell: the mean over seeds, its standard deviation, its 95 % interval over questions, the paper's figure."""
+    scores, theirs = scores_of(run, BENCH[table], column, row), BESIDE[table][row]
+    printed = paper.TABLES[table].value(theirs, column) if theirs else None
+    ours = over([relative_score(pairs) for pairs in scores])
+    ours["interval"] = [round(end, 1) for end in interval(scores, relative_score)]
+    return ours | {"paper": printed[0] if isinstance(printed, tuple) else printed}
+
+
+def rows_of(run: Run, table: str) -> list[dict]:
+    """The rows of Table 4 or 5 with their cells."""
+    return [{"row": row} | {column: cell_of(run, table, column, row) for column in CATEGORY} for row in BESIDE[table]]
 
 
 def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
-    """Relative score of one row minus another's, its 95 % interval (questions resampled in pairs), and whether all seeds agree."""
-    rows = lambda row, seed: pairs_of(reviews_of(run, seed, row, bench), COLUMNS[column])  # noqa: E731
-    found = paired([(rows(better, seed), rows(worse, seed)) for seed in run.seeds], relative_score, draws)
-    return {"better": better, "worse": worse, "column": column, **found}
+    """Relative score of one row minus another's, its 95 % interval over questions in pairs, and the verdict."""
+    both = zip(*(scores_of(run, bench, column, row) for row in (better, worse)))
+    return {"better": better, "worse": worse, "column": column, **paired_difference(list(both), relative_score, draws)}
 
 
-def claims(run: Run) -> list[dict]:
-    """Every claim of `paper.CLAIMS` with the paper's figures, ours and a verdict."""
-    out = []
-    for claim in paper.CLAIMS:
-        tests = [difference(run, *test) for test in TESTS.get(claim.id, ())]
-        verdict = together([t["verdict"] for t in tests])
-        out.append(
-            {
-                "id": claim.id,
-                "statement": claim.statement,
-                "source": claim.source,
-                "paper": claim.figures,
-                "ours": tests,
-                "verdict": verdict,
-                "why": "95 % interval over questions, all seeds" if tests else "this run does not make that comparison",
-            }
-        )
-    return out
-
-
-def vqa(run: Run, tag: str = "", row: str = FULL) -> tuple[dict, dict]:
-    """Exact-match accuracy per kind, mean over seeds, and its spread (None for one seed)."""
-    scores = [json.loads((run.folder / f"seed-{s}" / slug(row) / f"exact{tag}.json").read_text()) for s in run.seeds]
-    mean = {k: round(statistics.mean(s[k] for s in scores), 1) for k in scores[0]}
-    return mean, {k: round(statistics.stdev(s[k] for s in scores), 1) if len(scores) > 1 else None for k in mean}
-
-
-def pope_of(run: Run) -> dict[str, dict]:
-    """Hallucination: POPE's measures over all kinds of negatives and for each, mean over seeds, of the rows asked and the controls."""
+def hallucination(run: Run, row: str) -> dict:
+    """POPE's measures for each kind of negatives and all, means over seeds, and how many answers were left out."""
     questions = read_jsonl(run.folder / "bench" / "pope.jsonl")
-    out = {}
-    for row, tag in [*((row, "") for row in POPE_ROWS), *CONTROLS.items()]:
-        homes = [run.folder / f"seed-{s}" / slug(row if not tag else FULL) for s in run.seeds]
-        each = [evaluate(questions, read_jsonl(home / f"pope{tag}.jsonl")) for home in homes]
-        kinds = [k for k in each[0]["scores"] if all(k in e["scores"] for e in each)]
-        mean = lambda kind, name, each=each: round(statistics.mean(e["scores"][kind][name] for e in each), 1)  # noqa: E731
-        out[row] = {kind: {name: mean(kind, name) for name in each[0]["scores"][kind]} for kind in kinds}
-        out[row]["left out"] = sum(len(e["excluded"]) for e in each)
-    return out
+    each = [evaluate(questions, read_jsonl(file)) for file in files_of(run, row, "pope{}.jsonl")]
+    out, scores = {}, [found["scores"] for found in each]
+    for kind in (kind for kind in scores[0] if all(kind in of for of in scores)):
+        out[kind] = {name: over([of[kind][name] for of in scores])["ours"] for name in scores[0][kind]}
+    return out | {"left out": sum(len(found["excluded"]) for found in each)}
 
 
 def build_report(run: Run) -> dict:
     """Everything that was measured, as one JSON value."""
-    others = dict.fromkeys((*CONTROLS, CAPTIONER), {})
-    table4 = {r: {c: paper.TABLE_4.value(r, c) for c in COLUMNS} for r in TABLE_4_ROWS} | others
-    table5 = {
-        ours: {c: paper.TABLE_5.value(theirs, c)[0] for c in COLUMNS} if theirs else {}
-        for ours, theirs in WILD_ROWS.items()
-    } | dict.fromkeys(CONTROLS, {})
-    scores, spread = vqa(run)
+    rows, (shuffled, blank, text_only) = (*MIXTURES, UNTUNED, CAPTIONER), CONTROLS
+    right = {}  # exact-match accuracy by kind of question
+    for row in (*rows, *CONTROLS):
+        each = [read_json(file) for file in files_of(run, row, "exact{}.json")]
+        right[row] = {kind: over([scores[kind] for scores in each]) for kind in each[0]}
+    mean = {row: {kind: found["ours"] for kind, found in of.items()} for row, of in right.items()}
+    known, other = "95 % interval over questions, all seeds", "this run does not make that comparison"
+    tests = {claim.id: [difference(run, *test) for test in TESTS.get(claim.id, ())] for claim in paper.CLAIMS}
     return {
-        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE, "machine": machine(),
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "judge": RULE_ID,
+        "machine": describe_machine(),
         "seconds": run.state["seconds"] | {"all": round(sum(run.state["seconds"].values()), 1)},
-        "vqa": scores, "vqa_spread": spread, "vqa_blank": vqa(run, "-blank")[0], "vqa_shuffled": vqa(run, "-shuffled")[0],
-        "vqa_text": vqa(run, "-text")[0], "pope": pope_of(run),
-        "vqa_rows": {row: vqa(run, row=row)[0] for row in (*TABLE_4_ROWS, CAPTIONER)},
-        "tables": [table(run, "Table 4", "coco", table4), table(run, "Table 5", "wild", table5)],
-        "claims": claims(run),
+        "vqa": mean[FULL], "vqa_spread": {kind: found["spread"] for kind, found in right[FULL].items()},
+        "vqa_blank": mean[blank], "vqa_shuffled": mean[shuffled], "vqa_text": mean[text_only],
+        "pope": {row: hallucination(run, row) for row in (*POPE_ROWS, *CONTROLS)},
+        "vqa_rows": {row: mean[row] for row in rows},
+        "tables": [{"table": table, "bench": BENCH[table], "rows": rows_of(run, table)} for table in BESIDE],
+        "claims": [judged(c, tests[c.id], known if tests[c.id] else other) for c in paper.CLAIMS],
     }  # fmt: skip
 
 
-def _figure(c: dict) -> str:
-    spread = f" ± {c['spread']}" if c["spread"] is not None else f" [{c['interval'][0]:.0f}, {c['interval'][1]:.0f}]"
-    return f"{c['ours']:.1f}{spread}" + (f" (paper {c['paper']})" if c["paper"] is not None else "")
+def notation(report: dict) -> str:
+    """What is in a cell of Tables 4 and 5."""
+    spread = "± standard deviation over seeds" if len(report["seeds"]) > 1 else "[95 % interval over questions]"
+    return f"ours {spread} (the paper's)"
+
+
+def score_rows(table: dict) -> list[list[str]]:
+    """Table 4 or 5 as rows of text."""
+    return [["", *CATEGORY], *([r["row"], *(cell(r[c], r[c]["paper"]) for c in CATEGORY)] for r in table["rows"])]
+
+
+def question_rows(report: dict) -> list[list[str]]:
+    """The exact-match questions as rows of text: with the picture, and the controls."""
+    rows = [[name, *(f"{v:.1f}" for v in report[f"vqa{key}"].values())] for name, key in LOOKED.items()]
+    return [["", *report["vqa"]], *rows]
 
 
 def markdown(report: dict) -> str:
-    """The report for reading; pictures beside it in figures/."""
-    lines = ["# The paper in miniature", "", f"Scale `{report['scale']}`, seeds {report['seeds']}, judge `{report['judge']}`, "
-             f"{report['seconds']['all'] / 60:.1f} minutes on {report['machine']['cores']} cores ({report['machine']['precision']}).", ""]  # fmt: skip
-    about = {"Table 4": "Relative score by training data, benchmark drawn like the training pictures (Table 4)",
-             "Table 5": "Relative score in the wild: another drawing style, combinations held out of training (Table 5)"}  # fmt: skip
-    for t in report["tables"]:
-        lines += [f"## {about[t['table']]}", "", f"![{t['table']}](figures/{slug(t['table'])}.png)", "",
-                  "| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]  # fmt: skip
-        lines += [f"| {r['row']} | " + " | ".join(_figure(r[c]) for c in COLUMNS) + " |" for r in t["rows"]]
-        several = len(report["seeds"]) > 1
-        lines += [
-            "",
-            "± the standard deviation over seeds." if several else "In brackets the 95 % interval over questions.",
-            "",
-        ]
-    lines += ["## Does it look? Exact-match questions on held-out scenes, per cent right", "", "![questions](figures/questions.png)", "",
-              "| | " + " | ".join(report["vqa"]) + " |", "|---" * (len(report["vqa"]) + 1) + "|"]  # fmt: skip
-    for name, key in (
-        ("with the picture", "vqa"),
-        ("picture blanked", "vqa_blank"),
-        ("picture shuffled", "vqa_shuffled"),
-        ("text only", "vqa_text"),
-    ):
-        lines.append(f"| {name} | " + " | ".join(f"{v:.1f}" for v in report[key].values()) + " |")
-    lines += [
-        f"| {row} | " + " | ".join(f"{v:.1f}" for v in scores.values()) + " |"
-        for row, scores in report["vqa_rows"].items()
-        if row != FULL
-    ]
-    lines += ["", "## Does it see what is not there? Yes-or-no questions about what is in the picture (POPE), per cent", "",
-              "| | accuracy | precision | recall | F1 | says yes | accuracy: random, popular, adversarial |", "|---" * 7 + "|"]  # fmt: skip
+    """The report for reading; its figures are beside it in figures/."""
+    run = f"Scale `{report['scale']}`, seeds {report['seeds']}, judge `{report['judge']}`"
+    minutes, here = f"{report['seconds']['all'] / 60:.1f} minutes", report["machine"]
+    parts = ["# The paper in miniature", f"{run}, {minutes} on {here['cores']} cores ({here['precision']})."]
+    for table in report["tables"]:
+        name = table["table"]
+        parts += [f"## {ABOUT[name]} ({name})", f"![{name}](figures/{slug(name)}.png)"]
+        parts += [markdown_table(score_rows(table)), f"Each cell: {notation(report)}."]
+    others = [[row, *(f"{v:.1f}" for v in of.values())] for row, of in report["vqa_rows"].items() if row != FULL]
+    parts += ["## Does it look? Exact-match questions on held-out scenes, per cent right"]
+    parts += ["![questions](figures/questions.png)", markdown_table([*question_rows(report), *others])]
+    parts += ["## Does it see what is not there? Yes-or-no questions about what is in the picture (POPE), per cent"]
+    rows = [["", "accuracy", "precision", "recall", "F1", "says yes", "accuracy: random, popular, adversarial"]]
     for row, of in report["pope"].items():
-        kinds = ", ".join(f"{of[k]['accuracy']:.1f}" for k in NEGATIVES if k in of)
-        cells = " | ".join(
-            f"{of['all'][k]:.1f}" if "all" in of else "-" for k in ("accuracy", "precision", "recall", "f1", "yes")
-        )
-        lines.append(f"| {row} | {cells} | {kinds} |")
-    lines += ["", "## The paper's claims", "", "| claim | the paper | here | verdict |", "|---|---|---|---|"]
+        kinds = ", ".join(f"{of[kind]['accuracy']:.1f}" for kind in NEGATIVES if kind in of)
+        measures = ("accuracy", "precision", "recall", "f1", "yes")
+        rows.append([row, *(f"{of['all'][name]:.1f}" if "all" in of else "-" for name in measures), kinds])
+    parts += [markdown_table(rows), "## The paper's claims"]
+    rows = [["claim", "the paper", "here", "verdict"]]
     for c in report["claims"]:
-        theirs = "; ".join(f"{k} {v}" for k, v in c["paper"].items())
-        ours = "; ".join(
-            f"{t['better']} - {t['worse']} ({t['column']}): {t['ours']:+.1f} [{t['interval'][0]}, {t['interval'][1]}]"
-            for t in c["ours"]
-        )
-        lines.append(f"| {c['statement']} ({c['source']}) | {theirs} | {ours or c['why']} | **{c['verdict']}** |")
-    lines += ["", "![loss](figures/loss.png)", "", "## What took how long", "", "| step | seconds |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {k} | {v:.0f} |" for k, v in report["seconds"].items()), ""])
+        theirs = "; ".join(f"{name} {value}" for name, value in c["paper"].items())
+        ours = "; ".join(f"{t['better']} - {t['worse']} ({t['column']}): {signed(t)}" for t in c["ours"])
+        rows.append([f"{c['statement']} ({c['source']})", theirs, ours or c["why"], f"**{c['verdict']}**"])
+    seconds = [["step", "seconds"], *([step, f"{s:.0f}"] for step, s in report["seconds"].items())]
+    parts += [markdown_table(rows), "![loss](figures/loss.png)", "## What took how long", markdown_table(seconds)]
+    return "\n\n".join(parts) + "\n"
+
+
+def text_of(report: dict) -> str:
+    """The tables and the verdicts for a terminal."""
+    parts = []
+    for table in report["tables"]:
+        parts += [f"{table['table']} in miniature, relative score: {notation(report)}", aligned(score_rows(table)), ""]
+    parts += ["Questions with one right answer, % right", aligned(question_rows(report)), ""]
+    verdicts = [[c["statement"], c["verdict"] if c["ours"] else "(not compared here)"] for c in report["claims"]]
+    return "\n".join([*parts, aligned(verdicts)])
 
 
 def write_report(run: Run) -> dict:
-    """report.json and report.md in the run's folder; figures are `report_figures.report_figures`."""
+    """report.json and report.md in the run's folder; returns the report."""
     report = build_report(run)
-    (run.folder / "report.json").write_text(json.dumps(report, indent=1))
-    (run.folder / "report.md").write_text(markdown(report), encoding="utf-8")
+    write_json(run.folder / "report.json", report)
+    write_text(run.folder / "report.md", markdown(report))
     return report
 
 
-def show(report: dict, folder: Path) -> str:
-    """The tables as plain text, for a terminal."""
-    lines = []
-    for t in report["tables"]:
-        lines += [
-            "",
-            f"{t['table']} in miniature: relative score (the paper's in brackets)",
-            f"{'':34s}" + "".join(f"{c:>16s}" for c in COLUMNS),
-        ]
-        for r in t["rows"]:
-            cells = [
-                f"{r[c]['ours']:.1f}" + (f" ({r[c]['paper']})" if r[c]["paper"] is not None else "") for c in COLUMNS
-            ]
-            lines.append(f"{r['row']:34s}" + "".join(f"{c:>16s}" for c in cells))
-    lines += ["", "Questions with one right answer, % right", f"{'':34s}" + "".join(f"{k:>11s}" for k in report["vqa"])]
-    for name, key in (
-        ("with the picture", "vqa"),
-        ("picture blanked", "vqa_blank"),
-        ("picture shuffled", "vqa_shuffled"),
-        ("text only", "vqa_text"),
-    ):
-        lines.append(f"{name:34s}" + "".join(f"{v:>11.1f}" for v in report[key].values()))
-    lines += [
-        "",
-        *(f"{c['verdict'] if c['ours'] else '(not compared here)':>22s}   {c['statement']}" for c in report["claims"]),
-        "",
-        f"The whole report: {folder / 'report.md'}",
-    ]
-    return "\n".join(lines)
+def draw_report(report: dict, folder: Path) -> None:
+    """The figures that report.md shows, and the gallery, into `folder`/figures."""
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    for table in report["tables"]:
+        best, *_, worst = sorted(table["rows"], key=lambda r: -r["All"]["ours"])
+        low = worst["row"][0].lower() + worst["row"][1:]
+        title = f"{best['row']}: {best['All']['ours']:.0f}; {low}: {worst['All']['ours']:.0f}"
+        table_bars(table, title).savefig(figures / f"{slug(table['table'])}.png")
+    question_bars(report).savefig(figures / "questions.png")
+    losses = {f.parent.name: read_losses(f) for f in sorted(folder.glob("seed-0/*/metrics.jsonl"))}
+    loss_curves(losses, "The loss of every training, seed 0").savefig(figures / "loss.png")
+    gallery().savefig(figures / "gallery.png")

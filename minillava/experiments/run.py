@@ -1,74 +1,89 @@
-"""One run in one folder: its recipe, its lock, which steps are done and how long each took.
+"""One run in one folder: its recipe, its lock, the steps that are done and how long each took.
 
-Notable: a step is done once; started again, a run skips what is done and refuses a folder that holds another recipe.
+Notable: a step is done once. Started again, a run skips what is done, resumes what was interrupted, and refuses a
+folder that holds another recipe.
 """
 
 import hashlib
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from minillava.errors import UserError
-from minillava.scales import WEIGHTS, Scale
+from minillava.files import read_json, write_json, write_text
+from minillava.scales import WEIGHTS
 
 
 class RunError(UserError):
-    """A run that cannot start or go on; the message says what to do."""
+    """A run that cannot start or resume; the message says what to do."""
+
+
+def slug(name: str) -> str:
+    """The name of a row or table as it stands in file names."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 class Run:
-    """One run of the paper in one folder: its recipe, its lock, which steps are done and how long each took."""
+    """A run of one recipe. scale: all that it depends on beside the weights (`scales.Scale`, `science.QuizScale`)."""
 
-    def __init__(self, folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS):
-        self.folder, self.scale, self.weights = Path(folder), scale, Path(weights)
-        self.seeds = list(range(seeds))
+    def __init__(self, folder: Path, scale, seeds: int, weights: Path = WEIGHTS):
+        """Take the folder's lock, until `with` ends or `lock.release()`. Raises RunError."""
+        self.folder, self.scale, self.weights, self.seeds = Path(folder), scale, Path(weights), list(range(seeds))
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; name a folder with --out")
-        for part in ("vision_tower", "language_model"):
-            if not (self.weights / part / "model.safetensors").is_file():
-                raise RunError(
-                    f"{self.weights / part}: no weights here; `make weights` trains them, or check out the whole repository"
-                )
-        digests = [
-            hashlib.sha256((self.weights / p / "model.safetensors").read_bytes()).hexdigest()[:16]
-            for p in ("vision_tower", "language_model")
-        ]
+        files = [self.weights / part / "model.safetensors" for part in ("vision_tower", "language_model")]
+        for path in (path for path in files if not path.is_file()):
+            advice = "`make weights` trains them, or check out the whole repository"
+            raise RunError(f"{path.parent}: no weights here; {advice}")
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
         self.recipe = {"scale": scale.recipe(), "weights": digests}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(self.folder / ".lock")
+        self.lock, other = FileLock(self.folder / ".lock"), "name another with --out"
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(
-                f"{self.folder}: another run is at work in this folder; wait for it or name another with --out"
-            ) from None
-        self.state = {"recipe": self.recipe, "seconds": {}}
-        if (self.folder / "state.json").exists():
-            self.state = json.loads((self.folder / "state.json").read_text())
-            if self.state["recipe"] != self.recipe:
-                self.lock.release()
-                raise RunError(
-                    f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or name another with --out"
-                )
+            raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or {other}") from None
+        state = self.folder / "state.json"
+        self.state = read_json(state) if state.exists() else {"recipe": self.recipe, "seconds": {}}
+        if self.state["recipe"] != self.recipe:
+            self.lock.release()
+            raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or {other}")
 
-    def do(self, name: str, what: str, work: Callable[[], None]) -> None:
-        """Do a step once, and note how long it took (over interruptions)."""
-        if name in self.state["seconds"]:
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.lock.release()
+
+    def __getstate__(self) -> dict:
+        """What a worker process gets: everything but the lock."""
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def home(self, seed: int, row: str) -> Path:
+        """The folder of one training: of a row, or of a stage 1."""
+        return self.folder / f"seed-{seed}" / slug(row)
+
+    def do(self, name: str, what: str, work: Callable[[], None], made: Iterable[Path] = ()) -> None:
+        """Do a step once, and note how long it took, interruptions included.
+
+        made: the files that it makes; while one is missing, the step is done again.
+        """
+        if name in self.state["seconds"] and all(path.exists() for path in made):
             print(f"· {what}: done before")
             return
         print(f"· {what}", flush=True)
-        part, start = self.folder / f".{name}.seconds", time.monotonic()
-        before = float(part.read_text()) if part.exists() else 0.0
+        beside, start = self.folder / f".{name}.seconds", time.monotonic()
+        try:
+            before = float(beside.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = 0.0  # the step was not interrupted, or while this was written
         try:
             work()
         except BaseException:
-            part.write_text(str(before + time.monotonic() - start))
+            write_text(beside, str(before + time.monotonic() - start))
             raise
-        part.unlink(missing_ok=True)
         self.state["seconds"][name] = round(before + time.monotonic() - start, 1)
-        beside = self.folder / "state.part"
-        beside.write_text(json.dumps(self.state, indent=1))
-        beside.replace(self.folder / "state.json")
+        write_json(self.folder / "state.json", self.state)
+        beside.unlink(missing_ok=True)

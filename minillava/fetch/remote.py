@@ -1,10 +1,10 @@
-"""Pictures from far away into a folder: out of a remote zip by range requests, or one by one; what is there is kept.
+"""Remote pictures into a folder, from a zip by range requests or one by one; none is fetched twice.
 
-Notable: of a zip of 6.5 GB only its directory and the wanted pictures are read. Pictures that lie near one another come
-with one request. A picture is written beside its place and renamed, so that a stopped run goes on; what is missing or
-no picture is counted, and too many end the run (`Tally`).
+Of a zip of 6.5 GB only the directory and the wanted pictures are read, and neighbours come with one request. A picture
+is written whole or not at all, so a stopped run can resume. Pictures that are missing or broken are counted, and too
+many of them end the run (`MissingPictures`).
 
-    with ZipFile(Window(read, size)) as archive: ...      # read(start, end) -> bytes of [start, end)
+    with ZipFile(RemoteFile(read, size)) as archive: ...      # read(start, end) -> bytes of [start, end)
 """
 
 import io
@@ -18,38 +18,40 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.data.valid import listed
 from minillava.errors import UserError
+from minillava.files import atomic_write
+from minillava.text import listed
 
-WORKERS = 8  # requests under way
-GAP, RUN = 64 << 10, 4 << 20  # bytes: neighbours are read with one request over such a gap, up to such a length
-TRIES, PATIENCE = 4, 1.0  # of one request; seconds before the second try, doubled each time
-LARGEST = 64 << 20  # bytes of one picture
+MAX_REQUESTS = 8  # at a time
+MAX_GAP, MAX_RUN = 64 << 10, 4 << 20  # bytes between two pictures of one request, and bytes per request
+ATTEMPTS, FIRST_DELAY = 4, 1.0  # per request; seconds before the second attempt, doubled for each further one
+MAX_PICTURE = 64 << 20  # bytes per picture
+Progress = Callable[[int], None]  # called with the number of pictures just done
 
 
 class FetchError(UserError):
-    """What cannot be fetched, or too much that is missing; the message says what to do."""
+    """Data that cannot be fetched, or too many missing pictures; the message says what to do."""
 
 
-class Tally:
-    """What is missing of `wanted` things, and the share of them above which it is too much."""
+class MissingPictures:
+    """The pictures missing among `wanted` ones. limit: the share of them above which the run ends."""
 
     def __init__(self, wanted: int, limit: float):
-        self.wanted, self.limit, self.missing = wanted, limit, {}
+        self.wanted, self.limit, self.reasons = wanted, limit, {}
 
-    def lost(self, name: str, why: str) -> None:
-        """Count one. Raises FetchError, with the first ten, once there are too many."""
-        self.missing[name] = why
-        if len(self.missing) > self.limit * self.wanted:
-            lines = [f"{name}: {why}" for name, why in self.missing.items()]
+    def add(self, name: str, why: str) -> None:
+        """Count one. Raises FetchError, naming the first few, when there are too many."""
+        self.reasons[name] = why
+        if len(self.reasons) > self.limit * self.wanted:
+            lines = [f"{name}: {why}" for name, why in self.reasons.items()]
             raise FetchError(
                 f"{len(lines):,} of {self.wanted:,} pictures are missing, more than {self.limit:.1%} (--missing):\n"
-                f"{listed(lines)}\nwhat was fetched is kept; the same command goes on"
+                f"{listed(lines)}\nthe pictures fetched so far are kept; run the same command again to resume"
             )
 
 
-def ahead(work: Callable, items: Iterable, workers: int = WORKERS) -> Iterator[tuple]:
-    """(item, future of work(item)) in order, `workers` of them under way at a time and no more held."""
+def prefetch(work: Callable, items: Iterable, workers: int = MAX_REQUESTS) -> Iterator[tuple]:
+    """(item, future of work(item)) in order; about `workers` items are in work or waiting to be used."""
     with ThreadPoolExecutor(workers) as pool:
         waiting = deque()
         try:
@@ -63,29 +65,28 @@ def ahead(work: Callable, items: Iterable, workers: int = WORKERS) -> Iterator[t
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def keep(data: bytes, path: Path) -> None:
-    """Write a picture's bytes, beside and renamed. Raises ValueError where they are no picture."""
+def write_picture(data: bytes, path: Path) -> None:
+    """Write a picture's bytes, whole or not at all. Raises ValueError when they are not a picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
-    except Exception as error:  # Pillow raises whatever its parsers do
+    except Exception as error:  # Pillow's parsers raise errors of many kinds
         raise ValueError(f"not a picture ({str(error)[:80]})") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(data)
-    beside.replace(path)
+    with atomic_write(path, sync=False) as temporary:
+        temporary.write_bytes(data)
 
 
-class Window(io.RawIOBase):
-    """A remote file as a seekable one, for `zipfile`. read(start, end) -> its bytes in [start, end).
+class RemoteFile(io.RawIOBase):
+    """A remote file that `zipfile` can read and seek in. read(start, end) -> the file's bytes in [start, end).
 
-    It holds one stretch of the file: what was asked for last, or what `hold` was given.
+    It holds one stretch of the file: the last one read, or the one given to `hold`.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int):
         self.fetch, self.size, self.at, self.start, self.held = read, size, 0, 0, b""
 
     def hold(self, start: int, data: bytes) -> None:
+        """Serve the next reads from `data`, the file's bytes from `start` on."""
         self.start, self.held = start, data
 
     def seekable(self):
@@ -108,41 +109,43 @@ class Window(io.RawIOBase):
         if not self.start <= self.at <= end <= self.start + len(self.held):
             self.hold(self.at, self.fetch(self.at, end))
             if len(self.held) != end - self.at:
-                raise FetchError(
-                    f"asked for bytes {self.at} to {end}, got {len(self.held)}: the server reads no ranges"
-                )
+                raise _no_ranges(end - self.at, len(self.held))
         found = self.held[self.at - self.start : end - self.start]
         self.at = end
         return found
 
 
-class RemoteZip:
-    """The pictures within a zip that is read in ranges. read must bear being called from several threads.
+def _no_ranges(wanted: int, got: int) -> FetchError:
+    return FetchError(f"asked for {wanted} bytes, got {got}: the server does not support range requests")
 
-    Raises FetchError where it is no zip. Folders within the zip do not count: a picture is found by its file name.
+
+class RemoteZip:
+    """The pictures in a zip that is read in ranges. `read` is called from several threads.
+
+    A picture is found by its file name, whatever folder of the zip it is in. Raises FetchError when it is not a zip.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int, name: str):
-        self.window = Window(read, size)
+        self.file = RemoteFile(read, size)
         try:
-            self.archive = zipfile.ZipFile(self.window)
+            self.archive = zipfile.ZipFile(self.file)
         except zipfile.BadZipFile as error:
             raise FetchError(f"{name}: not a zip that can be read ({error})") from error
-        entries = sorted((e for e in self.archive.infolist() if not e.is_dir()), key=lambda e: e.header_offset)
-        ends = [e.header_offset for e in entries[1:]] + [self.archive.start_dir]
-        self.places = {Path(e.filename).name: (e, end) for e, end in zip(entries, ends)}
+        files = sorted((e for e in self.archive.infolist() if not e.is_dir()), key=lambda e: e.header_offset)
+        ends = [e.header_offset for e in files[1:]] + [self.archive.start_dir]
+        self.entries = {Path(e.filename).name: (e, end) for e, end in zip(files, ends)}  # name -> (entry, its end)
 
     def names(self) -> list[str]:
-        """File names in the order in which they lie in the zip."""
-        return list(self.places)
+        """File names in the order of the zip."""
+        return list(self.entries)
 
     def runs(self, names: Iterable[str]) -> list[list[str]]:
-        """The wanted names, grouped into those that one request brings."""
+        """The wanted names, grouped by request."""
         runs: list[list[str]] = []
         start = end = 0
-        for name in sorted(names, key=lambda n: self.places[n][0].header_offset):
-            entry, after = self.places[name]
-            if runs and entry.header_offset - end <= GAP and after - start <= RUN:
+        for name in sorted(names, key=lambda n: self.entries[n][0].header_offset):
+            entry, after = self.entries[name]
+            if runs and entry.header_offset - end <= MAX_GAP and after - start <= MAX_RUN:
                 runs[-1].append(name)
             else:
                 runs.append([name])
@@ -150,34 +153,34 @@ class RemoteZip:
             end = after
         return runs
 
-    def into(self, folder: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
-        """Write the named pictures that are not there yet. Missing ones are counted; `progress(n)`: n more are done."""
-        for name in [n for n in names if n not in self.places]:
-            tally.lost(name, "not in the zip")
-        wanted = [n for n in names if n in self.places and not (folder / n).exists()]
+    def extract(self, folder: Path, names: list[str], missing: MissingPictures, progress: Progress) -> None:
+        """Write the named pictures that are not in the folder yet."""
+        for name in [n for n in names if n not in self.entries]:
+            missing.add(name, "not in the zip")
+        wanted = [n for n in names if n in self.entries and not (folder / n).exists()]
         progress(len(names) - len(wanted))
 
-        def bring(run):
-            start, end = self.places[run[0]][0].header_offset, self.places[run[-1]][1]
-            data = self.window.fetch(start, end)
+        def request(run):
+            start, end = self.entries[run[0]][0].header_offset, self.entries[run[-1]][1]
+            data = self.file.fetch(start, end)
             if len(data) != end - start:
-                raise FetchError(f"asked for {end - start} bytes, got {len(data)}: the server reads no ranges")
+                raise _no_ranges(end - start, len(data))
             return start, data
 
-        for run, coming in ahead(bring, self.runs(wanted)):
-            self.window.hold(*coming.result())
+        for run, future in prefetch(request, self.runs(wanted)):
+            self.file.hold(*future.result())
             for name in run:
                 try:
-                    keep(self.archive.read(self.places[name][0]), folder / name)
+                    write_picture(self.archive.read(self.entries[name][0]), folder / name)
                 except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as error:
-                    tally.lost(name, str(error))
+                    missing.add(name, str(error))
                 progress(1)
 
 
-def one_by_one(base: str, folder: Path, names: list[str], tally: Tally, progress: Callable[[int], None]) -> None:
-    """Write base/NAME for every name that is not there yet, several at a time.
+def download_each(base: str, folder: Path, names: list[str], missing: MissingPictures, progress: Progress) -> None:
+    """Write the pictures base/NAME that are not in the folder yet, several at a time.
 
-    A picture that the server has not is counted; a server that cannot be reached is a FetchError.
+    A picture that the server does not have counts as missing. Raises FetchError when the server cannot be reached.
     """
     import httpx
 
@@ -185,28 +188,28 @@ def one_by_one(base: str, folder: Path, names: list[str], tally: Tally, progress
     progress(len(names) - len(wanted))
     with httpx.Client(timeout=30, follow_redirects=True) as client:
 
-        def bring(name):
-            for attempt in range(TRIES):
+        def request(name):
+            for attempt in range(ATTEMPTS):
                 if attempt:
-                    time.sleep(PATIENCE * 2 ** (attempt - 1))
+                    time.sleep(FIRST_DELAY * 2 ** (attempt - 1))
                 try:
-                    answer = client.get(f"{base}/{name}")
+                    response = client.get(f"{base}/{name}")
                 except httpx.TransportError as error:
                     why = error
                     continue
-                if answer.status_code < 500 and answer.status_code != 429:
-                    return answer
-                why = f"status {answer.status_code}"
-            raise FetchError(f"{base}/{name}: cannot be fetched ({why}); the same command goes on where it stopped")
+                if response.status_code < 500 and response.status_code != 429:
+                    return response
+                why = f"status {response.status_code}"
+            raise FetchError(f"{base}/{name}: cannot be fetched ({why}); run the same command again to resume")
 
-        for name, coming in ahead(bring, wanted):
-            answer = coming.result()
+        for name, future in prefetch(request, wanted):
+            response = future.result()
             try:
-                if answer.status_code != 200:
-                    raise ValueError(f"status {answer.status_code}")
-                if len(answer.content) > LARGEST:
-                    raise ValueError(f"{len(answer.content)} bytes")
-                keep(answer.content, folder / name)
+                if response.status_code != 200:
+                    raise ValueError(f"status {response.status_code}")
+                if len(response.content) > MAX_PICTURE:
+                    raise ValueError(f"{len(response.content)} bytes")
+                write_picture(response.content, folder / name)
             except ValueError as error:
-                tally.lost(name, str(error))
+                missing.add(name, str(error))
             progress(1)

@@ -1,100 +1,85 @@
-"""What generated data looks like, as pictures: statistics of records, and Fig. 7 before and after the concept filter.
+"""What the data looks like: the picture book, statistics of records, and Fig. 7 before and after the concept filter.
 
-python -m minillava.figures.data data_samples/results
+statistics_figure(statistics({"detail": read_records("data_samples/detail.json")})).savefig("statistics.png")
 """
-
-import sys
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from minillava.data.records import read_records
-from minillava.datagen.concepts import Concepts, concept_filter
-from minillava.datagen.statistics import Statistics, statistics
-from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
+from minillava.datagen.concepts import FilterResult
+from minillava.datagen.statistics import Statistics
+from minillava.figures.charts import bars
+from minillava.figures.panels import Line, beside, tiles
+from minillava.figures.style import BLUE, DOTTED, INK, ORANGE, canvas, fill, headline, pen
 from minillava.paper import DATA
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
 
-COLOURS = {"conversation": BLUE, "detail": GREEN, "complex": ORANGE, "caption": PINK}
 WORDS = 15  # most frequent ones shown
-SCENES = 20_000  # five captions each, for Fig. 7 in miniature
+
+
+def gallery(columns: int = 8) -> Figure:
+    """The picture book: three rows as in training, one in the style kept for the benchmark in the wild."""
+    shown = [draw(scene, 192) for scene in (*scenes("train", 3 * columns), *scenes("wild", columns))]
+    title = "The picture book: scenes drawn by code; the last row is kept for the benchmark in the wild"
+    return tiles(shown, [""] * len(shown), title, columns, inch=1.5)
+
+
+def scene_card(scene, size: int = 320) -> Figure:
+    """One scene with its boxes, and its captions: what the teacher reads in the picture's place."""
+    told = [[Line(text)] for text in captions(scene)]
+    title = f"What the teacher reads: {len(told)} captions and {len(scene.things)} boxes"
+    figure = beside([(draw(scene, size), {"": told})], title)
+    axis = figure.axes[0]
+    for thing in scene.things:
+        x1, y1, x2, y2 = (value / 1000 * size for value in thing.box)
+        axis.plot([x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=INK, lw=1)
+        axis.text(x1, y1, thing.kind, fontsize=8, color="white", backgroundcolor=INK, va="bottom")
+    return figure
 
 
 def statistics_figure(found: dict[str, Statistics]) -> Figure:
-    """Records a type, lengths of the answers, and the most frequent nouns and verbs of all."""
-    figure, axes = canvas(11, 7, 2, 2)
-    kinds, whole = [k for k in found if k != "all"], found["all"]
-    counts, lengths, nouns, verbs = axes.flat
-    for y, kind in enumerate(reversed(kinds)):
-        one = found[kind]
-        counts.barh(y, one.records, color=COLOURS.get(kind, GREY), height=0.6)
-        counts.text(one.records, y, f" {one.records:,} records, {one.turns:,} turns", va="center")
-    counts.set_yticks(range(len(kinds)), kinds[::-1])
-    counts.set_xlim(0, 1.6 * max(1, *(found[k].records for k in kinds)))
-    counts.set_xlabel("records")
-    headline(counts, f"{whole.records:,} records of {whole.pictures:,} pictures")
-    told = [k for k in kinds if found[k].answer_words]
-    most = max(max(found[k].answer_words) for k in told) if told else 1
-    bins = [most * n / 30 for n in range(31)]
-    for kind in told:
-        words = found[kind].answer_words
-        share = [100 / len(words)] * len(words)
-        lengths.hist(words, bins, weights=share, histtype="step", lw=2, color=COLOURS.get(kind, GREY), label=kind)
-    lengths.set_xlabel("words an answer")
-    lengths.set_ylabel("% of the type's answers")
+    """Records of each type, lengths of the answers, and the most frequent nouns and verbs of all."""
+    figure, ((counts, lengths), (nouns, verbs)) = canvas(11, 7, 2, 2)
+    whole, kinds = found["all"], {kind: one for kind, one in found.items() if kind != "all"}
+    title, shades = f"{whole.records:,} records of {whole.pictures:,} pictures", list(map(fill, kinds))
+    names = [f"{kind}, {one.turns:,} turns" for kind, one in kinds.items()]
+    bars(names, [one.records for one in kinds.values()], "records", title, shades=shades, axis=counts)
+    told = {kind: one.answer_words for kind, one in kinds.items() if one.answer_words}
+    most = max(map(max, told.values()), default=1)
+    for kind, words in told.items():
+        share, line = [100 / len(words)] * len(words), pen(fill(kind))
+        lengths.hist(words, [most * n / 30 for n in range(31)], weights=share, histtype="step", label=kind, **line)
+    lengths.set(xlabel="words per answer", ylabel="% of the type's answers")
     lengths.legend(frameon=False)
-    longest = max(told, key=lambda k: sum(found[k].answer_words) / len(found[k].answer_words), default="nothing")
+    longest = max(told, key=lambda kind: sum(told[kind]) / len(told[kind]), default="nothing")
     headline(lengths, f"The longest answers: {longest}")
     for axis, name, words in ((nouns, "nouns", whole.nouns[:WORDS]), (verbs, "verbs", whole.verbs[:WORDS])):
-        axis.barh(range(len(words)), [n for _, n in words[::-1]], color=INK, height=0.6)
-        axis.set_yticks(range(len(words)), [w for w, _ in words[::-1]], fontsize=8)
-        axis.set_xlabel("times, in questions and answers")
-        headline(axis, f"Most frequent {name}: {', '.join(w for w, _ in words[:3])}" if words else f"No {name}")
+        title = f"Most frequent {name}: {', '.join(word for word, _ in words[:3])}" if words else f"No {name}"
+        some, counted = [word for word, _ in words], [count for _, count in words]
+        bars(some, counted, "times, in questions and answers", title, shades=[fill("", INK)] * len(words), axis=axis)
     return figure
 
 
-def concept_figure(concepts: Concepts, least: int, most: int) -> Figure:
-    """Fig. 7: how often each noun phrase occurs, before and after the filter, phrases ordered by their frequency before."""
+def concept_figure(concepts: FilterResult, least: int, most: int) -> Figure:
+    """Fig. 7: how often each noun phrase occurs, before and after the filter, most frequent before first."""
     figure, axis = canvas(8, 4)
     before = sorted(concepts.before.items(), key=lambda item: (-item[1], item[0]))
-    ranks = range(1, len(before) + 1)
     unique = len(concepts.before), len(concepts.after)
     paper = DATA["phrases"].value
-    axis.plot(ranks, [n for _, n in before], color=BLUE, lw=2, label=f"before: {unique[0]:,} unique phrases")
-    kept = [(rank, concepts.after[p]) for rank, (p, _) in zip(ranks, before) if p in concepts.after]
-    if kept:
+    ranks, counts = range(1, len(before) + 1), [count for _, count in before]
+    axis.plot(ranks, counts, color=BLUE, lw=2, label=f"before: {unique[0]:,} unique phrases")
+    if kept := [(rank, concepts.after[p]) for rank, (p, _) in zip(ranks, before) if p in concepts.after]:
         axis.plot(*zip(*kept), ".", color=ORANGE, ms=3, label=f"after: {unique[1]:,} unique phrases")
+    place = {"transform": axis.get_yaxis_transform(), "ha": "right"}  # there the curve is below both lines
     for value, text in ((most, f"a random {most} of more"), (least, f"under {least}: skipped")):
-        axis.axhline(value, color=GREY, lw=1, ls="--")
-        place = {"transform": axis.get_yaxis_transform(), "ha": "right"}  # there the curve is below both lines
-        axis.text(0.99, value * 1.08, text, color=GREY, fontsize=8, **place)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlabel(
-        "noun phrases, the most frequent first\n"
-        f"the paper, CC3M with spaCy: {paper['before']:,} unique phrases before, {paper['after']:,} after"
-    )
-    axis.set_ylabel("captions that hold it")
+        axis.axhline(value, **DOTTED)
+        axis.text(0.99, value * 1.08, text, color=INK, fontsize=8, **place)
+    told = f"the paper, CC3M with spaCy: {paper['before']:,} unique phrases before, {paper['after']:,} after"
+    axis.set(xlabel=f"noun phrases, the most frequent first\n{told}", ylabel="captions that hold it")
+    axis.loglog()
     axis.legend(frameon=False, loc="upper right")
     share = 100 * len(concepts.kept) / max(1, concepts.captions)
-    headline(
-        axis, f"{len(concepts.kept):,} of {concepts.captions:,} captions ({share:.0f} %) keep {unique[1]:,} phrases"
-    )
+    some = f"{len(concepts.kept):,} of {concepts.captions:,} captions ({share:.0f} %)"
+    headline(axis, f"{some} keep {unique[1]:,} phrases")
     return figure
-
-
-def main(folder: Path) -> None:
-    """The two figures of the picture book: of the shipped records, and of the captions of 20,000 scenes."""
-    from minillava.scales import WEIGHTS
-
-    kinds = ("conversation", "detail", "complex", "caption")
-    records = {kind: read_records(WEIGHTS.parent / f"{kind}.json") for kind in kinds}
-    statistics_figure(statistics(records)).savefig(folder / "statistics.png")
-    texts = [text for scene in scenes("train", SCENES) for text in captions(scene)]
-    found = concept_filter(texts, chunker="rules")
-    concept_figure(found, DATA["rare_below"].value, DATA["common_above"].value).savefig(folder / "concepts.png")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

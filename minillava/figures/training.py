@@ -1,83 +1,127 @@
-"""What training changes and what it takes: answers before and after beside their picture, one loss computed in two ways,
-and memory by what needs it.
+"""What training looks like and what it takes: a run's loss over its reference band, also live, and memory.
 
-Notable: the figures draw what they are given; whoever calls says what is right, and how many bytes.
-
-    from minillava.costs.preflight import device_bytes
-    memory_bars({"one card": device_bytes(config, stage)}, room=80e9)
+train_stage(..., progress=Live(read("tiny-stage2")))    # a plot that grows below the cell
+band([losses_of("runs/paper/seed-0/full-data")], read("tiny-stage2")).savefig("loss.png")
 """
 
-import textwrap
+import math
+import time
+from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
-from minillava.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, canvas, headline
+from minillava.figures.charts import lines, stacked
+from minillava.figures.panels import above
+from minillava.figures.style import BLUE, ORANGE, canvas, fills, plain_log
+from minillava.training.curves import (
+    Curve,
+    CurveError,
+    describe_run,
+    excursions,
+    mean_log_loss,
+    read_curve,
+    read_losses,
+    recipe_of,
+)
 
-WRONG = "#D55E00"  # Okabe and Ito's vermilion: against green also by its lightness
-PARTS = {"weights": BLUE, "gradients": PINK, "optimizer": ORANGE, "activations": GREEN, "logits": GREY}
-LETTERS = 36  # of a line of an answer
+TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
+LOSS, SEEDS = "loss, nats per token", "other seeds"
+WINDOW = 20  # steps
+MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")  # of the memory that training takes
 
 
-def before_after(
-    picture: Image.Image,
-    questions: list[str],
-    said: dict[str, list[str]],
-    right: dict[str, list[bool | None]],
-    title: str = "",
-) -> Figure:
-    """A picture, and beside it a column of answers for each model. said: model -> an answer a question.
+def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figure:
+    """Losses over the band: each step as a dot, each run smoothed as the band is; orange where it is outside."""
+    window = curve.window if curve else max(4, max(map(len, runs), default=0) // 8)
+    outside = [out for run in runs for out in (excursions(run, curve) if curve else [])]
+    x, drawn, bands = range(max(curve.steps if curve else 0, *map(len, runs), 1)), {}, {}
+    if curve:
+        parts = (curve.low, curve.middle, curve.high)
+        low, drawn[SEEDS], high = (np.interp(x, curve.at, v, left=math.nan, right=math.nan) for v in parts)
+        bands[SEEDS] = low, high
+    for n, run in enumerate(runs):
+        begun = min(window, len(run)) - 1
+        means = [math.exp(mean_log_loss(run, window, step)) if step >= begun else math.nan for step in range(len(run))]
+        drawn["this run" if len(runs) == 1 else f"seed {n}"] = means
+    found = "The loss leaves its band" if outside else "The loss stays within its band" if curve else "The loss so far"
+    across = f"step  (dots: batches; lines: mean of the last {window}; orange: outside)"
+    figure = lines(x, drawn, across, LOSS, title or found, bands)
+    (axis,) = figure.axes
+    for run in runs:
+        axis.plot(run, ".", color=BLUE, ms=2, alpha=0.5)
+    for out in outside:
+        axis.axvspan(out.first, max(out.last, out.first + 1), color=ORANGE, alpha=0.25, lw=0)
+    plain_log(axis)
+    return figure
 
-    right: model -> whether each answer is; None where nobody says so. Raises ValueError where the lengths differ.
-    """
-    figure, axes = canvas(3.2 * (1 + len(said)), 3.6, 1 + len(said))
-    axes[0].imshow(picture)
-    axes[0].set_axis_off()
-    lines = [max(len(textwrap.wrap(texts[n], LETTERS)) or 1 for texts in said.values()) for n in range(len(questions))]
-    step = min(0.075, 0.94 / (sum(lines) + 1.6 * len(questions)))
-    for axis, (model, texts) in zip(axes[1:], said.items()):
-        axis.set_axis_off()
-        axis.set_title(model, loc="left", fontweight="bold", fontsize=10)
-        y = 0.98
-        for question, text, good, high in zip(questions, texts, right[model], lines, strict=True):
-            mark, colour = {True: ("✓ ", GREEN), False: ("✗ ", WRONG), None: ("", INK)}[good]
-            axis.text(0, y, question, fontsize=9, color=GREY, va="top")
-            wrapped = "\n".join(textwrap.wrap(mark + (text or "(nothing)"), LETTERS))
-            axis.text(0, y - step, wrapped, fontsize=9, color=colour, va="top")
-            y -= step * (high + 1.6)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+
+def health(folder: Path, scale: str) -> list[str]:
+    """A line for each training of a run of the paper that has a reference curve, and its figure in `folder`/figures."""
+    said = []
+    for training, stage in TRAININGS.items():
+        try:
+            curve = read_curve(f"{scale}-{stage}")
+        except CurveError:
+            continue  # this scale ships none
+        runs = sorted(Path(folder).glob(f"seed-*/{training}/metrics.jsonl"))
+        if not runs or recipe_of(runs[0].parent) != curve.about:
+            said.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
+            continue
+        (Path(folder) / "figures").mkdir(exist_ok=True)
+        band([read_losses(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
+        said += [f"Loss of {stage}, {run.parent.parent.name}: {describe_run(run, curve)}" for run in runs]
+    return said
+
+
+class Live:
+    """A `progress` for training that redraws the figure below a notebook's cell every few seconds."""
+
+    def __init__(self, curve: Curve | None = None, seconds: float = 3.0):
+        self.curve, self.seconds, self.losses, self.shown, self.drawn = curve, seconds, [], None, 0.0
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        from IPython.display import display
+
+        self.losses.append(loss)
+        if step < steps and time.monotonic() - self.drawn < self.seconds:
+            return
+        self.drawn, title = time.monotonic(), f"Step {step} of {steps}: loss {loss:.3f}"
+        figure = band([self.losses], self.curve, title)
+        self.shown = self.shown or display(figure, display_id=True)
+        if self.shown:
+            self.shown.update(figure)
+
+
+def loss_curves(curves: dict[str, list[float]], title: str) -> Figure:
+    """Losses by step, each the mean of the last `WINDOW` steps. curves: name -> the loss of every step."""
+    means = {}
+    for name, losses in curves.items():
+        recent = (losses[max(0, step + 1 - WINDOW) : step + 1] for step in range(len(losses)))
+        means[name] = [sum(some) / len(some) for some in recent]
+    longest = max(map(len, means.values()), default=0)
+    figure = lines(range(longest), means, f"step  (lines: mean of the last {WINDOW})", LOSS, title)
+    plain_log(figure.axes[0])
     return figure
 
 
 def both_ways(losses: dict[str, tuple[list[float], list[float]]], title: str) -> Figure:
-    """The loss of every step computed twice, a panel a training: yours as dots on the package's line. losses: name ->
-    (yours, the package's)."""
-    figure, axes = canvas(8.5, 3.1, len(losses))
-    for axis, (name, (mine, theirs)) in zip(axes, losses.items(), strict=True):
-        axis.plot(theirs, color=GREY, lw=4, label="the package")
-        axis.plot(mine, "o", color=BLUE, ms=5, label="yours")
+    """The loss of every step computed twice, a panel for each training. losses: name -> (yours, the package's)."""
+    figure, axes = canvas(8.5, 3.4, len(losses), squeeze=False)
+    for axis, (name, (mine, theirs)) in zip(axes[0], losses.items()):
+        lines(range(len(theirs)), {"the package": theirs, "yours": mine}, "step", LOSS, name, axis=axis)
         axis.set_ylim(0)
-        axis.set_xlabel("step")
-        axis.set_title(name, loc="left", fontsize=10)
-    axes[0].set_ylabel("loss, nats a token")
-    axes[-1].legend(frameon=False, fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+    above(figure, title)
     return figure
 
 
 def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str = "") -> Figure:
-    """Bytes a device by what needs them, a bar a way of training. needs: name -> parts and their "total". room: of a device."""
-    figure, axis = canvas(9, 0.5 * len(needs) + 1.4)
-    for y, parts in enumerate(reversed(needs.values())):
-        left = 0.0
-        for part, colour in PARTS.items():
-            axis.barh(y, parts[part] / 1e9, left=left, color=colour, height=0.62, label="" if y else part)
-            left += parts[part] / 1e9
-        axis.text(left, y, f" {left:.0f}" if left >= 10 else f" {left:.1f}", va="center", fontsize=9)
-    axis.axvline(room / 1e9, color=INK, ls="--", lw=1)
-    axis.set_yticks(range(len(needs)), list(needs)[::-1])
-    axis.set_xlim(0, 1.08 * max(room, *(parts["total"] for parts in needs.values())) / 1e9)
-    axis.set_xlabel(f"GB a device; dashed: {room / 1e9:.0f} GB, what a device has")
-    figure.legend(frameon=False, fontsize=8, ncols=len(PARTS), loc="outside lower center")
-    headline(axis, title or f"{sum(parts['total'] <= room for parts in needs.values())} of {len(needs)} fit")
-    return figure
+    """Bytes per device by what needs them, a bar for each way to train.
+
+    needs: name -> bytes of each part, and their "total". room: bytes that a device has.
+    """
+    fitting = sum(parts["total"] <= room for parts in needs.values())
+    gigabytes = {name: {part: parts[part] / 1e9 for part in MEMORY} for name, parts in needs.items()}
+    level = (room / 1e9, f"{room / 1e9:.0f} GB, what a device has")
+    title = title or f"{fitting} of {len(needs)} fit"
+    return stacked(gigabytes, dict(zip(MEMORY, fills(MEMORY))), "GB per device", title, level)

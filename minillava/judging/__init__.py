@@ -1,1 +1,1 @@
-"""Section 5: answers, the benchmark, the judge, the relative score, and the tables beside the paper's."""
+"""Section 5: answers of a model, benchmarks, judges, the relative score, ScienceQA, hallucination."""

@@ -1,53 +1,41 @@
-"""A LLaVA answers ScienceQA (section 5.2): in two steps where its reasons end in `###`, as the paper's own code did.
+"""A LLaVA answers ScienceQA (section 5.2), in two steps where the paper's own code took two.
 
-Notable: under QCM-LEPA the model writes lecture and solution and then its stop sign, which `###` is; so the answer is asked
-for in a second step, behind the reasons and `ANSWER:`. That is why every one of the released answers has a letter. Under the
-other formats one step is enough.
+Under QCM-LEPA the model writes lecture and solution and then `###`, which is also its stop. So a second step asks for
+the letter, after the reasons and `ANSWER:`; that is why every released answer has one. Other formats need one step.
 """
 
 import torch
 
-from minillava.data.samples import encode_segments
 from minillava.data.scienceqa import Problem, question_text
 from minillava.data.template import Template
-from minillava.model import Llava, generate
+from minillava.judging.answers import answer_segments
+from minillava.model import Llava
 
-BATCH = 64
-REASONS, LETTER = 160, 8  # most tokens of each step (the authors: 1024 and 64)
-THEIRS = " ###\nANSWER:"  # what the authors' script put between the steps (facts B7)
-OURS = "\n###\nANSWER:"  # what stands there in training; the small model's tokenizer tells a space from a line break
+MAX_REASONS, MAX_LETTER = 160, 8  # tokens of each step (the authors: 1024 and 64)
+AUTHORS_JOINT = " ###\nANSWER:"  # what the authors' script put between the steps (facts B7)
+TRAINED_JOINT = "\n###\nANSWER:"  # what training has there; the small model's tokenizer tells a space from a line break
 
 
 def two_step(reasons: str, letter: str) -> str:
-    """The text of an answer in two steps, as the authors' script wrote it: the letter in the form that is read."""
+    """An answer of two steps in the form that the authors' script wrote and `read_answer` reads."""
     return f"{reasons}\n The answer is {letter}"
 
 
-def _say(model, tokenizer, template, segments, pictures, most) -> list[str]:
-    stop = [tokenizer.encode(template.stop, add_special_tokens=False)]
-    order, texts = sorted(range(len(segments)), key=lambda i: sum(len(t) for t, _ in segments[i])), [""] * len(segments)
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        prompts = [torch.tensor(encode_segments(segments[i], tokenizer)[0]) for i in chosen]
-        for i, ids in zip(chosen, generate(model, prompts, [pictures[i] for i in chosen], most, stop)):
-            texts[i] = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
-    return texts
-
-
-def solve(
-    model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None], format: str, joint: str = OURS, reasons: int | None = None
+def answer_problems(
+    model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None],
+    format: str, joint: str = TRAINED_JOINT, reasons: int | None = None,
 ) -> list[str]:  # fmt: skip
-    """Answers to problems, each with its picture's features (P, Dv) or None, at temperature 0; texts for `read_answer`.
+    """Answers at temperature 0, as texts for `read_answer`. features: for each problem its picture's (P, Dv), or None.
 
-    format: the one the model was trained under (`FORMATS`). joint: what stands between the two steps of QCM-LEPA.
-    reasons: most tokens of the first step; the authors' 1,024 for the real ScienceQA, else REASONS.
+    format: the one the model was trained on (`FORMATS`). joint: the text between the two steps of QCM-LEPA.
+    reasons: the most tokens of the first step; the authors take 1,024 for the real ScienceQA. Default: MAX_REASONS.
     """
-    pictures = [[] if seen is None else [seen] for seen in features]
-    asked = [question_text(p) + ("\n<image>" if seen else "") for p, seen in zip(problems, pictures)]
-    segments = [template.segments([(text, None)]) for text in asked]
-    first = _say(model, tokenizer, template, segments, pictures, reasons or REASONS)
+    pictures = [[] if picture is None else [picture] for picture in features]
+    questions = [question_text(p) + ("\n<image>" if picture else "") for p, picture in zip(problems, pictures)]
+    prompts = [template.segments([(question, None)]) for question in questions]
+    first = answer_segments(model, tokenizer, template, prompts, pictures, reasons or MAX_REASONS)
     if format != "QCM-LEPA":
         return first
-    again = [[*s, (reasons + joint, False)] for s, reasons in zip(segments, first)]
-    second = _say(model, tokenizer, template, again, pictures, LETTER)
-    return [two_step(reasons, letter) for reasons, letter in zip(first, second)]
+    prompts = [[*prompt, (text + joint, False)] for prompt, text in zip(prompts, first)]
+    letters = answer_segments(model, tokenizer, template, prompts, pictures, MAX_LETTER)
+    return [two_step(*pair) for pair in zip(first, letters)]

@@ -1,16 +1,16 @@
-"""Ask a model questions about pictures: batched answers, the exact-match score, and its controls.
+"""Ask a model questions about pictures, with the right picture and without it (section 5).
 
-Notable: every score is taken four times - with the picture, with a blank one, with another scene's, and with the words
-alone - because a model that answers as well without looking has not looked (`LOOKS`).
+A model that answers as well without the right picture has not used it. So every score is taken under the four
+`CONDITIONS`: with the question's own picture, with a blank one, with another question's, and with the words alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
 
 from minillava.data.images import pixels
-from minillava.data.samples import prompt
+from minillava.data.samples import encode_segments
 from minillava.data.template import Template
 from minillava.model import Llava, generate
 
@@ -19,35 +19,51 @@ BLANK = "blank.png"
 
 
 def answer(
-    model: Llava, tokenizer, template: Template, asked: list[tuple[str, torch.Tensor | None]], max_new_tokens: int = 120
+    model: Llava,
+    tokenizer,
+    template: Template,
+    asked: Sequence[tuple[str, torch.Tensor | None]],
+    max_new_tokens: int = 120,
 ) -> list[str]:
-    """Answers to (question, features (P, Dv)) pairs, at temperature 0, the image before the question; None: text only."""
+    """Answers to (question, features (P, Dv) or None) pairs at temperature 0; the picture comes before the question."""
+    texts = [question if features is None else f"<image>\n{question}" for question, features in asked]
+    pictures = [[] if features is None else [features] for _, features in asked]
+    segments = [template.segments([(text, None)]) for text in texts]
+    return answer_segments(model, tokenizer, template, segments, pictures, max_new_tokens)
+
+
+def answer_segments(
+    model: Llava, tokenizer, template: Template, prompts: list, pictures: list, max_new_tokens: int
+) -> list[str]:
+    """What the model writes after each prompt, at temperature 0; `BATCH` prompts of similar length at a time.
+
+    prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv).
+    """
     stop = [tokenizer.encode(template.stop, add_special_tokens=False)]
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
-    texts = [""] * len(asked)
+    order = sorted(range(len(prompts)), key=lambda i: sum(len(text) for text, _ in prompts[i]))
+    answers = [""] * len(prompts)
     for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        pictures = [[] if asked[i][1] is None else [asked[i][1]] for i in chosen]
-        texts_of = [f"<image>\n{asked[i][0]}" if seen else asked[i][0] for i, seen in zip(chosen, pictures)]
-        made = generate(model, [prompt(t, template, tokenizer) for t in texts_of], pictures, max_new_tokens, stop)
-        for i, ids in zip(chosen, made):
-            texts[i] = tokenizer.decode(ids, clean_up_tokenization_spaces=False).strip()
-    return texts
+        batch = order[start : start + BATCH]
+        ids = [torch.tensor(encode_segments(prompts[i], tokenizer)[0]) for i in batch]  # (T,) each
+        written = generate(model, ids, [pictures[i] for i in batch], max_new_tokens, stop)
+        for i, new in zip(batch, written):
+            answers[i] = tokenizer.decode(new, clean_up_tokenization_spaces=False).strip()
+    return answers
 
 
-def blank(size: int) -> Image.Image:
-    """The blank picture of the controls: one grey of the picture book's own, size x size."""
+def blank_picture(size: int) -> Image.Image:
+    """The blank picture of the controls, size x size, in one of the picture book's greys."""
     return Image.new("RGB", (size, size), (178, 188, 190))
 
 
 def shuffled(names: list[str]) -> list[str]:
-    """For each picture another one: the list turned by half its length, past any picture that stays in place."""
+    """For each picture another one: the list rotated by half its length, or further past pictures of the same name."""
     turn = len(names) // 2
     return [next(n for n in (names * 2)[i + turn : i + turn + len(names)] if n != name) for i, name in enumerate(names)]
 
 
-# Control -> which picture each question is shown, of those it is about; None: no picture, the words alone.
-LOOKS: dict[str, Callable[[list[str]], list[str | None]]] = {
+# Tag of the condition -> from the questions' own pictures, the pictures to show instead; None: the words alone.
+CONDITIONS: dict[str, Callable[[list[str]], list[str | None]]] = {
     "": lambda names: names,
     "-blank": lambda names: [BLANK] * len(names),
     "-shuffled": shuffled,
@@ -56,8 +72,8 @@ LOOKS: dict[str, Callable[[list[str]], list[str | None]]] = {
 
 
 @torch.no_grad()
-def see(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
-    """Zv of pictures, (N, P, Dv), 64 at a time."""
+def vision_features(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
+    """Zv of pictures, (N, P, Dv), 64 at a time. normal: the mean and the deviation that pixels are normalised with."""
     size, weight = model.config.vision.image_size, model.vision_tower.pre_layrnorm.weight
     parts = [pixels(pictures[i : i + 64], size, *normal) for i in range(0, len(pictures), 64)]
     return torch.cat([model.features(part.to(weight.device, weight.dtype)) for part in parts])

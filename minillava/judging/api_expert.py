@@ -1,65 +1,48 @@
-"""The text-only expert of ScienceQA behind an API, as GPT-4 is in the paper: asked once, and again where it and LLaVA differ.
+"""ScienceQA's text-only expert behind an API, as GPT-4 in the paper: asked once, and again where LLaVA disagrees.
 
-Notable: the same journal, budget, retries and estimate as every other asking (`minillava.asking`); a stopped run goes on and
-nothing is paid for twice. Only question, context and options go out, never a picture or the right answer.
+Replies are kept in a journal (`minillava.asking`), so a stopped run resumes and nothing is paid for twice. Only
+question, context and options are sent, never a picture or the right answer.
 
     minillava judge scienceqa RESULTS LABELS --ask gpt-4o --out asked
 """
 
 from pathlib import Path
 
-from minillava.asking import (
-    NO_LIMIT,
-    AskingError,
-    Budget,
-    Journal,
-    Price,
-    Teacher,
-    ask_all,
-    chat,
-    confirm,
-    estimate,
-    key,
-)
+from minillava.asking import AskingError, ChatClient, ask_with_consent, chat_request, request_key
 from minillava.data.scienceqa import Problem
-from minillava.judging.ensembles import again_messages, disagreements, expert_messages
+from minillava.judging.ensembles import disagreements, expert_messages, final_messages
 
 SHOTS = 2  # solved examples, as in the paper
 
 
 class ApiExpert:
-    """A model that answers problems from their text. client: `asking.client.Client`, or anything with its four names.
+    """A model that answers problems from their text.
 
-    shots: solved problems put first (of the train split; never of those asked about). Raises AskingError where asking cannot
-    go on, or where not everything was answered - then the same call goes on.
+    folder: of the journal. shots: solved problems to put first, of the train split and never among those asked about.
+    terms: budget, price, concurrency and yes of `ask_with_consent`.
+    Raises AskingError where asking cannot continue, or an answer is missing at the end; the same call then resumes.
     """
 
-    def __init__(self, client: Teacher, folder: Path, shots: list[Problem] = (), budget: Budget = NO_LIMIT,
-                 price: Price | None = None, yes: bool = False, concurrency: int = 16, max_tokens: int = 512):  # fmt: skip
+    def __init__(self, client: ChatClient, folder: Path, shots: list[Problem] = (), max_tokens=512, **terms):
         self.client, self.folder, self.shots = client, Path(folder), list(shots)[:SHOTS]
-        self.budget, self.price, self.yes = budget, price, yes
-        self.concurrency, self.max_tokens = concurrency, max_tokens
+        self.max_tokens, self.terms = max_tokens, terms
 
     def _ask(self, messages: dict[str, list[dict]]) -> dict[str, str]:
-        bodies = {name: chat(self.client.model, said, self.max_tokens, 0.0) for name, said in messages.items()}
-        with Journal(self.folder) as journal:
-            missing = [body for body in bodies.values() if key(body) not in journal.replies]
-            confirm(
-                estimate(missing, self.price, reply=150), self.budget, self.client.endpoint, self.yes or not missing
-            )
-            asked = list(bodies.values())
-            outcome = ask_all(asked, self.client, journal, self.budget, self.price, self.concurrency, list(bodies))
-        lost = [name for name, body in bodies.items() if key(body) not in outcome.replies]
-        if lost:
-            why = outcome.failures.get(key(bodies[lost[0]])) or outcome.stopped
-            raise AskingError(f"problem {lost[0]} was not answered ({why}), {len(lost)} of {len(bodies)} in all; what was answered is kept, the same command goes on")  # fmt: skip
-        return {name: outcome.replies[key(body)].text for name, body in bodies.items()}
+        bodies = {name: chat_request(self.client.model, m, self.max_tokens, 0.0) for name, m in messages.items()}
+        outcome = ask_with_consent([*bodies.values()], [*bodies], 150, self.folder, self.client, **self.terms)
+        keys = {name: request_key(body) for name, body in bodies.items()}
+        missing = [name for name, key in keys.items() if key not in outcome.replies]
+        if missing:
+            why = outcome.failures.get(keys[missing[0]]) or outcome.stopped
+            count = f"{len(missing)} of {len(keys)} answers are missing"
+            raise AskingError(f"problem {missing[0]} was not answered ({why}); {count}; run the same command again")
+        return {name: outcome.replies[key].text for name, key in keys.items()}
 
     def answers(self, problems: dict[str, Problem]) -> dict[str, str]:
         """Its answer to every problem, as text."""
         return self._ask({name: expert_messages(p, self.shots) for name, p in problems.items()})
 
-    def again(self, problems: dict[str, Problem], own: dict[str, str], llava: dict[str, str]) -> dict[str, str]:
-        """Its final answer to every disagreement, and to nothing else."""
+    def final_answers(self, problems: dict[str, Problem], own: dict[str, str], llava: dict[str, str]) -> dict[str, str]:
+        """Its final answer to each problem where its `own` answer and LLaVA's differ."""
         differ = disagreements(problems, own, llava)
-        return self._ask({name: again_messages(problems[name], own[name], llava[name]) for name in differ})
+        return self._ask({name: final_messages(problems[name], own[name], llava[name]) for name in differ})

@@ -1,9 +1,8 @@
 """The judges of section 5.1 behind one interface: a model at any OpenAI-compatible endpoint, and the offline rule.
 
-Notable: what does not join (an answer too few, twice, empty, to another question) is left out before anything is asked,
-and named. The API's judge goes through `minillava.asking`: every reply is in a journal before it is read, so a stopped
-run goes on and nothing is paid for twice. A reply without two scores keeps its words in the file of reviews and has no
-`tuple`; `reviews.read_reviews` then counts it as excluded.
+Answers that cannot be matched to a question (missing, given twice, empty, to another question) are left out and named
+before anything is asked. The API's judge keeps every reply in a journal (`minillava.asking`), so a stopped run resumes
+and nothing is paid for twice. A reply without two scores has no `tuple` in the file of reviews and is excluded there.
 
     minillava judge bench --bench data_samples/bench/coco --answers answers.jsonl --out reviewed
 """
@@ -15,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from minillava.asking import NO_LIMIT, Budget, Journal, Price, Teacher, ask_all, chat, confirm, estimate, key
+from minillava.asking import ChatClient, ask_with_consent, chat_request, request_key
 from minillava.files import Excluded, FileError, is_id
 from minillava.judging.bench import Item
 from minillava.judging.reviews import ScoreError, read_scores
-from minillava.judging.rubric import RULES, messages, rubric_of
+from minillava.judging.rubric import RULES, review_messages, rubric_of
 
 
 @dataclass(frozen=True)
 class Case:
-    """One review to be written: a question, the candidate's answer, and which of the two answers stands first."""
+    """One review to write: a question, the candidate's answer, and whether it comes before the reference (swapped)."""
 
     item: Item
     answer: str
@@ -37,57 +36,59 @@ class Case:
 
     @property
     def both(self) -> tuple[str, str]:
+        """The two answers in the order in which the judge reads them."""
         pair = self.item.reference, self.answer
         return pair[::-1] if self.swapped else pair
 
 
-def join(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case], list[Excluded]]:
-    """The questions that this file answers, and what is left out of it.
+def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[list[Case], list[Excluded]]:
+    """One case for each question that the file answers, and what is left out.
 
-    answers: rows in the authors' format (question_id, text; prompt and answer_id where there are any). Left out: a missing
-    or empty answer, an id that stands twice (no telling which counts), an answer to no question of the benchmark, or to
-    another question (its `prompt` differs). Raises FileError where the file is of another benchmark: none of its ids is a
-    question's here, or more of its prompts are of other questions than of these.
+    answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out: missing and
+    empty answers, ids that occur twice, answers to another question (its id is unknown, or the `prompt` differs).
+    Raises FileError for a file of another benchmark: no answer is left, or more prompts differ than agree.
     """
-    of = {item.question_id: item for item in items}
-    times, rows, bad = Counter(), {}, []
+    known = {item.question_id: item for item in items}
+    times, rows, excluded = Counter(), {}, []
     for n, row in enumerate(answers, 1):
         i = row.get("question_id")
-        if not is_id(i) or i not in of:
-            bad.append(Excluded(f"question {i}" if i is not None else f"row {n}", "not a question of this benchmark"))
+        if not is_id(i) or i not in known:
+            name = f"row {n}" if i is None else f"question {i}"
+            excluded.append(Excluded(name, "not a question of this benchmark"))
         else:
             times[i] += 1
             rows[i] = row
     cases, others = [], 0
-    for i, item in of.items():
-        text, asked = rows.get(i, {}).get("text"), _question(rows.get(i, {}).get("prompt"))
+    for i, item in known.items():
+        text, prompt = rows.get(i, {}).get("text"), _question(rows.get(i, {}).get("prompt"))
         why = (
             "no answer" if i not in rows
             else f"answered {times[i]} times" if times[i] > 1
             else "an empty answer" if not isinstance(text, str) or not text.strip()
-            else f"the answer is to another question, {asked!r}" if asked is not None and asked != _question(item.text)
+            else f"the answer is to another question, {prompt!r}" if prompt not in (None, _question(item.text))
             else ""
         )  # fmt: skip
         others += why.startswith("the answer is to another question")
         if why:
-            bad.append(Excluded(f"question {i}", why))
+            excluded.append(Excluded(f"question {i}", why))
         else:
             model = rows[i].get("model_id", Path(path).stem)
             cases.append(Case(item, text, str(rows[i].get("answer_id", f"{model}-{i}"))))
     if others > len(cases) or not cases:
-        raise FileError(f"{path}: an answer file of another benchmark? {len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions; {bad[0]}")  # fmt: skip
-    return cases, bad
+        count = f"{len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions"
+        raise FileError(f"{path}: is this an answer file of another benchmark? {count}; {excluded[0]}")
+    return cases, excluded
 
 
 def _question(text: object) -> str | None:
-    """A prompt without its image token and spaces at the ends; None for what is no text."""
+    """A prompt without its image token and extra spaces; None if it is not text."""
     return " ".join(text.replace("<image>", " ").split()) if isinstance(text, str) else None
 
 
 @dataclass
 class Judged:
-    """What a judge said. texts: (case, the review, the id of who wrote it). excluded: what was not judged, and why.
-    stopped: why not everything was asked, where it was not."""
+    """What a judge wrote. texts: (case, review, the judge's id). excluded: what was not judged, and why.
+    stopped: why some requests were not sent; empty if all were."""
 
     texts: list[tuple[Case, str, str]]
     excluded: list[Excluded] = field(default_factory=list)
@@ -98,50 +99,50 @@ class Judge(Protocol):
     id: str
 
     def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
-        """What the judge says of all cases, so many times over."""
+        """The judge's reviews of all cases, once per run."""
 
 
 class ApiJudge:
     """A model that reads context, question and answers, as text-only GPT-4 does in the paper.
 
-    client: `asking.client.Client`, or anything with its four names. folder: of the journal. rules: of `rubric.read_rules`.
-    Settings as in the authors' call (paper.JUDGE): temperature 0.2, 1,024 tokens. `review` raises AskingError where asking
-    cannot go on; what was answered by then is in the journal.
+    folder: of the journal. rules: as from `rubric.read_rules`. temperature, max_tokens: the authors' (paper.JUDGE).
+    terms: budget, price, concurrency and yes of `ask_with_consent`. `review` raises AskingError where asking cannot
+    continue; the journal keeps the replies so far.
     """
 
-    def __init__(self, client: Teacher, folder: Path, rules: dict | None = None, budget: Budget = NO_LIMIT,
-                 price: Price | None = None, yes: bool = False, concurrency: int = 16, temperature: float = 0.2,
-                 max_tokens: int = 1024):  # fmt: skip
-        self.client, self.folder, self.rules = client, Path(folder), RULES if rules is None else rules
-        self.budget, self.price, self.yes, self.concurrency = budget, price, yes, concurrency
+    def __init__(
+        self, client: ChatClient, folder: Path, rules: dict | None = None, temperature=0.2, max_tokens=1024, **terms
+    ):
+        self.client, self.folder, self.terms = client, Path(folder), terms
+        self.rules = RULES if rules is None else rules
         self.temperature, self.max_tokens = temperature, max_tokens
         self.id = client.model
 
     def body(self, case: Case, run: int = 0) -> dict:
-        """The request for one review. A run after the first has a seed of its own, so that it is another request."""
-        asked = messages(case.item, case.both, self.rules[rubric_of(case.item)])
-        return chat(self.client.model, asked, self.max_tokens, self.temperature, **({"seed": run} if run else {}))
+        """The request for one review. Each further run has its own seed, which makes it a different request."""
+        messages = review_messages(case.item, case.both, self.rules[rubric_of(case.item)])
+        seed = {"seed": run} if run else {}
+        return chat_request(self.client.model, messages, self.max_tokens, self.temperature, **seed)
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Excluded]]:
         """The cases that have a rubric, and those that do not."""
-        known = [c for c in cases if rubric_of(c.item) in self.rules]
-        why = lambda c: f"no rubric for {rubric_of(c.item)!r}; there are {', '.join(self.rules)}"  # noqa: E731
-        return known, [Excluded(c.name, why(c)) for c in cases if rubric_of(c.item) not in self.rules]
+        known, excluded = [], []
+        for case in cases:
+            if (name := rubric_of(case.item)) in self.rules:
+                known.append(case)
+            else:
+                excluded.append(Excluded(case.name, f"no rubric for {name!r}; there are {', '.join(self.rules)}"))
+        return known, excluded
 
     def review(self, cases: Sequence[Case], runs: int = 1) -> list[Judged]:
         known, excluded = self.split(cases)
         asked = [(run, case, self.body(case, run)) for run in range(runs) for case in known]
-        bodies = [body for _, _, body in asked]
-        with Journal(self.folder) as journal:
-            missing = [body for body in bodies if key(body) not in journal.replies]
-            confirm(
-                estimate(missing, self.price, reply=250), self.budget, self.client.endpoint, self.yes or not missing
-            )
-            names = [f"{case.name}, run {run + 1}" for run, case, _ in asked]
-            outcome = ask_all(bodies, self.client, journal, self.budget, self.price, self.concurrency, names)
+        names = [f"{case.name}, run {run + 1}" for run, case, _ in asked]
+        bodies = [body for *_, body in asked]
+        outcome = ask_with_consent(bodies, names, 250, self.folder, self.client, **self.terms)
         out = [Judged([], [] if run else excluded, outcome.stopped) for run in range(runs)]
         for run, case, body in asked:
-            reply, failure = outcome.replies.get(key(body)), outcome.failures.get(key(body))
+            reply, failure = outcome.replies.get(request_key(body)), outcome.failures.get(request_key(body))
             if reply and reply.text.strip():
                 out[run].texts.append((case, reply.text, reply.model))
             else:
@@ -150,8 +151,8 @@ class ApiJudge:
         return out
 
 
-def rows_of(judged: Judged) -> list[dict]:
-    """The reviews as rows of the authors' format, with the judge's id; `tuple` is null where no two scores can be read."""
+def review_rows(judged: Judged) -> list[dict]:
+    """The reviews as rows of the authors' format and the judge's id; `tuple` is null if two scores cannot be read."""
     rows = []
     for case, text, judge in judged.texts:
         try:
@@ -167,11 +168,11 @@ def rows_of(judged: Judged) -> list[dict]:
 
 
 def both_orders(cases: Sequence[Case]) -> list[Case]:
-    """Every case twice: as the authors have it, reference first, and with the candidate first (position bias)."""
+    """Every case twice: with the reference first, as the authors have it, and with the candidate first."""
     return [*cases, *(Case(c.item, c.answer, c.answer_id, swapped=True) for c in cases)]
 
 
-def lengths(cases: Sequence[Case]) -> dict[str, float]:
-    """Mean words of the references and of the candidates: judges like length, so it is told beside a score."""
-    words = lambda texts: round(statistics.mean(len(t.split()) for t in texts), 1)  # noqa: E731
-    return {"reference": words(c.item.reference for c in cases), "candidate": words(c.answer for c in cases)}
+def mean_words(cases: Sequence[Case]) -> dict[str, float]:
+    """Mean number of words of references and candidates, which reports show because judges prefer longer answers."""
+    texts = {"reference": [c.item.reference for c in cases], "candidate": [c.answer for c in cases]}
+    return {side: round(statistics.mean(len(text.split()) for text in some), 1) for side, some in texts.items()}

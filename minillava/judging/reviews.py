@@ -1,8 +1,8 @@
-"""Reviews by a judge: the two scores read out of its words, the relative score, its interval, and how far judges agree.
+"""Reviews by a judge: its two scores read from the text, the relative score, its interval, and how far judges agree.
 
-Notable: a score is read only where the text says that it is one - alone on the first line, as the judge is asked to, or
-where the words around it speak of scores; every other number (a step of arithmetic, a count) is left alone. What cannot
-be read is excluded and counted, never averaged in: the authors' script put -1 in its place, and -1 to -1 is 100 %.
+A number is read as a score only where the text says so: alone on the first line, as the judge is asked to write it, or
+next to words about scores. Other numbers (arithmetic, counts) are ignored. A review that cannot be read is excluded and
+counted, never averaged in: the authors' script puts -1 in its place, and -1 to -1 is 100 %.
 Both of the authors' row formats are read: `content` with `tuple`, and `text` with `score`.
 
     minillava judge reviews FILE...
@@ -21,23 +21,32 @@ from minillava.judging.scores import bootstrap, relative_score
 LOWEST, HIGHEST = 1, 10
 SCORE = r"(-?\d+(?:\.\d+)?)(?!\.?\d)(?:\s*/\s*10(?![\d.]*\d)|\s+out\s+of\s+10)?"
 GAP = r"(?:\s*[,;/|&]\s*|\s+(?:and|to|vs\.?|[-–])\s+|\s+)"
-MANY = rf"[\[(]?\s*{SCORE}(?:{GAP}{SCORE})*\s*[\])]?"
-SPOKEN = re.compile(r"\b(?:scor(?:e|es|ed|ing)|rat(?:e|es|ed|ing|ings))\b", re.I)
-LAST = re.compile(r"\b(?:overall|final|finally|in total|conclusion)\b", re.I)
-ALONE = re.compile(
-    rf"(?i:(?:overall\s+)?(?:scores?|ratings?)\s*[:=]\s*)?{MANY}\s*(?P<end>$|[.:;–-](?!\d)|(?<=\s)(?=[A-Z]))"
+SCORES = rf"[\[(]?\s*{SCORE}(?:{GAP}{SCORE})*\s*[\])]?"
+SCORE_WORD = re.compile(r"\b(?:scor(?:e|es|ed|ing)|rat(?:e|es|ed|ing|ings))\b", re.I)
+FINAL_WORD = re.compile(r"\b(?:overall|final|finally|in total|conclusion)\b", re.I)
+SCORES_LINE = re.compile(
+    rf"(?i:(?:overall\s+)?(?:scores?|ratings?)\s*[:=]\s*)?{SCORES}\s*(?P<end>$|[.:;–-](?!\d)|(?<=\s)(?=[A-Z]))"
 )
-# `scores are (1, 5)`, `"scores": [8, 9]`, `scores for the two are 8 and 9`; the label's own digit is gone by then
-STATED = re.compile(rf"\b(?:scores|ratings)\b[^.\n\d]{{0,80}}?(?:\bare\b|\bis\b|\bof\b|[:=])\s*({MANY})(?=\s*(?:[.,;}}]|$|for\b|respectively\b))", re.I)  # fmt: skip
+# `scores are (1, 5)`, `"scores": [8, 9]`, `scores for the two are 8 and 9`; labels are FIRST and SECOND by then
+STATED = re.compile(
+    rf"\b(?:scores|ratings)\b[^.\n\d]{{0,80}}?(?:\bare\b|\bis\b|\bof\b|[:=])\s*({SCORES})"
+    r"(?=\s*(?:[.,;}]|$|for\b|respectively\b))", re.I,
+)  # fmt: skip
 LABEL = re.compile(r"\b(?:assistant|answer|response|ai|model)\s*[#(]?\s*(1|2|a|b|one|two)\b\)?", re.I)
-PLACES = {"1": 0, "a": 0, "one": 0, "2": 1, "b": 1, "two": 1}
+PLACE_OF_LABEL = {"1": 0, "a": 0, "one": 0, "2": 1, "b": 1, "two": 1}
 FIRST, SECOND = "\N{CIRCLED LATIN CAPITAL LETTER A}", "\N{CIRCLED LATIN CAPITAL LETTER B}"
-LABELLED = re.compile(rf"^\W*(?:\d[.)]\s*)?(?:(?:scores?|ratings?)\s*:\s*)?(?:(?:scores?|ratings?)\s+(?:for|of)\s+)?([{FIRST}{SECOND}])(?:'s)?\s*(?:scores?|ratings?)?\s*[:=-]\s*{SCORE}\s*(?:$|[(,;–-]|\.(?!\d))", re.I)  # fmt: skip
-GIVEN = re.compile(rf"([{FIRST}{SECOND}])[^.\n\d{FIRST}{SECOND}]*?\b(?:(?:score|rating)\s+(?:of|is)|scores|scored|rated|an?|at)\s+{SCORE}(?=\s*(?:[.,;)]|$|and\b|while\b|whereas\b|but\b|for\b|[{FIRST}{SECOND}]))", re.I)  # fmt: skip
+LABELLED = re.compile(
+    r"^\W*(?:\d[.)]\s*)?(?:(?:scores?|ratings?)\s*:\s*)?(?:(?:scores?|ratings?)\s+(?:for|of)\s+)?"
+    rf"([{FIRST}{SECOND}])(?:'s)?\s*(?:scores?|ratings?)?\s*[:=-]\s*{SCORE}\s*(?:$|[(,;–-]|\.(?!\d))", re.I,
+)  # fmt: skip
+GIVEN = re.compile(
+    rf"([{FIRST}{SECOND}])[^.\n\d{FIRST}{SECOND}]*?\b(?:(?:score|rating)\s+(?:of|is)|scores|scored|rated|an?|at)"
+    rf"\s+{SCORE}(?=\s*(?:[.,;)]|$|and\b|while\b|whereas\b|but\b|for\b|[{FIRST}{SECOND}]))", re.I,
+)  # fmt: skip
 
 
 class ScoreError(ValueError):
-    """A review whose two scores cannot be told; the message says why."""
+    """A review whose two scores cannot be read; the message says why."""
 
 
 def _numbers(text: str) -> list[float]:
@@ -45,24 +54,24 @@ def _numbers(text: str) -> list[float]:
 
 
 def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
-    """Every statement of scores anywhere in a review, in order: (the line it stands in, the scores)."""
+    """Every statement of scores in a review, in order: (its line or sentence, the scores)."""
     found = []
     for n, line in enumerate(lines):
         above = lines[n - 1] if n else ""
-        alone = ALONE.match(line)
-        if alone and not alone["end"] and alone.end() == len(line) and SPOKEN.search(above):
+        alone = SCORES_LINE.match(line)
+        if alone and not alone["end"] and alone.end() == len(line) and SCORE_WORD.search(above):
             found.append((f"{above} {line}", tuple(_numbers(line))))
         found += [(line, tuple(_numbers(m[1]))) for m in STATED.finditer(line)]
         here, below = LABELLED.match(line), LABELLED.match(lines[n + 1]) if n + 1 < len(lines) else None
         if here and below and here[1] == FIRST and below[1] == SECOND:
-            if n == 0 or SPOKEN.search(above) or (SPOKEN.search(line) and SPOKEN.search(lines[n + 1])):
+            if n == 0 or SCORE_WORD.search(above) or (SCORE_WORD.search(line) and SCORE_WORD.search(lines[n + 1])):
                 found.append((f"{above} {line}", (float(here[2]), float(below[2]))))
         labelled = dict(p for part in re.split(r"[,;]\s*(?=\S)", line) for p in LABELLED.findall(part))
-        if labelled.keys() == {FIRST, SECOND} and (n == 0 or SPOKEN.search(f"{above} {line}")):
+        if labelled.keys() == {FIRST, SECOND} and (n == 0 or SCORE_WORD.search(f"{above} {line}")):
             found.append((f"{above} {line}", (float(labelled[FIRST]), float(labelled[SECOND]))))
         for sentence in re.split(r"(?<=[.!?])\s+(?=\D)", line):
             given = {m[1]: float(m[2]) for m in GIVEN.finditer(sentence)}
-            if SPOKEN.search(sentence) and given.keys() == {FIRST, SECOND}:
+            if SCORE_WORD.search(sentence) and given.keys() == {FIRST, SECOND}:
                 found.append((sentence, (given[FIRST], given[SECOND])))
     return found
 
@@ -70,20 +79,20 @@ def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
 def read_scores(text: str) -> tuple[float, float]:
     """The scores of answers 1 and 2 that a review's text states.
 
-    Raises ScoreError: no scores, one or three where two were asked for, several different pairs and none of them called
-    overall or final, or outside 1 to 10.
+    Raises ScoreError for other than two scores, for several pairs if none is called overall or final, and for scores
+    outside 1 to 10.
     """
     plain = re.sub(r"[*`_#]+", "", text)
-    plain = LABEL.sub(lambda m: (FIRST, SECOND)[PLACES[m[1].lower()]], plain)
+    plain = LABEL.sub(lambda m: (FIRST, SECOND)[PLACE_OF_LABEL[m[1].lower()]], plain)
     lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
     if not lines:
         raise ScoreError("an empty review")
-    first, found = ALONE.match(lines[0]), []
+    first, found = SCORES_LINE.match(lines[0]), []
     if first and (len(_numbers(first[0])) > 1 or first.end() == len(lines[0])):
         found = [tuple(_numbers(first[0]))]
     if not found:
         stated = _stated(lines)
-        last = [scores for where, scores in stated if LAST.search(where)]
+        last = [scores for where, scores in stated if FINAL_WORD.search(where)]
         found = list(dict.fromkeys(last or [scores for _, scores in stated]))
     if not found:
         raise ScoreError("no scores in the review")
@@ -99,8 +108,8 @@ def read_scores(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Review:
-    """One review that can be used. reference, candidate: their scores, whichever stood first. category: without its
-    benchmark's prefix; `` where the file has none. swapped: the candidate stood first."""
+    """One usable review. reference, candidate: their scores, in either order of the answers. category: without its
+    benchmark's prefix, or "". swapped: the candidate came first."""
 
     question_id: int | str
     category: str
@@ -112,7 +121,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Reviews:
-    """A file of reviews: what can be used, what cannot, and what was noticed on the way."""
+    """A file of reviews: the usable ones, the excluded ones, and notes on rows that contradict their text."""
 
     path: Path
     used: list[Review]
@@ -121,7 +130,7 @@ class Reviews:
 
 
 def _review(row: dict) -> tuple[Review, str]:
-    """One row, and what is to be noticed about it. Raises ScoreError."""
+    """One row as a Review, with a note where its stored scores are not those of its text. Raises ScoreError."""
     text = row.get("content", row.get("text"))
     if not isinstance(text, str):
         raise ScoreError("no review text (`content` or `text`)")
@@ -136,7 +145,7 @@ def _review(row: dict) -> tuple[Review, str]:
 
 
 def read_reviews(path: Path) -> Reviews:
-    """The reviews of a JSONL file. Raises FileError, naming it, where no row is a review."""
+    """The reviews of a JSONL file. Raises FileError naming it if no row is a usable review."""
     used, excluded, noticed, seen = [], [], [], set()
     for n, row in enumerate(read_jsonl(path), 1):
         name = f"question {row['question_id']}" if "question_id" in row else f"row {n}"
@@ -148,7 +157,7 @@ def read_reviews(path: Path) -> Reviews:
                 raise ScoreError("its `question_id` is neither a number nor a text")
             review, note = _review(row)
             if (review.question_id, review.swapped) in seen:
-                raise ScoreError("stands twice; the first was taken")
+                raise ScoreError("occurs twice; the first was used")
         except ScoreError as error:
             excluded.append(Excluded(name, str(error)))
             continue
@@ -161,8 +170,8 @@ def read_reviews(path: Path) -> Reviews:
     return Reviews(Path(path), used, excluded, noticed)
 
 
-def pairs(reviews: list[Review], category: str | None = None) -> dict:
-    """question id -> (reference, candidate): the mean over both orders where both were judged."""
+def scores_by_question(reviews: list[Review], category: str | None = None) -> dict:
+    """question id -> (reference, candidate) scores; the mean of both orders where both were judged."""
     rows = defaultdict(list)
     for r in reviews:
         if category in (None, r.category):
@@ -170,16 +179,16 @@ def pairs(reviews: list[Review], category: str | None = None) -> dict:
     return {q: tuple(statistics.mean(side) for side in zip(*scores)) for q, scores in rows.items()}
 
 
-def scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
-    """Per category and over all questions: relative score, its 95 % interval over questions, both means, how many.
+def relative_scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
+    """Per category and for `all` questions: relative score, its 95 % interval over questions, means, question count.
 
-    `all` is over all questions, not the mean of the categories' scores; the means are rounded to 3 digits before they
-    are divided, as the authors' script does (facts B6). Raises ValueError without reviews.
+    `all` is over all questions, not the mean of the categories; the means are rounded to 3 digits before the division,
+    as in the authors' script (facts B6). Raises ValueError without reviews.
     """
     place = {c: n for n, c in enumerate(CATEGORIES)}
     out, names = {}, sorted({r.category for r in reviews if r.category}, key=lambda c: (place.get(c, len(place)), c))
     for name in [*names, "all"]:
-        of = list(pairs(reviews, None if name == "all" else name).values())
+        of = list(scores_by_question(reviews, None if name == "all" else name).values())
         reference, candidate = (round(statistics.mean(side), 3) for side in zip(*of))
         out[name] = {
             "relative": round(relative_score([(reference, candidate)]), 1),
@@ -191,38 +200,39 @@ def scores(reviews: list[Review], draws: int = 1000) -> dict[str, dict]:
     return out
 
 
-def position_bias(reviews: list[Review]) -> dict | None:
-    """What standing first is worth to an answer, over the questions judged in both orders; None where there are none.
+def _winner(review: Review) -> int:
+    """1 if the candidate scores higher, -1 if the reference does, 0 if they are equal."""
+    return (review.candidate > review.reference) - (review.candidate < review.reference)
 
-    points: the mean of (first - second) over both orders, 0 for a judge who does not care. turned: the per cent of the
-    questions where the order decides which answer is better.
+
+def position_bias(reviews: list[Review]) -> dict | None:
+    """How much being first is worth to an answer, over the questions judged in both orders; None if there are none.
+
+    points: the mean of (first - second) over both orders; 0 for a judge without bias. turned: the share of the
+    questions, in per cent, where the order decides which answer is better.
     """
     plain, swapped = ({r.question_id: r for r in reviews if r.swapped is way} for way in (False, True))
     both = [(plain[q], swapped[q]) for q in plain if q in swapped]
     if not both:
         return None
     gaps = [((a.reference - a.candidate) + (b.candidate - b.reference)) / 2 for a, b in both]
-    sign = lambda r: (r.candidate > r.reference) - (r.candidate < r.reference)  # noqa: E731
-    turned = sum(sign(a) != sign(b) for a, b in both)
-    return {
-        "points": round(statistics.mean(gaps), 3),
-        "turned": round(100 * turned / len(both), 1),
-        "questions": len(both),
-    }
+    turned = sum(_winner(a) != _winner(b) for a, b in both)
+    points, turned = round(statistics.mean(gaps), 3), round(100 * turned / len(both), 1)
+    return {"points": points, "turned": turned, "questions": len(both)}
 
 
-def over_runs(runs: list[list[Review]]) -> dict[str, dict]:
-    """Mean and standard deviation of the relative score over several runs of judge or model (Table 5; dagger: of the judge).
+def spread_over_runs(runs: list[list[Review]]) -> dict[str, dict]:
+    """Mean and standard deviation of the relative score over runs of the model (of the judge, in Table 5's dagger row).
 
-    Over the questions that all runs could use (`questions` says how many), so that a reply that could not be read moves no
-    spread. Raises FileError unless there are two runs that share most of their questions.
+    Only the questions that every run could use count (`questions` says how many), so an unreadable reply does not
+    change the spread. Raises FileError unless there are two runs that share most of their questions.
     """
-    asked = [pairs(run).keys() for run in runs]
+    asked = [scores_by_question(run).keys() for run in runs]
     shared = set.intersection(*map(set, asked)) if runs else set()
     if len(runs) < 2 or 2 * len(shared) < max(map(len, asked)):
         what = f"these share {len(shared)} of {max(map(len, asked), default=0)}"
         raise FileError(f"a mean over runs needs at least two files on the same questions; {what}")
-    each = [scores([r for r in run if r.question_id in shared], draws=40) for run in runs]
+    each = [relative_scores([r for r in run if r.question_id in shared], draws=40) for run in runs]
     return {
         name: {
             "mean": round(statistics.mean(s[name]["relative"] for s in each), 1),
@@ -234,7 +244,7 @@ def over_runs(runs: list[list[Review]]) -> dict[str, dict]:
 
 
 def _ranks(values: list[float]) -> list[float]:
-    """1 for the smallest; equal values share their mean rank."""
+    """Ranks from 1 for the smallest value; equal values share their mean rank."""
     count, below, rank = Counter(values), 0, {}
     for value in sorted(count):
         rank[value] = below + (count[value] + 1) / 2
@@ -243,15 +253,15 @@ def _ranks(values: list[float]) -> list[float]:
 
 
 def agreement(one: list[Review], two: list[Review]) -> dict:
-    """Spearman's rank correlation of two judges over the questions both judged: of the candidate's score, and of its
-    lead over the reference; None where a judge gave everybody the same. Raises FileError with under three questions."""
-    a, b = pairs(one), pairs(two)
+    """Spearman's rank correlation of two judges, over questions that both judged, of the candidate's score and of its
+    lead over the reference; None where a judge gave equal scores throughout. Raises FileError below three questions."""
+    a, b = scores_by_question(one), scores_by_question(two)
     both = [q for q in a if q in b]
     if len(both) < 3:
-        raise FileError(f"two judges are compared over at least 3 questions that both judged; here are {len(both)}")
+        raise FileError(f"to compare two judges, both must have judged at least 3 questions; here are {len(both)}")
     out = {"questions": len(both)}
-    for name, value in (("candidate", lambda p: p[1]), ("lead", lambda p: p[1] - p[0])):
-        ranks = [_ranks([value(table[q]) for q in both]) for table in (a, b)]
+    for name, value in (("candidate", lambda pair: pair[1]), ("lead", lambda pair: pair[1] - pair[0])):
+        ranks = [_ranks([value(judge[q]) for q in both]) for judge in (a, b)]
         flat = any(len(set(r)) == 1 for r in ranks)
         out[name] = None if flat else round(statistics.correlation(*ranks), 3)
     return out

@@ -1,21 +1,21 @@
 """Is one row better than another? The difference, its 95 % interval over questions, and a verdict (Tables 4, 5, 7, 8).
 
-Notable: both rows answered the same questions, so questions are drawn in pairs, and every seed counts. A difference "holds"
-only when its interval lies above zero and every seed agrees; anything less "cannot be told" at this size.
+Both rows answered the same questions, so questions are drawn in pairs, and every seed counts. A difference "holds" only
+if its interval is above zero and every seed agrees; with anything less, it "cannot be told" at this size.
 """
 
 import random
 import statistics
 from collections.abc import Callable, Sequence
 
-HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be told"
 
 
 def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int = 1000) -> tuple[float, float]:
-    """The 95 % interval, over questions, of a value's mean over seeds: questions are drawn, each with its rows of all seeds.
+    """The 95 % interval, over questions, of a value's mean over seeds; a question is drawn with its rows of all seeds.
 
-    The seeds answered the same questions, so their rows together are not so many questions more. seeds: the rows of each, in
-    the same order of questions. Raises ValueError unless all are of one length.
+    The seeds answered the same questions, so their rows do not count as further questions. seeds: the rows of each, in
+    the same order of questions. Raises ValueError unless all have the same length.
     """
     rng, count = random.Random(0), len(seeds[0])
     if any(len(rows) != count for rows in seeds):
@@ -28,30 +28,33 @@ def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int =
     return resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
 
 
-def paired(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
-    """value(better) - value(worse), the mean over seeds, its 95 % interval over questions, and the verdict.
+def paired_difference(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
+    """value(better) - value(worse) as the mean over seeds, its 95 % interval over questions, and the verdict.
 
-    seeds: (rows of the one, rows of the other) of each seed, in the same order of questions. value: what a list of rows is
-    worth (a relative score, an accuracy). Raises ValueError unless all lists are of one length.
+    seeds: (rows of the better, rows of the worse) for each seed, in the same order of questions. value: the score of a
+    list of rows (a relative score, an accuracy). Raises ValueError unless all lists have the same length.
     """
     if any(len(a) != len(b) for a, b in seeds):
         raise ValueError("rows are compared question by question, so all need the same questions")
-    gap = lambda both: value([a for a, _ in both]) - value([b for _, b in both])  # noqa: E731
+
+    def gap(rows: list[tuple]) -> float:
+        return value([a for a, _ in rows]) - value([b for _, b in rows])
+
     both = [list(zip(a, b)) for a, b in seeds]
     gaps, (low, high) = [gap(rows) for rows in both], interval(both, gap, draws)
-    verdict = HOLDS if low > 0 and min(gaps) > 0 else FAILS if high < 0 and max(gaps) < 0 else UNTOLD
+    verdict = HOLDS if low > 0 and min(gaps) > 0 else FAILS if high < 0 and max(gaps) < 0 else UNDECIDED
     return {"ours": round(statistics.mean(gaps), 1), "interval": [round(low, 1), round(high, 1)], "verdict": verdict}
 
 
-def together(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim that needs several comparisons: it fails where one fails, and holds where all hold."""
-    return next((v for v in (FAILS, UNTOLD, HOLDS) if v in verdicts), UNTOLD)
+def overall_verdict(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim that needs several comparisons: it fails if one fails, and holds if all hold."""
+    return next((v for v in (FAILS, UNDECIDED, HOLDS) if v in verdicts), UNDECIDED)
 
 
 def relative_score(pairs: Sequence[tuple[float, float]]) -> float:
-    """100 * mean(candidate) / mean(reference): a ratio of means, not a mean of ratios (facts B6). pairs: (reference, candidate).
+    """100 * mean(candidate) / mean(reference): a ratio of means, not a mean of ratios (facts B6).
 
-    Raises ValueError without pairs.
+    pairs: (reference, candidate). Raises ValueError without pairs.
     """
     if not pairs:
         raise ValueError("no reviews to score")
@@ -59,7 +62,7 @@ def relative_score(pairs: Sequence[tuple[float, float]]) -> float:
 
 
 def bootstrap(pairs: Sequence[tuple[float, float]], draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the relative score over questions, by resampling them `draws` times."""
+    """The 95 % interval of the relative score over questions, from `draws` resamples."""
     rng = random.Random(seed)
     scores = sorted(relative_score(rng.choices(pairs, k=len(pairs))) for _ in range(draws))
     return scores[int(0.025 * draws)], scores[int(0.975 * draws) - 1]

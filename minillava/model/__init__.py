@@ -16,7 +16,7 @@ from minillava.model.formats.checkpoint import (
     save_pretrained,
     save_vision,
 )
-from minillava.model.formats.files import CheckpointError, find
+from minillava.model.formats.files import CheckpointError, find_checkpoint
 from minillava.model.generate import Session, generate, generate_text, stream
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.llava import Batch, Llava, LlavaConfig, SpliceError, set_trainable
@@ -39,7 +39,7 @@ __all__ = [
     "VisionConfig",
     "VisionTower",
     "attend",
-    "find",
+    "find_checkpoint",
     "generate",
     "generate_text",
     "load_language",

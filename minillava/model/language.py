@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minillava.model import kernels
 from minillava.model.rope import Rope, rotate, rotations
 from minillava.model.vision import attend, init_weights
 
@@ -59,8 +60,15 @@ class LanguageConfig:
             object.__setattr__(self, "rope", Rope(**self.rope))
 
 
+@kernels.run_instead(kernels.normalise)
+def normalise(x, eps):
+    """x / sqrt(mean(x^2) + eps) over the last dimension, in the type of x."""
+    wide = x.float()  # in half precision the squares would overflow
+    return (wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
+
+
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) times a learned gain (arXiv 1910.07467, Eq. 4): LayerNorm without mean and bias."""
+    """The normalised input times a learned gain (arXiv 1910.07467, Eq. 4): LayerNorm without mean and bias."""
 
     def __init__(self, size, eps):
         super().__init__()
@@ -68,9 +76,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x):  # (..., D)
-        wide = x.float()  # in half precision the squares would overflow
-        normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
+        return self.weight * normalise(x, self.eps)
 
 
 class Attention(nn.Module):

@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minillava.data import IGNORE, IMAGE
 from minillava.errors import UserError
+from minillava.model import kernels
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.vision import VisionConfig, VisionTower
 
@@ -177,16 +178,17 @@ class Llava(nn.Module):
         labels = pad_sequence(batch.labels, batch_first=True, padding_value=IGNORE).to(source.device)  # (B, T)
         labels = labels.gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
         target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # (B, T'): each row predicts the token after it
-        wanted = target != IGNORE
+        wanted, count = target != IGNORE, int((target != IGNORE).sum())
         if packed:
             sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # (all tokens,)
             positions, alone = (mask.cumsum(1) - 1)[mask], sample[:, None] == sample
             hidden = self.language_model(embeds[mask][None], positions[None], alone[None])[0]  # (all tokens, D)
             hidden = hidden[wanted[mask]]  # (N, D)
         else:  # causal, so padding on the right needs no mask
+            embeds, target, wanted = kernels.in_few_sizes(embeds, target, wanted, self.config.language.max_position)
             hidden = self.language_model(embeds)[wanted]  # (N, D)
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
-        return F.cross_entropy(logits.float(), target[wanted]), len(hidden)
+        return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
 
     forward = loss  # what DDP and FSDP wrap
 

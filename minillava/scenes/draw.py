@@ -1,10 +1,10 @@
-"""Draw a scene with Pillow: any size from 64 pixels, two styles, the same bits on every machine.
+"""Draw a scene with Pillow, at any size from 64 pixels, in two styles, to the same bits on every machine.
 
-Notable: everything is integer arithmetic - shapes are painted at four times the size and box-averaged down - and the
-only randomness is the scene's own description. `book` is the style of the training pictures; `sticker` is kept for the
-benchmark "in the wild" (section 5.1: LLaVA-Bench (In-the-Wild) asks for generalisation to a novel domain).
+Notable: all arithmetic is in integers. Shapes are painted at four times the size and averaged down, and nothing is
+random. `book` is the style of the training pictures. `sticker` is the style of the benchmark "in the wild" (section
+5.1: LLaVA-Bench (In-the-Wild) tests generalisation to a novel domain).
 
-    python -m minillava.scenes.draw sprites.png        # a sheet of every kind, both styles
+    python -m minillava.scenes.draw sprites.png        # every kind in both styles
 """
 
 import sys
@@ -13,13 +13,12 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from minillava.scenes.sprites import DOING, PERSON, SPRITES
-from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
+from minillava.scenes.sprites import DOING_SHAPES, PERSON, SPRITES
+from minillava.scenes.world import COLOURS, DOING_WIDTH, KINDS, PLACES, Scene
 
-SMALLEST = 64
-OVER = 4  # supersampling
-DOING_WIDTH = {"painting": 160, "fishing": 160, "ironing": 160}  # per cent of a person's width
-FIXED = {
+SMALLEST_SIZE = 64  # pixels per side
+OVERSAMPLING = 4  # shapes are painted this many times larger
+FIXED_COLOURS = {
     "ink": (48, 46, 54), "white": (252, 252, 250), "skin": (240, 196, 160), "hair": (112, 72, 44), "glass": (190, 226, 244),
     "wood": (164, 112, 66), "trunk": (132, 92, 58), "grey": (170, 174, 182), "leaf": (70, 160, 76), "roof": (150, 78, 60),
     "pink": (244, 158, 168), "beak": (246, 160, 40), "cream": (248, 234, 208), "red": (222, 52, 48), "blue": (60, 120, 220),
@@ -29,10 +28,10 @@ FIXED = {
 
 @dataclass(frozen=True)
 class Style:
-    """How a scene is painted: the rim around every object, and the palette of the places."""
+    """How a scene is painted: the rim around every object, its shadow, and the colours of the places."""
 
-    rim: tuple[int, int, int]
-    rim_width: int  # per mille of the picture
+    rim: tuple[int, int, int]  # RGB
+    rim_width: int  # thousandths of the picture
     shadow: bool
     places: dict  # place -> (sky top, sky bottom, ground top, ground bottom)
 
@@ -56,14 +55,15 @@ STYLES = {
 
 
 def mix(a, b, per_mille):
+    """The colour that many thousandths of the way from a to b."""
     return tuple((x * (1000 - per_mille) + y * per_mille) // 1000 for x, y in zip(a, b))
 
 
 def palette(colour: str) -> dict:
-    """Roles of `sprites.py` -> RGB, for an object of this colour."""
+    """Role in `sprites.py` -> RGB, for an object of this colour."""
     main = COLOURS[colour]
-    spot = FIXED["spot"] if sum(main) > 330 else FIXED["white"]  # a dark cow has light spots
-    return FIXED | {
+    spot = FIXED_COLOURS["spot"] if sum(main) > 330 else FIXED_COLOURS["white"]  # a dark cow has light spots
+    return FIXED_COLOURS | {
         "main": main,
         "dark": mix(main, (0, 0, 0), 240),
         "light": mix(main, (255, 255, 255), 380),
@@ -72,7 +72,7 @@ def palette(colour: str) -> dict:
 
 
 def paint(draw: ImageDraw.ImageDraw, shapes: str, colours: dict, x: int, y: int, w: int, h: int) -> None:
-    """Paint the shapes of one sprite into the box at (x, y) of w x h pixels."""
+    """Paint the shapes of one sprite into a box of w x h pixels at (x, y)."""
     for shape in shapes.replace("\n", ";").split(";"):
         if not shape.strip():
             continue
@@ -96,29 +96,29 @@ def paint(draw: ImageDraw.ImageDraw, shapes: str, colours: dict, x: int, y: int,
 
 @lru_cache(maxsize=8192)
 def sprite(kind: str, colour: str, doing: str | None, w: int, h: int, flip: bool, rim: int, style: str) -> Image.Image:
-    """One object as RGBA, w x h pixels plus a margin of `rim` on each side."""
-    margin = rim * OVER
-    canvas = Image.new("RGBA", (w * OVER + 2 * margin, h * OVER + 2 * margin), (*COLOURS[colour], 0))
+    """One object as RGBA, of w x h pixels and a margin of `rim` pixels on each side."""
+    margin = rim * OVERSAMPLING
+    canvas = Image.new("RGBA", (w * OVERSAMPLING + 2 * margin, h * OVERSAMPLING + 2 * margin), (*COLOURS[colour], 0))
     draw = ImageDraw.Draw(canvas)
     if kind == "person":
-        body = w * OVER * 100 // DOING_WIDTH.get(doing, 100)
-        shapes = PERSON + DOING[doing]
+        body = w * OVERSAMPLING * 100 // DOING_WIDTH.get(doing, 100)
+        shapes = PERSON + DOING_SHAPES[doing]
     else:
-        body, shapes = w * OVER, SPRITES[kind]
-    paint(draw, shapes, palette(colour), margin, margin, body, h * OVER)
+        body, shapes = w * OVERSAMPLING, SPRITES[kind]
+    paint(draw, shapes, palette(colour), margin, margin, body, h * OVERSAMPLING)
     outline = Image.new("RGBA", canvas.size, (*STYLES[style].rim, 0))
     alpha = canvas.getchannel("A")
     outline.putalpha(alpha.filter(ImageFilter.MaxFilter(2 * (margin // 2) + 1)))
     outline.paste(canvas, (0, 0), alpha)
-    small = outline.reduce(OVER)
+    small = outline.reduce(OVERSAMPLING)
     return small.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else small
 
 
 @lru_cache(maxsize=512)
 def background(place: str, variant: int, size: int, style: str) -> Image.Image:
-    """Sky or wall above, ground below, and the few things that make a place that place."""
+    """Sky or wall above, ground below, and what one recognises the place by."""
     top, low, near, far = STYLES[style].places[place]
-    n = size * OVER
+    n = size * OVERSAMPLING
     horizon = n * (500 + 20 * (variant % 3)) // 1000
     image = Image.new("RGB", (n, n))
     draw = ImageDraw.Draw(image)
@@ -150,12 +150,11 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
             x = k * 260 + shift // 2
             draw.rectangle(at(x, 740, x + 130, 764), fill=(246, 240, 214))
     elif place == "lake":
-        for k in range(12):
+        foam = mix(near, (255, 255, 255), 420)
+        for k in range(12):  # waves of two arcs
             x, y = (k * 311 + shift) % 1000, 560 + (k * 131) % 400
-            draw.arc(at(x, y, x + 70, y + 24), 180, 360, fill=mix(near, (255, 255, 255), 420), width=max(1, n // 120))
-            draw.arc(
-                at(x + 66, y, x + 136, y + 24), 180, 360, fill=mix(near, (255, 255, 255), 420), width=max(1, n // 120)
-            )
+            for left in (x, x + 66):
+                draw.arc(at(left, y, left + 70, y + 24), 180, 360, fill=foam, width=max(1, n // 120))
     elif place == "room":
         for k in range(9):  # wallpaper
             draw.rectangle([*at(k * 124 + 40, 0, k * 124 + 64), horizon], fill=mix(top, low, 650))
@@ -169,18 +168,18 @@ def background(place: str, variant: int, size: int, style: str) -> Image.Image:
         for k in range(10):
             x, y = (k * 229 + shift) % 1000, 590 + (k * 113) % 390
             draw.ellipse(at(x, y, x + 14, y + 9), fill=mix(far, (120, 80, 40), 300))
-    return image.reduce(OVER)
+    return image.reduce(OVERSAMPLING)
 
 
-def order(scene: Scene) -> list[int]:
-    """The things in the order in which they are painted: supports first, then from back to front."""
+def paint_order(scene: Scene) -> list[int]:
+    """Indices of the things as they are painted: from back to front, those that stand on another thing last."""
     return sorted(range(len(scene.things)), key=lambda i: (scene.things[i].on is not None, scene.things[i].box[3]))
 
 
-def cover(scene: Scene, grid: int) -> list[int]:
-    """Which thing lies topmost under the middle of each cell of grid x grid, row by row; -1 where only the place is."""
+def topmost_things(scene: Scene, grid: int) -> list[int]:
+    """For each cell of grid x grid, row by row: the index of the thing at its centre, or -1 for the background."""
     middle, cells = [(2 * n + 1) * 500 // grid for n in range(grid)], [-1] * grid * grid
-    for i in order(scene):
+    for i in paint_order(scene):
         x1, y1, x2, y2 = scene.things[i].box
         for row, y in enumerate(middle):
             for column, x in enumerate(middle):
@@ -192,20 +191,20 @@ def cover(scene: Scene, grid: int) -> list[int]:
 def draw(scene: Scene, size: int = 256) -> Image.Image:
     """The scene as an RGB picture of size x size pixels.
 
-    Raises ValueError when size is under 64 or a thing has no box, colour or known kind (as after reading a text).
+    Raises ValueError when size is below 64, or when the place, or a thing's kind, colour or box is unknown, as in a
+    scene that was read from a text.
     """
-    if size < SMALLEST:
-        raise ValueError(f"size {size}: the smallest picture is {SMALLEST} pixels")
-    if scene.place not in PLACES or any(
-        t.box is None or t.colour not in COLOURS or t.kind not in KINDS for t in scene.things
-    ):
+    if size < SMALLEST_SIZE:
+        raise ValueError(f"size {size}: the smallest picture is {SMALLEST_SIZE} pixels")
+    known = (t.box is not None and t.colour in COLOURS and t.kind in KINDS for t in scene.things)
+    if scene.place not in PLACES or not all(known):
         raise ValueError(
-            f"scene {scene.id}: only a composed scene can be drawn (place, kinds, colours and boxes known)"
+            f"scene {scene.id}: only a composed scene can be drawn, with place, kinds, colours and boxes known"
         )
     style = STYLES[scene.style]
     rim = max(1, style.rim_width * size // 1000)
     image = background(scene.place, scene.variant, size, scene.style).copy()
-    for thing in (scene.things[i] for i in order(scene)):
+    for thing in (scene.things[i] for i in paint_order(scene)):
         x1, y1, x2, y2 = (v * size // 1000 for v in thing.box)
         picture = sprite(thing.kind, thing.colour, thing.doing, x2 - x1, y2 - y1, thing.flip, rim, scene.style)
         corner = (x1 - rim, y1 - rim)
@@ -216,8 +215,8 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     return image
 
 
-def sheet(cell: int = 96) -> Image.Image:
-    """Every kind in both styles, for looking at."""
+def sprite_sheet(cell: int = 96) -> Image.Image:
+    """Every kind in both styles, to look at."""
     names, colours = list(KINDS), list(COLOURS)
     image = Image.new("RGB", (11 * cell, 6 * cell), (206, 226, 214))
     for row, style in enumerate(STYLES):
@@ -230,4 +229,4 @@ def sheet(cell: int = 96) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sheet().save(sys.argv[1])
+    sprite_sheet().save(sys.argv[1])

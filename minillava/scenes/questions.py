@@ -1,10 +1,10 @@
-"""Questions with definite answers about a scene, and how an answer is checked: the grammar teacher and judge share.
+"""Questions about a scene that have one right answer, and how an answer is checked. Teacher and judge share them.
 
-Notable: everything is derived from a `Scene`, and a scene can come from a text (`reading.read_scene`); so the teacher
-asks what the captions settle, the exact-match questions ask what is true, and the judge knows what was asked by
-looking the question up among all that could be asked. "No" and "there is none" are answers too.
+Everything is derived from a `Scene`, and a scene can be read from a text (`reading.read_scene`). So the teacher asks
+what the captions tell, and the exact-match questions ask what is true. The judge finds out what was asked by looking
+the question up among all that could be asked. "No" and "there is none" are answers too.
 
-    python -c "from minillava.scenes.questions import *; from minillava.scenes.compose import compose; print(questions(compose('dev', 0))[:9])"
+    python -c "from minillava.scenes import compose, questions as q; print(q.questions(compose.compose('dev', 0))[:9])"
 """
 
 import random
@@ -12,13 +12,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
-from minillava.scenes.captions import NUMBERS, SIDE, capital, noun, onto, phrase, up
-from minillava.scenes.reading import COUNT, PLACE_WORDS, mentions, sentences
+from minillava.scenes.captions import NUMBER_WORDS, SIDE_PHRASES, capitalise, noun, phrase, preposition, sky_phrase
+from minillava.scenes.reading import NUMBER_OF_WORD, PLACE_OF_WORD, mentions, sentences
 from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, Thing, a
 
-EXACT = ("existence", "colour", "count", "place", "side", "relation", "odd")  # the kinds of the exact-match questions
-REASONS = ("odd", "use", "doors", "doing")  # the kinds a complex-reasoning question may be of
-WANTS = {
+EXACT_KINDS = ("existence", "colour", "count", "place", "side", "relation", "odd")  # of exact-match questions
+REASONING_KINDS = ("odd", "use", "doors", "doing")  # the kinds a complex-reasoning question may be of
+MOTIVES = {
     "reading": "wants to know how the story goes on", "waving": "wants to greet somebody",
     "painting": "wants to make a picture", "fishing": "hopes for a catch", "ironing": "wants smooth clothes",
 }  # fmt: skip
@@ -26,7 +26,7 @@ WANTS = {
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its answer in a sentence, and `key`: what must be in any right answer (see `right`)."""
+    """A question, its answer in a sentence, and `key`: what `is_correct` looks for in an answer."""
 
     kind: str
     text: str
@@ -34,8 +34,8 @@ class Question:
     key: str
 
 
-def alone(scene: Scene, i: int) -> bool:
-    """Whether thing i is the only one of its kind, so that `the car` is clear."""
+def only_of_its_kind(scene: Scene, i: int) -> bool:
+    """Whether thing i is the only one of its kind, so that `the car` means one thing."""
     return sum(t.kind == scene.things[i].kind for t in scene.things) == 1
 
 
@@ -47,7 +47,7 @@ def _existence(scene):
             yield from (Question("existence", text, f"No, there is no {kind}.", "no") for text in asked)
             continue
         if len(found) == 1:
-            where = f" {SIDE[found[0].side]}" if found[0].side else ""
+            where = f" {SIDE_PHRASES[found[0].side]}" if found[0].side else ""
             yield Question("existence", asked[0], f"Yes, there is {a(noun(found[0]))}.", "yes")
             yield Question("existence", asked[1], f"Yes, there is {a(noun(found[0]))}{where}.", "yes")
         for colour in COLOURS if all(t.colour for t in found) else ():
@@ -59,22 +59,15 @@ def _existence(scene):
 
 def _attributes(scene):
     for i, t in enumerate(scene.things):
-        if not alone(scene, i):
+        if not only_of_its_kind(scene, i):
             continue
-        if t.colour and t.kind == "person":
-            yield Question(
-                "colour", "What colour is the person's shirt?", f"The person's shirt is {t.colour}.", t.colour
-            )
-        elif t.colour:
-            yield Question("colour", f"What colour is the {t.kind}?", f"The {t.kind} is {t.colour}.", t.colour)
+        if t.colour:
+            coloured = "person's shirt" if t.kind == "person" else t.kind
+            yield Question("colour", f"What colour is the {coloured}?", f"The {coloured} is {t.colour}.", t.colour)
         if t.side:
-            yield Question(
-                "side",
-                f"Is the {t.kind} on the left, in the middle or on the right?",
-                f"The {t.kind} is {SIDE[t.side]}.",
-                t.side,
-            )
-            yield Question("side", f"Where in the picture is the {t.kind}?", f"The {t.kind} is {SIDE[t.side]}.", t.side)
+            answer = f"The {t.kind} is {SIDE_PHRASES[t.side]}."
+            yield Question("side", f"Is the {t.kind} on the left, in the middle or on the right?", answer, t.side)
+            yield Question("side", f"Where in the picture is the {t.kind}?", answer, t.side)
         if t.doing:
             yield Question("doing", "What is the person doing?", f"The person is {t.doing}.", t.doing)
 
@@ -82,10 +75,10 @@ def _attributes(scene):
 def _counts(scene):
     counts = Counter(t.kind for t in scene.things)
     for kind, n in counts.items():
-        if n >= len(NUMBERS):
-            continue  # more than can be counted here
+        if n >= len(NUMBER_WORDS):
+            continue  # there is no word for the number
         many = KINDS[kind].plural
-        answer = f"There is one {kind}." if n == 1 else f"There are {NUMBERS[n]} {many}."
+        answer = f"There is one {kind}." if n == 1 else f"There are {NUMBER_WORDS[n]} {many}."
         yield Question("count", f"How many {many} are there?", answer, str(n))
     for kind in [k for k in KINDS if k not in counts]:
         many = KINDS[kind].plural
@@ -101,48 +94,62 @@ def _place(scene):
 def _relations(scene):
     things = scene.things
     for i, top in enumerate(things):
-        if top.on is not None and alone(scene, top.on):
+        if top.on is not None and only_of_its_kind(scene, top.on):
             under = things[top.on]
-            how = onto(top, under)
+            how = preposition(top, under)
             if how != "riding":
                 text = f"What is {how} the {under.kind}?"
-                yield Question("relation", text, f"{capital(a(noun(top)))} is {how} the {under.kind}.", top.kind)
-        if top.on is not None and alone(scene, i):
+                yield Question("relation", text, f"{capitalise(a(noun(top)))} is {how} the {under.kind}.", top.kind)
+        if top.on is not None and only_of_its_kind(scene, i):
             under = things[top.on]
-            how = onto(top, under)
+            how = preposition(top, under)
             text = f"What is the {top.kind} riding?" if how == "riding" else f"What is the {top.kind} {how}?"
             yield Question("relation", text, f"The {top.kind} is {how} {a(noun(under))}.", under.kind)
     flying = [t for t in things if t.air]
     if len(flying) < 2 and scene.place:
-        answer = f"{capital(a(noun(flying[0])))} is {up(scene.place)}." if flying else f"Nothing is {up(scene.place)}."
-        yield Question("relation", f"What is {up(scene.place)}?", answer, flying[0].kind if flying else "nothing")
+        answer = (
+            f"{capitalise(a(noun(flying[0])))} is {sky_phrase(scene.place)}."
+            if flying
+            else f"Nothing is {sky_phrase(scene.place)}."
+        )
+        yield Question(
+            "relation", f"What is {sky_phrase(scene.place)}?", answer, flying[0].kind if flying else "nothing"
+        )
     for i, t in enumerate(things):
         for j, u in enumerate(things):
-            if i != j and alone(scene, i) and alone(scene, j) and t.side and u.side and t.side != u.side:
-                left = SIDES.index(t.side) < SIDES.index(u.side)
-                answer = (
-                    f"{'Yes' if left else 'No'}, the {t.kind} is to the {'left' if left else 'right'} of the {u.kind}."
-                )
-                text = f"Is the {t.kind} to the left of the {u.kind}?"
-                yield Question("relation", text, answer, "yes" if left else "no")
+            if (
+                i != j
+                and only_of_its_kind(scene, i)
+                and only_of_its_kind(scene, j)
+                and t.side
+                and u.side
+                and t.side != u.side
+            ):
+                key, side = ("yes", "left") if SIDES.index(t.side) < SIDES.index(u.side) else ("no", "right")
+                answer = f"{key.capitalize()}, the {t.kind} is to the {side} of the {u.kind}."
+                yield Question("relation", f"Is the {t.kind} to the left of the {u.kind}?", answer, key)
 
 
 def _odd(scene):
-    asked = ("What is odd in this picture?", "Is anything unusual here?")
     if not scene.odd:
-        yield Question("odd", asked[0], "Nothing is odd in this picture.", "nothing")
-        yield Question("odd", asked[1], "No, nothing is unusual here.", "nothing")
-        yield Question("odd", "What is unusual about this picture, and why?",
-                       "Nothing is unusual about this picture, because everything is where it belongs.", "nothing")  # fmt: skip
+        key = "nothing"
+        answers = (
+            "Nothing is odd in this picture.",
+            "No, nothing is unusual here.",
+            "Nothing is unusual about this picture, because everything is where it belongs.",
+        )
     else:
         odd = scene.odd[0]
-        what = phrase(scene, odd.thing)
-        kind = scene.things[odd.thing].kind
-        yield Question("odd", asked[0], f"{capital(what)} is odd, because {odd.why}.", kind)
-        yield Question("odd", asked[1], f"Yes, {what} is unusual, because {odd.why}.", kind)
+        what, key = phrase(scene, odd.thing), scene.things[odd.thing].kind
         where = f" {PLACES[scene.place]}" if scene.place else ""
-        yield Question("odd", "What is unusual about this picture, and why?",
-                       f"It is unusual that there is {what}{where}, because {odd.why}.", kind)  # fmt: skip
+        answers = (
+            f"{capitalise(what)} is odd, because {odd.why}.",
+            f"Yes, {what} is unusual, because {odd.why}.",
+            f"It is unusual that there is {what}{where}, because {odd.why}.",
+        )
+    why = "What is unusual about this picture, and why?"
+    asked = ("What is odd in this picture?", "Is anything unusual here?", why)
+    yield from (Question("odd", text, answer, key) for text, answer in zip(asked, answers))
 
 
 def _uses(scene):
@@ -152,45 +159,39 @@ def _uses(scene):
         if not able:
             yield Question("use", text, f"Nothing, because one can use none of these to {use}.", "nothing")
         elif len(able) == 1:
-            where = f" {SIDE[able[0].side]}" if able[0].side else ""
-            yield Question(
-                "use",
-                text,
-                f"The {noun(able[0])}{where}, because one can use {a(able[0].kind)} to {use}.",
-                able[0].kind,
-            )
+            (thing,) = able
+            where = f" {SIDE_PHRASES[thing.side]}" if thing.side else ""
+            answer = f"The {noun(thing)}{where}, because one can use {a(thing.kind)} to {use}."
+            yield Question("use", text, answer, thing.kind)
 
 
 def _doors(scene):
     if scene.place:
-        answer = "indoors" if scene.place == "room" else "outdoors"
-        because = "a room has walls and a floor" if answer == "indoors" else f"{a(scene.place)} is in the open"
-        yield Question("doors", "Is this indoors or outdoors, and how can one tell?",
-                       f"This is {answer}, {PLACES[scene.place]}, because {because}.", answer)  # fmt: skip
+        key = "indoors" if scene.place == "room" else "outdoors"
+        because = "a room has walls and a floor" if key == "indoors" else f"{a(scene.place)} is in the open"
+        answer = f"This is {key}, {PLACES[scene.place]}, because {because}."
+        yield Question("doors", "Is this indoors or outdoors, and how can one tell?", answer, key)
     for i, t in enumerate(scene.things):
-        if t.doing and alone(scene, i):
-            text = "What may the person want?"
-            yield Question(
-                "doing", text, f"The {noun(t)} is {t.doing}, so perhaps the person {WANTS[t.doing]}.", t.doing
-            )
+        if t.doing and only_of_its_kind(scene, i):
+            answer = f"The {noun(t)} is {t.doing}, so perhaps the person {MOTIVES[t.doing]}."
+            yield Question("doing", "What may the person want?", answer, t.doing)
 
 
 def is_reasoning(question: Question) -> bool:
-    """Whether a question wants a conclusion and its reason (the paper's complex reasoning) rather than a fact."""
-    return (
-        question.kind in ("use", "doors") or question.text.endswith("and why?") or question.text.startswith("What may")
-    )
+    """Whether a question asks for a conclusion and its reason (the paper's complex reasoning), not for a fact."""
+    text = question.text
+    return question.kind in ("use", "doors") or text.endswith("and why?") or text.startswith("What may")
 
 
-@lru_cache(maxsize=256)  # a scene has some 200 questions: more would fill the memory of a small laptop
+@lru_cache(maxsize=256)  # a scene has about 200 questions: a larger cache would fill the memory of a small laptop
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """Everything that can be asked of a scene with a definite answer. What the scene leaves unknown is not asked."""
+    """All questions about a scene that have one right answer. What the scene leaves unknown is not asked."""
     makers = (_existence, _attributes, _counts, _place, _relations, _odd, _uses, _doors)
     return tuple(q for make in makers for q in make(scene))
 
 
-def right(question: Question, answer: str) -> bool:
-    """Whether an answer holds the key and nothing against it (exact match on the fact asked for, not on the wording)."""
+def is_correct(question: Question, answer: str) -> bool:
+    """Exact match on the fact asked for, not on the wording: the answer holds the key, and nothing contradicts it."""
     text = " ".join(sentences(answer))
     words = set(text.replace(",", " ").replace("'s", " ").split())
     if question.key in ("yes", "no"):
@@ -198,10 +199,10 @@ def right(question: Question, answer: str) -> bool:
     if question.kind == "colour":
         return words & set(COLOURS) == {question.key}
     if question.kind == "count":
-        said = [COUNT[w] for w in text.split() if w in COUNT]
+        said = [NUMBER_OF_WORD[w] for w in text.split() if w in NUMBER_OF_WORD]
         return bool(said) and said[0] == int(question.key)
     if question.kind == "place":
-        return {PLACE_WORDS[w] for w in words & set(PLACE_WORDS)} == {question.key}
+        return {PLACE_OF_WORD[w] for w in words & set(PLACE_OF_WORD)} == {question.key}
     if question.kind == "side":
         return words & set(SIDES) == {question.key}
     if question.kind in ("doors", "doing"):
@@ -213,33 +214,32 @@ def right(question: Question, answer: str) -> bool:
     return "nothing" not in words and bool(named) and named[0] == question.key
 
 
-def group(question: Question) -> str:
-    """What balance is counted in: the key, but one group for all things that may be odd, or related."""
+def answer_group(question: Question) -> str:
+    """What `balanced_questions` balances: the key, with one group for all things that may be odd or related."""
     plain = question.kind not in ("odd", "relation") or question.key in ("yes", "no", "nothing")
     return question.key if plain else "a thing"
 
 
-def balanced(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Scene, Question]]:
-    """`per_kind` questions of each exact kind, at most one a scene and kind, the answers of each kind as even as the scenes allow.
+def balanced_questions(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Scene, Question]]:
+    """`per_kind` questions of each exact kind, the answers of each kind as balanced as the scenes allow.
 
-    Raises ValueError when there are too few scenes.
+    A scene gives at most one question of each kind. Raises ValueError when there are too few scenes.
     """
     rng, out = random.Random(f"balanced {seed}"), []
-    for kind in EXACT:
+    for kind in EXACT_KINDS:
         pool, used = {}, Counter()
         for scene in scenes:
             for q in questions(scene):
                 if q.kind == kind:
-                    pool.setdefault(group(q), []).append((scene, q))
+                    pool.setdefault(answer_group(q), []).append((scene, q))
         for items in pool.values():
             rng.shuffle(items)
         taken, chosen = set(), []
         while len(chosen) < per_kind:
             keys = [k for k in sorted(pool) if pool[k]]
             if not keys:
-                raise ValueError(
-                    f"{kind}: {len(chosen)} of {per_kind} questions found; give more scenes than {len(scenes)}"
-                )
+                found = f"{len(chosen)} of {per_kind} questions found"
+                raise ValueError(f"{kind}: {found}; give more scenes than {len(scenes)}")
             key = min(keys, key=lambda k: used[k])
             scene, q = pool[key].pop()
             if scene.id not in taken:
@@ -251,9 +251,9 @@ def balanced(scenes: list[Scene], per_kind: int, seed: int = 0) -> list[tuple[Sc
 
 
 def exact_match(items: list[tuple[str, Question]], answers: list[str]) -> dict[str, float]:
-    """Accuracy in per cent of each kind of question, and `all`: the mean over kinds. items: (picture, question)."""
+    """Accuracy in per cent for each kind of question, and `all`, the mean over kinds. items: (picture, question)."""
     hits = defaultdict(list)
     for (_, question), text in zip(items, answers, strict=True):
-        hits[question.kind].append(right(question, text))
-    scores = {kind: round(100 * sum(hits[kind]) / len(hits[kind]), 1) for kind in EXACT if hits[kind]}
+        hits[question.kind].append(is_correct(question, text))
+    scores = {kind: round(100 * sum(hits[kind]) / len(hits[kind]), 1) for kind in EXACT_KINDS if hits[kind]}
     return scores | {"all": round(sum(scores.values()) / len(scores), 1)}

@@ -1,10 +1,10 @@
-"""The picture book's drawings, as data: every kind of object is a few simple shapes on a 100 x 100 grid.
+"""The picture book's drawings, as data: every kind of object is a few simple shapes on a grid of 100 x 100.
 
-Notable: one line is one shape, painted in order: `shape role numbers...`
+Shapes are painted in order, each written as `shape role numbers...` and ended by a semicolon or a line break:
     e ellipse (x1 y1 x2 y2)   r rectangle (x1 y1 x2 y2)   p polygon (x y x y ...)   l line (width x y x y ...)
     a arc (width x1 y1 x2 y2 start end), angles in degrees clockwise from three o'clock
-A role is a colour: `main` is the object's own colour, `dark` and `light` its shades; the others are fixed (`draw.py`).
-All numbers are integers, and so is everything computed from them: the drawing is the same on every machine.
+A role is a colour. `main` is the object's own colour, `dark` and `light` are its shades; the others are fixed
+(`draw.FIXED_COLOURS`). All numbers are integers, so the drawing is the same on every machine.
 
     python -m minillava.scenes.draw sprites.png
 """
@@ -15,8 +15,8 @@ PERSON = """
     e ink 40 17 45 21; e ink 55 17 60 21; a ink 2 42 19 58 28 20 160
 """
 ARMS_DOWN = "l skin 9 22 42 12 62; l skin 9 78 42 88 62"
-# What a person does, painted over the person; the box is widened for props (draw.py: DOING_WIDTH).
-DOING = {
+# What a person does, painted over the person. The box is wider where there are props (world.DOING_WIDTH).
+DOING_SHAPES = {
     None: ARMS_DOWN,
     "waving": "l skin 9 22 42 12 62; l skin 9 78 42 94 18; e skin 87 8 100 20",
     "reading": "l skin 8 22 42 34 60; l skin 8 78 42 66 60; p white 26 48 50 54 50 70 26 64; p white 74 48 50 54 50 70 74 64; l ink 2 50 54 50 70; l ink 2 26 48 50 54 74 48; l ink 2 26 64 50 70 74 64",

@@ -1,8 +1,8 @@
 """The picture book's world: what exists in it, where it belongs, and what would be odd.
 
-Notable: this table is the whole "knowledge of the world" of the offline course. Scenes are composed from it
-(`compose.py`), drawn from it (`draw.py`), and the rule-based teacher and judge reason with it, but these two see a
-scene only as text. The paper's counterparts are COCO (pictures, captions, boxes) and what GPT-4 knows.
+This table is all that the offline course knows about the world. Scenes are composed from it (`compose.py`) and drawn
+from it (`draw.py`). The rule-based teacher and judge reason with it, but they see a scene only as text. It takes the
+place of COCO (pictures, captions, boxes) and of what GPT-4 knows.
 
     python -c "from minillava.scenes import world; print(len(world.KINDS), 'kinds')"
 """
@@ -20,7 +20,7 @@ COLOURS = {
     "black": (52, 50, 58),
 }
 SIDES = ("left", "middle", "right")
-PLACES = {  # name -> how it is said
+PLACES = {  # name -> how a sentence says it
     "park": "in a park",
     "street": "on a street",
     "lake": "on a lake",
@@ -34,27 +34,28 @@ DOINGS = {  # what a person may do -> (places where that is usual, why it is odd
     "fishing": (("lake", "beach"), "there is no water to fish in"),
     "ironing": (("room",), "people iron in a room"),
 }
+DOING_WIDTH = {"painting": 160, "fishing": 160, "ironing": 160}  # with props, per cent of a person's width
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of object. Sizes are per mille of the picture's side; places are where it is usual."""
+    """One kind of object, and where it is usual."""
 
     name: str
-    size: tuple[int, int]  # width, height
+    size: tuple[int, int]  # width, height, in thousandths of the picture's side
     ground: tuple[str, ...] = ()  # places where it usually stands
     air: tuple[str, ...] = ()  # places where it usually flies or hangs
-    belongs: str = ""  # said when it is somewhere else
-    carries: tuple[str, ...] = ()  # what is usually found on it (or in it)
-    seat: int | None = None  # per mille of its height, from the top, where something on it stands
+    belongs: str = ""  # where it belongs, in words
+    carries: tuple[str, ...] = ()  # kinds that are usually on it or in it
+    seat: int | None = None  # where something on it stands: thousandths of its height, from the top
     use: str = ""  # what one can use it to do
-    plural: str = ""
+    plural: str = ""  # by default the name and an s
 
     def __post_init__(self):
         object.__setattr__(self, "plural", self.plural or self.name + "s")
 
 
-OUT = ("park", "street", "lake", "beach")
+OUTDOORS = ("park", "street", "lake", "beach")
 _ROWS = [
     Kind("person", (170, 350), ("park", "street", "room", "beach"), belongs="on the ground", plural="people"),
     Kind("cat", (230, 230), ("park", "street", "room"), belongs="on land"),
@@ -72,7 +73,7 @@ _ROWS = [
     Kind("truck", (330, 240), ("street",), belongs="on a street", carries=("box", "bird"), seat=60, use="drive"),
     Kind("bicycle", (300, 210), ("street", "park"), belongs="on a street", carries=("person", "bird"), seat=280, use="pedal along"),
     Kind("boat", (320, 280), ("lake",), belongs="on the water", carries=("person", "dog", "bird"), seat=700, use="cross the water"),
-    Kind("plane", (330, 180), (), OUT, belongs="in the sky"),
+    Kind("plane", (330, 180), (), OUTDOORS, belongs="in the sky"),
     Kind("tree", (280, 360), ("park", "street"), belongs="in a park", carries=("bird",), seat=60, use="find shade"),
     Kind("flower", (180, 260), ("park", "room"), belongs="in a park"),
     Kind("mushroom", (220, 220), ("park",), belongs="in a park"),
@@ -96,7 +97,7 @@ CAN_FLY = {"bird", "butterfly", "plane", "balloon", "kite"}
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene. Unknown attributes are None (as after reading a text that does not tell)."""
+    """One object of a scene. An attribute is None where it is unknown, as when a text does not tell it."""
 
     kind: str
     colour: str | None = None
@@ -104,8 +105,8 @@ class Thing:
     air: bool = False
     on: int | None = None  # index of the thing it stands on
     doing: str | None = None
-    box: tuple[int, int, int, int] | None = None  # x1, y1, x2, y2 per mille, y downwards
-    flip: bool = False
+    box: tuple[int, int, int, int] | None = None  # x1, y1, x2, y2 in thousandths, y downwards
+    flip: bool = False  # drawn mirrored
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Scene:
     id: str
     place: str | None
     things: tuple[Thing, ...] = ()
-    variant: int = 0  # which background of its place
+    variant: int = 0  # which of its place's backgrounds
     style: str = "book"
 
     @property
@@ -123,7 +124,7 @@ class Scene:
         return oddities(self)
 
     def key(self) -> tuple:
-        """What the scene shows, without where exactly: two scenes with one key are the same scene to a reader."""
+        """What the scene shows, but not the exact boxes: two scenes with the same key are the same to a reader."""
         return self.place, tuple(
             sorted(str((t.kind, t.colour, t.side, t.air, t.on is None, t.doing)) for t in self.things)
         )
@@ -139,13 +140,14 @@ class Oddity:
 
 
 def a(noun: str) -> str:
+    """A noun with its article: `a car`, `an umbrella`."""
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
 def oddities(scene: Scene) -> list[Oddity]:
-    """Everything in the scene that the world's rules do not expect, first cause first.
+    """Everything in the scene that the world's rules do not expect: at most one oddity per thing.
 
-    Reads kind, place, level, support and doing; needs no geometry, so it works on a scene read from text.
+    It needs no boxes, so it also works on a scene that was read from a text.
     """
     found = []
     for i, thing in enumerate(scene.things):

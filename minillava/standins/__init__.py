@@ -1,1 +1,1 @@
-"""Who plays the paper's expensive parts: GPT-4 as teacher, judge and expert, CLIP, Vicuna, ScienceQA."""
+"""Stand-ins for what the paper starts from: GPT-4 as teacher, judge and expert, CLIP, Vicuna, ScienceQA."""

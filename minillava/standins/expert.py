@@ -1,60 +1,51 @@
-"""A text-only expert for the science quiz, who plays GPT-4 (section 5.2): knows the world, reads well, sees no picture.
+"""A text-only expert for the science quiz, in GPT-4's place (section 5.2): it knows the world, but sees no picture.
 
-Notable: it is given question, context and options as text, never a lecture, a solution or a scene. Where the text and what
-everybody knows settle a question, it reasons and answers; where only the picture could, it says so and names what it finds
-most usual, right or wrong, as GPT-4 does; and where nothing speaks for any choice, it names none. Shown another's answer
-(`again`), it keeps what it knew, and trusts the one who saw where it had guessed, if that one's reasons fit its letter.
+It reads question, context and choices as text, never a lecture, a solution or a scene. Where the text and common
+knowledge settle a question, it gives reasons and answers. Where only the picture could settle it, it says so and names
+the most common choice, right or wrong, as GPT-4 does. Where nothing speaks for any choice, it names none. Given LLaVA's
+answer too (`second_answer`), it keeps what it knew. Where it had guessed, it trusts LLaVA, who saw the picture, if
+LLaVA's reasons fit LLaVA's letter.
 
-    python -c "from minillava.standins.expert import *; from minillava.standins.quiz import quiz; print(expert(quiz('test', 4)[3]))"
+    python -c "from minillava.standins import expert, quiz; print(expert.expert_answer(quiz.quiz('test', 4)[3]))"
 """
 
 import re
 from functools import partial
 
 from minillava.data.scienceqa import Problem
-from minillava.judging.ensembles import say
+from minillava.judging.ensembles import answer_with_reason
 from minillava.judging.scienceqa import AnswerError, read_answer
-from minillava.scenes.captions import SIDE
-from minillava.scenes.reading import COUNT, NOUNS
+from minillava.scenes.captions import SIDE_PHRASES
+from minillava.scenes.reading import KIND_OF_NOUN, NUMBER_OF_WORD
 from minillava.scenes.world import CAN_FLY, KINDS, PLACES
 from minillava.standins.drafts import GROUPS, USES
 
 UNSEEN = "I cannot see the picture."
-# How often things are met: the expert's habit where it has to guess.
-USUAL = (
-    "tree",
-    "person",
-    "dog",
-    "car",
-    "house",
-    "cat",
-    "bird",
-    "in a park",
-    "on a street",
-    "red",
-    "white",
-    "green",
-    "blue",
-)
+# What the expert guesses, the most common first.
+COMMONEST = (*"tree person dog car house cat bird".split(), "in a park", "on a street", *"red white green blue".split())
+PLURALS = {kind.name: kind.plural for kind in KINDS.values()}
 
 
 def _only(choices, fits) -> int | None:
-    """The index of the one choice that fits; None where none or several do."""
+    """The index of the one choice that fits, or None where none or several do."""
     found = [n for n, choice in enumerate(choices) if fits(choice)]
     return found[0] if len(found) == 1 else None
 
 
-def _most(match, problem) -> tuple[int, str] | None:
-    told = {NOUNS[noun]: COUNT[word] for word, noun in re.findall(r"\b(\w+)(?= (\w+))", problem.hint) if word in COUNT and noun in NOUNS}  # fmt: skip
+def _counts(match, problem) -> tuple[int, str] | None:
+    pairs = re.findall(r"\b(\w+)(?= (\w+))", problem.hint)
+    told = {KIND_OF_NOUN[n]: NUMBER_OF_WORD[word] for word, n in pairs if word in NUMBER_OF_WORD and n in KIND_OF_NOUN}
     if not told:
         return None
     best = (max if match[1] == "most" else min)(told, key=told.get)
-    index = _only(problem.choices, lambda c: NOUNS.get(c) == best)
+    index = _only(problem.choices, lambda c: KIND_OF_NOUN.get(c) == best)
     return None if index is None else (index, f"There are {told[best]} {KINDS[best].plural}, the {match[1]}.")
 
 
 def _home(match, problem) -> tuple[int, str] | None:
-    animal = next((NOUNS[w] for w in re.findall(r"\w+", problem.hint) if NOUNS.get(w) in GROUPS["animal"]), None)
+    animal = next(
+        (KIND_OF_NOUN[w] for w in re.findall(r"\w+", problem.hint) if KIND_OF_NOUN.get(w) in GROUPS["animal"]), None
+    )
     index = animal and _only(problem.choices, lambda c: any(PLACES[p] == c for p in KINDS[animal].ground))
     return None if index is None else (index, f"A {animal} belongs {problem.choices[index]}.")
 
@@ -71,37 +62,37 @@ def _trade(match, problem) -> tuple[int, str] | None:
 
 
 def _side(match, problem) -> tuple[int, str] | None:
-    said = re.search(rf"\b{match[1]}\b[^.]*?({'|'.join(SIDE.values())})", problem.hint)
+    said = re.search(rf"\b{match[1]}\b[^.]*?({'|'.join(SIDE_PHRASES.values())})", problem.hint)
     index = said and _only(problem.choices, lambda c: c == said[1])
     return None if index is None else (index, f"The text says {said[1]}.")
 
 
-def _plural(match, problem) -> tuple[int, str] | None:
-    index = _only(problem.choices, lambda c: c == KINDS[match[1]].plural) if match[1] in KINDS else None
-    return None if index is None else (index, f"Two {problem.choices[index]}.")
+def _choice(fits, reason):
+    """A solver that takes the one choice for which fits(match, choice) holds."""
+
+    def solve(match, problem) -> tuple[int, str] | None:
+        index = _only(problem.choices, partial(fits, match))
+        return None if index is None else (index, reason.format(problem.choices[index]))
+
+    return solve
 
 
-def _fits(match, problem, fits, reason) -> tuple[int, str] | None:
-    index = _only(problem.choices, partial(fits, match))
-    return None if index is None else (index, reason.format(problem.choices[index]))
-
-
-# What can be settled without vision towers: how the question is put -> how it is solved.
+# What can be settled without a picture: a pattern of the question -> what solves it.
 SOLVERS = (
-    (r"Which of these is an? (\w+)\?", partial(_fits, fits=lambda m, c: c in GROUPS.get(m[1], ()), reason="A {} is one.")),
-    (r"Which of these things in the picture can fly\?", partial(_fits, fits=lambda m, c: c in CAN_FLY, reason="A {} can fly, seen or not.")),
-    (r"Which of these could one use to ([^?]+)\?", partial(_fits, fits=lambda m, c: USES.get(c) == m[1], reason="A {} serves for that.")),
-    (r"Which sentence asks something\?", partial(_fits, fits=lambda m, c: c.endswith("?"), reason="{} is a question.")),
-    (r"Of what did \w+ count the (most|fewest)\?", _most),
+    (r"Which of these is an? (\w+)\?", _choice(lambda m, c: c in GROUPS.get(m[1], ()), "A {} is one.")),
+    (r"Which of these things in the picture can fly", _choice(lambda m, c: c in CAN_FLY, "A {} can fly, seen or not.")),
+    (r"Which of these could one use to ([^?]+)\?", _choice(lambda m, c: USES.get(c) == m[1], "A {} serves for that.")),
+    (r"Which sentence asks something\?", _choice(lambda m, c: c.endswith("?"), "{} is a question.")),
+    (r"Of what did \w+ count the (most|fewest)\?", _counts),
     (r"Where does this animal usually live\?", _home),
     (r"What can the two trade", _trade),
-    (r"Which word means more than one (\w+)\?", _plural),
+    (r"Which word means more than one (\w+)\?", _choice(lambda m, c: c == PLURALS.get(m[1]), "Two {}.")),
     (r"Where is the (\w+)\?", _side),
-)  # fmt: skip
+)
 
 
-def settled(problem: Problem) -> tuple[int, str] | None:
-    """(index, reason) where the text alone settles a question, None where it does not."""
+def answer_from_text(problem: Problem) -> tuple[int, str] | None:
+    """(index, reason) where the text alone settles a question, else None."""
     for pattern, solve in SOLVERS:
         match = re.match(pattern, problem.question)
         if match:
@@ -109,22 +100,25 @@ def settled(problem: Problem) -> tuple[int, str] | None:
     return None
 
 
-def expert(problem: Problem) -> str:
-    """The expert's answer to one problem, as text. Reads question, hint and choices, nothing else of it."""
-    known = settled(problem)
+def expert_answer(problem: Problem) -> str:
+    """The expert's answer to one problem, as text. It reads nothing but question, hint and choices."""
+    known = answer_from_text(problem)
     if known:
-        return say(problem, *known)
-    usual = [n for word in USUAL for n, choice in enumerate(problem.choices) if choice == word]
+        return answer_with_reason(problem, *known)
+    usual = [n for word in COMMONEST for n, choice in enumerate(problem.choices) if choice == word]
     if usual:
-        return say(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
+        return answer_with_reason(problem, usual[0], f"{UNSEEN} Such a thing is often {problem.choices[usual[0]]}.")
     if all(choice in KINDS for choice in problem.choices):
-        return say(problem, 0, f"{UNSEEN} I name the first.")
+        return answer_with_reason(problem, 0, f"{UNSEEN} I name the first.")
     return f"{UNSEEN} Nothing in the text speaks for any of these."
 
 
-def again(problem: Problem, own: str, other: str) -> str:
-    """The expert's final answer to a disagreement: its own where it knew, the other's where it guessed and that one's
-    reasons name what its letter stands for, else its own (section 5.2, Table 10)."""
+def second_answer(problem: Problem, own: str, other: str) -> str:
+    """The expert's final answer where LLaVA (`other`) disagrees (section 5.2, Table 10).
+
+    It is the other's answer where the expert had guessed and the other's reasons name what its letter stands for, else
+    the expert's own.
+    """
     if UNSEEN not in own:
         return own
     try:
@@ -134,5 +128,5 @@ def again(problem: Problem, own: str, other: str) -> str:
     reasons = other.rpartition("The answer is")[0].lower()
     core = re.sub(r"^(?:an?|the) | is .*$|\.$", "", problem.choices[index].lower())
     if core.split()[-1] in re.findall(r"\w+", reasons):
-        return say(problem, index, "The other has seen the picture, and its reasons fit.")
+        return answer_with_reason(problem, index, "The other has seen the picture, and its reasons fit.")
     return own

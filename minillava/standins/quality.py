@@ -1,8 +1,8 @@
-"""How good is the judge? Answers spoilt on purpose, and how often the judge still prefers the unspoilt one.
+"""How good is the judge? It compares answers with spoilt copies of them: how often does it prefer the unspoilt one?
 
-Notable: it needs no model and no person: a reference answer is true, and each way of spoiling makes it worse by
-construction. Any judge can be measured so (`judges.Judge`), the one behind an API too. What the offline rule misses is
-printed; the rule is not tuned to it, and was frozen before any model's answers were judged.
+This needs no model and no person: a reference answer is true, and every way of spoiling makes it worse by construction.
+It measures any judge (`judges.Judge`), also one behind an API. What the offline rule misses is printed. The rule is not
+tuned to that, and was frozen before it judged any model's answers.
 
     python -m minillava.standins.quality
 """
@@ -15,58 +15,60 @@ from dataclasses import dataclass
 from minillava.judging.bench import Item
 from minillava.judging.judges import Case, Judge
 from minillava.judging.reviews import ScoreError, read_scores
+from minillava.scenes.captions import SIDE_PHRASES
 from minillava.scenes.questions import Question, questions
 from minillava.scenes.reading import mentions
 from minillava.scenes.world import COLOURS, KINDS, SIDES
-from minillava.standins.bench import build
+from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
 from minillava.standins.teacher import read_context
 
 OFF_TOPIC = ("I like music.", "Paris is in France.", "It will be fine tomorrow.", "Two and two make four.")
-SAID = 5  # examples kept of each kind of miss
+EXAMPLES = 5  # of misses, per way of spoiling
 
 
 def _asked(item: Item) -> Question | None:
     return next((q for q in questions(read_context(item.context)) if q.text == item.text), None)
 
 
-def recolour(item: Item, rng: random.Random) -> str | None:
-    """Another colour in the place of one that is stated (outside the reason, which is about the world)."""
+def change_colour(item: Item, rng: random.Random) -> str | None:
+    """Another colour instead of one that is stated (but not in the reason, which is about the world)."""
     said = [c for c in COLOURS if c in item.reference.split("because")[0]]
-    if not said or item.reference.startswith("No, there is no"):  # there may be no car of the other colour either
+    if not said or item.reference.startswith("No, there is no"):  # that may be true of the other colour as well
         return None
     return item.reference.replace(rng.choice(said), rng.choice([c for c in COLOURS if c not in item.reference]))
 
 
-def move(item: Item, rng: random.Random) -> str | None:
-    """Another side in the place of one that is stated: on the left, in the middle, on the right."""
-    said = [s for s in ("on the left", "in the middle", "on the right") if s in item.reference.split("because")[0]]
+def change_side(item: Item, rng: random.Random) -> str | None:
+    """Another side instead of one that is stated: on the left, in the middle, on the right."""
+    sides = SIDE_PHRASES.values()
+    said = [s for s in sides if s in item.reference.split("because")[0]]
     if not said:
         return None
     right = rng.choice(said)
-    return item.reference.replace(right, rng.choice([s for s in ("on the left", "in the middle", "on the right") if s != right]))  # fmt: skip
+    return item.reference.replace(right, rng.choice([s for s in sides if s != right]))
 
 
-def add(item: Item, rng: random.Random) -> str:
-    """A thing that is not there, said to be."""
+def add_object(item: Item, rng: random.Random) -> str:
+    """A claim that something is there that is not."""
     there = {t.kind for t in read_context(item.context).things}
     kind = rng.choice([k for k in KINDS if k not in there])
     return f"{item.reference} There is a {rng.choice(list(COLOURS))} {kind} on the {rng.choice(SIDES)}."
 
 
-def drop(item: Item, rng: random.Random) -> str | None:
+def drop_object(item: Item, rng: random.Random) -> str | None:
     """A description without one of its things."""
     if item.category != "detail":
         return None
     parts = item.reference.split(". ")
     kinds = sorted({m.kind for part in parts for m in mentions(part.lower().split("because")[0])})
-    gone = rng.choice(kinds)
-    kept = [p for p in parts if gone not in {m.kind for m in mentions(p.lower().split("because")[0])}]
-    return ". ".join(kept) if len(kept) > 1 else None
+    dropped = rng.choice(kinds)
+    rest = [p for p in parts if dropped not in {m.kind for m in mentions(p.lower().split("because")[0])}]
+    return ". ".join(rest) if len(rest) > 1 else None
 
 
-def terse(item: Item, rng: random.Random) -> str | None:
-    """Right, but no more than the word asked for; of a description, its first sentence about a thing."""
+def only_the_word(item: Item, rng: random.Random) -> str | None:
+    """Right, but only the word asked for; of a description, only its first sentence about a thing."""
     if item.category == "detail":
         parts = item.reference.split(". ")
         return parts[1].rstrip(".") + "." if len(parts) > 3 else None
@@ -74,29 +76,31 @@ def terse(item: Item, rng: random.Random) -> str | None:
     return f"{asked.key.capitalize()}." if asked else None
 
 
-def no_reason(item: Item, rng: random.Random) -> str | None:
+def without_reason(item: Item, rng: random.Random) -> str | None:
     """A conclusion without its reason."""
     head, found, _ = item.reference.partition(", because ")
     return f"{head}." if found and item.category == "complex" else None
 
 
-WAYS: dict[str, Callable[[Item, random.Random], str | None]] = {
-    "wrong colour": recolour,
-    "wrong side": move,
-    "added object": add,
-    "dropped object": drop,
+WAYS_TO_SPOIL: dict[str, Callable[[Item, random.Random], str | None]] = {
+    "wrong colour": change_colour,
+    "wrong side": change_side,
+    "added object": add_object,
+    "dropped object": drop_object,
     "off-topic": lambda item, rng: rng.choice(OFF_TOPIC),
     "empty": lambda item, rng: rng.choice(["", "   ", "\n"]),
     "copied question": lambda item, rng: item.text,
-    "right but terse": terse,
-    "without the reason": no_reason,
+    "right but terse": only_the_word,
+    "without the reason": without_reason,
 }
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way of spoiling: how many answers, in how many the unspoilt one scored higher or the same, by how much on average,
-    and examples of the misses, each (question, unspoilt, spoilt, their scores)."""
+class WayResult:
+    """What one way of spoiling shows. higher, same: in how many `answers` the unspoilt one scored higher or the same.
+
+    gap: how many points higher, on average. misses: examples, each (question, unspoilt, spoilt, their scores).
+    """
 
     way: str
     answers: int
@@ -107,15 +111,19 @@ class Row:
 
     @property
     def share(self) -> float:
+        """In how many per cent the unspoilt one scored higher."""
         return 100 * self.higher / self.answers
 
 
-def measure(judge: Judge, items: list[Item], seed: int = 0) -> list[Row]:
-    """Every way of spoiling over every item it can be done to; the unspoilt answer is the reference, the spoilt one the
-    candidate, in either order at random. A review that cannot be read counts as a miss."""
+def measure_judge(judge: Judge, items: list[Item], seed: int = 0) -> list[WayResult]:
+    """Spoil every item in every way that it allows, and let the judge compare. One row per way.
+
+    The unspoilt answer is the reference, the spoilt one the candidate; which of them stands first is random. A review
+    that cannot be read counts as a miss.
+    """
     rng, cases = random.Random(f"spoil {seed}"), []
     for item in items:
-        for way, spoil in WAYS.items():
+        for way, spoil in WAYS_TO_SPOIL.items():
             text = spoil(item, rng)
             if text is not None and text.strip() != item.reference.strip():
                 cases.append((way, Case(item, text, way, swapped=rng.random() < 0.5)))
@@ -132,23 +140,24 @@ def measure(judge: Judge, items: list[Item], seed: int = 0) -> list[Row]:
         if gap <= 0:
             scores = f"{first:g} {second:g}" + (" (spoilt first)" if case.swapped else "")
             misses[way].append((case.item.text, case.item.reference, case.answer, scores))
-    count = lambda way, test: sum(test(g) for g in gaps[way])  # noqa: E731
-    return [
-        Row(way, len(g), count(way, lambda v: v > 0), count(way, lambda v: v == 0), round(sum(g) / len(g), 2), tuple(misses[way][:SAID]))
-        for way, g in gaps.items()
-    ]  # fmt: skip
+    rows = []
+    for way, found in gaps.items():
+        higher, same = sum(gap > 0 for gap in found), sum(gap == 0 for gap in found)
+        gap = round(sum(found) / len(found), 2)
+        rows.append(WayResult(way, len(found), higher, same, gap, tuple(misses[way][:EXAMPLES])))
+    return rows
 
 
-def overall(rows: list[Row]) -> float:
-    """The per cent of all spoilt answers that the judge puts below the unspoilt one."""
+def overall_share(rows: list[WayResult]) -> float:
+    """In how many per cent of all answers the judge scores the unspoilt one higher."""
     return 100 * sum(r.higher for r in rows) / sum(r.answers for r in rows)
 
 
-def text(rows: list[Row]) -> str:
-    """The table, and what is missed."""
+def quality_table(rows: list[WayResult]) -> str:
+    """The rows as a table, and examples of the misses."""
     lines = [f"{'spoilt by':20s}{'answers':>9s}{'better first':>14s}{'same':>7s}{'points apart':>14s}"]
     lines += [f"{r.way:20s}{r.answers:9d}{r.share:13.1f}%{r.same:7d}{r.gap:14.2f}" for r in rows]
-    lines += [f"{'all':20s}{sum(r.answers for r in rows):9d}{overall(rows):13.1f}%", ""]
+    lines += [f"{'all':20s}{sum(r.answers for r in rows):9d}{overall_share(rows):13.1f}%", ""]
     for r in rows:
         lines += [f"missed, {r.way}: {q} | {good} | {bad!r} | {scores}" for q, good, bad, scores in r.misses]
     return "\n".join(lines)
@@ -156,4 +165,5 @@ def text(rows: list[Row]) -> str:
 
 if __name__ == "__main__":
     for name in ("coco", "wild"):
-        print(f"{OfflineJudge.id}, benchmark {name}\n{text(measure(OfflineJudge(), build(name, 100)))}\n")
+        rows = measure_judge(OfflineJudge(), build_bench(name, 100))
+        print(f"{OfflineJudge.id}, benchmark {name}\n{quality_table(rows)}\n")

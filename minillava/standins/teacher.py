@@ -1,27 +1,34 @@
-"""The offline teacher: writes conversation, detailed description and complex reasoning from text alone (section 3).
+"""The offline teacher writes conversation, detailed description and complex reasoning from text alone (section 3).
 
-Notable: it stands where GPT-4 stands in the paper. It is given captions (and boxes, for the types that have them) as
-text and returns text in the reply format of Table 1; it never sees a scene or a picture, so what it says is only as
-true as what it read. `Question:` / `===` / `Answer:` blocks are what `records.parse_reply` takes from any teacher.
+It takes GPT-4's place. It gets captions, and boxes for the types that have them, as text, and returns text in the reply
+format of Table 1: blocks of `Question:` and `Answer:` divided by `===`, which `records.parse_reply` reads from any
+teacher. It never sees a scene or a picture, so what it says is only as true as what it read.
 
-    python -c "from minillava.standins.teacher import *; print(teach('detail', ['a red car on the left, a dog on the right, in a park']))"
+    python -c "from minillava.standins import teacher; print(teacher.teacher_reply('detail', ['a red car in a park']))"
 """
 
 import random
 
 from minillava.asking import Rejected
 from minillava.asking.server import completion
-from minillava.datagen.messages import TYPES, context, read_lines
-from minillava.datagen.teachers import OFFLINE
-from minillava.scenes.captions import SIDE, capital, heads, listing, noun, onto, phrase, up
-from minillava.scenes.questions import REASONS, Question, is_reasoning, questions
+from minillava.datagen.messages import TYPES, context, parse_context
+from minillava.datagen.teachers import OFFLINE_MODEL
+from minillava.scenes.captions import (
+    SIDE_PHRASES,
+    capitalise,
+    join_words,
+    noun,
+    phrase,
+    preposition,
+    sky_phrase,
+    subjects,
+)
+from minillava.scenes.questions import REASONING_KINDS, Question, is_reasoning, questions
 from minillava.scenes.reading import read_scene
 from minillava.scenes.world import PLACES, SIDES, Scene, a
 
-NO_IDEA = "I am sorry, but I do not know any of the things in this picture."
-
-
-TURNS = 8  # questions of a conversation: they share what the picture costs
+REFUSAL = "I am sorry, but I do not know any of the things in this picture."
+CONVERSATION_TURNS = 8  # questions in a conversation; the picture is encoded once for all of them
 DETAIL_QUESTIONS = (  # own wording, in the spirit of Table 12
     "Describe this picture in detail.",
     "Tell me everything you can see here.",
@@ -34,53 +41,47 @@ BRIEF_QUESTIONS = (  # own wording, in the spirit of Table 11
     "Give a short caption.",
     "Sum this picture up.",
 )
-CONVERSATION_MIX = (
-    *("existence", "colour", "side", "relation") * 2,
-    *("count", "place", "doing", "odd"),
-)
+CONVERSATION_MIX = ("existence", "colour", "side", "relation") * 2 + ("count", "place", "doing", "odd")
 
 
 def read_context(text: str, name: str = "context") -> Scene:
-    """The scene a context tells of. Raises ValueError naming the line of a box that cannot be read."""
-    return read_scene(*read_lines(text, name), name)
+    """The scene that a context describes. Raises ValueError, naming the line, for a box that cannot be read."""
+    return read_scene(*parse_context(text, name), name)
 
 
-def describe(scene: Scene) -> str:
-    """A detailed description: the place, every thing from left to right, neighbours, what is odd."""
+def detailed_description(scene: Scene) -> str:
+    """A detailed description: the place, every thing from left to right, which are neighbours, and what is odd."""
     parts = [f"This picture is {PLACES[scene.place]}."] if scene.place else []
-    top = heads(scene)
-    for i in top:
-        thing = scene.things[i]
-        words = [capital(a(noun(thing))), "is"]
+    things = [scene.things[i] for i in subjects(scene)]
+    for thing in things:
+        words = [capitalise(a(noun(thing))), "is"]
         if thing.doing:
             words.append(thing.doing)
         if thing.on is not None:
-            words += [onto(thing, scene.things[thing.on]), a(noun(scene.things[thing.on]))]
+            words += [preposition(thing, scene.things[thing.on]), a(noun(scene.things[thing.on]))]
         if thing.air:
-            words.append(up(scene.place))
+            words.append(sky_phrase(scene.place))
         if thing.side:
-            words.append(SIDE[thing.side])
+            words.append(SIDE_PHRASES[thing.side])
         if words[-1] != "is":
             parts.append(" ".join(words) + ".")
-    ground = [
-        scene.things[i] for i in top if not scene.things[i].air and scene.things[i].side and scene.things[i].on is None
-    ]
+    ground = [t for t in things if not t.air and t.side and t.on is None]
     for t, u in zip(ground, ground[1:]):
         if SIDES.index(u.side) - SIDES.index(t.side) == 1:
             parts.append(f"The {noun(t)} is next to the {noun(u)}.")
     if scene.odd:
-        parts.append(f"{capital(phrase(scene, scene.odd[0].thing, article=True))} is odd, because {scene.odd[0].why}.")
+        parts.append(f"{capitalise(phrase(scene, scene.odd[0].thing))} is odd, because {scene.odd[0].why}.")
     return " ".join(parts)
 
 
-def brief(scene: Scene) -> str:
-    """One sentence with all that is there."""
+def brief_description(scene: Scene) -> str:
+    """One sentence that names everything."""
     where = f" {PLACES[scene.place]}" if scene.place else ""
-    return capital(listing([phrase(scene, i) for i in heads(scene)])) + where + "."
+    return capitalise(join_words([phrase(scene, i) for i in subjects(scene)])) + where + "."
 
 
 def _draw(rng, pool: list[Question], kind: str) -> Question | None:
-    """One question of a kind, its answers (yes / no, nothing / something, counts) as even as the pool allows."""
+    """One question of a kind, or None. Its answers (yes / no, counts, nothing / something) are drawn evenly."""
     keys = sorted({q.key for q in pool if q.kind == kind})
     if not keys:
         return None
@@ -90,25 +91,18 @@ def _draw(rng, pool: list[Question], kind: str) -> Question | None:
         keys = [k for k in keys if k not in ("yes", "no")]
     key = rng.choice(keys)
     choice = [q for q in pool if q.kind == kind and q.key == key]
-    if kind == "existence" and key == "no":  # an absent colour of a present kind is the harder question: half of them
-        near = [
-            q
-            for q in choice
-            if any(c.text.startswith("What colour") and c.key not in q.text and _same(c, q) for c in pool)
-        ]
+    if kind == "existence" and key == "no":  # harder: a thing that is there, in another colour; half of the questions
+        coloured = [(c.answer.split()[1].removesuffix("'s"), c.key) for c in pool if c.text.startswith("What colour")]
+        near = [q for q in choice if any(name in q.text and colour not in q.text for name, colour in coloured)]
         choice = near if near and rng.random() < 0.5 else choice
     return rng.choice(choice)
 
 
-def _same(colour: Question, existence: Question) -> bool:
-    return colour.answer.split()[1].removesuffix("'s") in existence.text
+def teacher_reply(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | str = 0) -> str:
+    """The teacher's reply for one picture, as text in the format of Table 1.
 
-
-def teach(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | str = 0) -> str:
-    """The teacher's reply for one picture, as text in the format of Table 1 (`Question:` / `===` / `Answer:`).
-
-    kind: conversation, detail or complex; a detailed description is the answer alone, as in the authors' prompts.
-    Raises ValueError for an unknown kind or when the captions name nothing that it knows.
+    kind: conversation, detail or complex. A detailed description is only an answer, as in the authors' prompts.
+    Raises ValueError for an unknown kind, or when the captions name nothing of the picture book's world.
     """
     if kind not in TYPES:
         raise ValueError(f"{kind!r} is not a response type; choose one of {', '.join(TYPES)}")
@@ -116,70 +110,65 @@ def teach(kind: str, captions: list[str], boxes: list[tuple] = (), seed: int | s
     if not scene.things:
         raise ValueError(f"the captions name nothing of the picture book's world: {captions[0]!r}")
     if kind == "detail":
-        return describe(scene)
+        return detailed_description(scene)
     pool = [q for q in questions(scene) if is_reasoning(q) == (kind == "complex")]
     if kind == "complex":
-        kinds = [k for k in REASONS if any(q.kind == k for q in pool)]
+        kinds = [k for k in REASONING_KINDS if any(q.kind == k for q in pool)]
         chosen = [_draw(rng, pool, "odd" if rng.random() < (0.7 if scene.odd else 0.35) else rng.choice(kinds))]
     else:
-        mix, chosen = CONVERSATION_MIX + ("odd",) * 3 * bool(scene.odd), []  # so that "nothing" is half the answers
-        while len(chosen) < TURNS:
+        # Two scenes in three have nothing odd. More questions about the third keep "nothing" at half of the answers.
+        mix, chosen = CONVERSATION_MIX + ("odd",) * 3 * bool(scene.odd), []
+        while len(chosen) < CONVERSATION_TURNS:
             q = _draw(rng, pool, rng.choice(mix))
             if q and q.text not in {c.text for c in chosen}:
                 chosen.append(q)
     return "\n===\n".join(f"Question:\n{q.text}\n===\nAnswer:\n{q.answer}" for q in chosen)
 
 
-def form(messages: list[dict]) -> str:
-    """Which response type the messages ask for: the few-shot replies show it, else the system message names it.
+def response_type(messages: list[dict]) -> str:
+    """The response type that the messages ask for, from the few-shot replies, else from the system message.
 
-    Raises Rejected when neither does.
+    Raises Rejected when neither tells it.
     """
-    shown = [m["content"] for m in messages if m["role"] == "assistant"]
-    if shown:
-        asked = max(text.count("Question:") for text in shown)
+    replies = [m["content"] for m in messages if m["role"] == "assistant"]
+    if replies:
+        asked = max(text.count("Question:") for text in replies)
         return ("detail", "complex", "conversation")[min(asked, 2)]
-    told = " ".join(m["content"].lower() for m in messages if m["role"] == "system")
-    for words, kind in (
-        ("conversation", "conversation"),
-        ("reason", "complex"),
-        ("detail", "detail"),
-        ("descri", "detail"),
-    ):
-        if words in told:
-            return kind
-    raise Rejected(
-        "no few-shot example and no system message says what to write: conversation, description or reasoning"
-    )
+    system = " ".join(m["content"].lower() for m in messages if m["role"] == "system")
+    words = {"conversation": "conversation", "reason": "complex", "detail": "detail", "descri": "detail"}
+    found = [kind for word, kind in words.items() if word in system]
+    if not found:
+        raise Rejected("no few-shot example and no system message asks for conversation, description or reasoning")
+    return found[0]
 
 
 def offline_reply(body: dict) -> dict:
-    """The rule-based teacher's chat completion for a request. The same request gets the same reply.
+    """The offline teacher's chat completion for a request. The same request gets the same reply.
 
-    It declines, as an API does, where the captions name nothing of the picture book's world, and is cut off at the
-    request's limit. Raises Rejected for messages that ask for nothing, or whose boxes cannot be read.
+    Like an API it refuses when the captions name nothing of the picture book's world, and it ends at the request's
+    limit of tokens. Raises Rejected for messages that ask for nothing, or whose boxes cannot be read.
     """
     turns = [m for m in body["messages"] if m["role"] == "user"]
-    kind = form(body["messages"])
+    kind = response_type(body["messages"])
     if not turns or not turns[-1]["content"].strip():
         raise Rejected("no user message with captions")
     context = turns[-1]["content"]
     try:
-        captions, boxes = read_lines(context, "the last message")
+        captions, boxes = parse_context(context, "the last message")
     except ValueError as error:
         raise Rejected(str(error)) from None
     try:
-        text = teach(kind, captions, boxes, f"{body.get('seed', 0)} {context}")
+        text = teacher_reply(kind, captions, boxes, f"{body.get('seed', 0)} {context}")
     except ValueError:
-        return completion(body, "", refusal=NO_IDEA)
-    most = 4 * (body.get("max_completion_tokens") or body.get("max_tokens") or len(text))
+        return completion(body, "", refusal=REFUSAL)
+    most = 4 * (body.get("max_completion_tokens") or body.get("max_tokens") or len(text))  # characters, 4 per token
     return completion(body, text[:most], "stop" if len(text) <= most else "length")
 
 
 class OfflineTeacher:
-    """The rule-based teacher in this process: no key, no cost."""
+    """The offline teacher, in this process: no key, no cost."""
 
-    model, endpoint = OFFLINE, "the offline teacher"
+    model, endpoint = OFFLINE_MODEL, "the offline teacher"
 
     async def open(self) -> None:
         pass

@@ -1,1 +1,1 @@
-"""Section 4.2 as code: the loop, the two stages, and how the stand-ins for CLIP and Vicuna are made."""
+"""Section 4.2: the training loop and the two stages; optimizers, checkpoints, many processes, LoRA, loss curves."""

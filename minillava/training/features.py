@@ -1,12 +1,13 @@
-"""What the frozen vision tower sees in every picture, kept on disk: looked at once for stages, epochs and ablations.
+"""The frozen vision tower's features of all pictures, on disk: computed once for all stages, epochs and ablations.
 
-Notable: a file is a safetensors of one tensor, memory-mapped, so a batch reads only its own pictures. It says what it was
-made from - the vision tower's weights, the feature layer, how pictures are prepared, and of every picture its size and time - and
-where anything of that is no longer so, it is made again. A file half made is gone on with.
+The file is a safetensors of one tensor, memory-mapped, so a batch reads only its own pictures. It says what it was made
+from: the vision tower's weights, the feature layer, the pictures' preparation, and each picture's size and time. Where
+any of these has changed, it is made again. A file that was only partly written is completed.
 """
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,117 +17,123 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.data.images import open_picture, pixels
+from minillava.files import atomic_write
 from minillava.machine import compute_dtype
 from minillava.model import Llava
 
-CHUNK = 64  # pictures at a time
+VISION_BATCH = 64  # pictures at a time
+Progress = Callable[[int, int], None]  # (pictures done, of how many)
 
 
 class Features:
-    """Zv of every picture: name -> (P, Dv), stored in bfloat16."""
+    """Zv of every picture: name -> (P, Dv), stored in bfloat16. index: name -> row in values (N, P, Dv)."""
 
-    def __init__(self, table: dict[str, int], values: torch.Tensor):
-        self.table, self.values = table, values
+    def __init__(self, index: dict[str, int], values: torch.Tensor):
+        self.index, self.values = index, values
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self.values[self.table[name]].float()
+        return self.values[self.index[name]].float()
 
     @classmethod
-    def of(
-        cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
-    ) -> "Features":
-        """Look at every picture of a folder with the frozen vision tower, and keep what is seen in memory."""
-        parts = list(_look(model, folder, names, mean, std, progress))
-        return cls({name: n for n, name in enumerate(names)}, torch.cat(parts))
+    def compute(cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Progress) -> "Features":
+        """The features of these pictures of a folder, in memory."""
+        values = torch.cat(list(_batches(model, folder, names, mean, std, progress)))
+        return cls({name: n for n, name in enumerate(names)}, values)
 
     @classmethod
-    def kept(
-        cls, path: Path, model: Llava, folder: Path, names: list[str], mean, std, progress: Callable[[int, int], None]
+    def cached(
+        cls, path: Path, model: Llava, folder: Path, names: list[str], mean, std, progress: Progress
     ) -> "Features":
-        """Those in `path`, made now where they are not there or not of this vision tower and these pictures."""
-        made_from = {"key": key(model, mean, std), "pictures": json.dumps([_mark(folder / name) for name in names])}
-        made_from |= {"names": "\n".join(names)}
+        """Those in the file `path`, made now unless it holds those of this vision tower and these pictures."""
+        pictures = json.dumps([_size_and_time(folder / name) for name in names])
+        made_from = {"key": fingerprint(model, mean, std), "pictures": pictures, "names": "\n".join(names)}
         if path.exists():
-            try:
-                with safe_open(path, "pt") as file:
-                    stated = file.metadata() or {}
-            except SafetensorError:
-                stated = None
-            wrong = [what for what in made_from if (stated or {}).get(what) != made_from[what]]
-            if not wrong:
+            why = _difference(path, made_from)
+            if not why:
                 return cls.load(path)
-            what = "another vision tower, layer or preparation" if "key" in wrong else "other pictures"
-            why = "torn" if stated is None else f"made from {what}"
             print(f"{path}: {why}; the pictures are looked at again", file=sys.stderr)
         P, width = model.config.vision.num_patches, model.config.vision.hidden_size
-        row = P * width * 2  # bytes
-        about = {"dtype": "BF16", "shape": [len(names), P, width], "data_offsets": [0, len(names) * row]}
-        header = json.dumps({"__metadata__": made_from, "features": about}).encode()
+        row = P * width * 2  # bytes per picture
+        tensor = {"dtype": "BF16", "shape": [len(names), P, width], "data_offsets": [0, len(names) * row]}
+        header = json.dumps({"__metadata__": made_from, "features": tensor}).encode()
         header += b" " * (-len(header) % 8)
-        start, beside = len(header).to_bytes(8, "little") + header, path.with_suffix(".part")
+        start, temporary = len(header).to_bytes(8, "little") + header, path.with_suffix(".part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = 0
-        if beside.exists():
-            with open(beside, "rb") as file:
+        done = 0  # pictures in an earlier run's temporary file, in whole batches
+        if temporary.exists():
+            with open(temporary, "rb") as file:
                 same = file.read(len(start)) == start
-            done = (beside.stat().st_size - len(start)) // row // CHUNK * CHUNK if same else 0
-        with open(beside, "r+b" if done else "wb") as file:
+            done = (temporary.stat().st_size - len(start)) // row // VISION_BATCH * VISION_BATCH if same else 0
+        with open(temporary, "r+b" if done else "wb") as file:
             if not done:
                 file.write(start)
             file.truncate(len(start) + done * row)
             file.seek(0, 2)
-            for part in _look(model, folder, names[done:], mean, std, lambda n, _: progress(done + n, len(names))):
-                file.write(part.view(torch.int16).numpy().tobytes())
-        beside.replace(path)
+            for values in _batches(model, folder, names[done:], mean, std, lambda n, _: progress(done + n, len(names))):
+                file.write(values.view(torch.int16).numpy().tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
         return cls.load(path)
 
     def save(self, path: Path) -> None:
-        beside = path.with_suffix(".part")
-        save_file({"features": self.values}, beside, metadata={"names": "\n".join(self.table)})
-        beside.replace(path)
+        """Write a file that `load` reads."""
+        with atomic_write(path) as temporary:
+            save_file({"features": self.values}, temporary, metadata={"names": "\n".join(self.index)})
 
     @classmethod
     def load(cls, path: Path) -> "Features":
-        """Those in a file, whatever it was made from; memory-mapped."""
+        """Those in a file, memory-mapped; what it was made from is not compared."""
         with safe_open(path, "pt") as file:
             names = file.metadata()["names"].split("\n")
             return cls({name: n for n, name in enumerate(names)}, file.get_tensor("features"))
 
 
-class Live:
-    """In the place of `Features`, where these do not fit on the disk: every picture is looked at when it is asked for."""
+class LiveFeatures:
+    """In place of `Features` where the disk has no room for them: each is computed whenever it is asked for."""
 
     def __init__(self, model: Llava, folder: Path, mean, std):
         self.model, self.folder, self.normal = model, folder, (mean, std)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return next(_look(self.model, self.folder, [name], *self.normal))[0].float()
+        return next(_batches(self.model, self.folder, [name], *self.normal))[0].float()
 
 
-def _look(
-    model: Llava, folder: Path, names: list[str], mean, std, progress=lambda done, count: None
+def _batches(
+    model: Llava, folder: Path, names: list[str], mean, std, progress: Progress = lambda done, count: None
 ) -> Iterator[torch.Tensor]:
-    """(up to CHUNK, P, Dv) in bfloat16 of the pictures in turn."""
+    """The features of the pictures in turn, VISION_BATCH at a time: (up to VISION_BATCH, P, Dv) in bfloat16."""
     size, device = model.config.vision.image_size, next(model.vision_tower.parameters()).device
     dtype = compute_dtype(device.type)
-    for start in range(0, len(names), CHUNK):
-        pictures = [open_picture(folder / name) for name in names[start : start + CHUNK]]
+    for start in range(0, len(names), VISION_BATCH):
+        pictures = [open_picture(folder / name) for name in names[start : start + VISION_BATCH]]
         views = pixels(pictures, size, mean, std).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             yield model.features(views).to("cpu", torch.bfloat16)
-        progress(min(start + CHUNK, len(names)), len(names))
+        progress(min(start + VISION_BATCH, len(names)), len(names))
 
 
-def key(model: Llava, mean, std) -> str:
-    """A digest of all that decides what is seen in a picture: the vision tower's weights, the layer, the preparation."""
-    found = hashlib.sha256(
-        repr((model.config.vision, model.config.select_layer, tuple(mean), tuple(std), CHUNK)).encode()
-    )
+def fingerprint(model: Llava, mean, std) -> str:
+    """A digest of all that features depend on besides the picture: the tower's weights, the layer, the preparation."""
+    settings = (model.config.vision, model.config.select_layer, tuple(mean), tuple(std), VISION_BATCH)
+    digest = hashlib.sha256(repr(settings).encode())
     for name, tensor in sorted(model.vision_tower.state_dict().items()):
-        found.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _mark(path: Path) -> str:
-    about = path.stat() if path.exists() else open_picture(path)  # which says what is wrong
-    return f"{about.st_size} {about.st_mtime_ns}"
+def _difference(path: Path, made_from: dict[str, str]) -> str:
+    """Why a file of features cannot be used, or "" where it can."""
+    try:
+        with safe_open(path, "pt") as file:
+            stated = file.metadata() or {}
+    except SafetensorError:
+        return "incomplete"
+    if stated.get("key") != made_from["key"]:
+        return "made from another vision tower, layer or preparation"
+    return "" if made_from.items() <= stated.items() else "made from other pictures"
+
+
+def _size_and_time(path: Path) -> str:
+    status = path.stat() if path.exists() else open_picture(path)  # raises an error that says what is wrong
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -1,9 +1,9 @@
-"""LoRA (arXiv 2106.09685): beside every frozen matrix W of the blocks a product of two thin ones is trained.
+"""LoRA (arXiv 2106.09685): beside every frozen matrix W of the blocks, the product of two thin matrices is trained.
 
     y = W x + (alpha / r) B A x        A: (r, in), random; B: (out, r), zero, so training starts from the model as it is
 
-Notable: after training, W + (alpha / r) B A is a matrix like any other: `merge` makes the model what it was, faster by
-nothing and slower by nothing. Not the paper's: the authors offered it later, for cards of 24 GB and below.
+After training `merge` adds (alpha / r) B A to W, so the model has its first form and speed again. LoRA is not in the
+paper: the authors offered it later, for cards of 24 GB and less.
 """
 
 import math
@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 
-class Adapted(nn.Module):
+class LoraLinear(nn.Module):
+    """A frozen matrix with its two trained ones."""
+
     def __init__(self, base: nn.Linear, rank: int, alpha: float):
         super().__init__()
         self.base, self.scale = base, alpha / rank
@@ -27,45 +29,47 @@ class Adapted(nn.Module):
         return self.base(x) + F.linear(F.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype)) * self.scale
 
 
-def places(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """(owner, name, matrix) of every matrix in the language model's blocks, adapted or not."""
+def matrices(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    """(owner, name, matrix) of every matrix in the language model's blocks, with or without LoRA."""
     owners = [owner for block in model.language_model.layers for owner in (block.self_attn, block.mlp)]
-    return [(owner, *item) for owner in owners for item in owner.named_children() if isinstance(item[1], (nn.Linear, Adapted))]  # fmt: skip
+    named = [(owner, name, module) for owner in owners for name, module in owner.named_children()]
+    return [found for found in named if isinstance(found[2], (nn.Linear, LoraLinear))]
 
 
-def frozen(model: nn.Module) -> list[nn.Module]:
-    """What LoRA leaves as it is and every step multiplies with: the matrices of the blocks, and the head where it has one."""
+def frozen_matrices(model: nn.Module) -> list[nn.Module]:
+    """The large matrices that LoRA leaves as they are: those of the blocks, and the head's where it has its own."""
     language = model.language_model
-    return [m for _, _, m in places(model)] + ([] if language.config.tie_embeddings else [language.lm_head])
+    return [m for _, _, m in matrices(model)] + ([] if language.config.tie_embeddings else [language.lm_head])
 
 
 def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dtype = torch.float32) -> None:
-    """Put LoRA beside every matrix, alpha twice the rank as in the authors' script; only it and W of Eq. 1 then train.
+    """Put LoRA beside every matrix; then only LoRA and W of Eq. 1 train.
 
-    dtype: what the device calculates in. The frozen matrices of the blocks and of the head are kept in it, as autocast
-    would make them in every step anyway: the same result from half the memory. The rest is kept in float32.
+    alpha: by default twice the rank, as in the authors' script. dtype: the precision the device computes in. The large
+    frozen matrices are stored in it, since autocast would convert them in every step anyway: the same result with half
+    the memory. All else is stored in float32.
     """
     model.language_model.requires_grad_(False).float()
-    for matrix in frozen(model):
+    for matrix in frozen_matrices(model):
         matrix.to(dtype)
-    for owner, name, matrix in places(model):
-        setattr(owner, name, Adapted(matrix, rank, alpha or 2 * rank))
+    for owner, name, matrix in matrices(model):
+        setattr(owner, name, LoraLinear(matrix, rank, alpha or 2 * rank))
 
 
 def merge(model: nn.Module) -> None:
-    """Add the products to their matrices: the model computes the same, and is of its first form again, in float32: what
-    training added is small beside half precision's steps."""
+    """Add each product to its matrix, so that the model computes the same without LoRA; in float32, as the products are
+    small compared with the rounding of half precision."""
     model.language_model.float()
-    for owner, name, adapted in places(model):
-        if isinstance(adapted, Adapted):
+    for owner, name, module in matrices(model):
+        if isinstance(module, LoraLinear):
             with torch.no_grad():
-                added = adapted.scale * adapted.b.double() @ adapted.a.double()
-                adapted.base.weight.copy_(adapted.base.weight.double() + added)
-            setattr(owner, name, adapted.base)
+                added = module.scale * module.b.double() @ module.a.double()
+                module.base.weight.copy_(module.base.weight.double() + added)
+            setattr(owner, name, module.base)
 
 
 def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What LoRA added, by name."""
+    """The tensors that LoRA added, by name."""
     return {name: p.detach() for name, p in model.named_parameters() if name.rpartition(".")[2] in ("a", "b")}
 
 
@@ -74,9 +78,9 @@ def save_adapters(model: nn.Module, path: Path) -> None:
 
 
 def load_adapters(model: nn.Module, path: Path) -> None:
-    """Fill what `add` put there. Raises ValueError where the file is of another model, rank, or not LoRA's."""
-    stored, mine = load_file(path), adapters(model)
-    if {name: t.shape for name, t in stored.items()} != {name: t.shape for name, t in mine.items()}:
+    """Read them into a model that `add` prepared. Raises ValueError for a file of another model or rank."""
+    stored, own = load_file(path), adapters(model)
+    if {name: t.shape for name, t in stored.items()} != {name: t.shape for name, t in own.items()}:
         raise ValueError(f"{path}: these are not the adapters of this model and rank")
-    for name, tensor in mine.items():
+    for name, tensor in own.items():
         tensor.copy_(stored[name])

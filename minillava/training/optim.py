@@ -1,8 +1,8 @@
 """What changes the weights: Adam as in the paper, or Muon for the matrices of small models, and the cosine schedule.
 
-Notable: at the paper's scale Adam without weight decay (Appendix C). The tiny scale uses `torch.optim.Muon` for the
-two-dimensional weights inside the blocks and Adam for the rest: it learns to look things up in a fraction of the
-steps (LOG.md). The paper's schedule is a cosine after a 3 % warm-up.
+The paper trains with Adam without weight decay; the rate follows a cosine after a 3 % warm-up (Appendix C). At the tiny
+scale `torch.optim.Muon` trains the two-dimensional weights inside the blocks and Adam the rest: the model then learns
+to look things up in a fraction of the steps (LOG.md).
 """
 
 import math
@@ -12,28 +12,29 @@ from torch import nn
 
 
 class Optimizer:
-    """One or two torch optimizers stepped together; `factor` in [0, 1] is the schedule's, on each one's own rate.
+    """One or two torch optimizers that step together.
 
-    scaler: for float16, whose small gradients would vanish; it leaves out a step whose gradients are not finite.
+    scaler: for float16, where small gradients would become zero; it skips a step whose gradients are not finite.
     """
 
-    def __init__(self, parts: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler | None = None):
-        self.parts = parts
+    def __init__(self, optimizers: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler | None = None):
+        self.optimizers = optimizers
         self.scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-        self.base = [[group["lr"] for group in part.param_groups] for part in parts]
+        self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
 
     def step(self, factor: float) -> None:
-        for part, rates in zip(self.parts, self.base):
-            for group, rate in zip(part.param_groups, rates):
+        """Change the weights and clear the gradients. factor: the schedule's, in [0, 1], for each group's rate."""
+        for optimizer, rates in zip(self.optimizers, self.base_rates):
+            for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * factor
-            self.scaler.step(part)
-            part.zero_grad(set_to_none=True)
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
 
     def unscale(self) -> None:
-        """Gradients as they are, before they are clipped."""
-        for part in self.parts:
-            self.scaler.unscale_(part)
+        """Divide the gradients by the scaler's factor, so that they can be clipped."""
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
 
 
 def adam(modules: list[nn.Module], lr: float) -> Optimizer:
@@ -43,20 +44,19 @@ def adam(modules: list[nn.Module], lr: float) -> Optimizer:
 
 
 def muon(modules: list[nn.Module], lr: float, lr_adam: float) -> Optimizer:
-    """Muon for the matrices inside transformer blocks (`...layers.N...`), Adam for embeddings, norms, heads, the projector."""
-    inner, outer = [], []
+    """Muon for matrices inside transformer blocks (`...layers.N...`), Adam for embeddings, norms, heads and W."""
+    matrices, rest = [], []
     for module in modules:
         for name, p in module.named_parameters():
             if p.requires_grad:
-                (inner if p.ndim == 2 and "layers." in name else outer).append(p)
-    return Optimizer([
-        torch.optim.Muon(inner, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=lr_adam, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
-    ])  # fmt: skip
+                (matrices if p.ndim == 2 and "layers." in name else rest).append(p)
+    inner = torch.optim.Muon(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    outer = torch.optim.AdamW(rest, lr=lr_adam, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
+    return Optimizer([inner, outer])
 
 
 def cosine(step: int, steps: int, warmup: float = 0.03) -> float:
-    """The schedule's factor at `step` of `steps`: up in a line over the first 3 %, then down a cosine (Appendix C)."""
+    """The schedule's factor at `step` of `steps`: a line up over the first 3 %, then a cosine to 0 (Appendix C)."""
     up = max(1, round(steps * warmup))
     if step < up:
         return (step + 1) / up

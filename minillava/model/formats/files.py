@@ -1,20 +1,16 @@
 """Checkpoint folders as files: found here or on the hub, read tensor by tensor, written whole or not at all.
 
-Notable
-- `find` takes a local folder or a hub id. With HF_HUB_OFFLINE=1 an id is looked up in the cache only; pickle and code
+- `find_checkpoint` takes a local folder or a hub id. With HF_HUB_OFFLINE=1 it looks only in the cache; pickle and code
   are never fetched.
-- `fill` is strict: before a tensor is read, every name and shape in the files is compared with what the config asks for.
-  Then each tensor goes straight to its device and precision, and its file is closed again: beside the model itself
-  memory holds one stored tensor. One that is not a number is an error that names it.
-- `write` puts files beside their place, flushes them to disk and only then renames: a crash leaves the old ones whole.
+- `load_strictly` first compares every name and shape in the files with what the config needs. Then it reads each tensor
+  straight to its device and precision and closes the file, so memory holds the model and one stored tensor.
+- `write_checkpoint` writes temporary files, flushes them to the disk, then renames them: a crash leaves the old ones.
 
 Try it: `{name: t.shape for name, t in open_tensors("data_samples/weights/vision_tower").items()}`.
 """
 
 import json
-import os
 import re
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,38 +21,41 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minillava.errors import UserError
+from minillava.files import flush_to_disk
+from minillava.text import few
 
-FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
-# Tables that older versions of transformers stored although they follow from the config.
-DERIVED = (".position_ids", ".rotary_emb.inv_freq")
-FLOATS = ("F64", "F32", "F16", "BF16")  # quantised ones mean nothing without their scales
+FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
+# Tensors that older versions of transformers stored, although the config determines them.
+DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")
+FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # quantised types mean nothing without their scales
 
-# What a config raises on the way to a model where a size in it is none.
-SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
+# Errors that a config with an invalid size raises while the model is built.
+CONFIG_ERRORS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class CheckpointError(UserError):
-    """A folder does not hold what it says, or cannot be read or written; the message names it."""
+    """A folder whose files do not fit together, or that cannot be read or written; the message names it."""
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor in a safetensors file, not yet read."""
 
     file: Path
     key: str
     shape: tuple
-    kind: str  # F32, BF16, ...: safetensors' name of its type
+    kind: str  # F32, BF16, ...: its type in safetensors
 
     def read(self, dtype=None, device="cpu"):
-        """A copy of its own in memory; the file is closed. dtype None keeps what is stored."""
+        """Its values in memory; the file is closed again. dtype None keeps the stored type."""
         with safe_open(self.file, framework="pt") as file:
             return file.get_tensor(self.key).to(device=device, dtype=dtype, copy=True)
 
 
-def find(source, also=()):
-    """The folder that `source` means: itself, or where a hub id ("owner/name") was fetched to or lies in the cache.
+def find_checkpoint(source, also=()):
+    """The local folder of `source`: the folder itself, or for a hub id ("owner/name") its copy in the cache.
 
-    also: names of further files to fetch. Raises CheckpointError that says what was looked for and where.
+    A hub id is fetched if needed. also: names of further files to fetch. Raises CheckpointError that says what was
+    looked for and where.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -69,7 +68,7 @@ def find(source, also=()):
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[*FETCHED, *also]))
+        return Path(snapshot_download(str(source), allow_patterns=[*FETCHED_FILES, *also]))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
@@ -79,12 +78,12 @@ def find(source, also=()):
 
 
 def origin(source):
-    """What to call `source` in a checkpoint made from it: the hub id, or the name of a local folder (not its path)."""
+    """The name of `source` for a checkpoint made from it: the hub id, or a local folder's name without its path."""
     return Path(source).expanduser().resolve().name if Path(source).expanduser().exists() else str(source)
 
 
-def read_json(path):
-    """The object in a JSON file, or a CheckpointError that names the file."""
+def read_config(path):
+    """The object in a JSON file. Raises CheckpointError, naming the file, if it cannot be read."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -92,60 +91,67 @@ def read_json(path):
 
 
 @contextmanager
-def meant(path):
-    """The object in a JSON file, to be understood within; what breaks there is a CheckpointError that names the file."""
-    written = read_json(path)
+def reading_config(path):
+    """Read a JSON config and use it in the block: `with reading_config(path) as config: ...`.
+
+    An error in the block that nonsense in the config can cause becomes a CheckpointError that names the file.
+    """
+    config = read_config(path)
     try:
-        yield written
+        yield config
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except SENSELESS as error:
+    except CONFIG_ERRORS as error:
         raise CheckpointError(f"{path}: {type(error).__name__}, {error}: not a config that makes sense") from error
 
 
 def open_tensors(folder, skip=()):
-    """{name: Stored} over one model.safetensors or all shards of its index; reads names and shapes only."""
+    """{name: StoredTensor} of model.safetensors or of all shards in its index; reads only names and shapes.
+
+    skip: beginnings of names to leave out.
+    """
     folder = Path(folder)
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists():
         shards = {"model.safetensors": None}
     elif index.exists():
-        with meant(index) as written:
-            where = written["weight_map"]
-            shards = {shard: {k for k, s in where.items() if s == shard} for shard in sorted(set(where.values()))}
+        with reading_config(index) as config:
+            shard_of = config["weight_map"]
+            shards = {shard: {k for k, s in shard_of.items() if s == shard} for shard in sorted(set(shard_of.values()))}
             if any(Path(shard).name != shard for shard in shards):
-                raise ValueError("a shard lies beside its index")
+                raise ValueError("a shard must be in the folder of its index")
     else:
-        pickled = " Its .bin is pickle and could run code: convert it first." if any(folder.glob("*.bin")) else ""
-        raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{pickled}")
+        advice = " Its .bin is pickle and could run code: convert it first." if any(folder.glob("*.bin")) else ""
+        raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{advice}")
     stored = {}
-    for shard, promised in shards.items():
+    for shard, listed in shards.items():
         try:
             with safe_open(folder / shard, framework="pt") as file:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
                 names = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{folder / shard}: {error}") from error
-        if promised is not None and names.keys() != promised:
-            raise CheckpointError(f"{folder / shard}: {index.name} promises {few(promised ^ names.keys())} otherwise")
+        if listed is not None and names.keys() != listed:
+            raise CheckpointError(f"{folder / shard}: differs from {index.name} in {few(listed ^ names.keys())}")
         stored |= {
-            name: Stored(folder / shard, name, shape, kind)
+            name: StoredTensor(folder / shard, name, shape, kind)
             for name, (shape, kind) in names.items()
-            if not name.startswith(skip) and not name.endswith(DERIVED)
+            if not name.startswith(skip) and not name.endswith(DERIVED_TENSORS)
         }
     return stored
 
 
-def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cpu"):
-    """build(config) with every parameter from the files; or a CheckpointError that lists all that does not fit.
+def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, device="cpu"):
+    """build(config) with every parameter read from the files.
 
-    stored: {published name: Stored}. name_of: our name to the published one.
+    stored: {published name: StoredTensor}. name_of: our name of a tensor to the published one. Raises CheckpointError
+    that lists every tensor that does not fit.
     """
     try:
         with torch.device("meta"):  # shapes without memory
             model = build(config)
-    except SENSELESS as error:
-        raise CheckpointError(f"{folder}: no {build.__name__} can be built of {config}: {error}") from error
+    except CONFIG_ERRORS as error:
+        raise CheckpointError(f"{folder}: no {build.__name__} can be built from {config}: {error}") from error
     wanted = {name_of(ours): tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
     wrong = {
         "missing": wanted.keys() - stored.keys(),
@@ -155,8 +161,8 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
             for name, shape in wanted.items()
             if name in stored and stored[name].shape != shape
         ],
-        "of a type that is not computed with": [
-            f"{name} is {stored[name].kind}" for name in wanted if name in stored and stored[name].kind not in FLOATS
+        "of a type that cannot be used": [
+            f"{name} is {tensor.kind}" for name, tensor in stored.items() if tensor.kind not in FLOAT_TYPES
         ],
     }
     if any(wrong.values()):
@@ -165,33 +171,28 @@ def fill(build, config, stored, folder, name_of, dtype=torch.float32, device="cp
     tensors, broken = {}, []
     for ours in model.state_dict():
         tensors[ours] = tensor = stored[name_of(ours)].read(dtype, device)
-        if not finite(tensor):
+        if not is_finite(tensor):
             broken.append(name_of(ours))
     if broken:
         raise CheckpointError(
-            f"{folder}: {len(broken)} tensors hold values that are not finite as {tensor.dtype}: {few(broken)}; "
+            f"{folder}: {len(broken)} tensors hold values that are not finite in {tensor.dtype}: {few(broken)}; "
             "fetch or train the weights again, or load them in a wider precision"
         )
     model.load_state_dict(tensors, assign=True)
     return model
 
 
-def finite(tensor):
-    """Whether all its values are numbers; without a copy of it."""
+def is_finite(tensor):
+    """Whether all its values are finite; makes no copy of it."""
     low, high = tensor.aminmax()
     return bool(low.isfinite() and high.isfinite())
 
 
-def few(names, limit=8):
-    names = sorted(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def write_checkpoint(folder, jsons, tensors, dtype=None, also=lambda temporary: None):
+    """Write model.safetensors and {name: object} as JSON into `folder`, whole or not at all; other files there stay.
 
-
-def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
-    """model.safetensors and {name: object} as JSON into `folder`, whole or not at all; other files there stay.
-
-    dtype None keeps the tensors' own. also(fresh): puts further files into the temporary folder.
-    Raises CheckpointError, with nothing saved, for values that are not finite or a place that cannot be written.
+    dtype None keeps the tensors' own. also(temporary): writes further files into the temporary folder.
+    Raises CheckpointError, with nothing saved, for values that are not finite or a folder that cannot be written.
     """
     folder, stored = Path(folder), {}
     if folder.exists() and not folder.is_dir():
@@ -200,39 +201,27 @@ def write(folder, jsons, tensors, dtype=None, also=lambda fresh: None):
         raise CheckpointError(f"{folder} holds a sharded checkpoint; saving here would leave two sets of weights")
     for name, tensor in tensors.items():
         stored[name] = tensor = tensor.detach().to("cpu", dtype).contiguous()
-        if not finite(tensor):
+        if not is_finite(tensor):
             raise CheckpointError(f"{name} has values that are not finite in {tensor.dtype}; nothing was saved")
     stored_as = {"dtype": str(tensor.dtype).removeprefix("torch.")}
     texts = {name: json.dumps(written | stored_as, indent=2) + "\n" for name, written in jsons.items()}
-    fresh = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        save_file(stored, fresh / "model.safetensors", metadata={"format": "pt"})
-        for name, text in texts.items():
-            (fresh / name).write_text(text, encoding="utf-8")
-        also(fresh)
-        for path in [*fresh.iterdir(), fresh]:
-            path.chmod(0o755 if path == fresh else 0o644)  # temporary folders and safetensors files come out private
-            _flush(path)
-        if not folder.exists():
-            fresh.rename(folder)
-        else:
-            for path in sorted(fresh.iterdir()):
-                path.replace(folder / path.name)
-            _flush(folder)
-        _flush(folder.parent)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            temporary = Path(temporary)
+            save_file(stored, temporary / "model.safetensors", metadata={"format": "pt"})
+            for name, text in texts.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            also(temporary)
+            for path in [*temporary.iterdir(), temporary]:
+                path.chmod(0o755 if path == temporary else 0o644)  # tempfile and safetensors make private ones
+                flush_to_disk(path)
+            if not folder.exists():
+                temporary.rename(folder)
+            else:
+                for path in sorted(temporary.iterdir()):
+                    path.replace(folder / path.name)
+                flush_to_disk(folder)
+        flush_to_disk(folder.parent)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from error
-    finally:
-        if fresh is not None and fresh.exists():
-            shutil.rmtree(fresh)
-
-
-def _flush(path):
-    """Ask the system to have this file or folder on disk before we go on."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,11 +1,11 @@
-"""The published formats in our terms: what a config.json means, and what each of our tensors is called there.
+"""The published formats: what a config.json means, and what each of our tensors is called there.
 
-CLIPVisionModel and CLIPModel; Llama (Vicuna), Mistral and Qwen2 for causal language modelling;
-LlavaForConditionalGeneration. What a file asks for that is not written out here is an error that names it: nothing is
-computed otherwise than its makers meant.
+They are CLIPVisionModel and CLIPModel, the causal language models Llama (Vicuna), Mistral and Qwen2, and
+LlavaForConditionalGeneration. A setting that we do not support is an error that names it, so no model is computed
+differently than its makers meant.
 
-Notable: the paper's linear W has an exact form in `transformers`, whose projector is linear_2(act(linear_1(x))): the
-activation "linear" (none) with an identity matrix as linear_2.
+`transformers`' projector is linear_2(act(linear_1(x))). The paper's linear W is exactly this with the activation
+"linear" (none) and the identity matrix as linear_2.
 
 Try it: `language_config({"model_type": "llama", ...})`.
 """
@@ -19,8 +19,8 @@ from minillava.model.llava import LlavaConfig
 from minillava.model.rope import KINDS, Rope
 from minillava.model.vision import VisionConfig
 
-# Our names and the published ones, with the value a published file means when it leaves the name out.
-NEEDED = object()
+# Our names, the published ones, and the value that a published file means when it leaves the name out.
+REQUIRED = object()
 VISION_NAMES = {
     "image_size": ("image_size", 224),
     "patch_size": ("patch_size", 32),
@@ -31,11 +31,11 @@ VISION_NAMES = {
     "layer_norm_eps": ("layer_norm_eps", 1e-5),
 }
 LANGUAGE_NAMES = {
-    "vocab_size": ("vocab_size", NEEDED),
-    "hidden_size": ("hidden_size", NEEDED),
-    "intermediate_size": ("intermediate_size", NEEDED),
-    "num_layers": ("num_hidden_layers", NEEDED),
-    "num_heads": ("num_attention_heads", NEEDED),
+    "vocab_size": ("vocab_size", REQUIRED),
+    "hidden_size": ("hidden_size", REQUIRED),
+    "intermediate_size": ("intermediate_size", REQUIRED),
+    "num_layers": ("num_hidden_layers", REQUIRED),
+    "num_heads": ("num_attention_heads", REQUIRED),
     "num_kv_heads": ("num_key_value_heads", None),
     "head_dim": ("head_dim", None),
     "rms_norm_eps": ("rms_norm_eps", 1e-6),
@@ -50,37 +50,38 @@ def vision_config(published):
     """VisionConfig from a published config.json of CLIPVisionModel, or of CLIPModel, which nests it."""
     published = published.get("vision_config", published)
     if published.get("hidden_act", "quick_gelu") != "quick_gelu":
-        raise CheckpointError(f"hidden_act {published['hidden_act']!r}: only CLIP's quick_gelu is written out here")
+        raise CheckpointError(f"hidden_act {published['hidden_act']!r}: only CLIP's quick_gelu is supported")
     return VisionConfig(**{ours: published.get(*theirs) for ours, theirs in VISION_NAMES.items()})
 
 
 def vision_published(config):
+    """config.json of a CLIPVisionModel."""
     sizes = {theirs: getattr(config, ours) for ours, (theirs, _) in VISION_NAMES.items()}
     return {"architectures": ["CLIPVisionModel"], "model_type": "clip_vision_model", "hidden_act": "quick_gelu"} | sizes
 
 
 def language_config(published):
-    """LanguageConfig from a published config.json of llama, mistral or qwen2. What we do not compute is an error."""
+    """LanguageConfig from a published config.json of llama, mistral or qwen2."""
     kind = published.get("model_type")
     if kind not in LANGUAGES:
-        raise CheckpointError(f"model_type {kind!r}: only llama, mistral and qwen2 are written out here")
+        raise CheckpointError(f"model_type {kind!r}: only llama, mistral and qwen2 are supported")
     for key, ours in (("hidden_act", "silu"), ("mlp_bias", False), ("attention_bias", False)):
         if published.get(key, ours) != ours:
-            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is written out here")
+            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is supported")
     sizes = {ours: published.get(*theirs) for ours, theirs in LANGUAGE_NAMES.items()}
-    absent = [LANGUAGE_NAMES[ours][0] for ours, size in sizes.items() if size is NEEDED]
+    absent = [LANGUAGE_NAMES[ours][0] for ours, size in sizes.items() if size is REQUIRED]
     if absent:
         raise CheckpointError(f"config.json does not say {', '.join(absent)}")
     theta, rope = _rope(published, sizes["max_position"])
-    if rope and rope.kind != "linear":  # published files give either length as max_position_embeddings
+    if rope and rope.kind != "linear":  # published files give the length before or after scaling
         sizes["max_position"] = max(sizes["max_position"], int(rope.factor * rope.original))
     if published.get("sliding_window") and published.get("use_sliding_window", True):
-        sizes["max_position"] = min(sizes["max_position"], published["sliding_window"])  # within it, plain attention
+        sizes["max_position"] = min(sizes["max_position"], published["sliding_window"])  # up to there all see all
     return LanguageConfig(**sizes, rope_theta=theta, attention_bias=kind == "qwen2", rope=rope)
 
 
 def _rope(published, trained):
-    """(theta, Rope or None) from where transformers 5 writes it (rope_parameters) or versions before (rope_scaling)."""
+    """(theta, Rope or None) from rope_parameters (transformers 5) or rope_scaling (earlier versions)."""
     stated = dict(published.get("rope_parameters") or published.get("rope_scaling") or {})
     theta = float(stated.pop("rope_theta", None) or published.get("rope_theta", 10000.0))
     older = stated.pop("type", "default")
@@ -88,7 +89,7 @@ def _rope(published, trained):
     if kind == "default":
         return theta, None
     if kind not in KINDS:
-        raise CheckpointError(f"rope type {kind!r}: only default, {', '.join(KINDS)} are written out here")
+        raise CheckpointError(f"rope type {kind!r}: only default, {', '.join(KINDS)} are supported")
     original = stated.pop("original_max_position_embeddings", None) or trained
     mscale, mscale_all, factor = (stated.pop(key, None) for key in ("mscale", "mscale_all_dim", "factor"))
     if kind == "dynamic":
@@ -98,16 +99,20 @@ def _rope(published, trained):
             raise CheckpointError(f"rope type {kind!r} without a factor")
         factor = trained / original
     if kind == "yarn" and stated.get("attention_factor") is None:  # YaRN, section 3.4: 0.1 ln(s) + 1
-        sharper = lambda by: 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0  # noqa: E731
+
+        def sharper(by):
+            return 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0
+
         stated["attention_factor"] = sharper(mscale) / sharper(mscale_all) if mscale and mscale_all else sharper(1)
     known = Rope.__dataclass_fields__.keys() - {"kind", "factor", "original"}
     if stated.keys() - known:
-        raise CheckpointError(f"rope type {kind!r}: {', '.join(sorted(stated.keys() - known))} is not written out here")
+        raise CheckpointError(f"rope type {kind!r}: {', '.join(sorted(stated.keys() - known))} is not supported")
     stated = {key: value for key, value in stated.items() if value is not None}
     return theta, Rope(kind, float(factor), int(original), **stated)
 
 
 def language_published(config):
+    """config.json of a LlamaForCausalLM, or with attention biases a Qwen2ForCausalLM."""
     kind, name = ("qwen2", "Qwen2ForCausalLM") if config.attention_bias else ("llama", "LlamaForCausalLM")
     sizes = {theirs: getattr(config, ours) for ours, (theirs, _) in LANGUAGE_NAMES.items()}
     rope = {"rope_type": "default", "rope_theta": config.rope_theta}
@@ -129,7 +134,7 @@ def language_published(config):
         "rope_theta": config.rope_theta,  # where transformers 4 looks
         "rope_scaling": scaling,
         "rope_parameters": rope,  # where transformers 5 looks
-        "bos_token_id": None,  # the tokenizer's business; left out, Llama's own 1 and 2 would be assumed
+        "bos_token_id": None,  # the tokenizer has them; without this line Llama's 1 and 2 are assumed
         "eos_token_id": None,
     }
 
@@ -144,12 +149,12 @@ def llava_config(published):
         )
     for key, ours in (("vision_feature_select_strategy", "default"), ("multimodal_projector_bias", True)):
         if published.get(key, ours) != ours:
-            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is written out here")
+            raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is supported")
     layer, act = published.get("vision_feature_layer", -2), published.get("projector_hidden_act", "gelu")
     if not isinstance(layer, int):
-        raise CheckpointError(f"vision_feature_layer {layer}: only one layer is written out here")
+        raise CheckpointError(f"vision_feature_layer {layer}: only one layer is supported")
     if act not in PROJECTORS:
-        raise CheckpointError(f"projector_hidden_act {act!r}: only {', '.join(PROJECTORS)} are written out here")
+        raise CheckpointError(f"projector_hidden_act {act!r}: only {', '.join(PROJECTORS)} are supported")
     text = published["text_config"]
     text = _defaults(text.get("model_type", "llama")) | text
     text["tie_word_embeddings"] = text["tie_word_embeddings"] or published.get("tie_word_embeddings", False)
@@ -157,18 +162,18 @@ def llava_config(published):
 
 
 def _defaults(kind):
-    """The sizes that a text_config of this kind means where it leaves them out (published ones do)."""
+    """The sizes that a text_config of this kind means when it leaves them out (published ones do)."""
     from transformers import CONFIG_MAPPING
 
     if kind not in LANGUAGES:
-        raise CheckpointError(f"text_config of model_type {kind!r}: only llama, mistral and qwen2 are written out here")
+        raise CheckpointError(f"text_config of model_type {kind!r}: only llama, mistral and qwen2 are supported")
     default = CONFIG_MAPPING[kind]().to_dict()
-    follows = ("head_dim", "num_key_value_heads") if kind == "llama" else ("head_dim",)  # from another size
-    return {"model_type": kind} | {key: default[key] for key, _ in LANGUAGE_NAMES.values() if key not in follows}
+    derived = ("head_dim", "num_key_value_heads") if kind == "llama" else ("head_dim",)  # from other sizes
+    return {"model_type": kind} | {key: default[key] for key, _ in LANGUAGE_NAMES.values() if key not in derived}
 
 
 def llava_published(config, image_token):
-    """config.json of LlavaForConditionalGeneration. image_token: the id that stands for a picture's patches there."""
+    """config.json of LlavaForConditionalGeneration. image_token: the id of a picture's patches there."""
     acts = {ours: theirs for theirs, ours in PROJECTORS.items()}
     text, vision = language_published(config.language), vision_published(config.vision)
     return {
@@ -190,25 +195,27 @@ def llava_published(config, image_token):
 
 
 def vision_name(ours, prefix="vision_model."):
-    """Our name of a tensor of the vision tower as CLIP's files have it; some put a prefix before every name."""
+    """A vision tower tensor's name in CLIP's files; some of them put a prefix before every name."""
     return prefix + ("encoder." + ours if ours.startswith("layers.") else ours)
 
 
 def language_name(ours):
+    """A language model tensor's name in Llama's files."""
     return ours if ours == "lm_head.weight" else "model." + ours
 
 
 def llava_names(stored=()):
-    """Our name -> the published one, in whichever of the layouts of transformers the names `stored` are.
+    """A function from our name of a LLaVA tensor to the published one, in the layout that the names `stored` have.
 
-    Versions before 4.52 write language_model.model.*, later ones hold model.language_model.* in memory and some files
-    have that; without names, the earlier one, which all versions load.
+    transformers before 4.52 writes language_model.model.*; later versions use model.language_model.* in memory and in
+    some files. Without names the result is the earlier layout, which all versions load.
     """
 
     def first(*prefixes):
         return next((p for p in prefixes if any(name.startswith(p) for name in stored)), prefixes[0])
 
-    vision = first("vision_tower.vision_model.", "model.vision_tower.vision_model.", "model.vision_tower.", "vision_tower.")  # fmt: skip
+    tower = "vision_tower."
+    vision = first(f"{tower}vision_model.", f"model.{tower}vision_model.", f"model.{tower}", tower)
     language = first("language_model.model.", "model.language_model.")
     projector = first("multi_modal_projector.", "model.multi_modal_projector.")
     head = "lm_head.weight" if "lm_head.weight" in stored else "language_model.lm_head.weight"
@@ -220,7 +227,7 @@ def llava_names(stored=()):
             return vision_name(rest, vision)
         if part == "language_model":
             return head if rest == "lm_head.weight" else language + rest
-        mine = next(mine for mine in layers if ours.startswith(mine))
-        return projector + layers[mine] + ours.removeprefix(mine)
+        layer = next(layer for layer in layers if ours.startswith(layer))
+        return projector + layers[layer] + ours.removeprefix(layer)
 
     return name_of

@@ -1,4 +1,4 @@
-"""What every benchmark says of the machine it ran on, and how its figures are kept. Needs neither torch nor transformers."""
+"""The machine that a benchmark ran on, without its name, and the file of its results. Does without torch."""
 
 import json
 import os
@@ -6,8 +6,8 @@ import platform
 from pathlib import Path
 
 
-def machine() -> dict:
-    """Processor, cores and Python, without the machine's own name; load: how many others wanted the cores just now."""
+def describe_machine() -> dict:
+    """Processor, cores, Python, and load: how many processes wanted the cores in the last minute."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -15,9 +15,9 @@ def machine() -> dict:
     return {"model": model, "cores": os.cpu_count(), "python": platform.python_version(), "load": load}
 
 
-def write(path: Path | None, figures: dict) -> None:
-    """The figures as JSON, where a file was named (--json)."""
+def write_results(path: Path | None, results: dict) -> None:
+    """Write the results as JSON if a file was named (--json)."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"written: {path}")

@@ -1,0 +1,244 @@
+"""One stage of `minillava train`: from records and pictures to W or to the whole model, on one device or on many.
+
+Every process runs the same lines. Only rank 0 encodes records, computes features, reads weights and writes results.
+"""
+
+import importlib.util
+import shutil
+from argparse import Namespace
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from minillava import files, scales
+from minillava.costs.preflight import disk_bytes, llava_config
+from minillava.data.samples import fill_rate, micro_batches
+from minillava.data.stored import StoredSamples, store_samples
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.machine import compute_dtype, loss_reporter, progress_bar
+from minillava.model import Llava, find_checkpoint, load_language, load_vision, set_trainable
+from minillava.model.formats.assemble import normalisation, save_trained
+from minillava.model.formats.files import origin
+from minillava.training import curves, lora
+from minillava.training.features import Features, LiveFeatures
+from minillava.training.parallel import (
+    broadcast,
+    distribute,
+    full_tensor,
+    load_from_rank_0,
+    on_rank_0,
+    rank,
+    world_size,
+)
+from minillava.training.stages import TOKENS_PER_CORE, recompute_activations, train_stage, useful_cores
+
+
+def say(text: str) -> None:
+    """Print a line, once for all processes."""
+    if rank() == 0:
+        print(text, flush=True)
+
+
+def training_dtype(options: Namespace, device: torch.device) -> torch.dtype:
+    """The dtype that --dtype names, or else the device's best."""
+    return getattr(torch, options.dtype) if options.dtype else compute_dtype(device.type)
+
+
+def result_path(out: Path, number: int) -> Path:
+    """The file that exists once a stage is finished."""
+    return out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
+
+
+class StageRun:
+    """One stage of one run. options: the verb's arguments, with both parts named. stage: the recipe."""
+
+    def __init__(self, options: Namespace, scale, stage: scales.Stage, device: torch.device):
+        self.options, self.scale, self.stage, self.device = options, scale, stage, device
+        self.folder, self.result = options.out / f"stage{stage.number}", result_path(options.out, stage.number)
+        self.images, self.dtype = options.images or options.data / "images", training_dtype(options, device)
+        self.config = llava_config(options.vision_tower, options.language_model)
+        self.lora_rank = stage.lora if stage.number == 2 else 0
+
+    def finished(self) -> bool:
+        return broadcast(self.result.exists())
+
+    def samples(self) -> StoredSamples:
+        """The stage's records as samples on disk; rank 0 encodes them if they are not there yet."""
+        path, folder = self.options.data / f"stage{self.stage.number}.json", self.folder / "samples"
+        longest = min(self.stage.max_length, self.config.language.max_position)
+        patches, tokenizer = (
+            self.config.vision.num_patches,
+            load_tokenizer(find_checkpoint(self.options.language_model)),
+        )
+
+        def encode(beat):
+            with progress_bar(None, "record", "encode") as bar:
+                store_samples(path, self.images, CHAT, tokenizer, longest, patches, folder, say, _mover(bar, beat))
+
+        on_rank_0(encode)
+        return StoredSamples(folder)
+
+    def build(self) -> Llava:
+        """LLaVA as the stage starts: W random in stage 1, from stage 1 in stage 2; LoRA, checkpointing, split weights.
+
+        With several processes, rank 0 reads the files into its machine's memory and deals every process its part.
+        """
+        model = self._prepared(self._loaded()) if rank() == 0 else None
+        if world_size() > 1:
+            tensors = model.state_dict() if model is not None else {}
+            with torch.device("meta"):
+                model = self._prepared(Llava(self.config))
+            distribute(model, model.vision_tower, list(model.language_model.layers), self.dtype, self.stage.shard)
+            load_from_rank_0(model, tensors, self.device)
+        model.vision_tower.origin = origin(self.options.vision_tower)
+        model.language_model.origin = origin(self.options.language_model)
+        return model
+
+    def _loaded(self) -> Llava:
+        device = self.device if world_size() == 1 else torch.device("cpu")
+        vision = load_vision(self.options.vision_tower, device=device)
+        dtype = self.dtype if self.lora_rank else torch.float32
+        language = load_language(self.options.language_model, dtype, device)
+        torch.manual_seed(self.options.seed)
+        with torch.device(device):
+            model = Llava(self.config, vision, language)
+        if self.stage.number == 2:
+            model.projector.load_state_dict(load_file(result_path(self.options.out, 1)))
+        return model
+
+    def _prepared(self, model: Llava) -> Llava:
+        set_trainable(model, self.stage.number)
+        if self.lora_rank:
+            lora.add(model, self.lora_rank, dtype=self.dtype)
+        if self.stage.checkpointing:
+            recompute_activations(model)
+        return model
+
+    def features(self, model: Llava, names: list[str]):
+        """The vision features of these pictures, stored on disk if there is room; otherwise computed at every use."""
+        vision, path = model.config.vision, self.folder / "features.safetensors"
+        normal = normalisation(find_checkpoint(self.options.vision_tower))
+        needed = 2 * len(names) * vision.num_patches * vision.hidden_size
+        stored = sum(p.stat().st_size for p in (path, path.with_suffix(".part")) if p.exists())
+        free = shutil.disk_usage(self.folder).free + stored - disk_bytes(self.config, self.stage)["total"]
+        if not broadcast(needed < free):
+            say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed at every use")
+            return LiveFeatures(model, self.images, *normal)
+
+        def compute(beat):
+            with progress_bar(len(names), "picture", "features") as bar:
+                Features.cached(path, model, self.images, names, *normal, _mover(bar, beat))
+
+        on_rank_0(compute)
+        return Features.load(path)
+
+    def train(self) -> None:
+        """Train the stage and write its result, unless the result exists."""
+        stage, name = self.stage, f"stage {self.stage.number}"
+        if self.finished():
+            return say(f"{name}: done before, {self.result}")
+        samples, model = self.samples(), self.build()
+        features, steps = self.features(model, samples.pictures()), -(-len(samples) // stage.batch) * stage.epochs
+        most = stage.micro * stage.reach
+        tokens = self.options.tokens or (min(TOKENS_PER_CORE, most) if self.device.type == "cpu" else most)
+        filled = self._fill_rate(samples.lengths(self.config.vision.num_patches), tokens)
+        say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "
+            f"{self.dtype}, up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
+        muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
+        with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
+            bar.disable = rank() > 0
+            train_stage(
+                model, stage.number, samples, features, self.folder, batch_size=stage.batch, steps=steps, lr=stage.lr,
+                lr_muon=stage.lr if muon else 0.0, seed=self.options.seed, progress=report, tokens=tokens,
+                packed=self.options.packed, uneven=True, dtype=self.dtype, cores=useful_cores(model),
+            )  # fmt: skip
+        self.save(model, len(samples))
+        broadcast(None)  # the others wait until rank 0 has written
+        if rank() == 0:
+            loss = loss_verdict(self.options, self.scale, stage.number, self.folder)
+            say(f"{name}: {self.result.parent if stage.number == 2 else self.result}; loss: {loss}")
+
+    def _fill_rate(self, lengths: list[int], tokens: int) -> float:
+        """The share of tokens that are not padding, in 50 batches of the shortest samples."""
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * self.stage.batch]
+        parts = micro_batches(lengths, order, tokens, self.options.packed)
+        return fill_rate(lengths, parts, self.options.packed)
+
+    def save(self, model: Llava, records: int) -> None:
+        """Write the result from rank 0: W after stage 1, the whole model after stage 2, with LoRA merged into it."""
+        whole, options = self.gather(model), self.options
+        if whole is not None and self.stage.number == 1:
+            with files.atomic_write(self.result) as temporary:
+                save_file({name: t.contiguous() for name, t in whole.projector.state_dict().items()}, temporary)
+        elif whole is not None:
+            if self.stage.lora:
+                lora.save_adapters(whole, self.folder / "adapter.safetensors")
+                lora.merge(whole)
+            trained_on = f"{options.data.name}: {records} records"
+            about = {"template": CHAT.name, "trained on": trained_on, "scale": self.scale.name}
+            dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+            tokenizer, vision_tower = (
+                load_tokenizer(find_checkpoint(options.language_model)),
+                find_checkpoint(options.vision_tower),
+            )
+            save_trained(whole, tokenizer, vision_tower, options.out / "model", about, dtype)
+
+    def gather(self, model: Llava) -> Llava | None:
+        """The model with all its weights on rank 0's CPU; None on the other ranks."""
+        state = {}
+        for name, tensor in model.state_dict().items():
+            tensor = full_tensor(tensor)  # every rank must take part
+            if rank() == 0:
+                state[name] = tensor.detach().cpu()
+        if rank() > 0:
+            return None
+        with torch.device("meta"):
+            whole = Llava(model.config)
+            if self.lora_rank:
+                lora.add(whole, self.lora_rank, dtype=self.dtype)
+        whole.load_state_dict(state, assign=True)
+        for part in ("vision_tower", "language_model"):
+            getattr(whole, part).origin = getattr(model, part).origin
+        return whole
+
+
+def _mover(bar, beat):
+    """A function of how much is done that moves the bar, and tells the waiting ranks that rank 0 is still at work."""
+
+    def move(done, *_):
+        bar.update(done - bar.n)
+        beat()
+
+    return move
+
+
+@contextmanager
+def step_reporter(folder: Path, bar):
+    """A function for `fit` to call after each step: it moves the bar and, with TensorBoard installed, logs the loss."""
+    report = loss_reporter(bar)
+    if rank() > 0 or not importlib.util.find_spec("tensorboard"):
+        yield report
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+
+        def both(step, steps, loss):
+            report(step, steps, loss)
+            writer.add_scalar("loss", loss, step)
+
+        yield both
+
+
+def loss_verdict(options: Namespace, scale, number: int, folder: Path) -> str:
+    """Whether the loss follows the reference curve, if one ships for this scale with these parts."""
+    try:
+        curve = curves.read_curve(f"{scale.name}-stage{number}")
+    except curves.CurveError:
+        return f"no reference curve ships for {scale.name}; see `python -m minillava.training.curves` to make one"
+    if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
+        return f"not compared: {curve.name} is of another vision tower or language model"
+    return f"{curves.describe_run(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"

@@ -1,0 +1,147 @@
+"""What the repository keeps of its own making: the samples and the pages of data_samples/.
+
+Notable: samples are the first scenes of a split, so a test can make them again and compare. A page is made of the JSON
+beside it, by the code that printed the run's tables.
+
+    python -m minillava.experiments.pages samples
+    python -m minillava.experiments.pages science runs/paper/science    # of a finished run; likewise `designs`
+    python -m minillava.experiments.pages gates                         # after those two, as it reads their JSON
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from minillava import paper
+from minillava.data.records import write_records
+from minillava.data.scienceqa import SPLITS, write_problems
+from minillava.datagen.generate import Settings, generate
+from minillava.datagen.messages import TYPES
+from minillava.datagen.sources import read_source
+from minillava.experiments import designs
+from minillava.experiments.cells import cell, signed
+from minillava.experiments.gates_page import gate_curves, page, ten_pictures
+from minillava.experiments.science import BEST
+from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
+from minillava.figures import tables as drawn
+from minillava.figures.data import gallery
+from minillava.files import atomic_write, read_json, write_json, write_jsonl, write_text
+from minillava.judging.bench import write_bench
+from minillava.judging.pope import build_pope
+from minillava.judging.rubric import RULES
+from minillava.scales import WEIGHTS
+from minillava.scenes.captions import caps_boxes
+from minillava.scenes.compose import scenes
+from minillava.scenes.draw import draw
+from minillava.standins.bench import SPLIT_OF, build_bench
+from minillava.standins.quiz import SKILLS, draw_quiz
+from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.teacher import OfflineTeacher
+from minillava.text import markdown_table
+
+COUNT, BENCH, SIZE = 12, 4, 256  # training scenes, scenes of each benchmark, pixels of a picture's side
+
+
+def save_pictures(some: list, folder: Path) -> None:
+    """The scenes as pictures."""
+    for scene in some:
+        with atomic_write(folder / f"{scene.id}.png", sync=False) as temporary:
+            draw(scene, SIZE).save(temporary, optimize=True)
+
+
+def write_samples(folder: Path) -> None:
+    """Pictures with captions and boxes, one file of records per type, caption pairs, two benchmarks of four scenes, the
+    judge's rubric, one problem of each skill and split of the quiz, and the teacher's replies, to be replayed."""
+    some = scenes("train", COUNT)
+    save_pictures(some, folder / "pictures")
+    write_jsonl([caps_boxes(s) for s in some], folder / "caps_boxes.jsonl")
+    for kind in TYPES:
+        write_records([instruction_record(s, kind) for s in some], folder / f"{kind}.json")
+    write_records([caption_record(s) for s in some], folder / "caption.json")
+    for name, split in SPLIT_OF.items():
+        write_bench(build_bench(name, BENCH), folder / "bench" / name)
+        save_pictures(scenes(split, BENCH), folder / "bench" / name / "images")
+        write_jsonl(build_pope([caps_boxes(s) for s in scenes(split, BENCH)]), folder / "bench" / name / "pope.jsonl")
+    write_json(folder / "bench" / "rule.json", RULES)
+    images = folder / "quiz" / "images"
+    problems = [p for split in SPLITS for p in draw_quiz(split, len(SKILLS), images / split, SIZE // 2)]
+    write_problems(problems, folder / "quiz")
+    gallery().savefig(folder / "gallery.png")
+    pictures, _ = read_source(folder / "caps_boxes.jsonl", folder / "pictures")
+    with tempfile.TemporaryDirectory() as out:
+        generate(pictures, OfflineTeacher(), Path(out), Settings(), concurrency=1, progress=False)  # in this order
+        shutil.copy(Path(out) / "replies.jsonl", folder / "replies.jsonl")
+
+
+def brief(science: dict) -> list[str]:
+    """README.md's rows: Table 7's and Table 8's, per cent right over all questions."""
+    gaps = ["difference to the best variant", "the paper"]
+    rows = [["ScienceQA", "here, % right", "the paper", *gaps, "reasons right, %"]]
+    for r in science["table 7"]:
+        if r["row"] in TABLE_7.values() and r["row"] != TABLE_7["LLaVA"]:
+            rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", "", "", ""])
+    reasons = {r["row"]: cell(r["reasons"]["all"]) for r in science["reasons"]}
+    for r in (r for r in science["table 8"] if r["ours"]):
+        gap = [signed(r["gap"]), f"{paper.TABLE_8.delta(r['row'], 'Avg'):+}"] if r["gap"] else ["", ""]
+        rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", *gap, reasons[r["row"]]])
+    return markdown_table(rows).splitlines()
+
+
+def science_page(science: dict) -> str:
+    """science.md: Tables 7 and 8 of the quiz, and why an effect does not show."""
+    reasons = [["", *GROUPS, "difference, all", "difference, with a picture"]]
+    for r in science["reasons"]:
+        gaps = map(signed, r["gap"].values()) if r["gap"] else ["", ""]
+        reasons.append([r["row"], *(cell(r["reasons"][group]) for group in GROUPS), *gaps])
+    letters = [["questions", "picture", "chance, %", *SHARES]]
+    for r in science["letters"]:
+        picture = {None: "", True: "yes", False: "no"}[r["picture"]]
+        letters.append([r["what"], picture, f"{r['chance']}", *(f"{r[share]:,}" for share in SHARES)])
+    parts = [
+        "# ScienceQA in miniature",
+        f"Scale `{science['scale']}`, seeds {science['seeds']}, {science['questions']:,} test questions, "
+        f"chance {science['chance']} %.",
+        *(f"## Table {number}\n\n```\n{text_78(science, number)}\n```" for number in (7, 8)),
+        "![Table 8](figures/table-8.png)",
+        "## Why", "\n".join(f"- {line}" for line in why(science)),
+        "## Are the reasons right?",
+        "Per cent of answers whose reasons end in the right conclusion, whatever letter goes with them; in brackets "
+        "the 95 % interval of the difference to the best variant.",
+        markdown_table(reasons), f"## Where answers go wrong: {BEST}, all seeds together", markdown_table(letters),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def write_page(name: str, results: Path, folder: Path | None = None) -> None:
+    """The page `name` of `results`, with its JSON and figures. folder: of the finished run that it is about."""
+    (results / "figures").mkdir(parents=True, exist_ok=True)
+    if name == "science":
+        science = read_json(folder / "report.json")
+        del science["seconds"]  # other work shared the cores
+        write_json(results / "science.json", science)
+        write_text(results / "science.md", science_page(science))
+        drawn.table_8(science).savefig(results / "figures" / "table-8.png")
+        print("\n".join(brief(science)))
+    elif name == "designs":
+        report = read_json(folder / "report.json")
+        write_json(results / "designs.json", report)
+        write_text(results / "designs.md", designs.markdown(report))
+        drawn.designs(report).savefig(results / "figures" / "table-8-chat.png")
+    else:
+        figure, rows = ten_pictures(WEIGHTS / "llava")
+        write_json(results / "ten-pictures.json", rows)
+        write_text(results / "gates.md", page(WEIGHTS, results))
+        figure.savefig(results / "ten-pictures.png", dpi=80)
+        gate_curves(WEIGHTS).savefig(results / "gates.png")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("samples", "science", "designs", "gates"))
+    parser.add_argument("run", nargs="?", type=Path, help="the folder of a finished run of `science` or `designs`")
+    options = parser.parse_args()
+    if options.what == "samples":
+        write_samples(WEIGHTS.parent)
+    else:
+        write_page(options.what, WEIGHTS.parent / "results", options.run)

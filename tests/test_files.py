@@ -1,0 +1,78 @@
+"""Files are written whole or not at all, and read with errors that name them; text is aligned, shortened, printable."""
+
+import pytest
+
+from minillava.files import FileError, atomic_write, by_key, read_json, read_jsonl, write_jsonl, write_text
+from minillava.text import aligned, few, listed, markdown_table, printable
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_the_block_ends_and_not_before(tmp_path):
+    write_text(tmp_path / "below" / "a.txt", "old")
+    with atomic_write(tmp_path / "below" / "a.txt") as temporary:
+        temporary.write_text("new")
+        assert (tmp_path / "below" / "a.txt").read_text() == "old" and temporary.suffix == ".txt"
+    assert (tmp_path / "below" / "a.txt").read_text() == "new" and names(tmp_path / "below") == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    write_text(tmp_path / "a.json", "old")
+    with pytest.raises(type(error)), atomic_write(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert (tmp_path / "a.json").read_text() == "old" and names(tmp_path) == ["a.json"]
+
+
+def test_a_folder_is_written_whole_too_and_a_killed_runs_temporary_one_is_removed(tmp_path):
+    (tmp_path / ".model.part").mkdir()
+    (tmp_path / ".model.part" / "incomplete").touch()
+    with atomic_write(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "a").write_text("1")
+    assert names(tmp_path) == ["model"] and names(tmp_path / "model") == ["a"]
+
+
+def test_a_file_is_flushed_before_it_is_renamed_and_its_folder_after(tmp_path, monkeypatch):
+    from minillava import files
+
+    seen = []
+    monkeypatch.setattr(files, "flush_to_disk", lambda path: seen.append((path.name, (tmp_path / "a").exists())))
+    write_text(tmp_path / "a", "text")
+    assert seen == [(".a.part", False), (tmp_path.name, True)]
+    seen.clear()
+    with atomic_write(tmp_path / "b", sync=False) as temporary:
+        temporary.touch()
+    assert not seen and (tmp_path / "b").exists()
+
+
+def test_rows_written_are_the_rows_read_and_an_error_names_file_and_line(tmp_path):
+    rows = [{"question_id": 1, "text": "Grün\u2028"}, {"question_id": "b"}]
+    write_jsonl(rows, tmp_path / "a.jsonl")
+    assert read_jsonl(tmp_path / "a.jsonl") == rows and by_key(rows, tmp_path, "question_id").keys() == {1, "b"}
+    (tmp_path / "b.jsonl").write_text('{"a": 1}\n\n[]\n')
+    with pytest.raises(FileError, match="b.jsonl, line 3: expected a JSON object, found list"):
+        read_jsonl(tmp_path / "b.jsonl")
+    (tmp_path / "c.json").write_bytes(b"\xff")
+    with pytest.raises(FileError, match="c.json: not UTF-8"):
+        read_json(tmp_path / "c.json")
+    for bad, says in (
+        ([{}], "row 1: no 'k'"),
+        ([{"k": True}], "neither a number nor a text"),
+        ([{"k": 1}] * 2, "twice"),
+    ):
+        with pytest.raises(FileError, match=says):
+            by_key(bad, tmp_path / "d.jsonl", "k")
+
+
+def test_tables_and_lists_for_people():
+    assert aligned([["", "score"], ["all", "85.1"]]) == "     score\nall   85.1"
+    assert markdown_table([["", "score"], ["all", "85.1"]]) == "|  | score |\n| --- | --- |\n| all | 85.1 |"
+    letters = list("abcdefghij")
+    assert few({"b", "a", "c"}, 2) == few((letter for letter in "abc"), 2) == "a, b and 1 more"
+    assert few(letters) == "a, b, c, d, e, f, g, h and 2 more" and few(letters[:8]) == "a, b, c, d, e, f, g, h"
+    assert listed(letters, 1) == "  a\n  and 9 more" and listed([]) == ""
+    assert printable("a\ud83d") == "a?"
