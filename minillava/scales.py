@@ -18,6 +18,10 @@ WEIGHTS = Path(__file__).parent.parent / "data_samples" / "weights"  # vision to
 W_AND_LLM = ("W", "LLM")  # what stage 2 trains; the vision tower is frozen in both stages
 
 
+COMPARED = "data samples epochs trains lr batch max_length optimizer weight_decay schedule warmup precision".split()
+RECIPE_NAMES = {"trains": "trainable", "lr": "learning_rate", "batch": "global_batch", "warmup": "warmup_ratio"}
+
+
 class ScaleError(UserError):
     """An unknown scale, stage or piece of hardware."""
 
@@ -71,15 +75,8 @@ class Stage:
     def departures(self) -> dict[str, tuple]:
         """Field -> (the paper's value, this one), where they differ."""
         theirs = paper.RECIPES[self.id]
-        pairs = {
-            "data": (theirs.data, self.data), "samples": (theirs.samples, self.samples),
-            "epochs": (theirs.epochs, self.epochs), "trains": (theirs.trainable, self.trains),
-            "lr": (theirs.learning_rate, self.lr), "batch": (theirs.global_batch, self.batch),
-            "max_length": (theirs.max_length, self.max_length), "optimizer": (theirs.optimizer, self.optimizer),
-            "weight_decay": (theirs.weight_decay, self.weight_decay), "schedule": (theirs.schedule, self.schedule),
-            "warmup": (theirs.warmup_ratio, self.warmup), "precision": (theirs.precision, self.precision),
-            "lora": (0, self.lora),
-        }  # fmt: skip
+        pairs = {name: (getattr(theirs, RECIPE_NAMES.get(name, name)), getattr(self, name)) for name in COMPARED}
+        pairs["lora"] = (0, self.lora)
         if theirs.memory != "not stated":
             pairs |= {"shard": (True, self.shard), "checkpointing": (True, self.checkpointing)}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -12,16 +12,9 @@ from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import scenes
 from minillava.scenes.questions import questions
 from minillava.scenes.reading import claims, holds
-from minillava.standins import records
+from minillava.standins import records, teacher
 from minillava.standins.records import caption_record, instruction_record, parse_reply
-from minillava.standins.teacher import (
-    BRIEF_QUESTIONS,
-    CONVERSATION_TURNS,
-    DETAIL_QUESTIONS,
-    detailed_description,
-    read_context,
-    teacher_reply,
-)
+from minillava.standins.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, read_context, teacher_reply
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +46,7 @@ def test_every_answer_is_the_one_that_follows_from_the_whole_scene(made):
         known = {q.text: q.answer for q in questions(scene)}
         for question, answer in pairs:
             question = question.replace("<image>", "").strip()
-            assert answer == known.get(question, detailed_description(scene)), (scene.id, question)
+            assert answer == known.get(question, teacher.detailed_description(scene)), (scene.id, question)
 
 
 def test_answers_begin_with_yes_and_no_about_equally_often_and_some_with_nothing(made):
@@ -77,7 +70,7 @@ def test_an_odd_thing_has_its_reason_and_an_ordinary_scene_has_no_odd_thing(made
 def test_complex_questions_ask_for_a_conclusion_and_answers_give_the_reason(made):
     asked = [pairs for _, kind, pairs in made if kind == "complex"]
     assert all(len(pairs) == 1 and ("because" in pairs[0][1] or "so perhaps" in pairs[0][1]) for pairs in asked)
-    assert all(len(pairs) == CONVERSATION_TURNS for _, kind, pairs in made if kind == "conversation")
+    assert all(len(pairs) == teacher.CONVERSATION_TURNS for _, kind, pairs in made if kind == "conversation")
     assert all(len({q.replace("<image>", "").strip() for q, _ in pairs}) == len(pairs) for _, _, pairs in made)
 
 

@@ -14,13 +14,7 @@ from minillava.standins.vision_tower import contrastive_loss
 def _pictures(seed):
     draw = torch.Generator().manual_seed(seed)
     of = lambda *shape: torch.randn(*shape, generator=draw)  # noqa: E731
-    sizes = (
-        (1, 8, 4, 5),
-        (2, 12, 4, 6),
-        (3, 6, 2, 3),
-        (1, 9, 3, 4),
-        (1, 10, 4, 5),
-    )  # in the last one p does not divide S
+    sizes = ((1, 8, 4, 5), (2, 12, 4, 6), (3, 6, 2, 3), (1, 9, 3, 4), (1, 10, 4, 5))  # 4 does not divide 10
     return [(of(B, 3, S, S), of(D, 3, p, p) / p) for B, S, p, D in sizes]
 
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+from itertools import product
 
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError, answer_text
 from minillava.exercises.engine import Task
@@ -15,17 +16,11 @@ def _said(seed):
     draw = random.Random(f"letters {seed}")
     a, b = draw.sample("ABC", 2)
     return [
-        (f"Birds have wings. The answer is {a}.", 3),
-        (b, 3),
-        (f"{b}. It is the smaller one.", 4),
+        (f"Birds have wings. The answer is {a}.", 3), (b, 3), (f"{b}. It is the smaller one.", 4),
         (f"The answer is {a}. BECAUSE: A cat is not a bird.", 5),
-        (f"Choice {b} is hot. The answer is {a}. So the answer is {b}", 4),
-        ("The answer is E.", 4),
-        ("", 2),
-        ("I cannot tell.", 5),
-        (f"The answer is {a}. No: The answer is {b}.", 4),
-        (f"I think it is {a}", 3),
-    ]
+        (f"Choice {b} is hot. The answer is {a}. So the answer is {b}", 4), ("The answer is E.", 4), ("", 2),
+        ("I cannot tell.", 5), (f"The answer is {a}. No: The answer is {b}.", 4), (f"I think it is {a}", 3),
+    ]  # fmt: skip
 
 
 def _index(letter, choices):
@@ -100,10 +95,9 @@ def _targets(seed):
     draw = random.Random(f"targets {seed}")
     texts = [("Fish have gills.", "A trout is a fish."), ("", "Ice is cold."), ("", ""), ("Iron is a metal.", "")]
     cases = []
-    for lecture, solution in texts:
-        for name in FORMATS:
-            ended = solution and f"{solution}{draw.choice(['', ' So it is.'])}"
-            cases.append((lecture, ended, draw.choice("ABC"), name))
+    for (lecture, solution), name in product(texts, FORMATS):
+        ended = solution and f"{solution}{draw.choice(['', ' So it is.'])}"
+        cases.append((lecture, ended, draw.choice("ABC"), name))
     return [*cases, ("Fish.", "Trout.", "B", "QCM-XYZ")]
 
 

@@ -142,7 +142,7 @@ class StageRun:
             return say(f"{name}: done before, {self.result}")
         samples, model = self.samples(), self.build()
         features, steps = self.features(model, samples.pictures()), -(-len(samples) // stage.batch) * stage.epochs
-        most = stage.micro * stage.reach
+        most = stage.micro * stage.longest_sample
         tokens = self.options.tokens or (min(TOKENS_PER_CORE, most) if self.device.type == "cpu" else most)
         filled = self._fill_rate(samples.lengths(self.config.vision.num_patches), tokens)
         say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "

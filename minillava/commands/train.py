@@ -86,7 +86,7 @@ def plan_stages(options: Namespace, scale, numbers: list[int]) -> list[scales.St
 
 def check_memory(options: Namespace, stage: scales.Stage, device: torch.device) -> None:
     """Raise DoesNotFit unless the stage fits on this machine, in the precision that it will be trained in."""
-    micro = max(1, options.tokens // stage.reach) if options.tokens else stage.micro
+    micro = max(1, options.tokens // stage.longest_sample) if options.tokens else stage.micro
     wide = {"precision": "float32"} if training_dtype(options, device) == torch.float32 else {}
     planned = replace(stage, micro=micro, **wide)
     preflight_here(options.vision_tower, options.language_model, planned, options.out, world_size())

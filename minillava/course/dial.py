@@ -19,18 +19,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from minillava import scales
-from minillava.asking import (
-    AskingError,
-    Budget,
-    ChatClient,
-    Journal,
-    ask_all,
-    chat_request,
-    price_of,
-    read_reply,
-    request_key,
-)
+from minillava import asking, scales
 from minillava.chat import Chat
 from minillava.data.images import open_picture
 from minillava.data.records import read_records
@@ -55,8 +44,8 @@ PROJECTORS = {
     "full-7b": "liuhaotian/llava-pretrain-vicuna-7b-v1.3",
     "full-13b": "liuhaotian/llava-pretrain-vicuna-13b-v1.3",
 }
-USD_BUDGET = Budget(usd=1.0)  # for all replies of a teacher, and again for all reviews of a judge
-TOKEN_BUDGET = Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
+USD_BUDGET = asking.Budget(usd=1.0)  # for all replies of a teacher, and again for all reviews of a judge
+TOKEN_BUDGET = asking.Budget(tokens=400_000)  # the same for a model without a known price, such as one on this machine
 
 
 class Example(NamedTuple):
@@ -141,11 +130,11 @@ class Dial:
         found = read_records(folder / f"{stage}.json")
         return [Example(r, open_picture(folder / "images" / r["image"])) for r in found if "image" in r]
 
-    def teacher(self) -> ChatClient:
+    def teacher(self) -> asking.ChatClient:
         """The teacher: a model behind an API (MINILLAVA_TEACHER), or the offline one at `tiny` and without a key."""
         return self._teacher()[0]
 
-    def _teacher(self) -> tuple[ChatClient, str]:
+    def _teacher(self) -> tuple[asking.ChatClient, str]:
         """The teacher, and why it is not a model behind an API."""
         model, why = self._api_model("MINILLAVA_TEACHER")
         return model or OfflineTeacher(), why
@@ -164,15 +153,15 @@ class Dial:
         if model is None:
             return OfflineJudge(), why
         name, folder = model.model, self.data / "judged"
-        return ApiJudge(model, folder, budget=budget_of(name), price=price_of(name), yes=True), ""
+        return ApiJudge(model, folder, budget=budget_of(name), price=asking.price_of(name), yes=True), ""
 
-    def _api_model(self, variable: str) -> tuple[ChatClient | None, str]:
+    def _api_model(self, variable: str) -> tuple[asking.ChatClient | None, str]:
         """The model behind an API that an environment variable names, by default MODEL; or None, and why."""
         if self.real is None:
             return None, ""
         try:
             return openai_teacher(os.environ.get(variable, OPENAI_MODEL)), ""
-        except AskingError as error:
+        except asking.AskingError as error:
             return None, str(error)
 
     def reply(self, messages: list[dict], seed: int = 0) -> str:
@@ -181,14 +170,15 @@ class Dial:
         The cost is limited (`budget_of`). Raises AskingError when no reply came.
         """
         teacher = self.teacher()
-        body = chat_request(teacher.model, messages, seed=seed)
+        body = asking.chat_request(teacher.model, messages, seed=seed)
         if teacher.model == OFFLINE_MODEL:
-            return read_reply(offline_reply(body), body).text
-        with Journal(self.data / "replies") as journal:
-            outcome = ask_all([body], teacher, journal, budget_of(teacher.model), price_of(teacher.model))
-        if request_key(body) not in outcome.replies:
-            raise AskingError(outcome.failures.get(request_key(body)) or outcome.stopped)
-        return outcome.replies[request_key(body)].text
+            return asking.read_reply(offline_reply(body), body).text
+        with asking.Journal(self.data / "replies") as journal:
+            outcome = asking.ask_all([body], teacher, journal, budget_of(teacher.model), asking.price_of(teacher.model))
+        key = asking.request_key(body)
+        if key not in outcome.replies:
+            raise asking.AskingError(outcome.failures.get(key) or outcome.stopped)
+        return outcome.replies[key].text
 
     @property
     def short_run_rates(self) -> dict[str, float]:
@@ -215,9 +205,9 @@ class Dial:
         return f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; {asked}"
 
 
-def budget_of(model: str) -> Budget:
+def budget_of(model: str) -> asking.Budget:
     """The most that a model may cost: USD_BUDGET where its price is known, else TOKEN_BUDGET."""
-    return USD_BUDGET if price_of(model) else TOKEN_BUDGET
+    return USD_BUDGET if asking.price_of(model) else TOKEN_BUDGET
 
 
 def _choose_scale(memory: float | None, offline: bool) -> tuple[str, str]:

@@ -33,9 +33,8 @@ class Task:
     """One task. id: `08.2` is the second task of exercise 08. stars: 1 recall, 2 re-implement, 3 vary the paper.
 
     cases: seed -> arguments of each call, one tuple per case. oracle: the right function; where it raises, an answer
-    has to raise too. mistakes: (wrong version, sentence that names the mistake), the likeliest first. hints: one per
-    level. draw: (got, wanted) of a case -> figure; it may raise for an answer of the wrong form. tolerance: for floats,
-    relative to the largest one wanted.
+    has to raise too. mistakes: (wrong version, the sentence that names it), likeliest first. hints: one per level.
+    draw: (got, wanted) of a case -> figure, or an error. tolerance: for floats, relative to the largest one wanted.
     """
 
     id: str

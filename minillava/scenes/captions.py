@@ -14,22 +14,12 @@ from minillava.scenes.world import KINDS, PLACES, SIDES, Scene, Thing, a
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six")
 SIDE_PHRASES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
-SYNONYMS = {  # another word -> the kind or place it means
-    "bike": "bicycle",
-    "airplane": "plane",
-    "mug": "cup",
-    "bunny": "rabbit",
-    "sailboat": "boat",
-    "road": "street",
-    "seaside": "beach",
-}
-ADJECTIVES = {  # what the third writer says of a place
-    "park": ("green", "quiet", "sunny"),
-    "street": ("grey", "busy", "long"),
-    "lake": ("calm", "blue", "wide"),
-    "room": ("warm", "cosy", "tidy"),
-    "beach": ("sandy", "sunny", "wide"),
-}
+# Another word -> the kind or place it means.
+SYNONYMS = {"bike": "bicycle", "airplane": "plane", "mug": "cup", "bunny": "rabbit", "sailboat": "boat"}
+SYNONYMS |= {"road": "street", "seaside": "beach"}
+# What the third writer says of a place.
+ADJECTIVES = {"park": ("green", "quiet", "sunny"), "street": ("grey", "busy", "long"), "lake": ("calm", "blue", "wide")}
+ADJECTIVES |= {"room": ("warm", "cosy", "tidy"), "beach": ("sandy", "sunny", "wide")}
 
 
 def noun(thing: Thing, colour: bool = True) -> str:
@@ -70,13 +60,9 @@ def subjects(scene: Scene) -> list[int]:
 
     A thing that carries another is left out, because `phrase` names it together with what it carries.
     """
-    things = scene.things
-    carriers = {t.on for t in things}
-
-    def position(i):
-        return SIDES.index(things[i].side) if things[i].side else 1, things[i].air
-
-    return sorted((i for i in range(len(things)) if i not in carriers), key=position)
+    carriers = {t.on for t in scene.things}
+    named = {i: t for i, t in enumerate(scene.things) if i not in carriers}
+    return sorted(named, key=lambda i: (SIDES.index(named[i].side) if named[i].side else 1, named[i].air))
 
 
 def join_words(parts: list[str]) -> str:

@@ -63,12 +63,8 @@ def palette(colour: str) -> dict:
     """Role in `sprites.py` -> RGB, for an object of this colour."""
     main = COLOURS[colour]
     spot = FIXED_COLOURS["spot"] if sum(main) > 330 else FIXED_COLOURS["white"]  # a dark cow has light spots
-    return FIXED_COLOURS | {
-        "main": main,
-        "dark": mix(main, (0, 0, 0), 240),
-        "light": mix(main, (255, 255, 255), 380),
-        "spot": spot,
-    }
+    shades = {"dark": mix(main, (0, 0, 0), 240), "light": mix(main, (255, 255, 255), 380)}
+    return FIXED_COLOURS | shades | {"main": main, "spot": spot}
 
 
 def paint(draw: ImageDraw.ImageDraw, shapes: str, colours: dict, x: int, y: int, w: int, h: int) -> None:

@@ -17,11 +17,10 @@ from minillava.scenes.reading import NUMBER_OF_WORD, PLACE_OF_WORD, mentions, se
 from minillava.scenes.world import COLOURS, KINDS, PLACES, SIDES, Scene, Thing, a
 
 EXACT_KINDS = ("existence", "colour", "count", "place", "side", "relation", "odd")  # of exact-match questions
-REASONING_KINDS = ("odd", "use", "doors", "doing")  # the kinds a complex-reasoning question may be of
-MOTIVES = {
-    "reading": "wants to know how the story goes on", "waving": "wants to greet somebody",
-    "painting": "wants to make a picture", "fishing": "hopes for a catch", "ironing": "wants smooth clothes",
-}  # fmt: skip
+REASONING_KINDS = ("odd", "use", "doors", "doing")  # of complex-reasoning questions
+# What a person does -> what the person may want.
+MOTIVES = {"reading": "wants to know how the story goes on", "waving": "wants to greet somebody"}
+MOTIVES |= {"painting": "wants to make a picture", "fishing": "hopes for a catch", "ironing": "wants smooth clothes"}
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,8 @@ def _slot(question: Question) -> tuple[str, str]:
 
 
 def _pick(rng: random.Random, pool: list[Question], used: Counter) -> Question:
-    """A question whose kind and answer have been drawn least so far, so that answering by habit earns little.
-
-    Most scenes offer many questions whose answer is "nothing" or "outdoors", and few others.
-    """
+    """A question whose kind and answer have been drawn least so far, so that answering by habit earns little: in most
+    scenes the answer to most questions is "nothing" or "outdoors"."""
     slots = sorted({_slot(q) for q in pool})
     least = min(used[s] * ANSWER_COUNTS[s[0]] for s in slots)
     slot = rng.choice([s for s in slots if used[s] * ANSWER_COUNTS[s[0]] == least])

@@ -157,15 +157,8 @@ def make_batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tu
 def untrained(seed: int, width: int = 128, layers: int = 4):
     """The untrained language model and its tokenizer."""
     tokenizer = train_tokenizer(tokenizer_texts(2000), 1000)
-    config = LanguageConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=width * 8 // 3 // 16 * 16,
-        num_layers=layers,
-        num_heads=width // 32,
-        rope_theta=1e7,
-        max_position=1024,
-    )
+    sizes = dict(hidden_size=width, intermediate_size=width * 8 // 3 // 16 * 16, num_heads=width // 32)
+    config = LanguageConfig(len(tokenizer), **sizes, num_layers=layers, rope_theta=1e7, max_position=1024)
     torch.manual_seed(seed)
     model = LanguageModel(config)
     with torch.no_grad():

@@ -18,14 +18,8 @@ from minillava.standins.judge import RULE_ID, review
 SCORE_SCALE = 0.85  # times the rule's scores, so that noise can raise them too; a ratio of means stays the same
 SCORE_STEP = 0.5  # points: it gives whole and half points, as GPT-4 does
 # First lines that do not follow the instructions. The last one states no scores.
-UNTIDY_LINES = (
-    "{0:g}, {1:g}",
-    "{0:g} {1:g} ",
-    "({0:g}, {1:g})",
-    "**{0:g} {1:g}**",
-    "Scores: {0:g} and {1:g}",
-    "Both answers have their merits.",
-)
+UNTIDY_LINES = ("{0:g}, {1:g}", "{0:g} {1:g} ", "({0:g}, {1:g})", "**{0:g} {1:g}**", "Scores: {0:g} and {1:g}")
+UNTIDY_LINES += ("Both answers have their merits.",)
 
 
 @dataclass(frozen=True)

@@ -98,9 +98,7 @@ WAYS_TO_SPOIL: dict[str, Callable[[Item, random.Random], str | None]] = {
 @dataclass(frozen=True)
 class WayResult:
     """What one way of spoiling shows. higher, same: in how many `answers` the unspoilt one scored higher or the same.
-
-    gap: how many points higher, on average. misses: examples, each (question, unspoilt, spoilt, their scores).
-    """
+    gap: how many points higher, on average. misses: examples, each (question, unspoilt, spoilt, their scores)."""
 
     way: str
     answers: int
@@ -116,11 +114,8 @@ class WayResult:
 
 
 def measure_judge(judge: Judge, items: list[Item], seed: int = 0) -> list[WayResult]:
-    """Spoil every item in every way that it allows, and let the judge compare. One row per way.
-
-    The unspoilt answer is the reference, the spoilt one the candidate; which of them stands first is random. A review
-    that cannot be read counts as a miss.
-    """
+    """Spoil every item in every way it allows, and let the judge compare: one row per way. A review that cannot be read
+    is a miss. The spoilt answer is the candidate; which answer stands first is random."""
     rng, cases = random.Random(f"spoil {seed}"), []
     for item in items:
         for way, spoil in WAYS_TO_SPOIL.items():

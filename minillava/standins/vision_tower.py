@@ -124,18 +124,9 @@ def untrained(seed: int):
     """The untrained CLIP and its tokenizer."""
     tokenizer = train_tokenizer((c for s in scenes("train", 4000) for c in captions(s)), 512)
     torch.manual_seed(seed)
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        bos_token_id=1,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=0,
-        projection_dim=PROJECTION_DIM,
-    )
+    sizes = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)
+    tokens = dict(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
+    text = CLIPTextConfig(**sizes, **tokens, max_position_embeddings=128, projection_dim=PROJECTION_DIM)
     return Clip(TINY_CLIP, text), tokenizer
 
 

@@ -64,20 +64,10 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
     config.architectures = ["CLIPModel"]
     config.save_pretrained(folder)
     size = clip.vision_model.config.image_size
-    processor = {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(vision_tower.MEAN),
-        "image_std": list(vision_tower.STD),
-        "do_convert_rgb": True,
-    }
+    processor = dict(image_processor_type="CLIPImageProcessor", do_resize=True, size={"shortest_edge": size})
+    processor |= dict(resample=3, do_center_crop=True, crop_size={"height": size, "width": size})
+    processor |= dict(do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=list(vision_tower.MEAN))
+    processor |= dict(image_std=list(vision_tower.STD), do_convert_rgb=True)
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
     tokenizer.save_pretrained(folder)
 
