@@ -131,7 +131,7 @@ def in_few_sizes(embeds, target, wanted, longest):
     sizes between powers of two. Added rows have the label IGNORE, so the loss is the same.
 
     On a Xeon with AMX two epochs of ever new batches take 1.2 times as long without it (LOG.md, 2026-11-26; a script
-    that was not kept). On the EPYC above, without AMX, steps on ever new batches take 1.01 to 1.06 times as long.
+    that was not kept). On the EPYC above, without AMX, steps on ever new batches take 0.94 to 1.06 times as long.
 
     embeds: (B, T', D). target, wanted: (B, T'). longest: tokens that the language model reads. Returns the first three.
     """
