@@ -136,9 +136,7 @@ def _block_activations(language, tokens, stage, precision, fused):
     D, F, H = language.hidden_size, language.intermediate_size, language.num_heads
     wide, value = H * language.head_dim, PRECISION_BYTES[precision][1]
     norms = 2 * (4 * D + 4)  # the normalised value in float32, and its scale
-    if (
-        stage == 2
-    ):  # times the gain for the matrices' gradients, cast for each by autocast; in bfloat16 a copy for the gain
+    if stage == 2:  # times the gain, for the matrices' gradients: cast once per matrix by autocast
         norms += {"float32": 2 * 4, "mixed": 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
     attention = 4 * wide * value + 4 * H  # queries, keys, values, the output and its scale
     if not fused:

@@ -4,7 +4,7 @@ tests/test_kernels.py holds each equal to its plain form, value and gradient. Wh
 quicker is deleted; LOG.md (2026-11-27) lists what was.
 
 Figures are from `python benchmarks/kernels.py --shapes tiny`: CPU time on one core of an AMD EPYC with AVX512-bf16,
-torch 2.13. It times a step of stage 2 (32 samples), and answering 90 questions about 30 pictures.
+torch 2.13. It times the norm alone, a step of stage 2 (32 samples), and answering 90 questions about 30 pictures.
 
 B batch, T tokens, H heads (H_kv of keys and values); S tokens to look at, d size of a head; G beginnings, n rows each.
 """
@@ -37,7 +37,7 @@ def run_instead(quick):
 def attend(q, k, v, mask=None, causal=False):
     """`vision.attend` by PyTorch's fused kernel; in training in bfloat16 on a CPU by `attend_in_bfloat16`.
 
-    A step in float32 takes 1.57 times as long without it.
+    A step in float32 takes 1.53 times as long without it.
     """
     if q.shape[1] > k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # (B, H, S, d)
@@ -49,7 +49,7 @@ def attend(q, k, v, mask=None, causal=False):
 def attend_in_bfloat16(q, k, v, mask=None, causal=False):
     """`vision.attend` for H = H_kv, where what is hidden gets -inf inside the product that makes the scores.
 
-    A step in bfloat16 takes 1.16 times as long with `vision.attend` as it is written, and 1.37 times as long with the
+    A step in bfloat16 takes 1.19 times as long with `vision.attend` as it is written, and 1.49 times as long with the
     fused kernel, whose backward pass is slow there.
     """
     (B, H, T, d), S = q.shape, k.shape[2]
@@ -72,8 +72,8 @@ def attend_behind(q, k, v, allowed, first_k, first_v, first_seen, place, most):
     place: (B,); row i is number `place[i] % most` of the rows that continue beginning `place[i] // most`. most: n.
     Returns (B, H, 1, d).
 
-    Where each token copies its beginning beside its own keys, answering takes 1.39 times as long in float32 and 1.67
-    times in bfloat16. Where each row copies its beginning once, it takes 1.12 and 1.38 times as long, and keys and
+    Where each token copies its beginning beside its own keys, answering takes 1.34 times as long in float32 and 1.67
+    times in bfloat16. Where each row copies its beginning once, it takes 1.17 and 1.33 times as long, and keys and
     values need 1.4 times the memory (1.8 times at the Colab shape).
     """
     B, H, _, d = q.shape
@@ -96,9 +96,10 @@ def attend_behind(q, k, v, allowed, first_k, first_v, first_seen, place, most):
 
 
 def normalise(x, eps):
-    """`language.normalise` with its gradient written out.
+    """`language.normalise`, with its gradient written out.
 
-    Through autograd, forward and backward of (5280, 128) in float32 on one core take 3.7 times as long.
+    Without it a norm's forward and backward pass takes 2.3 times as long in float32, 1.8 times in bfloat16. A step
+    takes 0.98 to 1.04 times as long, but its activations need 1.11 times the memory in float32, 1.14 times in bfloat16.
     """
     return _Normalise.apply(x, eps)
 
@@ -125,11 +126,14 @@ class _Normalise(torch.autograd.Function):
 def in_few_sizes(embeds, target, wanted, longest):
     """The same batch with a little more padding, in bfloat16 on a CPU; elsewhere as it is.
 
-    For each size of a matrix that it has not met, oneDNN compiles a kernel: 3 to 8 ms, where a product of the small model
-    takes 0.2 to 1 ms. With ever new batches two epochs took 1.2 times as long without this on a Xeon with AMX; on an AMD
-    EPYC it gains nothing. Lengths T' and the number of wanted rows N become one of eight sizes between powers of two. Added
-    rows have the label IGNORE, so the loss is the same. longest: tokens that the language model reads.
-    embeds: (B, T', D). target, wanted: (B, T').
+    For each size of a matrix that it has not met, oneDNN compiles a kernel: 3 to 8 ms on a processor with AMX, where a
+    product of the small model takes 0.2 to 1 ms. So lengths T' and the number of wanted rows N become one of eight
+    sizes between powers of two. Added rows have the label IGNORE, so the loss is the same.
+
+    On a Xeon with AMX two epochs of ever new batches take 1.2 times as long without it (LOG.md, 2026-11-26; a script
+    that was not kept). On the EPYC above, without AMX, steps on ever new batches take 0.94 to 1.06 times as long.
+
+    embeds: (B, T', D). target, wanted: (B, T'). longest: tokens that the language model reads. Returns the first three.
     """
     if embeds.device.type != "cpu" or not (torch.is_autocast_enabled("cpu") or embeds.dtype == torch.bfloat16):
         return embeds, target, wanted
