@@ -1,6 +1,6 @@
 """What one stage of a scale takes on given hardware: arithmetic, memory, disk, hours, dollars.
 
-python -c "from minillava.costs.estimate import config_of; print(config_of('full-7b'))"
+python -c "from minillava.costs.estimate import scale_config; print(scale_config('full-7b'))"
 """
 
 from dataclasses import dataclass
