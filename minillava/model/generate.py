@@ -179,7 +179,7 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
         if not going:
             return
         if len(going) < len(alive):
-            cache.keep(going)
+            going = cache.keep(going)
             tokens, alive = tokens[going], [alive[i] for i in going]
         hidden = language(language.embed(tokens[:, None]), cache=cache)[:, -1]  # (B, D)
         if session:
