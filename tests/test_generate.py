@@ -138,7 +138,8 @@ def test_a_cache_goes_on_with_the_rows_that_are_kept(model, order):
     whole, cache = model.language_model.embed(ids), Cache(model.config.language, 5, 12)
     mask = torch.arange(10) >= torch.arange(5)[:, None]  # row i has i tokens of padding
     model.language_model(whole, mask=mask, cache=cache)
-    cache.keep(order)
+    kept, order = order, cache.keep(order)
+    assert sorted(order) == kept
     step = model.language_model.embed(torch.tensor([[7]] * len(order)))
     out = model.language_model(step, cache=cache)
     for hidden, row in zip(out, order, strict=True):
