@@ -15,7 +15,7 @@ from minillava import paper
 from minillava.experiments import miniature, study
 from minillava.experiments.cells import accuracy, cell, over, signed
 from minillava.experiments.run import Run
-from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS, variants
+from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS
 from minillava.experiments.workers import still_wanted
 from minillava.files import read_jsonl
 from minillava.judging.scores import paired_difference
@@ -25,11 +25,7 @@ from minillava.scenes.questions import EXACT_KINDS
 from minillava.text import markdown_table
 
 ASKED = ("", "-shuffled")  # with the pictures, and the control
-
-
-def choices(weights: Path) -> dict[str, study.Variant]:
-    """The rows of Table 8 that are choices of design and can be trained from these weights."""
-    return {row: variant for row, variant in variants(weights).items() if row != ANSWER_FIRST}
+CHOICES = {row: variant for row, variant in VARIANTS.items() if row != ANSWER_FIRST}
 
 
 def learn_row(run: Run, seed: int, row: str) -> None:
@@ -46,8 +42,7 @@ def run_designs(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS)
     """All of it. Raises RunError for a folder that cannot be used."""
     with Run(folder, scale, seeds, weights) as run:
         run.do("data", f"Table 8 on the chat data: {scale.pictures:,} pictures", partial(miniature.make_data, run))
-        rows = choices(run.weights)
-        study.train_rows(run, rows, dict.fromkeys(rows, steps_of(run)), learn_row)
+        study.train_rows(run, CHOICES, dict.fromkeys(CHOICES, steps_of(run)), learn_row)
     return run
 
 
@@ -66,7 +61,7 @@ def designs_report(run: Run) -> dict:
         return [r["right"] for r in some if r["kind"] in kinds]
 
     best, out = answers(BEST), []
-    for row in choices(run.weights):
+    for row in CHOICES:
         own = answers(row)
         kinds = [kind for kind in EXACT_KINDS if right(own[0], [kind])]
         ours = {kind: over([accuracy(right(some, [kind])) for some in own]) for kind in kinds}

@@ -31,16 +31,15 @@ from minillava.scenes.questions import EXACT_KINDS, Question, is_correct, is_rea
 from minillava.scenes.world import Scene
 from minillava.standins.gates import THRESHOLDS
 from minillava.standins.judge import marks
+from minillava.standins.weights import PARTS
 from minillava.text import markdown_table
 
-HEAD = ["gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed"]
 GATES = {
     "vision_tower": (1, "the vision tower: "), "language_model": (2, "the language model, in words: "),
     "llava": (4, ""), "controls": (4, ""),
 }  # fmt: skip
 BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate 4 has all kinds
 FIRST_FOUR = ("existence", "colour", "place", "side")
-PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
 def gate(number: int, figure: str, wanted: str, measured: str, passed: bool, blank="", shuffled="") -> list[str]:
@@ -55,7 +54,7 @@ def shipped(rows: list[dict]) -> list[list[str]]:
         number, prefix = GATES[r["gate"]]
         number = 3 if r["gate"] == "llava" and r["figure"] in BINDING else number
         wanted, measured = f"{'<' if r['gate'] == 'controls' else '>='} {r['wanted']}", f"{r['measured']:.1f}"
-        controls = (r.get("blank", ""), r.get("shuffled", ""))
+        controls = r.get("blank", ""), r.get("shuffled", "")
         out.append(gate(number, prefix + r["figure"], wanted, measured, r["passed"], *controls))
     return sorted(out, key=lambda r: r[0])
 
@@ -64,20 +63,19 @@ def live(report: dict) -> list[list[str]]:
     """Gate 5: the live run, its rows of Table 4 apart by more than the spread over seeds."""
     others = tuple(f"-{seed}" for seed in report["seeds"][1:])
     minutes = sum(v for step, v in report["seconds"].items() if step != "all" and not step.endswith(others)) / 60
-    four = statistics.mean(report["vqa"][kind] for kind in FIRST_FOUR)
-    tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
-    of, rows = {r["row"]: r["All"] for r in report["tables"][0]["rows"]}, []
-    for better, worse in ((FULL, "Conversation"), ("Conversation", UNTUNED)):
-        gap, spread = of[better]["ours"] - of[worse]["ours"], max(of[r]["spread"] or 0 for r in (better, worse))
-        wanted = f"> {spread:.1f}, the spread"
-        rows.append(gate(5, f"Table 4, All: {better} above {worse}", wanted, f"{gap:+.1f}", gap > spread))
-    both = ("questions: tuned on instructions, tuned on captions only", "far below", f"{tuned:.1f}, {other:.1f}")
-    return [
+    four, kinds = statistics.mean(report["vqa"][kind] for kind in FIRST_FOUR), ", ".join(FIRST_FOUR)
+    out = [
         gate(5, "the live run: minutes for one seed, on 2 cores", "<= 10", f"{minutes:.1f}", minutes <= 10),
-        gate(5, f"the live run: {', '.join(FIRST_FOUR)}", ">= 80", f"{four:.1f}", four >= 80),
-        *rows,
-        gate(5, *both, other < tuned / 2),
+        gate(5, f"the live run: {kinds}", ">= 80", f"{four:.1f}", four >= 80),
     ]
+    of = {r["row"]: r["All"] for r in report["tables"][0]["rows"]}
+    for better, worse in ((FULL, "Conversation"), ("Conversation", UNTUNED)):
+        gap, spread = of[better]["ours"] - of[worse]["ours"], max(of[r]["spread"] for r in (better, worse))
+        figure = f"Table 4, All: {better} above {worse}"
+        out.append(gate(5, figure, f"> {spread:.1f}, the spread", f"{gap:+.1f}", gap > spread))
+    tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
+    figure = "questions: tuned on instructions, tuned on captions only"
+    return [*out, gate(5, figure, "far below", f"{tuned:.1f}, {other:.1f}", other < tuned / 2)]
 
 
 def effect(figure: str, gap: dict, shuffled="") -> list[str]:
@@ -87,37 +85,35 @@ def effect(figure: str, gap: dict, shuffled="") -> list[str]:
 
 def on_quiz(science: dict) -> list[list[str]]:
     """Gate 6 on the quiz: what each choice of Table 8 is worth, and where the letter is lost."""
-    rows = {r["row"]: r["gap"] for r in science["table 8"] if r["gap"]}
-    theirs = {row: f"difference to the best (the paper's {TABLE_8.delta(row, 'Avg'):+})" for row in rows}
-    out = [effect(f"Table 8: {row}, {theirs[row]}", gap) for row, gap in rows.items()]
-    if "letters" in science:
-        wrong, lost, _ = at_the_letter(science["letters"])
-        figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
-        out.append(gate(6, figure, "> 50, or another reason", f"{share:.1f}", share > 50))
-    return out
+    figure, out = "Table 8: {}, difference to the best (the paper's {:+})", []
+    for r in science["table 8"][1:]:
+        out.append(effect(figure.format(r["row"], TABLE_8.delta(r["row"], "Avg")), r["gap"]))
+    wrong, lost, _ = at_the_letter(science["letters"])
+    figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
+    return [*out, gate(6, figure, "> 50, or another reason", f"{share:.1f}", share > 50)]
 
 
 def on_chat(report: dict) -> list[list[str]]:
     """Gate 6 on the chat data (`designs.py`), where the model sees: each choice's difference, and the control."""
     figure = "Table 8 [on the chat data](designs.md): {}, difference to the best"
-    return [effect(figure.format(r["row"]), r["gap"], r["shuffled"]["ours"]) for r in report["rows"] if r["gap"]]
+    return [effect(figure.format(r["row"]), r["gap"], r["shuffled"]["ours"]) for r in report["rows"][1:]]
+
+
+def weak(scores: dict, least: float) -> str:
+    """The kinds of questions under `least` per cent, the weakest first."""
+    found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT_KINDS and value < least)
+    return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
 
 
 def failures(card: dict, report: dict, answers: list[dict]) -> str:
     """What the shipped model and the live run get wrong, in words."""
-
-    def weak(scores, least):  # the kinds of questions under `least` per cent, the weakest first
-        found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT_KINDS and value < least)
-        return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
-
-    kinds = weak(card["figures"]["exact match, dev split, per cent"]["picture"], 90)
-    live = weak(report["vqa"], 80)
+    shipped = weak(card["figures"]["exact match, dev split, per cent"]["picture"], 90)
     more = card["recipe"]["pictures"] / report["recipe"]["scale"]["pictures"]
     wrong = [a for a in answers if not a["right"]]
     wild = next(r for r in report["tables"][1]["rows"] if r["row"] == FULL)["All"]["ours"]
     lines = [
-        f"- The shipped model, kinds of questions under 90 %: {kinds}.",
-        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {live}.",
+        f"- The shipped model, kinds of questions under 90 %: {shipped}.",
+        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}.",
         "- In the wild - another drawing style, combinations held out of training - the live run's relative score is "
         f"{wild:.1f}: things are taken for others of like shape (the two worst pictures: "
         "[figures/table-6.png](figures/table-6.png)).",
@@ -128,21 +124,21 @@ def failures(card: dict, report: dict, answers: list[dict]) -> str:
 
 def page(weights: Path, results: Path) -> str:
     """gates.md. weights: the folder of vision tower, language model and llava; results: of what was measured."""
-    report, answers = read_json(results / "report.json"), read_json(results / "ten-pictures.json")
-    rows = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report)]
-    for path, more in ((results / "science.json", on_quiz), (results / "designs.json", on_chat)):
-        rows += more(read_json(path)) if path.exists() else []
-    cards = {part: read_json(weights / part / "card.json") for part in PARTS}
-    made = [["part", "made as", "minutes", "machine"]]
-    for part, card in cards.items():
-        m = card["machine"]
-        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {(m.get('gpu') or {'name': 'no GPU'})['name']}, torch {m['torch']}"
+    names = ("report", "science", "designs", "ten-pictures")
+    report, science, chat, answers = (read_json(results / f"{name}.json") for name in names)
+    rows = [["gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed"]]
+    rows += [*shipped(read_jsonl(results / "gates.jsonl")), *live(report), *on_quiz(science), *on_chat(chat)]
+    made, cards = [["part", "made as", "minutes", "machine"]], {}
+    for part in PARTS:
+        card = cards[part] = read_json(weights / part / "card.json")
+        m, gpu = card["machine"], (card["machine"].get("gpu") or {"name": "no GPU"})["name"]
+        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {gpu}, torch {m['torch']}"
         made.append([part, card["recipe"]["made as"], str(card["minutes"]), here])
     parts = [
         "# Does the small model look?",
         "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that "
         "ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.",
-        markdown_table([HEAD, *rows]),
+        markdown_table(rows),
         "![The gates while vision tower, language model and the whole were trained](gates.png)",
         "## What it gets wrong", failures(cards["llava"], report, answers),
         "## What made the weights", markdown_table(made),
@@ -152,8 +148,9 @@ def page(weights: Path, results: Path) -> str:
 
 def gate_curves(weights: Path) -> Figure:
     """Per cent right on the dev split while the parts were trained, and what was wanted."""
-    tower, language, llava = (read_jsonl(weights / part / "gates.jsonl") for part in (PARTS[0], PARTS[1], PARTS[3]))
-    seen = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
+    tower, language, llava = (read_jsonl(weights / p / "gates.jsonl") for p in ("vision_tower", "language_model", "llava"))
+    kinds = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
+    kinds |= {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}
     odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}
     odd["named, shuffled"] = ("shuffled", "odd: named")
     panels = [  # title, rows, what was wanted, and for each curve where it is in a row
@@ -161,8 +158,7 @@ def gate_curves(weights: Path) -> Figure:
          {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}),
         ("The language model: asked about a scene in words", language, THRESHOLDS["language_model"]["all"],
          {how: (how, "all") for how in language[0] if how != "step"}),
-        ("The whole: asked about a picture", llava, THRESHOLDS["llava"]["colour"],
-         seen | {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}),
+        ("The whole: asked about a picture", llava, THRESHOLDS["llava"]["colour"], kinds),
         ("The whole: asked what is odd", llava, THRESHOLDS["llava"]["odd: named"], odd),
     ]  # fmt: skip
     figure, axes = canvas(11, 8, 2, 2)

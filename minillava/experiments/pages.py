@@ -74,18 +74,18 @@ def write_samples(folder: Path) -> None:
         shutil.copy(Path(out) / "replies.jsonl", folder / "replies.jsonl")
 
 
-def brief(science: dict) -> list[str]:
-    """README.md's rows: Table 7's and Table 8's, per cent right over all questions."""
+def brief(science: dict) -> str:
+    """README.md's table: Table 7's and Table 8's, per cent right over all questions."""
     gaps = ["difference to the best variant", "the paper"]
     rows = [["ScienceQA", "here, % right", "the paper", *gaps, "reasons right, %"]]
     for r in science["table 7"]:
         if r["row"] in TABLE_7.values() and r["row"] != TABLE_7["LLaVA"]:
             rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", "", "", ""])
     reasons = {r["row"]: cell(r["reasons"]["all"]) for r in science["reasons"]}
-    for r in (r for r in science["table 8"] if r["ours"]):
+    for r in science["table 8"]:
         gap = [signed(r["gap"]), f"{paper.TABLE_8.delta(r['row'], 'Avg'):+}"] if r["gap"] else ["", ""]
         rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", *gap, reasons[r["row"]]])
-    return markdown_table(rows).splitlines()
+    return markdown_table(rows)
 
 
 def science_page(science: dict) -> str:
@@ -113,27 +113,27 @@ def science_page(science: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_page(name: str, results: Path, folder: Path | None = None) -> None:
-    """The page `name` of `results`, with its JSON and figures. folder: of the finished run that it is about."""
-    (results / "figures").mkdir(parents=True, exist_ok=True)
+def write_page(name: str, results: Path, folder: Path) -> None:
+    """science.md or designs.md of `results`, with its JSON and figure. folder: of the finished run that it is about."""
+    report = read_json(folder / "report.json")
+    report.pop("seconds", None)  # other work shared the cores
+    write_json(results / f"{name}.json", report)
     if name == "science":
-        science = read_json(folder / "report.json")
-        del science["seconds"]  # other work shared the cores
-        write_json(results / "science.json", science)
-        write_text(results / "science.md", science_page(science))
-        drawn.table_8(science).savefig(results / "figures" / "table-8.png")
-        print("\n".join(brief(science)))
-    elif name == "designs":
-        report = read_json(folder / "report.json")
-        write_json(results / "designs.json", report)
+        write_text(results / "science.md", science_page(report))
+        drawn.table_8(report).savefig(results / "figures" / "table-8.png")
+        print(brief(report))
+    else:
         write_text(results / "designs.md", designs.markdown(report))
         drawn.designs(report).savefig(results / "figures" / "table-8-chat.png")
-    else:
-        figure, rows = ten_pictures(WEIGHTS / "llava")
-        write_json(results / "ten-pictures.json", rows)
-        write_text(results / "gates.md", page(WEIGHTS, results))
-        figure.savefig(results / "ten-pictures.png", dpi=80)
-        gate_curves(WEIGHTS).savefig(results / "gates.png")
+
+
+def write_gates(results: Path) -> None:
+    """gates.md of `results` with its figures, after the other two, as it reads their JSON."""
+    figure, rows = ten_pictures(WEIGHTS / "llava")
+    write_json(results / "ten-pictures.json", rows)
+    write_text(results / "gates.md", page(WEIGHTS, results))
+    figure.savefig(results / "ten-pictures.png", dpi=80)
+    gate_curves(WEIGHTS).savefig(results / "gates.png")
 
 
 if __name__ == "__main__":
@@ -143,5 +143,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.what == "samples":
         write_samples(WEIGHTS.parent)
+    elif options.what == "gates":
+        write_gates(WEIGHTS.parent / "results")
     else:
         write_page(options.what, WEIGHTS.parent / "results", options.run)

@@ -7,12 +7,13 @@ folder that holds another recipe.
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from minillava.errors import UserError
-from minillava.files import read_json, write_json, write_text
+from minillava.files import read_json, write_json
 from minillava.scales import WEIGHTS
 
 
@@ -38,15 +39,16 @@ class Run:
             advice = "`make weights` trains them, or check out the whole repository"
             raise RunError(f"{path.parent}: no weights here; {advice}")
         digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
-        self.recipe = {"scale": scale.recipe(), "weights": digests}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.recipe = {"scale": asdict(scale), "weights": digests}
+        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
         self.lock, other = FileLock(self.folder / ".lock"), "name another with --out"
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or {other}") from None
         state = self.folder / "state.json"
-        self.state = read_json(state) if state.exists() else {"recipe": self.recipe, "seconds": {}}
+        self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}}
+        self.state |= read_json(state) if state.exists() else {}
         if self.state["recipe"] != self.recipe:
             self.lock.release()
             raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or {other}")
@@ -74,16 +76,12 @@ class Run:
             print(f"· {what}: done before")
             return
         print(f"· {what}", flush=True)
-        beside, start = self.folder / f".{name}.seconds", time.monotonic()
-        try:
-            before = float(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = 0.0  # the step was not interrupted, or while this was written
+        start = time.monotonic() - self.state["interrupted"].pop(name, 0.0)
         try:
             work()
+            self.state["seconds"][name] = round(time.monotonic() - start, 1)
         except BaseException:
-            write_text(beside, str(before + time.monotonic() - start))
+            self.state["interrupted"][name] = time.monotonic() - start
             raise
-        self.state["seconds"][name] = round(before + time.monotonic() - start, 1)
-        write_json(self.folder / "state.json", self.state)
-        beside.unlink(missing_ok=True)
+        finally:
+            write_json(self.folder / "state.json", self.state)
