@@ -94,7 +94,7 @@ def on_quiz(science: dict) -> list[list[str]]:
 
 
 def on_chat(report: dict) -> list[list[str]]:
-    """Gate 6 on the chat data (`designs.py`), where the model sees: each choice's difference, and the control."""
+    """Gate 6 on the chat data (`run_designs`), where the model sees: each choice's difference, and the control."""
     figure = "Table 8 [on the chat data](designs.md): {}, difference to the best"
     return [effect(figure.format(r["row"]), r["gap"], r["shuffled"]["ours"]) for r in report["rows"][1:]]
 
@@ -148,7 +148,9 @@ def page(weights: Path, results: Path) -> str:
 
 def gate_curves(weights: Path) -> Figure:
     """Per cent right on the dev split while the parts were trained, and what was wanted."""
-    tower, language, llava = (read_jsonl(weights / p / "gates.jsonl") for p in ("vision_tower", "language_model", "llava"))
+    tower, language, llava = (
+        read_jsonl(weights / p / "gates.jsonl") for p in ("vision_tower", "language_model", "llava")
+    )
     kinds = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
     kinds |= {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}
     odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}

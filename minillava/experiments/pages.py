@@ -19,9 +19,9 @@ from minillava.data.scienceqa import SPLITS, write_problems
 from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
-from minillava.experiments import designs
 from minillava.experiments.cells import cell, signed
 from minillava.experiments.gates_page import gate_curves, page, ten_pictures
+from minillava.experiments.report import designs_page
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
 from minillava.figures import tables as drawn
@@ -123,7 +123,7 @@ def write_page(name: str, results: Path, folder: Path) -> None:
         drawn.table_8(report).savefig(results / "figures" / "table-8.png")
         print(brief(report))
     else:
-        write_text(results / "designs.md", designs.markdown(report))
+        write_text(results / "designs.md", designs_page(report))
         drawn.designs(report).savefig(results / "figures" / "table-8-chat.png")
 
 

@@ -19,9 +19,8 @@ from minillava.data.records import write_records
 from minillava.data.scienceqa import SPLITS, Problem, question_text, read_problems, science_record, write_problems
 from minillava.data.template import CHAT
 from minillava.experiments import study
-from minillava.experiments.run import Run
+from minillava.experiments.run import Run, still_wanted
 from minillava.experiments.study import CAPTIONS, SIZE, Variant, texts_of
-from minillava.experiments.workers import still_wanted
 from minillava.judging.answer_scienceqa import answer_problems
 from minillava.judging.answers import CONDITIONS
 from minillava.judging.ensembles import disagreements
@@ -53,6 +52,7 @@ class QuizScale:
     stage2_lr_muon: float = 2e-3
     stage2_batch: int = 32  # as the paper
     stage2_epochs: int = 6  # paper: 12, and 6 to reach 89.77 with reasons first; here 6 are 1,125 steps
+
 
 TINY = QuizScale()
 SMOKE = replace(TINY, name="smoke", pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12,

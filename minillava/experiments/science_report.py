@@ -96,7 +96,11 @@ class Science:
             enough = [n for n, epoch in enumerate(first, 1) if epoch["accuracy"] >= other[-1]["accuracy"]]
             reached.append(enough[0] if enough else None)
         named = {"better": BEST, "worse": ANSWER_FIRST, "column": f"validation after {half + 1} of {epochs} epochs"}
-        return {**named, **paired_difference(rights, accuracy), "epochs to answer first's last accuracy, by seed": reached}
+        return {
+            **named,
+            **paired_difference(rights, accuracy),
+            "epochs to answer first's last accuracy, by seed": reached,
+        }
 
 
 def conclusion(solution: str) -> str:

@@ -2,7 +2,7 @@
 
 Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5
 come from the run of the whole paper (`report.py`), 7, 8 and 10 from the science quiz (`science_report.py`); after 8 its
-choices are asked once more of the chat data (`designs.py`). A row of the paper without a counterpart here has a dash.
+choices are asked once more of the chat data. A row of the paper without a counterpart here has a dash.
 
     minillava paper --table 7
 """
@@ -10,10 +10,10 @@ choices are asked once more of the chat data (`designs.py`). A row of the paper 
 from pathlib import Path
 
 from minillava import paper, scales
-from minillava.experiments import designs, miniature, science
+from minillava.experiments import miniature, science
 from minillava.experiments.cells import cell, claims_for, verdict_lines
 from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
-from minillava.experiments.report import BESIDE, build_report, notation, score_rows
+from minillava.experiments.report import BESIDE, build_report, designs_page, designs_report, notation, score_rows
 from minillava.experiments.run import Run
 from minillava.experiments.science_report import science_report, text_10, text_78
 from minillava.experiments.study import texts_of
@@ -159,10 +159,10 @@ def write_table(number: int, run: Run) -> str:
 
 def write_designs(run: Run) -> str:
     """Table 8's choices on the chat data as Markdown; figure and report go into the run's folder."""
-    report = designs.designs_report(run)
+    report = designs_report(run)
     write_json(run.folder / "report.json", report)
     drawn.designs(report).savefig(run.folder / "figures" / "table-8-chat.png")
-    return designs.markdown(report)
+    return designs_page(report)
 
 
 def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
@@ -178,4 +178,4 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
     text = write_table(number, run)
     print(f"\n{text}\n\nThe table and its figure: {run.folder / f'table-{number}.txt'}, {run.folder / 'figures'}")
     if number == 8:
-        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.PICTURE_BOOK_SCALES[scale], seeds))}")
+        print(f"\n{write_designs(miniature.run_designs(out / 'designs', scales.PICTURE_BOOK_SCALES[scale], seeds))}")
