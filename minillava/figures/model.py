@@ -25,7 +25,7 @@ from minillava.figures import style
 from minillava.figures.panels import Piece, maps, pieces
 from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, canvas, headline, ink_on, short
 from minillava.model import Llava
-from minillava.model.rope import rotate
+from minillava.model.cache import Cache
 
 TOKENS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # the last two carry loss
 
@@ -92,10 +92,9 @@ def token_kinds(sample: Sample, stop: list[int]) -> list[str]:
     """What each id of a sample is: "image", "read", or with loss (Eq. 3) "answer" or "stop". stop: ids of the stop."""
     loss, ids = (sample.labels != IGNORE).tolist(), sample.ids.tolist()
     kinds = ["image" if token == IMAGE else "answer" if loss[n] else "read" for n, token in enumerate(ids)]
-    for n in range(len(kinds)):
-        if n + 1 == len(kinds) or kinds[n + 1] not in ("answer", "stop"):
-            if kinds[n] == "answer" and ids[max(0, n + 1 - len(stop)) : n + 1] == stop:
-                kinds[n + 1 - len(stop) : n + 1] = ["stop"] * len(stop)
+    for end in range(len(stop), len(ids) + 1):
+        if loss[end - 1] and not any(loss[end : end + 1]) and ids[end - len(stop) : end] == stop:
+            kinds[end - len(stop) : end] = ["stop"] * len(stop)
     return kinds
 
 
@@ -178,30 +177,24 @@ def nearest_words(model: Llava, tokenizer, projected: torch.Tensor) -> list[str]
     return [words[whole[i]].strip() for i in (one @ two.T).argmax(-1).tolist()]
 
 
+class WatchedCache(Cache):
+    """A cache that also notes who looks at whom in each layer, (H, T, T); the fused kernels keep no weights."""
+
+    weights = ()
+
+    def attend(self, layer, q, k, v, allowed):
+        shared = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        scores = (q @ shared.transpose(-2, -1)) * q.shape[-1] ** -0.5
+        self.weights += (scores.masked_fill(~allowed, float("-inf")).softmax(-1)[0],)
+        return super().attend(layer, q, k, v, allowed)
+
+
 @torch.no_grad()
 def attention_of(model: Llava, embeds: torch.Tensor) -> torch.Tensor:
-    """Who looks at whom in the language model: (L, H, T, T), each row sums to 1. embeds: (T, D), one spliced sequence.
-
-    The model's own attention is a fused kernel that keeps no weights, so they are computed again from its inputs.
-    """
-    seen = []
-
-    def keep(module, given):
-        x, cos, sin = given[:3]
-        q, k = (p(x).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for p in (module.q_proj, module.k_proj))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-        scores = q @ k.transpose(-2, -1) * module.head_dim**-0.5
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-        seen.append(scores.masked_fill(later, float("-inf")).softmax(-1)[0])
-
-    hooks = [block.self_attn.register_forward_pre_hook(keep) for block in model.language_model.layers]
-    try:
-        model.language_model(embeds[None])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(seen)
+    """Who looks at whom in the language model: (L, H, T, T), each row sums to 1. embeds: (T, D), one spliced sequence."""
+    cache = WatchedCache(model.config.language, 1, len(embeds), embeds.device, embeds.dtype)
+    model.language_model(embeds[None], cache=cache)
+    return torch.stack(cache.weights)
 
 
 class Look(NamedTuple):
