@@ -1,9 +1,7 @@
 """Does the small model truly look? The gates on one page and as pictures: gates.md, gates.png, ten-pictures.png.
 
-Notable: every figure is read from files, so the page can be made again after any of them, and a gate that is not passed
-says so. The files are gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the live run, three
-seeds), science.json and designs.json (Table 8), ten-pictures.json and the weights' cards. The ten scenes are drawn by a
-seed from the benchmark's, not chosen, and every answer carries the verdict of the exact match or of the judge.
+Every figure is read from files: gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the live
+run, three seeds), science.json and designs.json (Table 8), ten-pictures.json and the weights' cards.
 
     python -m minillava.experiments.pages gates
 """
@@ -42,61 +40,50 @@ BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate
 FIRST_FOUR = ("existence", "colour", "place", "side")
 
 
-def gate(number: int, figure: str, wanted: str, measured: str, passed: bool, blank="", shuffled="") -> list[str]:
-    """One row of the page."""
-    return [str(number), figure, wanted, measured, str(blank), str(shuffled), "yes" if passed else "**no**"]
-
-
-def shipped(rows: list[dict]) -> list[list[str]]:
-    """Gates 1 to 4: the shipped weights."""
+def shipped(rows: list[dict]) -> list[tuple]:
+    """Gates 1 to 4, the shipped weights: (gate, figure, wanted, measured, picture blank, shuffled, passed)."""
     out = []
     for r in rows:
         number, prefix = GATES[r["gate"]]
         number = 3 if r["gate"] == "llava" and r["figure"] in BINDING else number
         wanted, measured = f"{'<' if r['gate'] == 'controls' else '>='} {r['wanted']}", f"{r['measured']:.1f}"
         controls = r.get("blank", ""), r.get("shuffled", "")
-        out.append(gate(number, prefix + r["figure"], wanted, measured, r["passed"], *controls))
+        out.append((number, prefix + r["figure"], wanted, measured, *controls, r["passed"]))
     return sorted(out, key=lambda r: r[0])
 
 
-def live(report: dict) -> list[list[str]]:
-    """Gate 5: the live run, its rows of Table 4 apart by more than the spread over seeds."""
+def live(report: dict) -> list[tuple]:
+    """Gate 5, the live run: its rows of Table 4 are apart by more than the spread over seeds."""
     others = tuple(f"-{seed}" for seed in report["seeds"][1:])
     minutes = sum(v for step, v in report["seconds"].items() if step != "all" and not step.endswith(others)) / 60
     four, kinds = statistics.mean(report["vqa"][kind] for kind in FIRST_FOUR), ", ".join(FIRST_FOUR)
     out = [
-        gate(5, "the live run: minutes for one seed, on 2 cores", "<= 10", f"{minutes:.1f}", minutes <= 10),
-        gate(5, f"the live run: {kinds}", ">= 80", f"{four:.1f}", four >= 80),
+        (5, "the live run: minutes for one seed, on 2 cores", "<= 10", f"{minutes:.1f}", "", "", minutes <= 10),
+        (5, f"the live run: {kinds}", ">= 80", f"{four:.1f}", "", "", four >= 80),
     ]
     of = {r["row"]: r["All"] for r in report["tables"][0]["rows"]}
     for better, worse in ((FULL, "Conversation"), ("Conversation", UNTUNED)):
         gap, spread = of[better]["ours"] - of[worse]["ours"], max(of[r]["spread"] for r in (better, worse))
-        figure = f"Table 4, All: {better} above {worse}"
-        out.append(gate(5, figure, f"> {spread:.1f}, the spread", f"{gap:+.1f}", gap > spread))
+        wanted = f"> {spread:.1f}, the spread"
+        out.append((5, f"Table 4, All: {better} above {worse}", wanted, f"{gap:+.1f}", "", "", gap > spread))
     tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
     figure = "questions: tuned on instructions, tuned on captions only"
-    return [*out, gate(5, figure, "far below", f"{tuned:.1f}, {other:.1f}", other < tuned / 2)]
+    return [*out, (5, figure, "far below", f"{tuned:.1f}, {other:.1f}", "", "", other < tuned / 2)]
 
 
-def effect(figure: str, gap: dict, shuffled="") -> list[str]:
-    """Gate 6: a choice of Table 8 passes where its effect can be told from none."""
-    return gate(6, figure, "an effect, or why not", signed(gap), can_be_told(gap), "", shuffled)
-
-
-def on_quiz(science: dict) -> list[list[str]]:
-    """Gate 6 on the quiz: what each choice of Table 8 is worth, and where the letter is lost."""
-    figure, out = "Table 8: {}, difference to the best (the paper's {:+})", []
+def choices(science: dict, chat: dict) -> list[tuple]:
+    """Gate 6, the choices of Table 8: each passes where its effect, on the quiz or the chat data, can be told."""
+    out, wanted = [], "an effect, or why not"
     for r in science["table 8"][1:]:
-        out.append(effect(figure.format(r["row"], TABLE_8.delta(r["row"], "Avg")), r["gap"]))
+        figure = f"Table 8: {r['row']}, difference to the best (the paper's {TABLE_8.delta(r['row'], 'Avg'):+})"
+        out.append((6, figure, wanted, signed(r["gap"]), "", "", can_be_told(r["gap"])))
     wrong, lost, _ = at_the_letter(science["letters"])
     figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
-    return [*out, gate(6, figure, "> 50, or another reason", f"{share:.1f}", share > 50)]
-
-
-def on_chat(report: dict) -> list[list[str]]:
-    """Gate 6 on the chat data (`run_designs`), where the model sees: each choice's difference, and the control."""
-    figure = "Table 8 [on the chat data](designs.md): {}, difference to the best"
-    return [effect(figure.format(r["row"]), r["gap"], r["shuffled"]["ours"]) for r in report["rows"][1:]]
+    out.append((6, figure, "> 50, or another reason", f"{share:.1f}", "", "", share > 50))
+    for r in chat["rows"][1:]:
+        figure = f"Table 8 [on the chat data](designs.md): {r['row']}, difference to the best"
+        out.append((6, figure, wanted, signed(r["gap"]), "", r["shuffled"]["ours"], can_be_told(r["gap"])))
+    return out
 
 
 def weak(scores: dict, least: float) -> str:
@@ -127,7 +114,8 @@ def page(weights: Path, results: Path) -> str:
     names = ("report", "science", "designs", "ten-pictures")
     report, science, chat, answers = (read_json(results / f"{name}.json") for name in names)
     rows = [["gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed"]]
-    rows += [*shipped(read_jsonl(results / "gates.jsonl")), *live(report), *on_quiz(science), *on_chat(chat)]
+    gates = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report), *choices(science, chat)]
+    rows += [[*map(str, row), "yes" if passed else "**no**"] for *row, passed in gates]
     made, cards = [["part", "made as", "minutes", "machine"]], {}
     for part in PARTS:
         card = cards[part] = read_json(weights / part / "card.json")
@@ -176,27 +164,27 @@ def gate_curves(weights: Path) -> Figure:
 
 def asked(scene: Scene, rng: random.Random) -> list[Question | None]:
     """A question of three kinds drawn by the seed, and what is odd; then a description (None)."""
-    pool = [q for q in questions(scene) if not is_reasoning(q) and q.kind not in ("odd", "doing")]
+    every = questions(scene)
+    pool = [q for q in every if not is_reasoning(q) and q.kind not in ("odd", "doing")]
     kinds = rng.sample(sorted({q.kind for q in pool}), 3)
-    odd = [q for q in questions(scene) if q.text == "What is odd in this picture?"]
-    return [*(rng.choice([q for q in pool if q.kind == kind]) for kind in kinds), *odd, None]
+    drawn = [rng.choice([q for q in pool if q.kind == kind]) for kind in kinds]
+    return [*drawn, *(q for q in every if q.text == "What is odd in this picture?"), None]
 
 
 def ten_pictures(weights: Path) -> tuple[Figure, list[dict]]:
-    """Ten scenes of the benchmark by a seed, each with five questions, answers and verdicts; and the same as rows."""
+    """Ten scenes of the benchmark by a seed, not chosen, each with five questions, answers and verdicts; also as rows."""
     rng, chat, rows, pictures = random.Random("ten pictures 0"), Chat(weights), [], []
     for scene in [compose("bench", index) for index in rng.sample(range(700), 10)]:
         chat.look(draw(scene, chat.model.config.vision.image_size))
-        told, own = context(captions(scene), boxes(scene)), []
+        told, cells = context(captions(scene), boxes(scene)), []
         for question in asked(scene, rng):
             text = question.text if question else "Describe this picture in detail."
             chat.turns = []  # every question by itself, as the benchmark asks it
             said = chat.ask(text)
             verdict = marks(told, text, said)
             good = is_correct(question, said) if question else verdict.accuracy == 10
-            own.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
-        cells = [[Line(r["question"], bold=True), ticked(r["answer"], r["right"])] for r in own]
+            rows.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
+            cells.append([Line(text, bold=True), ticked(said, good)])
         pictures.append((draw(scene, 256), {"": cells}))
-        rows += own
     title = f"{sum(r['right'] for r in rows)} of {len(rows)} answers about ten pictures drawn by a seed are right"
     return beside(pictures, title, text=6.4), rows

@@ -11,7 +11,6 @@ or right reasons and the wrong letter.
 import math
 import re
 import statistics
-from collections import Counter
 
 from minillava import paper
 from minillava.data.scienceqa import Problem, question_text, read_problems
@@ -45,45 +44,42 @@ GROUPS = {"with a picture": lambda p: bool(p.image), "without": lambda p: not p.
 
 
 class Science:
-    """The answers of a finished run of the quiz, read once: texts and choices by row and seed, then by problem."""
+    """The answers of a finished run of the quiz, read once. texts, letters: row -> for each seed, by problem."""
 
     def __init__(self, run: Run):
         self.run, self.test = run, read_problems(run.folder / "quiz", "test")
-        self.texts, self.predictions, self.failures, self.joined = {}, {}, Counter(), []
+        self.texts = {row: [texts_of(run.home(s, row) / "answers.jsonl") for s in run.seeds] for row in VARIANTS}
+        for row, control in CONTROLS.items():
+            self.texts[row] = [texts_of(run.home(s, BEST) / f"answers{control}.jsonl") for s in run.seeds]
+        read = {row: [read_predictions(self.test, texts) for texts in each] for row, each in self.texts.items()}
+        self.letters = {row: [letters for letters, _ in each] for row, each in read.items()}
+        self.failures = {row: sum(len(failed) for _, failed in each) for row, each in read.items()}
+        again = [texts_of(run.home(s, BEST) / "again.jsonl") for s in run.seeds]
         expert = texts_of(run.folder / "expert.jsonl")
-        for seed in run.seeds:
-            best = run.home(seed, BEST)
-            files = {row: run.home(seed, row) / "answers.jsonl" for row in VARIANTS}
-            files |= {row: best / f"answers{control}.jsonl" for row, control in CONTROLS.items()}
-            for row, file in files.items():
-                self.texts[row, seed] = texts_of(file)
-                self.predictions[row, seed], failed = read_predictions(self.test, self.texts[row, seed])
-                self.failures[row] += len(failed)
-            answers = (self.test, expert, self.texts[BEST, seed], texts_of(best / "again.jsonl"))
-            self.joined.append(ensembles(*answers))
-            self.predictions |= {(row, seed): found for row, found in predictions(*answers).items()}
-        # What was measured of a row after every epoch, by seed: accuracy in per cent, right as 0 or 1 per problem.
+        both = [(self.test, expert, llava, final) for llava, final in zip(self.texts[BEST], again)]
+        self.joined, found = [ensembles(*answers) for answers in both], [predictions(*answers) for answers in both]
+        self.letters |= {row: [letters[row] for letters in found] for row in found[0]}
+        # What was measured after every epoch: accuracy in per cent, and right, 0 or 1 per problem.
         self.curves = {row: [read_jsonl(run.home(s, row) / "gates.jsonl") for s in run.seeds] for row in CURVES}
 
-    def right(self, row: str, seed: int) -> list[bool]:
+    def right(self, row: str) -> list[list[bool]]:
         """Whether the letter of each answer is right."""
-        found = self.predictions[row, seed]
-        return [found.get(name) == problem.answer for name, problem in self.test.items()]
+        return [[found.get(name) == p.answer for name, p in self.test.items()] for found in self.letters[row]]
 
-    def reasoned(self, row: str, seed: int, group: str = "all") -> list[bool]:
+    def reasoned(self, row: str, group: str = "all") -> list[list[bool]]:
         """Whether the reasons of each answer are right, for one of GROUPS."""
-        texts = self.texts[row, seed]
-        return [concluded(p, texts[name]) for name, p in self.test.items() if GROUPS[group](p)]
+        some = {name: p for name, p in self.test.items() if GROUPS[group](p)}
+        return [[concluded(p, texts[name]) for name, p in some.items()] for texts in self.texts[row]]
 
     def cells(self, row: str) -> dict[str, dict]:
         """Table 7's columns of a row."""
-        each = [score(self.test, self.predictions[row, seed]) for seed in self.run.seeds]
+        each = [score(self.test, letters) for letters in self.letters[row]]
         return {c: over([e[c]["accuracy"] for e in each]) for c in paper.TABLE_7.columns if c in each[0]}
 
     def compare(self, better: str, worse: str) -> dict:
         """The difference of two rows' accuracies."""
-        seeds = [(self.right(better, s), self.right(worse, s)) for s in self.run.seeds]
-        return {"better": better, "worse": worse, "column": "Avg", **paired_difference(seeds, accuracy)}
+        gap = paired_difference(list(zip(self.right(better), self.right(worse))), accuracy)
+        return {"better": better, "worse": worse, "column": "Avg", **gap}
 
     def sooner(self) -> dict:
         """Do reasons first learn sooner? By the validation accuracy half way, and until answer first's last accuracy."""
@@ -118,7 +114,7 @@ def reasons_of(science: Science) -> list[dict]:
     """Per cent of right reasons for each row, by group of questions, and the difference to the best as in Table 8."""
     right, out = {}, []
     for row in (*VARIANTS, *CONTROLS):
-        right[row] = {group: [science.reasoned(row, seed, group) for seed in science.run.seeds] for group in GROUPS}
+        right[row] = {group: science.reasoned(row, group) for group in GROUPS}
         compared = ("all", "with a picture") if row != BEST else ()
         gaps = {g: paired_difference(list(zip(right[row][g], right[BEST][g])), accuracy) for g in compared}
         reasons = {group: over(list(map(accuracy, of))) for group, of in right[row].items()}
@@ -133,8 +129,7 @@ def letters_of(science: Science) -> list[dict]:
     for name in (*GROUPS, *skills):
         asked = {k: p for k, p in science.test.items() if (p.skill == name if name in skills else GROUPS[name](p))}
         counts = dict.fromkeys(SHARES, 0)
-        for seed in science.run.seeds:
-            texts, letters = science.texts[BEST, seed], science.predictions[BEST, seed]
+        for texts, letters in zip(science.texts[BEST], science.letters[BEST]):
             for key, p in asked.items():
                 counts[SHARES[2 * (not concluded(p, texts[key])) + (letters.get(key) != p.answer)]] += 1
         out.append({"what": name, "picture": skills.get(name), "chance": chance(asked.values())} | counts)

@@ -37,10 +37,6 @@ def _scores(values: list) -> list[Score | None]:
     return [Score(value) if isinstance(value, (int, float)) else value for value in values]
 
 
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
 def _notes(label: str, scores: list[Score], whisker: str, level: tuple[float, str] | None = None) -> str:
     """The name of an axis, and below it what is drawn beside the bars."""
     notes = [f"line: {whisker}"] * any(score.whisker for score in scores)
@@ -81,7 +77,8 @@ def bars(names: list[str], values: list, across: str, title: str, marked: tuple[
             axis.plot(score.whisker, [y, y], **WHISKER)
         if score.paper is not None:
             axis.plot([score.paper, score.paper], [y - 0.42, y + 0.42], **THEIRS)
-    numbers = [_number(s.ours) + (f" ({s.paper:.4g})" if s.paper is not None else "") for s in scores]
+    numbers = [f"{s.ours:,}" if isinstance(s.ours, int) else f"{s.ours:.4g}" for s in scores]
+    numbers = [n if s.paper is None else f"{n} ({s.paper:.4g})" for n, s in zip(numbers, scores)]
     reach = [value for s in scores for value in (s.ours, *(s.whisker or ()), s.paper) if value is not None]
     _named_rows(axis, names, numbers, reach, level)
     axis.axvline(0, color=INK, lw=1)

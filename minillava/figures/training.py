@@ -68,7 +68,6 @@ def health(folder: Path, scale: str) -> list[str]:
         if not runs or recipe_of(runs[0].parent) != curve.about:
             said.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
             continue
-        (Path(folder) / "figures").mkdir(exist_ok=True)
         band([read_losses(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
         said += [f"Loss of {stage}, {run.parent.parent.name}: {describe_run(run, curve)}" for run in runs]
     return said
@@ -94,13 +93,11 @@ class Live:
 
 
 def loss_curves(curves: dict[str, list[float]], title: str) -> Figure:
-    """Losses by step, each the mean of the last `WINDOW` steps. curves: name -> the loss of every step."""
-    means = {}
-    for name, losses in curves.items():
-        recent = (losses[max(0, step + 1 - WINDOW) : step + 1] for step in range(len(losses)))
-        means[name] = [sum(some) / len(some) for some in recent]
-    longest = max(map(len, means.values()), default=0)
-    figure = lines(range(longest), means, f"step  (lines: mean of the last {WINDOW})", LOSS, title)
+    """Losses by step, each smoothed over the last `WINDOW` steps. curves: name -> the loss of every step."""
+    smooth = {n: [math.exp(mean_log_loss(v, WINDOW, step)) for step in range(len(v))] for n, v in curves.items()}
+    figure = lines(
+        range(max(map(len, smooth.values()))), smooth, f"step  (lines: mean of the last {WINDOW})", LOSS, title
+    )
     plain_log(figure.axes[0])
     return figure
 
@@ -115,13 +112,8 @@ def both_ways(losses: dict[str, tuple[list[float], list[float]]], title: str) ->
     return figure
 
 
-def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str = "") -> Figure:
-    """Bytes per device by what needs them, a bar for each way to train.
-
-    needs: name -> bytes of each part, and their "total". room: bytes that a device has.
-    """
-    fitting = sum(parts["total"] <= room for parts in needs.values())
+def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str) -> Figure:
+    """What needs a device's memory, a bar for each way to train. needs: name -> bytes of each part. room: of a device."""
     gigabytes = {name: {part: parts[part] / 1e9 for part in MEMORY} for name, parts in needs.items()}
     level = (room / 1e9, f"{room / 1e9:.0f} GB, what a device has")
-    title = title or f"{fitting} of {len(needs)} fit"
     return stacked(gigabytes, dict(zip(MEMORY, fills(MEMORY))), "GB per device", title, level)
