@@ -136,9 +136,7 @@ def page(weights: Path, results: Path) -> str:
 
 def gate_curves(weights: Path) -> Figure:
     """Per cent right on the dev split while the parts were trained, and what was wanted."""
-    tower, language, llava = (
-        read_jsonl(weights / p / "gates.jsonl") for p in ("vision_tower", "language_model", "llava")
-    )
+    tower, language, _, llava = (read_jsonl(weights / part / "gates.jsonl") for part in PARTS)
     kinds = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
     kinds |= {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}
     odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}

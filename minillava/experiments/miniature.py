@@ -61,11 +61,8 @@ def make_data(run: Run) -> None:
     write_records([caption_record(s) for s in train[: scale.pairs]], run.folder / CAPTIONS)
     for name in SPLIT_OF:
         write_bench(build_bench(name, scale.bench_scenes), bench / name)
-    rows = [
-        {"image": f"{s.id}.png", **asdict(q)}
-        for s, q in exact_questions("bench", scale.exact_scenes, scale.exact_per_kind)
-    ]
-    write_jsonl(rows, bench / "exact.jsonl")
+    exact = exact_questions("bench", scale.exact_scenes, scale.exact_per_kind)
+    write_jsonl([{"image": f"{s.id}.png", **asdict(q)} for s, q in exact], bench / "exact.jsonl")
     some = held_out[: min(POPE_SCENES, scale.bench_scenes)]
     write_jsonl(build_pope([caps_boxes(s) for s in some]), bench / "pope.jsonl")
 

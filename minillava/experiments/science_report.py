@@ -87,16 +87,13 @@ class Science:
         epochs = len(both[0][0])
         half = max(0, epochs // 2 - 1)
         rights = [tuple([digit == "1" for digit in curve[half]["right"]] for curve in pair) for pair in both]
-        reached = []
+        found = {"better": BEST, "worse": ANSWER_FIRST, "column": f"validation after {half + 1} of {epochs} epochs"}
+        found |= paired_difference(rights, accuracy)
+        reached = found["epochs to answer first's last accuracy, by seed"] = []
         for first, other in both:
             enough = [n for n, epoch in enumerate(first, 1) if epoch["accuracy"] >= other[-1]["accuracy"]]
             reached.append(enough[0] if enough else None)
-        named = {"better": BEST, "worse": ANSWER_FIRST, "column": f"validation after {half + 1} of {epochs} epochs"}
-        return {
-            **named,
-            **paired_difference(rights, accuracy),
-            "epochs to answer first's last accuracy, by seed": reached,
-        }
+        return found
 
 
 def conclusion(solution: str) -> str:

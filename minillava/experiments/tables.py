@@ -32,10 +32,8 @@ SEEDS = 3  # at least, for a table with a spread
 ODD = "What is unusual about this picture, and why?"
 REFERENCE = "Text-only teacher (the reference)"
 THERE, APART, NOWHERE = "it is there", "thing and colour are there, but apart", "nothing there has that colour"
-TITLES = {
-    3: "Table 3 in miniature: one odd picture, three models, and the text-only teacher",
-    6: "Table 6 in miniature: the two pictures in the wild on which the tuned model scores lowest",
-}
+THREE = "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
+SIX = "Table 6 in miniature: the two pictures in the wild on which the tuned model scores lowest"
 
 
 def scene_of(image: str) -> Scene:
@@ -123,9 +121,8 @@ def patches(run: Run) -> dict[str, list[int]]:
 
 def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
     """Table 6: `hardest` and `patches` as text."""
-    lines = [
-        "Table 6, p.8: two hard pictures in the wild, what the judge is told of them, and what the tuned model says"
-    ]
+    title = "Table 6, p.8: two hard pictures in the wild, what the judge is told of them, and what the tuned model says"
+    lines = [title]
     for table in tables:
         told = [f"  {line}" for line in table["annotation"].splitlines()]
         lines += ["", f"Picture: {table['image']}", "Annotation:", *told, *questions_of(table)]
@@ -140,7 +137,7 @@ def write_table(number: int, run: Run) -> str:
         tables = [table_3(run)] if number == 3 else hardest(run)
         text = text_3(*tables) if number == 3 else text_6(tables, patches(run))
         pictures = [(table, draw(scene_of(table["image"]), 400)) for table in tables]
-        figure = answered_pictures(pictures, TITLES[number])
+        figure = answered_pictures(pictures, THREE if number == 3 else SIX)
     elif number in (4, 5):
         report = build_report(run)
         text = text_45(report, number)
