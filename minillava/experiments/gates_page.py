@@ -3,7 +3,7 @@
 Every figure is read from files: gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the live
 run, three seeds), science.json and designs.json (Table 8), ten-pictures.json and the weights' cards.
 
-    python -m minillava.experiments.pages gates
+    python -m minillava.experiments.pages results
 """
 
 import random
