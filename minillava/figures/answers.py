@@ -1,8 +1,6 @@
 """What was said of a picture, beside it: answers, a review taken apart, the ablation by what a model was tuned on.
 
-Notable: each figure draws what it is given, and judges nothing itself. A named model has its colour of `style.WORN`.
-
-    claims_card(picture, question, {"the candidate": Said(answer, marks, {"a car": True})})
+claims_card(picture, question, {"the candidate": Said(answer, marks, {"a car": True})})
 """
 
 import textwrap

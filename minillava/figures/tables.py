@@ -1,8 +1,6 @@
 """Tables 4, 5, 7 and 8 as bars beside the paper's, the learning curves, the controls, and the judge's own quality.
 
-Notable: a row and a control have their colour of `style.WORN`, and the paper's figure is a grey mark at each bar.
-
-    paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
+paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
 """
 
 import numpy as np
