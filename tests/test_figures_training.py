@@ -32,7 +32,7 @@ def test_a_bar_is_as_long_as_its_bytes():
     needs = {"one": one, "two": two}
     axis = memory_bars(needs, 80e9, "1 of 2 fit").axes[0]
     widths = [bar.get_width() for bar in axis.patches]
-    assert widths == pytest.approx([v / 1e9 for v in [*one.values(), *two.values()]])
+    assert widths == pytest.approx([needs[name][part] / 1e9 for part in MEMORY for name in needs])
     assert axis.patches[9].get_x() + axis.patches[9].get_width() == pytest.approx(155)
     assert [t.get_text() for t in axis.get_yticklabels()] == ["one", "two"]
     assert axis.get_title(loc="left") == "1 of 2 fit" and [t.get_text() for t in axis.texts][-2:] == ["15.5", "155"]
