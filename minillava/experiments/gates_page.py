@@ -29,6 +29,7 @@ from minillava.scenes.questions import EXACT_KINDS, Question, is_correct, is_rea
 from minillava.scenes.world import Scene
 from minillava.standins.gates import THRESHOLDS
 from minillava.standins.judge import marks
+from minillava.standins.language_model import SCENE_FORMATS
 from minillava.standins.weights import PARTS
 from minillava.text import markdown_table
 
@@ -136,21 +137,21 @@ def page(weights: Path, results: Path) -> str:
 
 def gate_curves(weights: Path) -> Figure:
     """Per cent right on the dev split while the parts were trained, and what was wanted."""
-    tower, language, _, llava = (read_jsonl(weights / part / "gates.jsonl") for part in PARTS)
     kinds = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
     kinds |= {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}
     odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}
     odd["named, shuffled"] = ("shuffled", "odd: named")
-    panels = [  # title, rows, what was wanted, and for each curve where it is in a row
-        ("The vision tower: read off an object's patches", tower, THRESHOLDS["vision_tower"]["kind"],
-         {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}),
-        ("The language model: asked about a scene in words", language, THRESHOLDS["language_model"]["all"],
-         {how: (how, "all") for how in language[0] if how != "step"}),
-        ("The whole: asked about a picture", llava, THRESHOLDS["llava"]["colour"], kinds),
-        ("The whole: asked what is odd", llava, THRESHOLDS["llava"]["odd: named"], odd),
-    ]  # fmt: skip
+    probed = {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}
+    told = {how: (how, "all") for how in SCENE_FORMATS}
+    panels = (  # title, part, its threshold, and for each curve where it is in a row
+        ("The vision tower: read off an object's patches", "vision_tower", "kind", probed),
+        ("The language model: asked about a scene in words", "language_model", "all", told),
+        ("The whole: asked about a picture", "llava", "colour", kinds),
+        ("The whole: asked what is odd", "llava", "odd: named", odd),
+    )
     figure, axes = canvas(11, 8, 2, 2)
-    for axis, (title, rows, wanted, curves) in zip(axes.flat, panels):
+    for axis, (title, part, threshold, curves) in zip(axes.flat, panels):
+        rows, wanted = read_jsonl(weights / part / "gates.jsonl"), THRESHOLDS[part][threshold]
         steps = [row["step"] for row in rows]
         drawn = {name: [row[how][what] for row in rows] for name, (how, what) in curves.items()}
         lines(steps, drawn, "step", "% right", title, axis=axis)
