@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -68,7 +68,7 @@ def copied(finished, tmp_path):
 
 def test_the_report_has_every_figure_beside_its_control_and_the_papers(finished):
     report = json.loads((finished / "report.json").read_text())
-    assert report["scale"] == "test" and report["seeds"] == [0] and report["recipe"]["scale"] == SMALL.recipe()
+    assert report["scale"] == "test" and report["seeds"] == [0] and report["recipe"]["scale"] == asdict(SMALL)
     assert {"cores", "torch", "precision"} <= report["machine"].keys()
     steps = {k: v for k, v in report["seconds"].items() if k != "all"}
     assert list(steps) == ["data", "features", "stage1-0", "stage2-0", "judge"]

@@ -4,7 +4,8 @@ Notable: every figure is drawn from the model, the picture and the question that
 what carries loss is also underlined, and every box says its shape.
 
     chat = Chat("data_samples/weights/llava")
-    architecture(chat, chat.look("data_samples/pictures/train-000000.png"), "Where is this?").savefig("fig1.png")
+    picture = chat.look("data_samples/pictures/train-000000.png")
+    architecture(chat, picture, "Where is this?", chat.ask("Where is this?")).savefig("fig1.png")
 """
 
 import textwrap
@@ -31,7 +32,7 @@ TOKENS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # the l
 
 
 @torch.no_grad()
-def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = "") -> Figure:
+def architecture(chat: Chat, picture: Image.Image, question: str, answer: str) -> Figure:
     """Fig. 1 of this very model, picture and question: every tensor with its shape, every part with its size and stage.
 
     The striped panels are the tensors' own values, one row per patch or token. The chat's conversation does not change.
@@ -68,10 +69,9 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
                        ((11.7, 3.25), (11.7, 4.05)), ((11.7, 6.05), (11.7, 6.35)), ((18.25, 2.6), (20.3, 4.05)),
                        ((20.35, 6.05), (20.35, 6.35)), ((16.4, 8.45), (16.4, 8.95))):  # fmt: skip
         axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": style.INK, "shrinkA": 0, "shrinkB": 0})
-    said = textwrap.shorten(answer, 70) if answer else "one token after the other"
     for x, y, words, size, ha in (
         (1.7, 0.5, f"$X_v$ picture\n(3, {side}, {side})", 9, "center"), (18.4, 2.0, "embedding\nlook-up", 8, "left"),
-        (16.4, 9.6, f"$X_a$ answer: {said}", 9.5, "center"),
+        (16.4, 9.6, f"$X_a$ answer: {textwrap.shorten(answer, 70)}", 9.5, "center"),
         (0.2, 9.2, "$H_v = W\\,Z_v,\\quad Z_v = g(X_v)$   (Eq. 1)", 12, "left"),
         (0.2, 7.9, "striped: the tensors' own values,\none row per patch or token", 8, "left"),
     ):  # fmt: skip
@@ -222,11 +222,11 @@ def looks(chat: Chat, question: str, answer: str) -> list[Look]:
     return out
 
 
-def attention_figure(picture: Image.Image, found: list[Look], columns: int = 8) -> Figure:
+def attention_figure(picture: Image.Image, found: list[Look]) -> Figure:
     """The picture once for each token of the answer, bright where the model looked when it chose that token."""
     names = [f"{look.token}  {100 * look.share:.0f} %" for look in found]
     title = "Where it looked for each token; in %: how much of the attention was on the picture at all"
-    return maps([look.map for look in found], names, title, [picture] * len(found), columns)
+    return maps([look.map for look in found], names, title, [picture] * len(found), 8)
 
 
 def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:
