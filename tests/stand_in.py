@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlparse
@@ -121,6 +122,25 @@ def datasets(root):
     table = pyarrow.Table.from_pylist([row, row | {"image": None}, row])
     pyarrow.parquet.write_table(table, science / "data" / "train-00000-of-00001-abc.parquet")
     return root
+
+
+@lru_cache
+def sentencepiece_model():
+    """A tokenizer.model like Vicuna's in kind: BPE with bytes, <unk> <s> </s> first; 5 kB. Needs sentencepiece."""
+    import sentencepiece
+
+    words, rng, out = (
+        "a red car is left of the blue box what odd in this picture it".split(),
+        random.Random(0),
+        io.BytesIO(),
+    )
+    texts = [" ".join(rng.choices(words, k=12)) for _ in range(300)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=out, vocab_size=320, model_type="bpe", byte_fallback=True, pad_id=-1,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True, hard_vocab_limit=False,
+        allow_whitespace_only_pieces=True, minloglevel=2,
+    )  # fmt: skip
+    return out.getvalue()
 
 
 def models(root):
