@@ -180,7 +180,7 @@ def test_scienceqa_becomes_records_with_and_without_pictures(server, endpoints, 
 def test_a_broken_picture_in_the_parquet_is_counted(server, endpoints, root, tmp_path):
     import pyarrow.parquet
 
-    file = next((root / HUB_DATASETS["scienceqa"].repo / "data").iterdir())
+    file = next((root / HUB_DATASETS["scienceqa"].repo / "data").glob("train-*"))
     before, table = file.read_bytes(), pyarrow.parquet.read_table(file).to_pylist()
     try:
         table[2]["image"] = {"bytes": b"no picture", "path": "image.png"}
@@ -193,7 +193,8 @@ def test_a_broken_picture_in_the_parquet_is_counted(server, endpoints, root, tmp
         file.write_bytes(before)
 
 
-def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, monkeypatch):
+def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, root, monkeypatch):
+    next(root.rglob("test-*.parquet")).unlink()
     for arguments, said in (
         (("nothing",), "there are: pretrain, instruct, scienceqa"),
         (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
