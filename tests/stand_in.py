@@ -62,9 +62,10 @@ class Answers(BaseHTTPRequestHandler):
             rows = [{"size": p.stat().st_size, "path": str(p.relative_to(home))} for p in files]
             return self.say(200, json.dumps([{"type": "file", "oid": "0" * 40} | row for row in rows]).encode())
         found = re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
-        if found and found[3].endswith(".zip"):  # as on the hub, another server has the large files
-            return self.say(302, b"", {"Location": f"{server.url}/far/{found[1]}/{found[3]}"})
         home = server.home(found[1], found[2]) if found else None
+        if home and found[3].endswith(".zip"):  # as on the hub, another server has the large files
+            far = (home / found[3]).relative_to(server.root)
+            return self.say(302, b"", {"Location": f"{server.url}/far/{far}"})
         file = home / found[3] if home else server.root / path.removeprefix("/far").lstrip("/")
         if not file.is_file():
             return self.say(404, b"", {"X-Error-Code": "EntryNotFound"})

@@ -72,7 +72,7 @@ from PIL import Image
 
 torch.set_num_threads(1)
 Real, url, name = hub.Endpoints, sys.argv[1], sys.argv[2]
-hub.Endpoints = lambda: Real(url, f"{url}/coco")
+hub.Endpoints = lambda **more: Real(url, f"{url}/coco", **more)
 picture, asked = Image.new("RGB", (90, 60), "red"), "What is in this picture?"
 
 def answer(scale):
