@@ -235,7 +235,7 @@ def publish(folder, row):
             tensors = load_file(Path(made) / "model.safetensors")
         store(folder, derived(tensors, config, files), files)
     for name in files.keys() - {path.name for path in folder.iterdir()}:
-        (folder / name).write_text("")  # neither read nor fetched
+        (folder / name).write_text("{}" if name.endswith(".json") else "")  # of no use here
     for path in [*folder.iterdir()]:
         if path.name not in files:
             path.unlink()

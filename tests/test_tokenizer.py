@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stand_in import sentencepiece_model
 
 from minillava.data.tokenizer import TokenizerError, load_tokenizer
+from minillava.model.generate import Stop
 
 CONFIG = '{"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}'
 
@@ -55,3 +56,14 @@ def test_ids_are_sentencepieces_and_text_comes_back(vicuna, text):
     # transformers gives "red" and " red" the same ids; SentencePiece gives the second a blank of its own.
     assert ids == theirs.encode(text.removeprefix(" "))
     assert ours.decode(ids) == text.removeprefix(" ")
+
+
+@given(st.lists(st.integers(0, 330) | st.integers(3, 258), max_size=12))  # all tokens, rows without one, single bytes
+def test_text_that_a_stream_has_shown_is_never_rewritten(vicuna, answer):
+    ours, _ = vicuna
+    ends, shown = Stop(["###"], ours), ""
+    for upto in range(1, len(answer) + 1):
+        text = ends.settled(answer[:upto])
+        assert text[: len(shown)] == shown or len(text) < len(shown)
+        shown = max(shown, text, key=len)
+    assert ours.decode(answer).startswith(shown)
