@@ -163,11 +163,14 @@ def test_an_id_may_name_a_revision_and_safetensors_are_taken_where_a_revision_ha
     tensors["model.norm.weight"] = torch.full_like(tensors["model.norm.weight"], 7.0)
     save_file(tensors, other / "model.safetensors")
     (other / "pytorch_model.bin").write_text("not fetched")
+    (other / "onnx").mkdir()
+    (other / "onnx" / "config.json").write_text("not fetched either")
     (other / "config.json").write_text((hub.root / id / "config.json").read_text())
     said, asked = run(hub, tmp_path, REVISION, id)
     main, pull, again, nothing = said.splitlines()
     assert main.split()[2] == "1.0" and "safetensors" not in main and main.endswith(commit("main"))
     assert pull.split()[:3] == [f"{id}@refs/pr/4", f"{id}@refs/pr/4", "7.0"] and pull.endswith(commit("refs/pr/4"))
     assert ".bin" not in pull and not [path for path in asked if commit("refs/pr/4") in path and path.endswith(".bin")]
+    assert not [path for path in asked if "onnx" in path]
     assert again.split()[2:] == main.split()[2:]
     assert nothing.startswith(f"{id}@nothing: no such folder here, and as a hub id neither in the cache")

@@ -1,12 +1,15 @@
 """A folder with only a tokenizer.model, as Vicuna's are published: read as SentencePiece reads it, or refused with advice."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stand_in import sentencepiece_model
 
+from minillava.course import colab
 from minillava.data.tokenizer import TokenizerError, load_tokenizer
 from minillava.model.generate import Stop
 
@@ -34,6 +37,12 @@ def test_without_a_package_the_message_names_it_the_extra_and_the_folder(tmp_pat
     for said in (str(tmp_path), "tokenizer.model", "minillava[real]", "pip install sentencepiece protobuf"):
         assert said in str(error.value)
     assert "tiktoken" not in str(error.value) and "fetch" not in str(error.value)
+
+
+def test_make_conda_and_colab_install_the_extra():
+    for name in ("Makefile", "environment.yml"):
+        assert re.search(r"-e [\"]?\.\[[\w,]*\breal\b[\w,]*\]", (Path(__file__).parents[1] / name).read_text()), name
+    assert "real" in colab.EXTRAS
 
 
 def test_it_has_vicunas_special_tokens_and_keeps_them_when_saved(vicuna, tmp_path):

@@ -121,9 +121,15 @@ class Stop:
     def _before_bytes(self, answer):
         """The answer up to a run of byte tokens at its end: Llama's <0x0A> is a new line, but not in an invalid run."""
         count = len(answer)
-        while count and re.fullmatch("<0x[0-9A-F]{2}>", self.tokenizer.convert_ids_to_tokens(answer[count - 1]) or ""):
+        while count and self._continues(answer[count - 1]):
             count -= 1
         return answer[:count]
+
+    def _continues(self, token):
+        """Whether it is a byte token, or one without text, which does not end a run of them."""
+        if not self.tokenizer.decode([token]):
+            return True
+        return bool(re.fullmatch("<0x[0-9A-F]{2}>", self.tokenizer.convert_ids_to_tokens(token)))
 
 
 class Session:

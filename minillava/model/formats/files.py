@@ -70,11 +70,15 @@ def find_checkpoint(source, only=()):
     from huggingface_hub import constants, snapshot_download  # takes a while, and most runs never need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    wanted = dict(ignore_patterns=["*/*"])  # no subfolders: they hold other formats
     try:
-        found = Path(snapshot_download(name, revision=revision or None, allow_patterns=[*(only or FETCHED_FILES)]))
+        found = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=[*(only or FETCHED_FILES)], **wanted)
+        )
         if only or any((found / file).exists() for file in SAFE):
             return found
-        return Path(snapshot_download(name, revision=found.name, allow_patterns=[*FETCHED_FILES, "pytorch_model*.bin"]))
+        pickles = [*FETCHED_FILES, "pytorch_model*.bin"]
+        return Path(snapshot_download(name, revision=found.name, allow_patterns=pickles, **wanted))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
