@@ -211,7 +211,7 @@ def publish(folder, row):
     sizes = config.get("vision_config", config)
     sizes |= {key: size for key, size in (SHRUNK_EYE if sizes is not config else SHRUNK).items() if key in sizes}
     if sizes is not config:
-        configs["preprocessor_config.json"] |= {key: SHRUNK_EYE["image_size"] for key in ("size", "crop_size")}
+        configs["preprocessor_config.json"] |= dict.fromkeys(("size", "crop_size"), SHRUNK_EYE["image_size"])
         ends = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
         config |= {"projection_dim": 16, "text_config": SHRUNK | ends | dict(vocab_size=words, num_hidden_layers=1)}
     elif "mm_hidden_size" in config:
