@@ -58,6 +58,9 @@ class Bytes:
     def decode(self, ids):
         return bytes(ids).decode("utf-8", errors="replace")
 
+    def convert_ids_to_tokens(self, id):
+        return f"byte {id}"
+
 
 def prompts_and_features():
     torch.manual_seed(1)
@@ -324,7 +327,7 @@ def talk(model, session, ids, shown, count=6, wanted=None):
     return [ord(c) - 1000 for c in "".join(said)]
 
 
-class Wide:
+class Wide(Bytes):
     """One character a token, whatever the token."""
 
     def decode(self, ids):

@@ -24,6 +24,7 @@ from minillava.costs.estimate import (
 from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
 from minillava.costs.model import parameters
 from minillava.costs.preflight import bytes_text
+from minillava.fetch.listing import HUB, weight_bytes
 from minillava.machine import compute_dtype, matmul_speed
 from minillava.scales import ScaleError
 from minillava.text import aligned
@@ -62,6 +63,10 @@ def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], ut
         lines.append(f"The paper, 13B on 8 A100: at most {hours}.")
     elif scale.name.startswith("full"):
         lines.append("The paper gives its hours for 13B only.")
+    if not shipped:
+        parts = [scale.vision_tower, scale.language_model]
+        held = [f"{p}, {bytes_text(weight_bytes(p))}, licence: {HUB[p]['licence']}" for p in parts]
+        lines += ["To download:", *(f"  {part}" for part in held)]
     lines += [f"{e.stage}: {e.refused}" for e in estimates if e.refused]
     why = [f"  {what}: {reason}" for what, reason in getattr(scale, "why", {}).items()]
     for stage in stages:

@@ -33,6 +33,7 @@ from minillava.course.dial import dial
 scale = dial()  # or dial("tiny"), dial("colab"), dial("full"): the same cells on other parts
 """.strip()
 PREINSTALLED = ("torch", "numpy")  # Colab's own builds match its drivers and each other
+EXTRAS = ("course", "api", "real")  # of pyproject.toml
 NOT_ON_COLAB = ("jupyterlab",)  # not needed there
 
 
@@ -47,12 +48,12 @@ def badge(name: str, folder: str = "notebooks") -> str:
 
 
 def unmet_requirements(requirements: list[str]) -> list[str]:
-    """The requirements, written as in pyproject.toml, that are not met here, those of "course" and "api" included."""
+    """The requirements, written as in pyproject.toml, that are not met here, those of the EXTRAS included."""
     from packaging.requirements import Requirement
 
     found = []
     for requirement in map(Requirement, requirements):
-        wanted = not requirement.marker or any(requirement.marker.evaluate({"extra": e}) for e in ("course", "api"))
+        wanted = not requirement.marker or any(requirement.marker.evaluate({"extra": e}) for e in EXTRAS)
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
