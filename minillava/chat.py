@@ -7,6 +7,7 @@ preprocessor_config.json, or a LlavaForConditionalGeneration folder or hub id. N
     python -m minillava chat picture.png
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,15 @@ from PIL import Image
 
 from minillava.data.images import open_picture, pixels, to_rgb
 from minillava.data.samples import prompt_ids
-from minillava.data.template import TEMPLATES
+from minillava.data.template import CHAT, TEMPLATES, Template
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.authors import pictures_folder
+from minillava.model.formats.chat_template import TemplateError, own_template
+
+OWN = "own"  # the template that the weights' own chat template writes
 
 
 class ChatError(UserError):
@@ -30,8 +35,8 @@ class Chat:
     """A conversation about one picture at a time.
 
     `Chat(weights)`, then `look(picture)`, then `ask(question)` any number of times; `look` starts a new conversation.
-    weights: a folder or a hub id. template: the name of the conversation's format, if the weights do not name theirs.
-    Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
+    weights: a folder or a hub id. template: the name of the conversation's format; by default the one that the weights
+    name, or that their chat template writes. Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
     """
 
     def __init__(
@@ -39,11 +44,9 @@ class Chat:
     ):
         folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
-        template = template or about.get("template")
-        if template not in TEMPLATES:
-            said = f"are for the unknown template {template!r}" if template else "do not name their template"
-            raise ChatError(f"{weights}: these weights {said}; choose one of {', '.join(TEMPLATES)} with --template")
-        self._begin(model, about, load_tokenizer(folder), normalisation(folder), template)
+        tokenizer = load_tokenizer(folder)
+        chosen = choose_template(template, about.get("template"), tokenizer, folder, weights)
+        self._begin(model, about, tokenizer, normalisation(pictures_folder(folder)), chosen)
 
     @classmethod
     def assembled(
@@ -65,12 +68,12 @@ class Chat:
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
         words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
-        made._begin(model, about, words, normal, "chat")
+        made._begin(model, about, words, normal, CHAT)
         return made
 
-    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:
+    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: Template) -> None:
         self.model, self.about, self.tokenizer, self.normal = model.eval(), about, tokenizer, normal
-        self.template = TEMPLATES[template]
+        self.template = template
         self.turns: list[tuple[str, str]] = []
         self.features, self.session = None, Session()
 
@@ -111,6 +114,28 @@ class Chat:
     def ask(self, question: str, **settings) -> str:
         """The whole answer."""
         return "".join(self.stream(question, **settings)).strip()
+
+
+def choose_template(asked: str | None, named: str | None, tokenizer, folder: Path, weights: str | Path) -> Template:
+    """The format to talk in: the one asked for, the one that the weights name, or their own chat template's.
+
+    Says so where another one is asked for than the weights'. Raises ChatError, naming the weights, where none is known.
+    """
+    theirs, why = TEMPLATES.get(named), f"these weights are for the unknown template {named!r}"
+    if OWN in (asked, named) or named is None:
+        try:
+            theirs = own_template(tokenizer, folder)
+        except TemplateError as error:
+            theirs, why = None, str(error)
+    if asked in TEMPLATES:
+        if theirs is not None and theirs.name != asked:
+            print(f"{weights}: made for the template {theirs.name}, but {asked} is asked for", file=sys.stderr)
+        return TEMPLATES[asked]
+    if asked not in (None, OWN):
+        theirs, why = None, f"{asked!r} is not a template"
+    if theirs is None:
+        raise ChatError(f"{weights}: {why}; choose one of {', '.join((*TEMPLATES, OWN))} with --template")
+    return theirs
 
 
 def terminal_picture(image: Image.Image, columns: int = 48) -> str:

@@ -228,7 +228,9 @@ def test_weights_that_transformers_can_load_answer_alike_and_a_template_can_be_n
     assert other.ask("What is odd?", max_new_tokens=8) == chat.ask("What is odd?", max_new_tokens=8)
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"minillava"', '"something"'))
-    with pytest.raises(ChatError, match="chat, plain.*--template"):
+    assert Chat(tmp_path / "out").template == chat.template  # its chat template is this one
+    (tmp_path / "out" / "chat_template.jinja").unlink()
+    with pytest.raises(ChatError, match="no chat template; choose one of chat, plain.*--template"):
         Chat(tmp_path / "out")
     scene.save(tmp_path / "a.png")
     args = (tmp_path / "a.png", "--ask", "What is odd?", "--weights", tmp_path / "out", "--max-new-tokens", 8)
