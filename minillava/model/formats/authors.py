@@ -8,6 +8,7 @@ stands there too. The authors' files do not say their template: LLaVA-1.5's is `
 Try it: `load_llava("liuhaotian/llava-v1.5-7b")`.
 """
 
+import sys
 from dataclasses import replace
 
 from minillava.model.formats.files import (
@@ -66,6 +67,8 @@ def load_authors(folder, dtype, device):
             feature_layer(published, "mm_vision_select_layer"),
         )
         tower = find_checkpoint(published["mm_vision_tower"])
+        if published.get("image_aspect_ratio") == "pad":  # as transformers prepares them for the same weights
+            print(f"{folder}: pictures that are not square are cropped, not padded as in training", file=sys.stderr)
     with reading_config(tower / "config.json") as written:
         vision = vision_config(written)
     stored = open_tensors(folder)
@@ -74,7 +77,7 @@ def load_authors(folder, dtype, device):
     language = settle_head(language, stored, "lm_head.weight", "model.embed_tokens.weight", folder)
     config = LlavaConfig(vision, language, layer, projector or "linear")
     model = load_strictly(Llava, config, stored, folder, authors_names(stored), dtype, device)
-    model.vision_tower.origin, model.language_model.origin = origin(published["mm_vision_tower"]), origin(folder)
+    model.vision_tower.origin, model.language_model.origin = origin(published["mm_vision_tower"]), None
     return model
 
 
