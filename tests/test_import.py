@@ -34,7 +34,7 @@ from minillava.model import (
     save_pretrained,
 )
 from minillava.model.formats.assemble import normalisation
-from minillava.model.formats.published import llava_config
+from minillava.model.formats.published import llava_config, llava_names
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
@@ -191,6 +191,26 @@ def test_sizes_that_a_published_config_leaves_out_are_transformers_defaults():
         assert ours.vocab_size == 32064 and ours.rms_norm_eps == 1e-5
 
 
+def test_the_config_of_llava_1_5_on_the_hub_means_the_tensors_of_transformers():
+    """llava-hf/llava-1.5-7b-hf: its text_config names no sizes but the rows, and its tensors have the older names."""
+    text = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+    vision = dict(
+        hidden_size=1024, image_size=336, intermediate_size=4096, num_attention_heads=16, num_hidden_layers=24
+    )
+    vision |= dict(model_type="clip_vision_model", patch_size=14, projection_dim=768, vocab_size=32000)
+    written = dict(text_config=text, vision_config=vision, image_token_index=32000, ignore_index=-100)
+    written |= dict(vision_feature_layer=-2, vision_feature_select_strategy="default", projector_hidden_act="gelu")
+    with torch.device("meta"):
+        theirs = LlavaForConditionalGeneration(transformers.LlavaConfig(**written)).state_dict()
+        ours = Llava(llava_config(written | {"model_type": "llava"})).state_dict()
+    name_of, older = llava_names(theirs), llava_names()
+    assert {name_of(name): t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
+    layer = "model.layers.0.self_attn.q_proj.weight"
+    assert {f"language_model.{layer}", "language_model.lm_head.weight", "multi_modal_projector.linear_2.bias",
+            "vision_tower.vision_model.encoder.layers.0.mlp.fc1.bias"} <= set(map(older, ours))  # fmt: skip
+    assert len(ours) == 686
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -281,7 +301,9 @@ def test_a_model_exported_answers_in_transformers_as_here_and_comes_back_equal(t
     mine = generate(model, [ids], [features], 9, stop=[stop])[0]
     assert out[: len(mine)] == mine
 
+    assert CHAT.stop not in processor.tokenizer.decode(out, skip_special_tokens=True)
     again, about = load_llava(tmp_path / "out")
+    assert again.config.language.ends == model.config.language.ends
     assert about == ABOUT and again.config.projector == model.config.projector
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name][: len(tensor)], tensor), name

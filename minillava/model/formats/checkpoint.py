@@ -116,10 +116,12 @@ def _load_published(folder, dtype, device):
         config, written = llava_config(published), published.get("minillava", {})
         about, towers = written.get("about", {}), written.get("towers", {})
         towers = {name: towers.get(name) for name in ("vision", "language")}
+        # In what `save_pretrained` wrote, generation_config.json has the template's stop too, or the last token of it.
+        ends = tuple(published["text_config"].get("eos_token_id") or ()) if written else end_ids(folder)
     stored = open_tensors(folder)
     name_of = llava_names(stored)
     head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
-    language = settle_head(replace(config.language, ends=end_ids(folder)), stored, head, table, folder)
+    language = settle_head(replace(config.language, ends=ends), stored, head, table, folder)
     config = replace(config, language=language)
     if config.projector == "linear":
         for part, plain in (("weight", torch.eye), ("bias", torch.zeros)):
@@ -227,10 +229,8 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     if len(tokenizer) > V:
         raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
     tokenizer, stop = deepcopy(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
-    if (
-        len(stop) == 1 and template.stop not in tokenizer.all_special_tokens
-    ):  # never merged with the text before it, as in our sequences
-        tokenizer.add_tokens([AddedToken(template.stop, normalized=False)])
+    if len(stop) == 1:  # never merged with the text before it, as in our sequences, and never shown
+        tokenizer.add_tokens([AddedToken(template.stop, normalized=False)], special_tokens=True)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     config, image_token = model.config, tokenizer.convert_tokens_to_ids("<image>")
     if image_token == V:
