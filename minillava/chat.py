@@ -7,7 +7,6 @@ preprocessor_config.json, or a LlavaForConditionalGeneration folder or hub id. N
     python -m minillava chat picture.png
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,15 +15,13 @@ from PIL import Image
 
 from minillava.data.images import open_picture, pixels, to_rgb
 from minillava.data.samples import prompt_ids
-from minillava.data.template import CHAT, TEMPLATES, Template
+from minillava.data.template import CHAT, Template
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble, normalisation
 from minillava.model.formats.authors import pictures_folder
-from minillava.model.formats.chat_template import TemplateError, own_template
-
-OWN = "own"  # the template that the weights' own chat template writes
+from minillava.model.formats.chat_template import choose_template
 
 
 class ChatError(UserError):
@@ -45,7 +42,7 @@ class Chat:
         folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
         tokenizer = load_tokenizer(folder)
-        chosen = choose_template(template, about.get("template"), tokenizer, folder, weights)
+        chosen = choose_template(template, about.get("template"), tokenizer, folder)
         self._begin(model, about, tokenizer, normalisation(pictures_folder(folder)), chosen)
 
     @classmethod
@@ -114,28 +111,6 @@ class Chat:
     def ask(self, question: str, **settings) -> str:
         """The whole answer."""
         return "".join(self.stream(question, **settings)).strip()
-
-
-def choose_template(asked: str | None, named: str | None, tokenizer, folder: Path, weights: str | Path) -> Template:
-    """The format to talk in: the one asked for, the one that the weights name, or their own chat template's.
-
-    Says so where another one is asked for than the weights'. Raises ChatError, naming the weights, where none is known.
-    """
-    theirs, why = TEMPLATES.get(named), f"these weights are for the unknown template {named!r}"
-    if OWN in (asked, named) or named is None:
-        try:
-            theirs = own_template(tokenizer, folder)
-        except TemplateError as error:
-            theirs, why = None, str(error)
-    if asked in TEMPLATES:
-        if theirs is not None and theirs.name != asked:
-            print(f"{weights}: made for the template {theirs.name}, but {asked} is asked for", file=sys.stderr)
-        return TEMPLATES[asked]
-    if asked not in (None, OWN):
-        theirs, why = None, f"{asked!r} is not a template"
-    if theirs is None:
-        raise ChatError(f"{weights}: {why}; choose one of {', '.join((*TEMPLATES, OWN))} with --template")
-    return theirs
 
 
 def terminal_picture(image: Image.Image, columns: int = 48) -> str:

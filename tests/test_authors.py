@@ -10,8 +10,9 @@ from test_import import TEXT, cache, compare, in_cache, llava, reference
 from test_templates import tokenizer_of
 from transformers import CLIPImageProcessorPil, SiglipVisionConfig
 
-from minillava.chat import Chat, ChatError
+from minillava.chat import Chat
 from minillava.model import CheckpointError, load_llava, save_vision
+from minillava.model.formats.chat_template import TemplateError
 from minillava.model.formats.published import language_published
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
@@ -152,7 +153,7 @@ def test_one_can_talk_with_the_authors_checkpoint_once_its_template_is_named(fol
     save_file(tensors, made / "model.safetensors")
     shutil.copytree(tmp_path / "words", made, dirs_exist_ok=True)
     CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=16).save_pretrained(tmp_path / "tower")
-    with pytest.raises(ChatError, match="llava: the weights have no chat template; choose one of .*vicuna_v1"):
+    with pytest.raises(TemplateError, match="llava: the weights have no chat template; choose one of .*vicuna_v1"):
         Chat(made)
     chat = Chat(made, "vicuna_v1")
     chat.look(draw(compose("dev", 0), 96))  # prepared as the tower's folder says

@@ -11,8 +11,9 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from minillava import chat as talk
 from minillava import cli
-from minillava.chat import Chat, ChatError, terminal_picture
+from minillava.chat import Chat, terminal_picture
 from minillava.model import SpliceError, load_llava, save_pretrained
+from minillava.model.formats.chat_template import TemplateError
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
@@ -230,7 +231,9 @@ def test_weights_that_transformers_can_load_answer_alike_and_a_template_can_be_n
     config.write_text(config.read_text().replace('"minillava"', '"something"'))
     assert Chat(tmp_path / "out").template == chat.template  # its chat template is this one
     (tmp_path / "out" / "chat_template.jinja").unlink()
-    with pytest.raises(ChatError, match="no chat template; choose one of chat, plain.*--template"):
+    with pytest.raises(
+        TemplateError, match="out: the weights have no chat template; choose one of chat, plain.*--template"
+    ):
         Chat(tmp_path / "out")
     scene.save(tmp_path / "a.png")
     args = (tmp_path / "a.png", "--ask", "What is odd?", "--weights", tmp_path / "out", "--max-new-tokens", 8)

@@ -6,11 +6,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from minillava.chat import ChatError, choose_template
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode_segments, prompt_ids
 from minillava.data.template import CHAT, VICUNA_V1
-from minillava.model.formats.chat_template import TemplateError, jinja, own_template
+from minillava.model.formats.chat_template import TemplateError, choose_template, jinja, own_template
 
 ASKED = "What is in this picture?"
 # A message is a text, between two special tokens: as Qwen2.5's.
@@ -125,9 +124,9 @@ def test_a_template_that_cannot_be_taken_apart_is_refused(tmp_path, source):
     tokenizer = tokenizer_of(tmp_path, "bytes", source)
     with pytest.raises(TemplateError, match="own chat template"):
         own_template(tokenizer, tmp_path)
-    with pytest.raises(ChatError, match="here.*own chat template .*chat, plain, vicuna_v1"):
-        choose_template(None, None, tokenizer, tmp_path, "here")
-    assert choose_template("chat", None, tokenizer, tmp_path, "here") is CHAT
+    with pytest.raises(TemplateError, match=f"{tmp_path}: .*own chat template .*chat, plain, vicuna_v1"):
+        choose_template(None, None, tokenizer, tmp_path)
+    assert choose_template("chat", None, tokenizer, tmp_path) is CHAT
 
 
 def test_a_template_whose_ids_would_differ_is_refused(tmp_path):
@@ -140,22 +139,22 @@ def test_a_template_whose_ids_would_differ_is_refused(tmp_path):
 
 def test_the_template_asked_for_or_named_or_written_is_used_and_another_one_is_said(tmp_path, capsys):
     tokenizer = tokenizer_of(tmp_path, "bytes", CHATML)
-    assert choose_template(None, "chat", tokenizer, tmp_path, "here") is CHAT
-    assert choose_template("chat", "chat", tokenizer, tmp_path, "here") is CHAT
-    assert choose_template(None, None, tokenizer, tmp_path, "here").name == "own"
-    assert choose_template("own", "chat", tokenizer, tmp_path, "here").name == "own"
+    assert choose_template(None, "chat", tokenizer, tmp_path) is CHAT
+    assert choose_template("chat", "chat", tokenizer, tmp_path) is CHAT
+    assert choose_template(None, None, tokenizer, tmp_path).name == "own"
+    assert choose_template("own", "chat", tokenizer, tmp_path).name == "own"
     assert not capsys.readouterr().err
-    assert choose_template("vicuna_v1", "chat", tokenizer, tmp_path, "here") is VICUNA_V1
-    assert capsys.readouterr().err == "here: made for the template chat, but vicuna_v1 is asked for\n"
-    assert choose_template("chat", None, tokenizer, tmp_path, "here") is CHAT
-    assert capsys.readouterr().err == "here: made for the template own, but chat is asked for\n"
+    assert choose_template("vicuna_v1", "chat", tokenizer, tmp_path) is VICUNA_V1
+    assert capsys.readouterr().err == f"{tmp_path}: made for the template chat, but vicuna_v1 is asked for\n"
+    assert choose_template("chat", None, tokenizer, tmp_path) is CHAT
+    assert capsys.readouterr().err == f"{tmp_path}: made for the template own, but chat is asked for\n"
     for asked, named, said in ((None, "mine", "unknown template 'mine'"), ("mine", None, "'mine' is not a template")):
         with pytest.raises(
-            ChatError, match=f"here: .*{said}; choose one of chat, plain, vicuna_v1, own with --template"
+            TemplateError, match=f"{tmp_path}: .*{said}; choose one of chat, plain, vicuna_v1, own with --template"
         ):
-            choose_template(asked, named, tokenizer, tmp_path, "here")
-    with pytest.raises(ChatError, match="no chat template; choose one of"):
-        choose_template(None, None, tokenizer_of(tmp_path / "none", "bytes"), tmp_path, "here")
+            choose_template(asked, named, tokenizer, tmp_path)
+    with pytest.raises(TemplateError, match="no chat template; choose one of"):
+        choose_template(None, None, tokenizer_of(tmp_path / "none", "bytes"), tmp_path / "none")
 
 
 def test_the_processors_own_file_comes_before_the_tokenizers(tmp_path):

@@ -8,20 +8,44 @@ Try it: `own_template(load_tokenizer(folder)).segments([("What is this?", None)]
 """
 
 import json
+import sys
 from dataclasses import replace
 
 from minillava.data import IMAGE
 from minillava.data.records import IMAGE_TOKEN
 from minillava.data.samples import encode_segments
-from minillava.data.template import CHAT, VICUNA_V1, Joined, Template
+from minillava.data.template import CHAT, TEMPLATES, VICUNA_V1, Joined, Template
 from minillava.errors import UserError
 from minillava.model.formats.files import reading_config
 
+OWN = "own"  # the name for the template that the weights' own chat template writes
 ASKED = [("<image>\nWhich colour?", "Dark blue."), ("Why so?", "It rains."), ("Where?", None)]
 
 
 class TemplateError(UserError):
     """A chat template that is not there or that cannot be followed."""
+
+
+def choose_template(asked: str | None, named: str | None, tokenizer, folder) -> Template:
+    """The format to talk in: the one asked for, else the one that the weights name, else their own chat template's.
+
+    Says so where another one is asked for than the weights'. Raises TemplateError, naming the folder of the weights.
+    """
+    theirs, why = TEMPLATES.get(named), f"these weights are for the unknown template {named!r}"
+    if OWN in (asked, named) or named is None:
+        try:
+            theirs = own_template(tokenizer, folder)
+        except TemplateError as error:
+            theirs, why = None, str(error)
+    if asked in TEMPLATES:
+        if theirs is not None and theirs.name != asked:
+            print(f"{folder}: made for the template {theirs.name}, but {asked} is asked for", file=sys.stderr)
+        return TEMPLATES[asked]
+    if asked not in (None, OWN):
+        theirs, why = None, f"{asked!r} is not a template"
+    if theirs is None:
+        raise TemplateError(f"{folder}: {why}; choose one of {', '.join((*TEMPLATES, OWN))} with --template")
+    return theirs
 
 
 def own_template(tokenizer, folder=None) -> Template:
@@ -50,7 +74,7 @@ def own_template(tokenizer, folder=None) -> Template:
     special = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
     stop = max((token for token in special if between.startswith(token)), key=len, default="")
     lead, after = middle.removeprefix(asked), between.removeprefix(stop)
-    own = Joined("own", begin, "", asked, stop, lead, after)
+    own = Joined(OWN, begin, "", asked, stop, lead, after)
     if not stop or lead.strip() or _text(own, ASKED) != whole or not _same_ids(own, first, tokenizer):
         raise TemplateError("the weights' own chat template cannot be taken apart into questions, answers and a stop")
     return own
