@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_import import TEXT, cache, compare, in_cache, llava, reference
 from test_templates import tokenizer_of
@@ -12,6 +14,7 @@ from transformers import CLIPImageProcessorPil, SiglipVisionConfig
 
 from minillava.chat import Chat
 from minillava.model import CheckpointError, load_llava, save_vision
+from minillava.model.formats.authors import SUPPORTED
 from minillava.model.formats.chat_template import TemplateError
 from minillava.model.formats.published import language_published
 from minillava.scenes.compose import compose
@@ -159,3 +162,16 @@ def test_one_can_talk_with_the_authors_checkpoint_once_its_template_is_named(fol
     chat.look(draw(compose("dev", 0), 96))  # prepared as the tower's folder says
     assert isinstance(chat.ask("What is this?", max_new_tokens=4), str)
     assert "pictures that are not square are cropped, not padded" in capsys.readouterr().err
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5), lambda j: st.lists(j, max_size=2) | st.dictionaries(st.text(max_size=3), j, max_size=2))  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from([*SUPPORTED, "mm_vision_select_layer", "model_type", "text_config", "vision_config", "eos_token_id", "hidden_size"]), JSON))  # fmt: skip
+def test_whatever_a_config_says_a_folder_is_loaded_or_refused_with_its_name(tmp_path_factory, changes):
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    config = AUTHORS | TEXT | {"mm_vision_tower": "nobody/nothing"} | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="any"):  # without a tower there is nothing to load
+        load_llava(folder)

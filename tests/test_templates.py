@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -175,3 +177,30 @@ def test_the_authors_prompt_is_written_word_for_word(tmp_path):
         VICUNA_V1.system + "USER: ", "\nWhat is this? ASSISTANT:"))  # fmt: skip
     ids = prompt_ids(pairs[0][0], VICUNA_V1, tokenizer).tolist()
     assert ids == [tokenizer.bos_token_id, *before, IMAGE, *after]  # as the authors' tokenizer_image_token
+
+
+@pytest.fixture(scope="module", params=[("bytes", CHATML), (KINDS[1], INST)], ids=["chatml", "inst"])
+def tokenizer(request, tmp_path_factory):
+    return tokenizer_of(tmp_path_factory.mktemp("words"), *request.param)
+
+
+TURN = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: "<" not in text)
+
+
+@given(talk=st.lists(st.tuples(TURN, TURN), min_size=1, max_size=4), open_question=st.booleans())
+def test_segments_are_the_chat_template_s_text_for_any_conversation(tokenizer, talk, open_question):
+    template = own_template(tokenizer)
+    talk = [
+        (question, None if open_question and n == len(talk) else answer) for n, (question, answer) in enumerate(talk, 1)
+    ]
+    messages = [
+        {"role": role, "content": text}
+        for turn in talk for role, text in zip(("user", "assistant"), turn) if text is not None
+    ]  # fmt: skip
+    whole = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_question)
+    segments = template.segments(talk)
+    text = "".join(text for text, _ in segments)
+    assert whole in (text, text + template.after.partition("<")[0])  # nothing is said after the last stop
+    said = [answer for _, answer in talk if answer is not None]
+    kept = "".join(text for text, supervised in segments if supervised)
+    assert kept == "".join(template.lead + answer + template.stop for answer in said)
