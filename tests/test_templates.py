@@ -115,6 +115,7 @@ def test_answers_and_the_stops_after_them_are_supervised_and_nothing_else(tmp_pa
     [
         "{{ messages }}",
         "{{ raise_exception('no') }}",
+        "{{ ().__class__.__base__.__subclasses__() }}" + CHATML,  # what could lead to running code
         "{% for m in messages %}{{ m.content + '|' }}{% endfor %}",  # nothing ends an answer
         CHATML.replace("m['content']", "m['content'] | upper"),
         CHATML.replace(
@@ -161,6 +162,9 @@ def test_the_template_asked_for_or_named_or_written_is_used_and_another_one_is_s
 
 def test_the_processors_own_file_comes_before_the_tokenizers(tmp_path):
     tokenizer = tokenizer_of(tmp_path, KINDS[1], CHATML)
+    tokenizer.chat_template = {"default": LLAVA, "tool_use": "{{ messages }}"}
+    assert own_template(tokenizer, tmp_path).name == "vicuna_v1"
+    tokenizer.chat_template = CHATML
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": LLAVA}))
     assert own_template(tokenizer, tmp_path).name == "vicuna_v1"
 

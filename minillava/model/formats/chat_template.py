@@ -54,11 +54,11 @@ def own_template(tokenizer, folder=None) -> Template:
     LLaVA-1.5's on the hub has no system message, and no stop after an answer: it is `vicuna_v1` without the message.
     folder: has chat_template.json in files of some age, which the tokenizer does not read. Raises TemplateError.
     """
-    source = tokenizer.chat_template
+    source = None  # the tokenizer's, or of several the one called "default"
     if folder is not None and (folder / "chat_template.json").exists():
         with reading_config(folder / "chat_template.json") as written:
             source = written["chat_template"]
-    if not source:
+    if not (source or tokenizer.chat_template):
         raise TemplateError("the weights have no chat template")
     first = _rendered(tokenizer, source, [(ASKED[0][0], None)])
     for known in (CHAT, VICUNA_V1):
