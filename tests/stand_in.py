@@ -125,13 +125,13 @@ def datasets(root):
 
 def models(root):
     """The models of the notebooks' scales, under their ids and in their published formats, but small and random."""
-    import shutil
-
     import torch
     from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     from minillava.course.dial import PROJECTORS
+    from minillava.data.images import Preparation
     from minillava.data.tokenizer import load_tokenizer
+    from minillava.model.formats.preparation import write_preparation
     from minillava.scales import COLAB, FULL_7B, WEIGHTS
 
     torch.manual_seed(0)
@@ -152,7 +152,7 @@ def models(root):
         clip = CLIPConfig(text_config=words, vision_config=vision_tower, projection_dim=16)
         CLIPModel(clip).save_pretrained(root / scale.vision_tower)
         tokenizer.save_pretrained(root / scale.vision_tower)
-        shutil.copy(WEIGHTS / "vision_tower" / "preprocessor_config.json", root / scale.vision_tower)
+        write_preparation(Preparation(64, (0.5,) * 3, (0.25,) * 3), root / scale.vision_tower)
     folder = root / PROJECTORS["full-7b"]
     folder.mkdir(parents=True)
     named = {"model.mm_projector.weight": torch.randn(32, 24), "model.mm_projector.bias": torch.zeros(32)}

@@ -36,7 +36,7 @@ def answers(talk, tmp_path):
     def make(name="answers.jsonl", questions=QUESTIONS, images=IMAGES, limit=None, **settings):
         path = tmp_path / name
         asked = read_question_file(questions, bool(settings.get("format")))[:limit]
-        parts = talk.model, talk.tokenizer, talk.template, talk.normal
+        parts = talk.model, talk.tokenizer, talk.template, talk.preparation
         chosen = AnswerSettings(**{"max_new_tokens": 5, "batch": 4} | settings)
         make.made = write_answers(*parts, asked, images, path, "m", chosen)
         return read_jsonl(path)

@@ -31,6 +31,7 @@ from minillava.model.formats.files import (
     reading_config,
     write_checkpoint,
 )
+from minillava.model.formats.preparation import processor_settings, read_preparation
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -212,12 +213,12 @@ def save_llava(model, folder, about, dtype=None):
 def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dtype=None):
     """Write a folder that `transformers`' LlavaForConditionalGeneration and LlavaProcessor load, with equal logits.
 
-    vision_tower: the folder or hub id with its preprocessor_config.json. template: a data.template.Template; it becomes
+    vision_tower: the folder or hub id with the pictures' preparation. template: a data.template.Template; it becomes
     the chat template. In `transformers` a picture is P tokens `<image>`, so the vocabulary gets that token if needed;
     its score is the mean of all scores, so it is never the highest. A conversation's first ids equal ours. A later
     answer may begin with another token, as `transformers` tokenizes the joined text and we tokenize it piece by piece.
     """
-    from transformers import AddedToken, AutoImageProcessor, GenerationConfig, LlavaProcessor
+    from transformers import AddedToken, CLIPImageProcessor, GenerationConfig, LlavaProcessor
 
     known, tensors, V = _metadata(model, about), _named_tensors(model, llava_names()), model.config.language.vocab_size
     if len(tokenizer) > V:
@@ -235,7 +236,8 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     if config.projector == "linear":  # linear_2 (published.py)
         D, name_of = config.language.hidden_size, llava_names()
         tensors |= {name_of("projector.2.weight"): torch.eye(D), name_of("projector.2.bias"): torch.zeros(D)}
-    pictures = AutoImageProcessor.from_pretrained(str(find_checkpoint(vision_tower)))
+    preparation = read_preparation(vision_tower, config.vision.image_size)
+    pictures = CLIPImageProcessor(**processor_settings(preparation))
     sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
     chat = {"chat_template": _chat_template(template), "vision_feature_select_strategy": "default"}
     processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)

@@ -1,0 +1,146 @@
+"""How pictures are prepared for a vision tower, from and to the files of its folder, as `transformers` reads them.
+
+Version 5 writes the image processor's settings into processor_config.json; all versions read preprocessor_config.json.
+Where both are there, version 5 takes the first, and so do we. A setting that we do not support is an error that names
+it. What a file leaves out has CLIPImageProcessor's default.
+
+Try it: `read_preparation("data_samples/weights/vision_tower", 96)`.
+"""
+
+import json
+import math
+from pathlib import Path
+
+from minillava.data.images import Preparation
+from minillava.model.formats.files import CheckpointError, find_checkpoint, reading_config
+
+NEW, OLD = "processor_config.json", "preprocessor_config.json"
+KINDS = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor", "LlavaImageProcessor",
+         "LlavaImageProcessorFast")  # fmt: skip
+DEFAULTS = {  # do_convert_rgb is not among them: our pictures are RGB before
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "resample": 3,  # Pillow's number of bicubic
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+    "do_pad": False,
+    "default_to_square": False,
+    "use_square_size": False,
+}
+
+
+def read_preparation(source, size) -> Preparation:
+    """The preparation that a folder or hub id asks for. size: its vision tower's image_size, pixels per side.
+
+    Raises CheckpointError for a folder without it, for a setting that is not supported, and for another size.
+    """
+    folder = find_checkpoint(source)
+    path = folder / OLD
+    if (folder / NEW).exists():
+        with reading_config(folder / NEW) as config:
+            path = path if config.get("image_processor") is None else folder / NEW
+    with reading_config(path) as config:
+        made = _preparation(config["image_processor"] if path.name == NEW else config)
+        if made.size != size:
+            raise CheckpointError(
+                f"it prepares pictures of {made.size} x {made.size} pixels, but the vision tower takes {size} x {size}: "
+                "take the file that belongs to these weights"
+            )
+    return made
+
+
+def _preparation(settings: dict) -> Preparation:
+    # null: no, as in version 5; where the default is another, it is refused below
+    stated = DEFAULTS | {key: value for key, value in settings.items() if value is not None or DEFAULTS.get(key)}
+    kind = settings.get("image_processor_type") or settings.get("feature_extractor_type") or KINDS[0]
+    if kind not in KINDS:
+        raise CheckpointError(f"image_processor_type {kind!r}: only CLIP's is supported")
+    for key in (key for key, default in DEFAULTS.items() if isinstance(default, bool)):
+        if not isinstance(stated[key], bool):
+            raise CheckpointError(f"{key} {stated[key]!r} must be true or false")
+    for key, supported in (("do_resize", True), ("do_pad", False), ("use_square_size", False)):
+        if stated[key] != supported:
+            raise CheckpointError(
+                f"{key} {json.dumps(stated[key])} is not supported: a picture is resized, then its centre is cropped. "
+                f"Where that is what the weights expect, set it to {json.dumps(supported)}"
+            )
+    edge, stretched = _sides("size", stated["size"], stated["default_to_square"])
+    if not stretched and not stated["do_center_crop"]:
+        raise CheckpointError(
+            "do_center_crop false: pictures would stay oblong, and the vision tower takes squares. Set it to true, or "
+            'give size as {"height": N, "width": N}'
+        )
+    size = _sides("crop_size", stated["crop_size"], True)[0] if stated["do_center_crop"] else edge
+    if size > edge:
+        raise CheckpointError(f"crop_size {size} is more than size {edge}: pictures would get black borders")
+    factor, resample = stated["rescale_factor"], stated["resample"]
+    if not isinstance(resample, int) or not 0 <= resample <= 5:
+        raise CheckpointError(f"resample {resample!r} must be one of Pillow's numbers, 0 to 5")
+    mean, std = (_three(stated[name]) for name in ("image_mean", "image_std"))
+    if not mean or not std or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise CheckpointError("image_mean and image_std must each be three numbers, image_std above 0")
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise CheckpointError(f"rescale_factor {factor!r} must be a number above 0")
+    if not stated["do_normalize"]:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    return Preparation(
+        size,
+        mean,
+        std,
+        edge if edge != size else None,
+        stretched,
+        resample,
+        float(factor) if stated["do_rescale"] else 1.0,
+    )
+
+
+def _three(value: object) -> tuple[float, ...]:
+    """The three numbers that a list holds; empty for anything else."""
+    right = isinstance(value, list | tuple) and len(value) == 3
+    return tuple(float(x) for x in value) if right and all(isinstance(x, int | float) for x in value) else ()
+
+
+def _sides(key: str, value: object, square: bool) -> tuple[int, bool]:
+    """(pixels, whether both sides get them) of a `size` or `crop_size`. square: what a single number means."""
+    named = value
+    if isinstance(value, int):
+        named = {"height": value, "width": value} if square else {"shortest_edge": value}
+    elif isinstance(value, list) and len(value) == 2:
+        named = dict(zip(("height", "width"), value))
+    names = sorted(named) if isinstance(named, dict) else []
+    stretched = names == ["height", "width"]
+    if not stretched and (names != ["shortest_edge"] or key == "crop_size"):
+        raise CheckpointError(f"{key} {json.dumps(value)} is not supported: give one number, or height and width")
+    side, other = named[names[0]], named[names[-1]]
+    if isinstance(side, bool) or not isinstance(side, int) or side < 1 or side != other:
+        raise CheckpointError(f"{key} {json.dumps(value)}: pixels of a square are supported, in whole numbers from 1")
+    return side, stretched
+
+
+def processor_settings(how: Preparation) -> dict:
+    """The image processor's settings, every one stated, so that all versions of `transformers` read them alike."""
+    square = {"height": how.edge or how.size, "width": how.edge or how.size}
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": square if how.stretched else {"shortest_edge": square["height"]},
+        "resample": int(how.resample),
+        "do_center_crop": True,
+        "crop_size": {"height": how.size, "width": how.size},
+        "do_rescale": True,
+        "rescale_factor": how.rescale,
+        "do_normalize": True,
+        "image_mean": list(how.mean),
+        "image_std": list(how.std),
+        "do_convert_rgb": True,
+    }
+
+
+def write_preparation(how: Preparation, folder) -> None:
+    """Write the file that all versions of `transformers` and `read_preparation` read."""
+    (Path(folder) / OLD).write_text(json.dumps(processor_settings(how), indent=2) + "\n", encoding="utf-8")
