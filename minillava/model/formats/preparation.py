@@ -8,7 +8,6 @@ Try it: `read_preparation("data_samples/weights/vision_tower", 96)`.
 """
 
 import json
-import math
 from pathlib import Path
 
 from minillava.data.images import Preparation
@@ -78,31 +77,22 @@ def _preparation(settings: dict) -> Preparation:
     size = _sides("crop_size", stated["crop_size"], True)[0] if stated["do_center_crop"] else edge
     if size > edge:
         raise CheckpointError(f"crop_size {size} is more than size {edge}: pictures would get black borders")
-    factor, resample = stated["rescale_factor"], stated["resample"]
-    if not isinstance(resample, int) or not 0 <= resample <= 5:
-        raise CheckpointError(f"resample {resample!r} must be one of Pillow's numbers, 0 to 5")
-    mean, std = (_three(stated[name]) for name in ("image_mean", "image_std"))
-    if not mean or not std or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
-        raise CheckpointError("image_mean and image_std must each be three numbers, image_std above 0")
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
-        raise CheckpointError(f"rescale_factor {factor!r} must be a number above 0")
+    if stated["resample"] not in range(6):
+        raise CheckpointError(f"resample {stated['resample']!r} must be one of Pillow's numbers, 0 to 5")
+    limits = {"image_mean": (3, -1e30), "image_std": (3, 1e-30), "rescale_factor": (1, 1e-30)}
+    mean, std, (rescale,) = (_numbers(key, stated[key], *limit) for key, limit in limits.items())
     if not stated["do_normalize"]:
         mean, std = (0.0,) * 3, (1.0,) * 3
-    return Preparation(
-        size,
-        mean,
-        std,
-        edge if edge != size else None,
-        stretched,
-        resample,
-        float(factor) if stated["do_rescale"] else 1.0,
-    )
+    rescale = rescale if stated["do_rescale"] else 1.0
+    return Preparation(size, mean, std, edge if edge != size else None, stretched, stated["resample"], rescale)
 
 
-def _three(value: object) -> tuple[float, ...]:
-    """The three numbers that a list holds; empty for anything else."""
-    right = isinstance(value, list | tuple) and len(value) == 3
-    return tuple(float(x) for x in value) if right and all(isinstance(x, int | float) for x in value) else ()
+def _numbers(key: str, value: object, count: int, low: float) -> tuple[float, ...]:
+    """The numbers of a setting, which float32 can hold."""
+    found = value if isinstance(value, list | tuple) else [value]
+    if len(found) != count or not all(isinstance(x, int | float) and low < x < 1e30 for x in found):
+        raise CheckpointError(f"{key} {json.dumps(value)} must be {count} number(s) between {low:g} and 1e+30")
+    return tuple(map(float, found))
 
 
 def _sides(key: str, value: object, square: bool) -> tuple[int, bool]:
@@ -124,11 +114,11 @@ def _sides(key: str, value: object, square: bool) -> tuple[int, bool]:
 
 def processor_settings(how: Preparation) -> dict:
     """The image processor's settings, every one stated, so that all versions of `transformers` read them alike."""
-    square = {"height": how.edge or how.size, "width": how.edge or how.size}
+    edge = how.edge or how.size
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
-        "size": square if how.stretched else {"shortest_edge": square["height"]},
+        "size": {"height": edge, "width": edge} if how.stretched else {"shortest_edge": edge},
         "resample": int(how.resample),
         "do_center_crop": True,
         "crop_size": {"height": how.size, "width": how.size},
