@@ -12,7 +12,7 @@ from PIL import Image
 
 from minillava.data.images import Preparation, pixels
 from minillava.model import CheckpointError
-from minillava.model.formats.preparation import processor_settings, read_preparation, write_preparation
+from minillava.model.formats.preparation import read_preparation, write_preparation
 
 CLIP = {"image_processor_type": "CLIPImageProcessor"}
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -200,7 +200,7 @@ def test_what_is_written_is_read_by_all_alike(tmp_path, how):
     write_preparation(how, tmp_path)
     assert read_preparation(tmp_path, 24) == how
     same(tmp_path, 24)
-    images = transformers.CLIPImageProcessor(**processor_settings(how))
+    images = transformers.CLIPImageProcessor.from_pretrained(tmp_path)
     (tmp_path / "again").mkdir()
     images.save_pretrained(tmp_path / "again")
     assert read_preparation(tmp_path / "again", 24) == how

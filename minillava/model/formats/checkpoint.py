@@ -31,7 +31,7 @@ from minillava.model.formats.files import (
     reading_config,
     write_checkpoint,
 )
-from minillava.model.formats.preparation import processor_settings, read_preparation
+from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -218,7 +218,7 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     its score is the mean of all scores, so it is never the highest. A conversation's first ids equal ours. A later
     answer may begin with another token, as `transformers` tokenizes the joined text and we tokenize it piece by piece.
     """
-    from transformers import AddedToken, CLIPImageProcessor, GenerationConfig, LlavaProcessor
+    from transformers import AddedToken, AutoImageProcessor, GenerationConfig, LlavaProcessor
 
     known, tensors, V = _metadata(model, about), _named_tensors(model, llava_names()), model.config.language.vocab_size
     if len(tokenizer) > V:
@@ -237,15 +237,14 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
         D, name_of = config.language.hidden_size, llava_names()
         tensors |= {name_of("projector.2.weight"): torch.eye(D), name_of("projector.2.bias"): torch.zeros(D)}
     preparation = read_preparation(vision_tower, config.vision.image_size)
-    pictures = CLIPImageProcessor(**processor_settings(preparation))
     sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
     chat = {"chat_template": _chat_template(template), "vision_feature_select_strategy": "default"}
-    processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)
     tokens = dict(eos_token_id=stop[-1], bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id)
 
     def also(temporary):
-        processor.save_pretrained(temporary)
-        pictures.save_pretrained(temporary)  # preprocessor_config.json, where versions before 5 look
+        write_preparation(preparation, temporary)  # where versions before 5 look
+        pictures = AutoImageProcessor.from_pretrained(str(temporary))
+        LlavaProcessor(pictures, tokenizer, **sizes, **chat).save_pretrained(temporary)
         GenerationConfig(**tokens).save_pretrained(temporary)
 
     written = {"config.json": llava_published(config, image_token) | {"minillava": known}}

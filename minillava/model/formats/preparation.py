@@ -112,10 +112,10 @@ def _sides(key: str, value: object, square: bool) -> tuple[int, bool]:
     return side, stretched
 
 
-def processor_settings(how: Preparation) -> dict:
-    """The image processor's settings, every one stated, so that all versions of `transformers` read them alike."""
+def write_preparation(how: Preparation, folder) -> None:
+    """Write preprocessor_config.json with every setting stated, so that all versions of `transformers` read it alike."""
     edge = how.edge or how.size
-    return {
+    settings = {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
         "size": {"height": edge, "width": edge} if how.stretched else {"shortest_edge": edge},
@@ -129,8 +129,4 @@ def processor_settings(how: Preparation) -> dict:
         "image_std": list(how.std),
         "do_convert_rgb": True,
     }
-
-
-def write_preparation(how: Preparation, folder) -> None:
-    """Write the file that all versions of `transformers` and `read_preparation` read."""
-    (Path(folder) / OLD).write_text(json.dumps(processor_settings(how), indent=2) + "\n", encoding="utf-8")
+    (Path(folder) / OLD).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
