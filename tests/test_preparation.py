@@ -161,21 +161,39 @@ def _no_words():
     return Tokenizer(models.WordLevel({"a": 0}, "a"))
 
 
-side = st.integers(1, 40)
-numbers = st.lists(st.floats(0.05, 2), min_size=3, max_size=3)
-flag = st.one_of(st.booleans(), st.none())
+def mostly(usual, *others):
+    return st.one_of(*[st.just(usual)] * 8, *map(st.just, others))
+
+
+side = st.one_of(st.just(24), st.just(24), st.integers(1, 40))
+square = st.one_of(side, side.map(lambda n: {"height": n, "width": n}))
 sides = st.one_of(
-    st.just(24), st.just({"height": 24, "width": 24}), st.just({"shortest_edge": 24}), side, st.none(),
-    st.fixed_dictionaries({"shortest_edge": side}), st.fixed_dictionaries({"height": side, "width": side}),
-    st.lists(side, min_size=2, max_size=2), st.fixed_dictionaries({"shortest_edge": side, "longest_edge": side}),
+    *[square] * 6, st.none(), st.fixed_dictionaries({"height": side, "width": side}), st.lists(side, min_size=2, max_size=2)
 )  # fmt: skip
-FLAGS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb", "do_pad", "default_to_square")
-MANY = dict.fromkeys(FLAGS, flag) | {"size": sides, "crop_size": sides, "image_mean": numbers, "image_std": numbers}
-MANY |= {"resample": st.integers(0, 5), "rescale_factor": st.floats(1e-3, 2)}
+edges = st.one_of(*[st.fixed_dictionaries({"shortest_edge": side}), sides] * 4,
+                  st.fixed_dictionaries({"shortest_edge": side, "longest_edge": side}))  # fmt: skip
+numbers, flag = st.lists(st.floats(0.05, 2), min_size=3, max_size=3), st.booleans()
+MANY = {
+    "do_resize": mostly(True, False, None),
+    "do_pad": mostly(False, True, None),
+    "do_center_crop": mostly(True, False),
+}
+MANY |= {
+    "do_normalize": flag,
+    "do_rescale": flag,
+    "do_convert_rgb": mostly(True, False, None),
+    "default_to_square": flag,
+}
+MANY |= {
+    "image_mean": numbers,
+    "image_std": numbers,
+    "rescale_factor": st.floats(1e-3, 2),
+    "resample": st.integers(0, 5),
+}
 
 
 @settings(max_examples=150)
-@given(st.fixed_dictionaries({}, optional=MANY))
+@given(st.fixed_dictionaries({"size": edges, "crop_size": sides}, optional=MANY))
 def test_any_settings_are_read_as_transformers_reads_them_or_refused(tmp_path_factory, stated):
     folder = written(tmp_path_factory.getbasetemp() / "settings", CLIP | stated)
     for size in (24, 224):
