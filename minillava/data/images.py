@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,25 +79,23 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 def _without_metadata(file: io.BufferedReader) -> io.BufferedReader | io.BytesIO:
     """A PNG or JPEG file without texts, profiles and thumbnails, whose faults Pillow takes for the picture's."""
-    start = file.read(8)
+    start, kept = file.read(8), io.BytesIO()
     if not start.startswith((PNG, JPEG)):
         return file
-    kept = [PNG if start == PNG else JPEG]
-    file.seek(len(kept[0]))
+    file.seek(kept.write(PNG if start == PNG else JPEG))
     while start == PNG and len(head := file.read(8)) == 8:
         length = int.from_bytes(head[:4], "big") + 4  # with the checksum
         if head[4:] in PNG_KEPT:
-            kept.append(head + file.read(length))
+            kept.write(head + file.read(length))
         else:
             file.seek(length, io.SEEK_CUR)
-    if start == PNG:
-        return io.BytesIO(b"".join(kept))
-    while len(head := file.read(4)) == 4 and head[0] == 0xFF and 0xC0 <= head[1] != 0xDA:  # up to the first scan
-        body = file.read(max(0, int.from_bytes(head[2:], "big") - 2))
+    while start != PNG and len(head := file.read(4)) == 4 and head[0] == 0xFF and 0xC0 <= head[1] != 0xDA:
+        body = file.read(max(0, int.from_bytes(head[2:], "big") - 2))  # of a segment before the first scan
         application = 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE
         if not application or (body.startswith(JPEG_KEPT) and len(body) >= 12):
-            kept.append(head + body)
-    return io.BytesIO(b"".join(kept) + head + file.read())
+            kept.write(head + body)
+    kept.write(head + file.read())
+    return kept
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -135,9 +134,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if mode in ("La", "RGBa"):  # colours multiplied by their alpha
         image = image.convert(mode[:-1] + "A")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return (image if turn is None else image.transpose(turn)).convert("RGB")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba)
+    image = image if turn is None else image.transpose(turn)
+    return image if image.mode == "RGB" else image.convert("RGB")  # without a copy: photos may fill the memory
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -168,6 +169,7 @@ def crop(
 def pixels(pictures: Iterable[Image.Image], preparation: Preparation) -> torch.Tensor:
     """RGB pictures -> (B, 3, size, size): cropped, scaled (commonly to [0, 1]), then normalised by mean and std."""
     p = preparation
-    cropped = (crop(picture, p.size, p.edge, p.stretched, p.resample) for picture in pictures)
-    array = np.stack([np.asarray(picture, dtype=np.float32) for picture in cropped]) / np.float32(1 / p.rescale)
+    one = partial(crop, size=p.size, edge=p.edge, stretched=p.stretched, resample=p.resample)
+    cropped = [np.asarray(c, dtype=np.float32) for c in map(one, pictures)]  # of an iterator, one whole picture is held
+    array = np.stack(cropped) / np.float32(1 / p.rescale)
     return torch.from_numpy((array - np.float32(p.mean)) / np.float32(p.std)).permute(0, 3, 1, 2).contiguous()
