@@ -1,8 +1,8 @@
 """Talk with a trained LLaVA about a picture: one class for the terminal, the notebooks and the end of the demo.
 
 A conversation keeps its turns and what it has computed, so each further question costs only its own tokens; answers
-stream. The weights are a folder that `save_llava` wrote, with the tokenizer and the vision tower's
-preprocessor_config.json, or a LlavaForConditionalGeneration folder or hub id. No code from them is run.
+stream. The weights are a folder that `save_llava` wrote, with the tokenizer and the pictures' preparation, or a
+LlavaForConditionalGeneration folder or hub id. No code from them is run.
 
     python -m minillava chat picture.png
 """
@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from minillava.data.images import open_picture, pixels, to_rgb
+from minillava.data.images import Preparation, open_picture, pixels, to_rgb
 from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT, Template
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
-from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.assemble import assemble
 from minillava.model.formats.authors import pictures_folder
 from minillava.model.formats.chat_template import choose_template
+from minillava.model.formats.preparation import read_preparation
 
 
 class ChatError(UserError):
@@ -43,7 +44,8 @@ class Chat:
         model, about = load_llava(weights, dtype, device)
         tokenizer = load_tokenizer(folder)
         chosen = choose_template(template, about.get("template"), tokenizer, folder)
-        self._begin(model, about, tokenizer, normalisation(pictures_folder(folder)), chosen)
+        preparation = read_preparation(pictures_folder(folder), model.config.vision.image_size)
+        self._begin(model, about, tokenizer, preparation, chosen)
 
     @classmethod
     def assembled(
@@ -64,12 +66,13 @@ class Chat:
             load_projector(model, projector)
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
-        made._begin(model, about, words, normal, CHAT)
+        words = load_tokenizer(find_checkpoint(language_model))
+        preparation = read_preparation(vision_tower, model.config.vision.image_size)
+        made._begin(model, about, words, preparation, CHAT)
         return made
 
-    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: Template) -> None:
-        self.model, self.about, self.tokenizer, self.normal = model.eval(), about, tokenizer, normal
+    def _begin(self, model, about: dict, tokenizer, preparation: Preparation, template: Template) -> None:
+        self.model, self.about, self.tokenizer, self.preparation = model.eval(), about, tokenizer, preparation
         self.template = template
         self.turns: list[tuple[str, str]] = []
         self.features, self.session = None, Session()
@@ -77,7 +80,7 @@ class Chat:
     def look(self, picture: str | Path | Image.Image) -> Image.Image:
         """Show the model a picture (a file or an image); returns the opened picture."""
         image = to_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
-        view = pixels([image], self.model.config.vision.image_size, *self.normal)  # (1, 3, S, S)
+        view = pixels([image], self.preparation)  # (1, 3, S, S)
         weight = self.model.vision_tower.pre_layrnorm.weight
         self.features = self.model.features(view.to(weight.device, weight.dtype))[0]  # (P, Dv)
         self.turns, self.session = [], Session()

@@ -40,7 +40,7 @@ def answers(talk, tmp_path):
     def make(name="answers.jsonl", questions=QUESTIONS, images=IMAGES, limit=None, **settings):
         path = tmp_path / name
         asked = read_question_file(questions, bool(settings.get("format")))[:limit]
-        parts = talk.model, talk.tokenizer, talk.template, talk.normal
+        parts = talk.model, talk.tokenizer, talk.template, talk.preparation
         chosen = AnswerSettings(**{"max_new_tokens": 5, "batch": 4} | settings)
         make.made = write_answers(*parts, asked, images, path, "m", chosen)
         return read_jsonl(path)
@@ -89,6 +89,7 @@ def test_weights_that_end_with_their_own_token_stop_there_and_it_is_never_in_an_
     save_pretrained(talk.model, folder, talk.tokenizer, weights / "vision_tower", CHAT, talk.about)
     for path in (folder / "generation_config.json", folder / "config.json"):
         written = json.loads(path.read_text())
+        written.pop("minillava", None)  # as others write it
         for config in (written, written.get("text_config", {})):
             config.pop("eos_token_id", None)
         path.write_text(json.dumps(written | ({"eos_token_id": ends} if path.name == name else {})))

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 
 from minillava import chat as talk
 from minillava import cli
@@ -101,13 +101,6 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:500])
 
 
-def odd(path):
-    """A PNG whose comment unpacks to 8 MB: Pillow refuses with an error of its own."""
-    comment = PngImagePlugin.PngInfo()
-    comment.add_text("comment", "x" * 8_000_000, zip=True)
-    Image.new("L", (8, 8)).save(path, pnginfo=comment)
-
-
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -116,11 +109,10 @@ def odd(path):
         (cut, "not a picture that can be read"),
         (lambda path: path.write_bytes(b""), "not a picture that can be read"),
         (lambda path: path.write_bytes(b"P6 4 four 255 "), "not a picture that can be read"),
-        (odd, "not a picture that can be read"),
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "a folder, not a picture"),
     ],
-    ids=["huge", "bomb", "cut", "empty", "no number", "endless text", "missing", "folder"],
+    ids=["huge", "bomb", "cut", "empty", "no number", "missing", "folder"],
 )
 def test_a_picture_that_cannot_be_used_is_refused_with_its_name(capsys, tmp_path, weights, make, message):
     make(tmp_path / "picture.png")

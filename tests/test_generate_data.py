@@ -16,6 +16,7 @@ import pytest
 
 from minillava import cli
 from minillava.asking import AskingError, Budget, Journal, Price, request_key, server
+from minillava.data.images import open_picture
 from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
 from minillava.datagen.export import to_dataset
@@ -50,6 +51,7 @@ from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
 from minillava.standins.pictures import PICTURE_BOOK
 from minillava.standins.teacher import REFUSAL, OfflineTeacher, offline_reply, response_type
+from minillava.standins.vision_tower import TINY_CLIP
 from tests.faulty import SAYS_429, SAYS_500, faulty
 
 pytestmark = pytest.mark.usefixtures("no_key")
@@ -502,6 +504,8 @@ def test_the_command_makes_everything_offline_and_ends_with_0(capsys, tmp_path):
     names = {p.name for p in (tmp_path / "o").iterdir()}
     assert names >= {*FILES, "summary.json", "statistics.json", "statistics.png", "pictures"}
     assert json.loads((tmp_path / "o" / "summary.json").read_text())["complete"]
+    side = open_picture(next((tmp_path / "o" / "pictures").iterdir())).width
+    assert f"{side} pixels per side" in out and f"drawings of {TINY_CLIP.image_size}" in out
 
 
 def test_a_record_left_out_is_named_and_ends_with_1(capsys, tmp_path):

@@ -50,7 +50,7 @@ def run(options) -> None:
     chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(
-        chat.model, chat.tokenizer, chat.template, chat.normal, questions, options.images, options.out, name,
+        chat.model, chat.tokenizer, chat.template, chat.preparation, questions, options.images, options.out, name,
         AnswerSettings(options.look, options.format, most, options.batch, joint),
     )  # fmt: skip
     print(f"{options.out}: {len(questions):,} answers, {made:,} of them made now, shown: {options.look}")

@@ -22,7 +22,8 @@ from minillava.experiments.run import Job, Run, side_by_side, slug, still_wanted
 from minillava.files import atomic_write, read_jsonl, write_jsonl
 from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar
-from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.assemble import assemble
+from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
 from minillava.training.features import Features
@@ -63,8 +64,9 @@ def make_features(run: Run, variant: Variant) -> None:
     folder, tower = run.folder / "pictures", run.weights / "vision_tower"
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     model = assemble(tower, run.weights / "language_model", 0, variant.layer)
+    preparation = read_preparation(tower, model.config.vision.image_size)
     with progress_bar(len(names), "picture", f"layer {variant.layer}") as bar:
-        made = Features.compute(model, folder, names, *normalisation(tower), lambda n, _: bar.update(n - bar.n))
+        made = Features.compute(model, folder, names, preparation, lambda n, _: bar.update(n - bar.n))
     made.save(run.folder / variant.features)
 
 

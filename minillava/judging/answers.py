@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from PIL import Image
 
-from minillava.data.images import pixels
+from minillava.data.images import Preparation, pixels
 from minillava.data.samples import encode_segments
 from minillava.data.template import Template
 from minillava.model import Llava, generate_text
@@ -72,8 +72,8 @@ CONDITIONS: dict[str, Callable[[list[str]], list[str | None]]] = {
 
 
 @torch.no_grad()
-def vision_features(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
-    """Zv of pictures, (N, P, Dv), 64 at a time. normal: the mean and the deviation that pixels are normalised with."""
-    size, weight = model.config.vision.image_size, model.vision_tower.pre_layrnorm.weight
-    parts = [pixels(pictures[i : i + 64], size, *normal) for i in range(0, len(pictures), 64)]
+def vision_features(model: Llava, preparation: Preparation, pictures: list[Image.Image]) -> torch.Tensor:
+    """Zv of pictures, (N, P, Dv), 64 at a time. preparation: what the vision tower expects of them."""
+    weight = model.vision_tower.pre_layrnorm.weight
+    parts = [pixels(pictures[i : i + 64], preparation) for i in range(0, len(pictures), 64)]
     return torch.cat([model.features(part.to(weight.device, weight.dtype)) for part in parts])

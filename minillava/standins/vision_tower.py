@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from minillava.data.images import pixels
+from minillava.data.images import Preparation, pixels
 from minillava.data.tokenizer import train_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.vision import VisionConfig, VisionTower
@@ -117,7 +117,13 @@ def make_batch(step: int, seed: int, tokenizer, vision_tower: VisionConfig = TIN
         out = tokenizer(ended, padding=True, truncation=True, max_length=most, return_tensors="pt")
         return out.input_ids, out.attention_mask
 
-    return pixels(drawn, size, MEAN, STD), *encoded(texts), *encoded(names), torch.tensor(at), torch.tensor(which)
+    return (
+        pixels(drawn, Preparation(size, MEAN, STD)),
+        *encoded(texts),
+        *encoded(names),
+        torch.tensor(at),
+        torch.tensor(which),
+    )
 
 
 def untrained(seed: int):

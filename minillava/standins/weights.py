@@ -17,13 +17,15 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import CLIPConfig
 
+from minillava.data.images import Preparation
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.machine import describe_machine, loss_reporter, progress_bar
 from minillava.model import load_vision, save_language
-from minillava.model.formats.assemble import assemble, normalisation, save_trained
+from minillava.model.formats.assemble import assemble, save_trained
+from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import vision_published
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
@@ -64,11 +66,7 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
     config.architectures = ["CLIPModel"]
     config.save_pretrained(folder)
     size = clip.vision_model.config.image_size
-    processor = dict(image_processor_type="CLIPImageProcessor", do_resize=True, size={"shortest_edge": size})
-    processor |= dict(resample=3, do_center_crop=True, crop_size={"height": size, "width": size})
-    processor |= dict(do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=list(vision_tower.MEAN))
-    processor |= dict(image_std=list(vision_tower.STD), do_convert_rgb=True)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+    write_preparation(Preparation(size, vision_tower.MEAN, vision_tower.STD), folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -86,14 +84,16 @@ def picture_features(model, vision_tower: Path, pictures: int, folder: Path) -> 
             def update(done, _):
                 progress.update(done - progress.n)
 
-            Features.compute(model, folder / "pictures", names, *normalisation(vision_tower), update).save(path)
+            preparation = read_preparation(vision_tower, model.config.vision.image_size)
+            Features.compute(model, folder / "pictures", names, preparation, update).save(path)
     return Features.load(path)
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:
     """Train both stages in `work` and save the model to `out`. Returns its card, with exact match on the dev split."""
     vision, language = weights / "vision_tower", weights / "language_model"
-    model, tokenizer, normal = assemble(vision, language, seed=0), load_tokenizer(language), normalisation(vision)
+    model, tokenizer = assemble(vision, language, seed=0), load_tokenizer(language)
+    preparation = read_preparation(vision, model.config.vision.image_size)
     features, train = picture_features(model, vision, pictures, work), scenes("train", pictures)
     counts = {kind: round(pictures * share) for kind, share in RECORDS_PER_PICTURE.items()}
     stages = (
@@ -107,9 +107,11 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         with progress_bar(count, "step", f"stage {stage}") as progress:
             report = loss_reporter(progress)
             if stage == 2:
-                report = with_evaluation(report, model, partial(picture_accuracy, model, tokenizer, normal), folder)
+                report = with_evaluation(
+                    report, model, partial(picture_accuracy, model, tokenizer, preparation), folder
+                )
             train_stage(model, stage, samples, features, folder, steps=count, progress=report, **settings)
-    figures = picture_accuracy(model.eval(), tokenizer, normal, per_kind=80)
+    figures = picture_accuracy(model.eval(), tokenizer, preparation, per_kind=80)
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
     save_trained(model, tokenizer, vision, out, about, STORED_DTYPE)
     made = "LLaVA: stage 1, then stage 2, from the shipped vision tower and language model"
@@ -119,16 +121,17 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
 
 def make_vision_tower(work: Path, out: Path, steps: int) -> dict:
     """Train and export the vision tower. Returns its card."""
-    normal = (vision_tower.MEAN, vision_tower.STD)
+    size = vision_tower.TINY_CLIP.image_size
+    preparation = Preparation(size, vision_tower.MEAN, vision_tower.STD)
 
     def measure(clip):  # during training, with a smaller probe than at the end
-        return {f"layer {k}": linear_probe(clip.vision_model, normal, k, train=1500, test=400) for k in (-1, -2)}
+        return {f"layer {k}": linear_probe(clip.vision_model, preparation, k, train=1500, test=400) for k in (-1, -2)}
 
     clip, tokenizer = vision_tower.train(work, steps, measure)
     export_vision_tower(clip, tokenizer, out)
     made = "CLIP, contrastive, pictures and captions of the picture book, and patches and names of things"
     recipe = {"made as": made, "steps": steps, "pairs": steps * 2 * vision_tower.SCENES_PER_BATCH}
-    probed = {f"layer {k}": linear_probe(load_vision(out), normal, k) for k in (-1, -2, -3)}
+    probed = {f"layer {k}": linear_probe(load_vision(out), preparation, k) for k in (-1, -2, -3)}
     return {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
 
 

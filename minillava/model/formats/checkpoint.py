@@ -34,6 +34,7 @@ from minillava.model.formats.files import (
     write_checkpoint,
 )
 from minillava.model.formats.pickled import load_pickle
+from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -214,7 +215,7 @@ def save_llava(model, folder, about, dtype=None):
 def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dtype=None):
     """Write a folder that `transformers`' LlavaForConditionalGeneration and LlavaProcessor load, with equal logits.
 
-    vision_tower: the folder or hub id with its preprocessor_config.json. template: a data.template.Template; it becomes
+    vision_tower: the folder or hub id with the pictures' preparation. template: a data.template.Template; it becomes
     the chat template. In `transformers` a picture is P tokens `<image>`, so the vocabulary gets that token if needed;
     its score is the mean of all scores, so it is never the highest. A conversation's first ids equal ours. A later
     answer may begin with another token, as `transformers` tokenizes the joined text and we tokenize it piece by piece.
@@ -237,10 +238,9 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     if config.projector == "linear":  # linear_2 (published.py)
         D, name_of = config.language.hidden_size, llava_names()
         tensors |= {name_of("projector.2.weight"): torch.eye(D), name_of("projector.2.bias"): torch.zeros(D)}
-    pictures = AutoImageProcessor.from_pretrained(str(find_checkpoint(vision_tower)))
+    preparation = read_preparation(vision_tower, config.vision.image_size)
     sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
     chat = {"chat_template": jinja(template), "vision_feature_select_strategy": "default"}
-    processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)
     ends = [*dict.fromkeys([stop[-1], *config.language.ends])]
     tokens = dict(
         eos_token_id=ends if ends[1:] else ends[0],
@@ -249,8 +249,9 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     )
 
     def also(temporary):
-        processor.save_pretrained(temporary)
-        pictures.save_pretrained(temporary)  # preprocessor_config.json, where versions before 5 look
+        write_preparation(preparation, temporary)  # where versions before 5 look
+        pictures = AutoImageProcessor.from_pretrained(str(temporary))
+        LlavaProcessor(pictures, tokenizer, **sizes, **chat).save_pretrained(temporary)
         GenerationConfig(**tokens).save_pretrained(temporary)
 
     written = {"config.json": llava_published(config, image_token) | {"minillava": known}}
