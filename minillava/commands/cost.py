@@ -13,20 +13,12 @@ import json
 from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import (
-    StageEstimate,
-    duration,
-    estimate_stage,
-    paper_utilisation,
-    scale_config,
-    short_number,
-)
+from minillava.costs.estimate import StageEstimate, duration, estimate_stage, paper_utilisation, scale_config
 from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
 from minillava.costs.model import parameters
-from minillava.costs.preflight import bytes_text
 from minillava.machine import compute_dtype, matmul_speed
 from minillava.scales import ScaleError
-from minillava.text import aligned
+from minillava.text import aligned, short_number
 
 
 def arguments(parser) -> None:
@@ -84,8 +76,8 @@ def _table(stages, estimates: list[StageEstimate]) -> list[list[str]]:
         ["steps", *(f"{s.steps:,}" for s in stages)],
         ["FLOPs per sample", *(short_number(e.sample_flops) for e in estimates)],
         ["FLOPs", *(f"{e.flops:.2g}" for e in estimates)],
-        ["memory per device", *(bytes_text(e.memory) + (" - too much" if e.refused else "") for e in estimates)],
-        ["disk, at most", *(bytes_text(e.disk) for e in estimates)],
+        ["memory per device", *(f"{short_number(e.memory)}B{' - too much' if e.refused else ''}" for e in estimates)],
+        ["disk, at most", *(f"{short_number(e.disk)}B" for e in estimates)],
         ["time", *(duration(e.hours) for e in estimates)],
     ]
     if estimates[0].dollars is not None:
@@ -101,7 +93,10 @@ def run(options) -> None:
     found, texts = {}, []
     for scale in chosen:
         name = options.hardware or scale.hardware
-        hardware = parse_hardware(name) if name != "here" else _measured()
+        if name == "here":  # at the speed of a large matrix product, measured now
+            hardware = this_machine(matmul_speed(compute_dtype(), "cuda" if this_machine().card.gpu else "cpu"))
+        else:
+            hardware = parse_hardware(name)
         config = scale_config(scale.name)
         estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in scale.stages]
         found[scale.name] = {
@@ -110,8 +105,3 @@ def run(options) -> None:
         }  # fmt: skip
         texts.append(report(scale, config, hardware, estimates, options.utilisation, options.price))
     print(json.dumps(found, indent=1) if options.json else f"\n\n{'-' * 104}\n".join(texts))
-
-
-def _measured() -> Hardware:
-    """This machine, with the speed of a large matrix product measured now."""
-    return this_machine(matmul_speed(compute_dtype(), "cuda" if this_machine().card.gpu else "cpu"))

@@ -9,14 +9,15 @@ times assume that training reaches half of it (`MATMUL_UTILISATION`), as good co
 
 import json
 import textwrap
+from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import short_number
+from minillava.costs.estimate import estimate_stage
 from minillava.costs.hardware import CARDS, Card, Hardware
 from minillava.costs.model import cache_bytes, flops, parameters, shapes
-from minillava.costs.preflight import USABLE_SHARE, DoesNotFit, device_bytes, fits, preflight
+from minillava.costs.preflight import USABLE_SHARE, fits
 from minillava.machine import compute_dtype, describe_machine, matmul_speed
-from minillava.text import aligned
+from minillava.text import aligned, short_number
 
 TEXT_TOKENS = 200  # in the context beside a picture's patches, when the cost of one more token is counted
 MATMUL_UTILISATION = 0.5  # share of the measured matrix product's speed that training reaches
@@ -48,30 +49,14 @@ def examine(speed: float, machine: dict) -> dict:
             "cache bytes a token": cache,
             "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * device["memory"]},
         }
-        for number, id in enumerate(STAGES, 1):
-            found[name][id] = _stage(config, scales.find_scale(name).stage(id), number, hardware)
+        for id in STAGES:
+            stage = scales.find_scale(name).stage(id)
+            estimate = asdict(estimate_stage(config, stage, hardware, MATMUL_UTILISATION))
+            counts = (n for n in range(1, MAX_GPUS + 1) if fits(config, stage, Hardware(CARDS[LARGE_GPU], n)))
+            rate = stage.samples * stage.epochs / (3600 * estimate["hours"])
+            more = {"batch": stage.batch, "at once": stage.micro, "samples a second": rate}
+            found[name][id] = estimate | more | {"80 GB GPUs": next(counts, None)}
     return found
-
-
-def _stage(config, stage: scales.Stage, number: int, hardware: Hardware) -> dict:
-    tokens = stage.looks * config.vision.num_patches + stage.text
-    work = flops(config, tokens, stage.answer, stage.looks, number)["total"]
-    counts = (n for n in range(1, MAX_GPUS + 1) if fits(config, stage, Hardware(CARDS[LARGE_GPU], n)))
-    refused = None
-    try:
-        preflight(config, stage, hardware)
-    except DoesNotFit as error:
-        refused = str(error)
-    return {
-        "batch": stage.batch,
-        "at once": stage.micro,
-        "tokens a sample": tokens,
-        "FLOPs a sample": work,
-        "samples a second": MATMUL_UTILISATION * hardware.card.flops * hardware.count / work,
-        "bytes": device_bytes(config, stage, hardware.count, hardware.card.gpu),
-        "80 GB GPUs": next(counts, None),
-        "refused": refused,
-    }
 
 
 def report(machine: dict, speed: float, found: dict) -> str:
@@ -84,7 +69,7 @@ def report(machine: dict, speed: float, found: dict) -> str:
         table.append([title, *(cell(row) for row in found.values())])
 
     names = {"total": "parameters, all", "stage 1": "  trained in stage 1", "stage 2": "  trained in stage 2"}
-    for part in next(iter(found.values()))["parameters"]:
+    for part in found["tiny"]["parameters"]:
         title = names.get(part, f"  {part.replace('_', ' ')}")
         add(title, lambda row, part=part: short_number(row["parameters"][part]))
     add("FLOPs per written token", lambda row: short_number(row["FLOPs a written token"]))
@@ -93,10 +78,10 @@ def report(machine: dict, speed: float, found: dict) -> str:
     add("  fits here", lambda row: _yes(row["answering"]["fits"]))
     for stage in STAGES:
         add(f"{stage}: batch, at once", lambda row, s=stage: f"{row[s]['batch']}, {row[s]['at once']}")
-        add("  tokens per sample", lambda row, s=stage: f"{row[s]['tokens a sample']:.0f}")
-        add("  FLOPs per sample", lambda row, s=stage: short_number(row[s]["FLOPs a sample"]))
+        add("  tokens per sample", lambda row, s=stage: f"{row[s]['tokens']:.0f}")
+        add("  FLOPs per sample", lambda row, s=stage: short_number(row[s]["sample_flops"]))
         add("  samples per second", lambda row, s=stage: f"{row[s]['samples a second']:.3g}")
-        add("  memory per device, bytes", lambda row, s=stage: short_number(row[s]["bytes"]["total"]))
+        add("  memory per device, bytes", lambda row, s=stage: short_number(row[s]["memory"]))
         add("  fits here", lambda row, s=stage: _yes(not row[s]["refused"]))
         add("  80 GB GPUs it needs", lambda row, s=stage: str(row[s]["80 GB GPUs"] or f"over {MAX_GPUS}"))
     lines = [
