@@ -1,8 +1,14 @@
 """`minillava judge`: its verbs and their arguments; judge_verbs.py does the work.
 
-minillava judge bench --help
+The status is 0 if everything was used, 1 if something was left out, 2 if nothing could be done. `--json` prints
+everything as one JSON value.
+
+    minillava judge bench --help
 """
 
+import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from minillava.commands.judge_verbs import (
@@ -13,6 +19,7 @@ from minillava.commands.judge_verbs import (
     judge_reviews,
     judge_scienceqa,
 )
+from minillava.text import printable
 
 
 def _judge_arguments(parser) -> None:
@@ -90,5 +97,8 @@ def arguments(parser) -> None:
 
 
 def run(options) -> int:
-    """Do what the chosen verb does; returns the status."""
-    return options.do(options)
+    """Do what the chosen verb does, and print it; returns the status."""
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):  # an estimate, and the question whether to send
+        value, text, left_out = options.do(options)
+    print(json.dumps(value, indent=1) if options.json else printable(text))
+    return int(left_out)
