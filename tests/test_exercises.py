@@ -68,7 +68,7 @@ def _task_of(path, cell):
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
 def test_a_students_file_is_its_solution_without_the_answers(path):
     student = read_notebook(FOLDER / path.name)
-    assert student == student_version(read_notebook(path)), "run: python -m minillava.exercises exercises"
+    assert student == student_version(read_notebook(path)), "run: python -m minillava.exercises.build"
     text = json.dumps(student, ensure_ascii=False)
     assert not any(mark in text for mark in SOLUTION + HIDDEN)
     for source in cells(read_notebook(path), "answer"):

@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 REPOSITORY = "minillava/minillava"  # owner/name on GitHub; every address is made from it
-BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 CELL = f"""import sys
 
 if "google.colab" in sys.modules:  # on Colab only: fetch the project and what it lacks; safe to run again
@@ -43,23 +44,23 @@ def colab_url(name: str, folder: str = "notebooks") -> str:
 
 def badge(name: str, folder: str = "notebooks") -> str:
     """The badge's Markdown for a notebook's file name."""
-    return BADGE.format(address=colab_url(name, folder))
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab_url(name, folder)})"
 
 
-def unmet_requirements(requirements: list[str]) -> list[str]:
-    """The requirements, written as in pyproject.toml, that are not met here, those of "course" and "api" included."""
-    from packaging.requirements import Requirement
+def unmet_requirements(requirements: list[str]) -> dict[str, str]:
+    """Name -> name and versions of those requirements, written as in pyproject.toml, that are not met here.
 
-    found = []
+    Those of the extras "course" and "api" are included.
+    """
+    found = {}
     for requirement in map(Requirement, requirements):
         wanted = not requirement.marker or any(requirement.marker.evaluate({"extra": e}) for e in ("course", "api"))
         try:
-            version = importlib.metadata.version(requirement.name)
+            met = requirement.specifier.contains(importlib.metadata.version(requirement.name), prereleases=True)
         except importlib.metadata.PackageNotFoundError:
-            version = None
-        met = version is not None and requirement.specifier.contains(version, prereleases=True)
+            met = False
         if wanted and not met and requirement.name not in NOT_ON_COLAB:
-            found.append(f"{requirement.name}{requirement.specifier}")
+            found[requirement.name] = f"{requirement.name}{requirement.specifier}"
     return found
 
 
@@ -75,28 +76,23 @@ def set_up(home: str | Path) -> None:
         _pip("--no-deps", "--editable", str(home))
         importlib.invalidate_caches()
     missing = unmet_requirements(importlib.metadata.requires("minillava") or [])
-    if old := [r for r in missing if _name(r) in PREINSTALLED]:
-        old = " and no ".join(old)
-        raise RuntimeError(f"this runtime has no {old}; choose a newer one (Runtime > Change runtime type)")
+    if old := [missing[name] for name in PREINSTALLED if name in missing]:
+        raise RuntimeError(
+            f"this runtime has no {' and no '.join(old)}; choose a newer one (Runtime > Change runtime type)"
+        )
     if not missing:
         return
     installed = [f"{name}=={importlib.metadata.version(name)}" for name in PREINSTALLED]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(installed))  # so that pip leaves them as they are
-        _pip("--constraint", str(constraints), *missing)
+        _pip("--constraint", str(constraints), *missing.values())
     importlib.invalidate_caches()
     modules = {"pillow": "PIL"}
-    loaded = [name for name in map(_name, missing) if modules.get(name, name) in sys.modules]
-    print("Installed:", ", ".join(missing))
+    loaded = [name for name in missing if modules.get(name, name) in sys.modules]
+    print("Installed:", ", ".join(missing.values()))
     if loaded:
         print(f"An older {', '.join(loaded)} is in use: Runtime > Restart session, then run this cell again.")
-
-
-def _name(requirement: str) -> str:
-    from packaging.requirements import Requirement
-
-    return Requirement(requirement).name
 
 
 def _pip(*arguments: str) -> None:

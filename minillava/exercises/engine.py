@@ -12,7 +12,6 @@ import copy
 import importlib.util
 import io
 import random
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 import torch
 
 from minillava.exercises.compare import Raised, difference, one_line
-from minillava.exercises.progress_file import note_check
+from minillava.exercises.progress_file import note_check, read_progress
 
 EXERCISES = Path(__file__).parents[2] / "exercises"
 STARS = {1: "★", 2: "★★", 3: "★★★"}
@@ -201,6 +200,16 @@ def hint(task_id: str, level: int = 1) -> None:
         more = f'  (hint("{task_id}", {level + 1}) says more)'
         print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}\n{more}")
         return
-    home = next((EXERCISES / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None)
-    where = f"exercises/solutions/{home.name}" if home else "exercises/solutions"
-    print(f"{task}: no more hints. One way to do it: {where}")
+    (solution,) = (EXERCISES / "solutions").glob(f"ex{task_id[:2]}_*.ipynb")
+    print(f"{task}: no more hints. One way to do it: exercises/solutions/{solution.name}")
+
+
+def progress() -> str:
+    """The page of `minillava progress`: one line per exercise, with one mark per task (● passes, ○ tried, · not begun)."""
+    known, lines, done, count = read_progress(), [], 0, 0
+    for number in exercise_numbers():
+        some = tasks_of(number).values()
+        marks = [{True: "●", False: "○"}.get(known.get(t.id), "·") for t in some]
+        lines.append(f"{number}  " + "   ".join(f"{m} {STARS[t.stars]} {t.title}" for m, t in zip(marks, some)))
+        done, count = done + marks.count("●"), count + len(marks)
+    return "\n".join([*lines, "", f"{done} of {count} tasks pass here.  ● passes   ○ tried   · not begun"])
