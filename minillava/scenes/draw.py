@@ -4,10 +4,9 @@ Notable: all arithmetic is in integers. Shapes are painted at four times the siz
 random. `book` is the style of the training pictures. `sticker` is the style of the benchmark "in the wild" (section
 5.1: LLaVA-Bench (In-the-Wild) tests generalisation to a novel domain).
 
-    python -m minillava.scenes.draw sprites.png        # every kind in both styles
+    draw(compose("train", 0), 256).save("scene.png")
 """
 
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -209,20 +208,3 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
             image.paste((30, 26, 40), (corner[0] + rim, corner[1] + rim), shade)
         image.paste(picture, corner, picture)
     return image
-
-
-def sprite_sheet(cell: int = 96) -> Image.Image:
-    """Every kind in both styles, to look at."""
-    names, colours = list(KINDS), list(COLOURS)
-    image = Image.new("RGB", (11 * cell, 6 * cell), (206, 226, 214))
-    for row, style in enumerate(STYLES):
-        for i, name in enumerate(names):
-            w, h = (v * cell * 27 // 10000 for v in KINDS[name].size)
-            art = sprite(name, colours[i % 8], None, w, h, False, 2, style)
-            x, y = (i % 11) * cell, (i // 11 + 3 * row) * cell
-            image.paste(art, (x + (cell - art.width) // 2, y + (cell - art.height) // 2), art)
-    return image
-
-
-if __name__ == "__main__":
-    sprite_sheet().save(sys.argv[1])

@@ -4,7 +4,7 @@ This needs no model and no person: a reference answer is true, and every way of 
 It measures any judge (`judges.Judge`), also one behind an API. What the offline rule misses is printed. The rule is not
 tuned to that, and was frozen before it judged any model's answers.
 
-    python -m minillava.standins.quality
+    minillava judge quality
 """
 
 import random
@@ -19,9 +19,8 @@ from minillava.scenes.captions import SIDE_PHRASES
 from minillava.scenes.questions import Question, questions
 from minillava.scenes.reading import mentions
 from minillava.scenes.world import COLOURS, KINDS, SIDES
-from minillava.standins.bench import build_bench
-from minillava.standins.judge import OfflineJudge
 from minillava.standins.teacher import read_context
+from minillava.text import aligned
 
 OFF_TOPIC = ("I like music.", "Paris is in France.", "It will be fine tomorrow.", "Two and two make four.")
 EXAMPLES = 5  # of misses, per way of spoiling
@@ -150,15 +149,10 @@ def overall_share(rows: list[WayResult]) -> float:
 
 def quality_table(rows: list[WayResult]) -> str:
     """The rows as a table, and examples of the misses."""
-    lines = [f"{'spoilt by':20s}{'answers':>9s}{'better first':>14s}{'same':>7s}{'points apart':>14s}"]
-    lines += [f"{r.way:20s}{r.answers:9d}{r.share:13.1f}%{r.same:7d}{r.gap:14.2f}" for r in rows]
-    lines += [f"{'all':20s}{sum(r.answers for r in rows):9d}{overall_share(rows):13.1f}%", ""]
+    table = [["spoilt by", "answers", "better first", "same", "points apart"]]
+    table += [[r.way, str(r.answers), f"{r.share:.1f}%", str(r.same), f"{r.gap:.2f}"] for r in rows]
+    table += [["all", str(sum(r.answers for r in rows)), f"{overall_share(rows):.1f}%", "", ""]]
+    lines = [aligned(table), ""]
     for r in rows:
         lines += [f"missed, {r.way}: {q} | {good} | {bad!r} | {scores}" for q, good, bad, scores in r.misses]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    for name in ("coco", "wild"):
-        rows = measure_judge(OfflineJudge(), build_bench(name, 100))
-        print(f"{OfflineJudge.id}, benchmark {name}\n{quality_table(rows)}\n")

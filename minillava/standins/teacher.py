@@ -1,7 +1,7 @@
 """The offline teacher writes conversation, detailed description and complex reasoning from text alone (section 3).
 
 It takes GPT-4's place. It gets captions, and boxes for the types that have them, as text, and returns text in the reply
-format of Table 1: blocks of `Question:` and `Answer:` divided by `===`, which `records.parse_reply` reads from any
+format of Table 1: blocks of `Question:` and `Answer:` divided by `===`, which `replies.read_pairs` reads from any
 teacher. It never sees a scene or a picture, so what it says is only as true as what it read.
 
     python -c "from minillava.standins import teacher; print(teacher.teacher_reply('detail', ['a red car in a park']))"
