@@ -9,9 +9,11 @@ random. `book` is the style of the training pictures. `sticker` is the style of 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from minillava.files import atomic_write
 from minillava.scenes.sprites import DOING_SHAPES, PERSON, SPRITES
 from minillava.scenes.world import COLOURS, DOING_WIDTH, KINDS, PLACES, Scene
 
@@ -208,3 +210,10 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
             image.paste((30, 26, 40), (corner[0] + rim, corner[1] + rim), shade)
         image.paste(picture, corner, picture)
     return image
+
+
+def draw_file(scene: Scene, path: Path, size: int) -> None:
+    """Draw a scene into a PNG file, whole or not at all, unless the file is there."""
+    if not path.exists():
+        with atomic_write(path, sync=False) as temporary:
+            draw(scene, size).save(temporary, compress_level=1)

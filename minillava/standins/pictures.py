@@ -4,10 +4,9 @@ from pathlib import Path
 
 from minillava.datagen.pictures import Picture
 from minillava.datagen.sources import SourceError
-from minillava.files import atomic_write
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import SPLIT_BUCKETS, scenes
-from minillava.scenes.draw import draw
+from minillava.scenes.draw import draw_file
 
 PICTURE_BOOK = "picture-book"
 PICTURE_SIZE = 256  # pixels per side
@@ -26,12 +25,8 @@ def picture_book(source: str, images: Path, limit: int | None = None) -> list[Pi
         raise SourceError(f"{PICTURE_BOOK}:{split}: no such split; there are {', '.join(SPLIT_BUCKETS)}")
     some = scenes(split, limit or 100)
     try:
-        images.mkdir(parents=True, exist_ok=True)
         for scene in some:
-            path = images / f"{scene.id}.png"
-            if not path.exists():
-                with atomic_write(path, sync=False) as temporary:
-                    draw(scene, PICTURE_SIZE).save(temporary)
+            draw_file(scene, images / f"{scene.id}.png", PICTURE_SIZE)
     except OSError as error:
         raise SourceError(f"{images}: cannot be written to ({error})") from error
     return [Picture(s.id, f"{s.id}.png", tuple(captions(s)), tuple(boxes(s))) for s in some]

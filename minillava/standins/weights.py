@@ -8,7 +8,6 @@ figures taken during training. The figures that count are taken at the end (`sta
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
@@ -21,13 +20,15 @@ from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
+from minillava.files import read_jsonl, write_json, write_jsonl
 from minillava.machine import describe_machine, loss_reporter, progress_bar
 from minillava.model import load_vision, save_language
 from minillava.model.formats.assemble import assemble, normalisation, save_trained
 from minillava.model.formats.published import vision_published
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
-from minillava.scenes.draw import draw
+from minillava.scenes.draw import draw_file
+from minillava.scenes.world import Scene
 from minillava.standins import language_model, vision_tower
 from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
 from minillava.standins.records import caption_record, instruction_record
@@ -43,10 +44,6 @@ PICTURES = 48_000
 RECORDS_PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
 STAGE_1_SETTINGS, STAGE_2_SETTINGS = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
 PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
-
-
-def write_card(folder: Path, card: dict) -> None:
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> None:
@@ -68,33 +65,32 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
     processor |= dict(resample=3, do_center_crop=True, crop_size={"height": size, "width": size})
     processor |= dict(do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=list(vision_tower.MEAN))
     processor |= dict(image_std=list(vision_tower.STD), do_convert_rgb=True)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+    write_json(folder / "preprocessor_config.json", processor)
     tokenizer.save_pretrained(folder)
 
 
-def picture_features(model, vision_tower: Path, pictures: int, folder: Path) -> Features:
-    """The frozen features of the training pictures, computed once and kept in `folder` with the drawn pictures."""
-    path = folder / "train.safetensors"
-    if not path.exists():
-        (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        names = []
-        for scene in tqdm(scenes("train", pictures), desc="draw", unit="picture"):
-            names.append(f"{scene.id}.png")
-            draw(scene, 96).save(folder / "pictures" / names[-1], compress_level=1)
-        with tqdm(total=pictures, desc="see", unit="picture") as progress:
-
-            def update(done, _):
-                progress.update(done - progress.n)
-
-            Features.compute(model, folder / "pictures", names, *normalisation(vision_tower), update).save(path)
-    return Features.load(path)
+def picture_features(model, normal: tuple, some: list[Scene], folder: Path) -> Features:
+    """The frozen features of these scenes, computed once and kept in `folder` with the drawn pictures."""
+    pictures, names = folder / "pictures", [f"{scene.id}.png" for scene in some]
+    for scene, name in zip(tqdm(some, desc="draw", unit="picture"), names):
+        draw_file(scene, pictures / name, 96)
+    with tqdm(total=len(some), desc="see", unit="picture") as progress:
+        return Features.cached(
+            folder / "train.safetensors",
+            model,
+            pictures,
+            names,
+            *normal,
+            lambda done, _: progress.update(done - progress.n),
+        )
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:
     """Train both stages in `work` and save the model to `out`. Returns its card, with exact match on the dev split."""
     vision, language = weights / "vision_tower", weights / "language_model"
     model, tokenizer, normal = assemble(vision, language, seed=0), load_tokenizer(language), normalisation(vision)
-    features, train = picture_features(model, vision, pictures, work), scenes("train", pictures)
+    train = scenes("train", pictures)
+    features = picture_features(model, normal, train, work)
     counts = {kind: round(pictures * share) for kind, share in RECORDS_PER_PICTURE.items()}
     stages = (
         (1, [caption_record(s) for s in train[: pictures // 4]], STAGE_1_SETTINGS),
@@ -170,10 +166,11 @@ def main() -> None:
         rows = []
         for path in sorted(work.glob("**/gates.jsonl")):  # one per phase of training
             before = rows[-1]["step"] if rows else 0
-            rows += [row | {"step": before + row["step"]} for row in map(json.loads, path.read_text().splitlines())]
-        (out / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            rows += [row | {"step": before + row["step"]} for row in read_jsonl(path)]
+        write_jsonl(rows, out / "gates.jsonl")
         seconds = sum(training_seconds(path.parent) for path in sorted(work.glob("**/checkpoints")))
-        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": describe_machine()})
+        card |= {"seed": 0, "minutes": round(seconds / 60, 1), "machine": describe_machine()}
+        write_json(out / "card.json", card)
 
 
 if __name__ == "__main__":
