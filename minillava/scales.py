@@ -139,15 +139,8 @@ class Scale(HasStages):
     def recipe(self) -> dict:
         return asdict(self)
 
-    @property
-    def vision_tower(self) -> str:
-        return str(WEIGHTS / "vision_tower")
-
-    @property
-    def language_model(self) -> str:
-        return str(WEIGHTS / "language_model")
-
-    hardware = "here"  # not a field: no run depends on it
+    # Not fields: no run depends on them.
+    vision_tower, language_model, hardware = str(WEIGHTS / "vision_tower"), str(WEIGHTS / "language_model"), "here"
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -252,9 +245,7 @@ def picture_book_scale(name: str) -> Scale:
     if name in REAL_SCALES:
         advice = "see `minillava cost` and `minillava fetch`"
         raise ScaleError(f"the scale {name!r} is not of the picture book; it trains on real data: {advice}")
-    if name not in PICTURE_BOOK_SCALES:
-        raise ScaleError(f"no scale is called {name!r}; there are: {', '.join(PICTURE_BOOK_SCALES)}")
-    return PICTURE_BOOK_SCALES[name]
+    return find_scale(name)
 
 
 def find_scale(name: str) -> Scale | RealScale:

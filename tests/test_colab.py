@@ -153,29 +153,11 @@ def test_add_set_up_adds_badge_and_cell_once_and_keeps_the_rest(tmp_path):
     assert path.read_text() == made
 
 
-def test_add_set_up_links_a_notebook_to_its_exercise(tmp_path):
-    (tmp_path / "exercises").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    path = tmp_path / "notebooks" / "08_a.ipynb"
-    link = f"[Exercise 08](../exercises/ex08_a.ipynb) ([on Colab]({colab.colab_url('ex08_a.ipynb', 'exercises')}))"
-    assert link.endswith("/blob/main/exercises/ex08_a.ipynb))")
-    last = f"{course.NEXT_HEADING}On."
-    assert course.link_exercise(last, path) == last  # there is no exercise yet
-    (tmp_path / "exercises" / "ex08_a.ipynb").touch()
-    text = course.link_exercise(f"Card\n\n{last} **09**", path)
-    assert text == f"Card\n\n{course.NEXT_HEADING}{link} goes with this notebook. On. **09**"
-    assert course.link_exercise(text, path) == text
-    named = course.link_exercise(f"{course.NEXT_HEADING}- **Exercise 08** is", path)
-    assert named == f"{course.NEXT_HEADING}- **{link}** is"
-    cell = {"cell_type": "markdown", "id": "a", "source": last, "metadata": {}}
-    path.write_text(json.dumps({"cells": [cell | {"source": "# 08 · A"}, cell], "metadata": {}}))
-    course.add_set_up(path)
-    assert link in "".join(json.loads(path.read_text())["cells"][-1]["source"])
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_every_notebook_links_to_its_exercise(path):
     text = "".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
     there = (path.parents[1] / "exercises" / f"ex{path.name}").is_file()
     assert there == (path.name[:2] not in ("00", "01", "05"))
-    assert there == (f"](../exercises/ex{path.name})" in text), "run: python -m minillava.course.index notebooks"
+    file = f"ex{path.name}"
+    link = f"[Exercise {path.name[:2]}](../exercises/{file}) ([on Colab]({colab.colab_url(file, 'exercises')}))"
+    assert there == (link in text), f"its last cell needs: {link}"

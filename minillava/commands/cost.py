@@ -22,7 +22,6 @@ from minillava.text import aligned, short_number
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     add = parser.add_argument
     add("--scale", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all)")
     add("--hardware", help=f"here, {', '.join(CARDS)}, or several: 8xa100-80gb (default: the scale's usual hardware)")

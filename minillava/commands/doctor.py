@@ -26,7 +26,6 @@ STAGES = ("stage 1", "stage 2")
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     parser.add_argument("--json", action="store_true", help="the same figures for a program")
 
 
@@ -54,8 +53,7 @@ def examine(speed: float, machine: dict) -> dict:
             estimate = asdict(estimate_stage(config, stage, hardware, MATMUL_UTILISATION))
             counts = (n for n in range(1, MAX_GPUS + 1) if fits(config, stage, Hardware(CARDS[LARGE_GPU], n)))
             rate = stage.samples * stage.epochs / (3600 * estimate["hours"])
-            more = {"batch": stage.batch, "at once": stage.micro, "samples a second": rate}
-            found[name][id] = estimate | more | {"80 GB GPUs": next(counts, None)}
+            found[name][id] = estimate | {"samples a second": rate, "80 GB GPUs": next(counts, None)}
     return found
 
 
@@ -77,9 +75,7 @@ def report(machine: dict, speed: float, found: dict) -> str:
     add("answering: memory, bytes", lambda row: short_number(row["answering"]["bytes"]))
     add("  fits here", lambda row: _yes(row["answering"]["fits"]))
     for stage in STAGES:
-        add(f"{stage}: batch, at once", lambda row, s=stage: f"{row[s]['batch']}, {row[s]['at once']}")
-        add("  tokens per sample", lambda row, s=stage: f"{row[s]['tokens']:.0f}")
-        add("  FLOPs per sample", lambda row, s=stage: short_number(row[s]["sample_flops"]))
+        add(f"{stage}: FLOPs per sample", lambda row, s=stage: short_number(row[s]["sample_flops"]))
         add("  samples per second", lambda row, s=stage: f"{row[s]['samples a second']:.3g}")
         add("  memory per device, bytes", lambda row, s=stage: short_number(row[s]["memory"]))
         add("  fits here", lambda row, s=stage: _yes(not row[s]["refused"]))
@@ -92,6 +88,7 @@ def report(machine: dict, speed: float, found: dict) -> str:
         "",
         aligned(table),
         "",
+        "What each stage trains, on what and for how long: `minillava cost`.",
         f"Speeds: at half of the matrix product's. A written token: after a picture and {TEXT_TOKENS} tokens.",
         "Answering: a conversation that fills the context. Stages: as `minillava train` would run each recipe here.",
     ]

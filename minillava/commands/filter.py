@@ -22,17 +22,11 @@ from minillava.text import listed
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     add = parser.add_argument
     add("captions", type=Path, help="a .txt (one caption per line), .tsv (CC3M's), .csv, or .json of records")
     add("--out", type=Path, required=True)
     add("--least", type=int, default=RARE_BELOW, help="skip rarer phrases (default: %(default)s, the paper's)")
-    add(
-        "--most",
-        type=int,
-        default=COMMON_ABOVE,
-        help="draw at most this many per phrase (default: %(default)s, the paper's)",
-    )
+    add("--most", type=int, default=COMMON_ABOVE, help="draw at most so many per phrase (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--chunker", default="auto", help="spacy, rules, or auto: spaCy if it is installed (default)")
     add("--keep-case", action="store_true", help="compare phrases as they are written")
@@ -45,7 +39,7 @@ def run(options) -> int:
     """Write the captions that cover all concepts evenly, and the figures behind Fig. 7."""
     from minillava.figures.data import concept_figure  # matplotlib takes a while
 
-    out = Path(options.out)
+    out = options.out
     captions, raw, problems = read_captions(options.captions)
     if problems:
         print(f"left out, {len(problems):,}:\n{listed(problems, MOST_LISTED)}", file=sys.stderr)

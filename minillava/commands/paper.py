@@ -13,17 +13,11 @@ QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     add = parser.add_argument
     add("--scale", default="tiny", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES)} (default: tiny)")
     add("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
     add("--out", type=Path, default=Path("runs/paper"), help="where a stopped run resumes (Tables 7, 8: OUT/science)")
-    add(
-        "--table",
-        type=int,
-        choices=(3, 4, 5, 6, 7, 8, 10),
-        help="rebuild this table of the paper, over at least 3 seeds",
-    )
+    add("--table", type=int, choices=(3, 4, 5, 6, 7, 8, 10), help="rebuild this table, over at least 3 seeds")
 
 
 def run(options) -> int | None:

@@ -12,7 +12,6 @@ from minillava.standins.teacher import offline_reply
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 takes a free port)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine only)")
 
@@ -23,10 +22,9 @@ def run(options) -> int:
     if options.host not in LOOPBACK:
         print(f"warning: everyone who can reach {options.host} can use this, without limits", file=sys.stderr)
     address = f"http://{options.host}:{server.server_port}/v1"
-    use = (
-        f"minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes --source ... --out ..."
-    )
-    print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:\n  {use}", flush=True)
+    use = f"minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes"
+    print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:", flush=True)
+    print(f"  {use} --source ... --out ...", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -17,14 +17,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.course.colab import CELL, badge, colab_url
+from minillava.course.colab import CELL, badge
 from minillava.exercises.build import read_notebook, write_notebook
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = STRUCTURE | EQUATIONS
 SET_UP = "set-up"  # the id of the cell that `add_set_up` writes
-NEXT_HEADING = "## The way on\n\n"
 README = """# The course
 
 Written by `python -m minillava.course.index notebooks` and held by a test; do not edit it.
@@ -129,23 +128,8 @@ def readme(folder: Path) -> str:
     return README.format(notebooks=notebooks, items=items)
 
 
-def link_exercise(text: str, path: Path) -> str:
-    """A notebook's last cell with a link to its exercise: where the text names it, else in a new first sentence."""
-    number, file = path.name[:2], f"ex{path.name}"
-    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({colab_url(file, 'exercises')}))"
-    if link in text or not (path.parents[1] / "exercises" / file).is_file():
-        return text
-    named = f"Exercise {number}"
-    if named in text:
-        return text.replace(named, link, 1)
-    return text.replace(NEXT_HEADING, f"{NEXT_HEADING}{link} goes with this notebook. ", 1)
-
-
 def add_set_up(path: Path) -> None:
-    """Add the badge under a notebook's title, the set-up cell (colab.CELL) below, and the exercise's link at the end.
-
-    What is already there is not changed.
-    """
+    """Add the badge under a notebook's title, and the set-up cell (colab.CELL) below. Keep what is there already."""
     notebook = read_notebook(path)
     opening, *cells = notebook["cells"]
     lines = "".join(opening["source"]).splitlines()
@@ -155,11 +139,7 @@ def add_set_up(path: Path) -> None:
     new = {"cell_type": "code", "execution_count": None, "id": SET_UP, "metadata": {}, "outputs": []}
     set_up = next((c for c in cells if c.get("id") == SET_UP), new)
     set_up["source"] = CELL.splitlines(keepends=True)
-    cells = [set_up, *(c for c in cells if c is not set_up)]
-    for cell in cells:
-        if cell["cell_type"] == "markdown" and NEXT_HEADING in "".join(cell["source"]):
-            cell["source"] = link_exercise("".join(cell["source"]), path).splitlines(keepends=True)
-    notebook["cells"] = [opening, *cells]
+    notebook["cells"] = [opening, set_up, *(c for c in cells if c is not set_up)]
     write_notebook(notebook, path)
 
 

@@ -128,18 +128,15 @@ def make_vision_tower(work: Path, out: Path, steps: int) -> dict:
     return {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
 
 
-def make_language_model(
-    work: Path, out: Path, steps: int, width: int = 128, second: int = language_model.SECOND_STEPS
-) -> dict:
-    """Train and export a language model of this width. Returns its card. second: steps of the second phase."""
-    measure = partial(text_accuracy, per_kind=10)
-    model, tokenizer = language_model.train(work, steps, measure, width=width, second=second)
+def make_language_model(work: Path, out: Path, steps: int, width: int) -> dict:
+    """Train and export a language model of this width. Returns its card."""
+    model, tokenizer = language_model.train(work, steps, partial(text_accuracy, per_kind=10), width)
     save_language(model, out, dtype=STORED_DTYPE)
     tokenizer.save_pretrained(out)
     recipe = {
         "made as": "Llama, text only, questions and descriptions",
-        "steps": {"first course": steps, "second": second},
-        "records": (steps + second) * language_model.BATCH_SIZE,
+        "steps": {"first course": steps, "second": language_model.SECOND_STEPS},
+        "records": (steps + language_model.SECOND_STEPS) * language_model.BATCH_SIZE,
     }
     answers = text_accuracy(model.eval(), tokenizer)
     return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
