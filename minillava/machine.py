@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.utils import benchmark
 from tqdm import tqdm
 
 
@@ -68,6 +67,8 @@ def describe_machine() -> dict:
 
 def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.5) -> float:
     """FLOP/s of a large matrix product here, the best of several: an upper bound for what a model can reach."""
+    from torch.utils import benchmark  # takes a while, as it loads setuptools
+
     n = 1024 if device == "cpu" else 8192
     both = {name: torch.randn(n, n, device=device).to(dtype) for name in "ab"}
     timer = benchmark.Timer("a @ b", globals=both, num_threads=torch.get_num_threads())
