@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import StageEstimate, duration, estimate_stage, paper_utilisation, scale_config
+from minillava.costs.estimate import StageEstimate, estimate_stage, paper_utilisation, scale_config
 from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
 from minillava.costs.model import parameters
 from minillava.machine import compute_dtype, matmul_speed
@@ -51,8 +51,6 @@ def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], ut
         checks = [paper_utilisation(config, stage) for stage in stages]
         hours = ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
         lines.append(f"The paper, 13B on 8 A100: at most {hours}.")
-    elif scale.name.startswith("full"):
-        lines.append("The paper gives its hours for 13B only.")
     lines += [f"{e.stage}: {e.refused}" for e in estimates if e.refused]
     why = [f"  {what}: {reason}" for what, reason in getattr(scale, "why", {}).items()]
     for stage in stages:
@@ -77,7 +75,7 @@ def _table(stages, estimates: list[StageEstimate]) -> list[list[str]]:
         ["FLOPs", *(f"{e.flops:.2g}" for e in estimates)],
         ["memory per device", *(f"{short_number(e.memory)}B{' - too much' if e.refused else ''}" for e in estimates)],
         ["disk, at most", *(f"{short_number(e.disk)}B" for e in estimates)],
-        ["time", *(duration(e.hours) for e in estimates)],
+        ["time", *(f"{60 * e.hours:.1f} min" if e.hours < 1 else f"{e.hours:.1f} h" for e in estimates)],
     ]
     if estimates[0].dollars is not None:
         rows.append(["price", *(f"${e.dollars:,.2f}" for e in estimates)])

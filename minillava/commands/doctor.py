@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from minillava import scales
 from minillava.costs.estimate import estimate_stage
-from minillava.costs.hardware import CARDS, Card, Hardware
+from minillava.costs.hardware import CARDS, Hardware, this_machine
 from minillava.costs.model import cache_bytes, flops, parameters, shapes
 from minillava.costs.preflight import USABLE_SHARE, fits
 from minillava.machine import compute_dtype, describe_machine, matmul_speed
@@ -34,9 +34,8 @@ def examine(speed: float, machine: dict) -> dict:
 
     speed: FLOP/s of a large matrix product. machine: from `describe_machine`.
     """
-    device, gpu = machine["gpu"] or machine, bool(machine["gpu"])
-    hardware = Hardware(Card("this machine", device["memory"], speed, None, gpu=gpu), device.get("count", 1))
-    bytes_each = 2 if gpu or machine["bfloat16 in hardware"] else 4
+    hardware = this_machine(speed, machine)
+    bytes_each = 2 if hardware.card.gpu or machine["bfloat16 in hardware"] else 4
     found = {}
     for name, config in shapes().items():
         tokens, parts = config.vision.num_patches + TEXT_TOKENS, parameters(config)
@@ -46,7 +45,7 @@ def examine(speed: float, machine: dict) -> dict:
             "parameters": parts,
             "FLOPs a written token": flops(config, tokens, 1, 0)["total"] - flops(config, tokens - 1, 0, 0)["total"],
             "cache bytes a token": cache,
-            "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * device["memory"]},
+            "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * hardware.card.memory},
         }
         for id in STAGES:
             stage = scales.find_scale(name).stage(id)
@@ -73,17 +72,18 @@ def report(machine: dict, speed: float, found: dict) -> str:
     add("FLOPs per written token", lambda row: short_number(row["FLOPs a written token"]))
     add("cache per token, bytes", lambda row: short_number(row["cache bytes a token"]))
     add("answering: memory, bytes", lambda row: short_number(row["answering"]["bytes"]))
-    add("  fits here", lambda row: _yes(row["answering"]["fits"]))
+    add("  fits here", lambda row: "yes" if row["answering"]["fits"] else "no")
     for stage in STAGES:
         add(f"{stage}: FLOPs per sample", lambda row, s=stage: short_number(row[s]["sample_flops"]))
         add("  samples per second", lambda row, s=stage: f"{row[s]['samples a second']:.3g}")
         add("  memory per device, bytes", lambda row, s=stage: short_number(row[s]["memory"]))
-        add("  fits here", lambda row, s=stage: _yes(not row[s]["refused"]))
+        add("  fits here", lambda row, s=stage: "no" if row[s]["refused"] else "yes")
         add("  80 GB GPUs it needs", lambda row, s=stage: str(row[s]["80 GB GPUs"] or f"over {MAX_GPUS}"))
+    native = "yes" if machine["bfloat16 in hardware"] else "no"
     lines = [
         f"{machine['system']} on {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory'] / 1e9:.1f} GB of memory, {gpu}",
-        f"bfloat16 in hardware: {_yes(machine['bfloat16 in hardware'])}; a large matrix product runs at "
+        f"bfloat16 in hardware: {native}; a large matrix product runs at "
         f"{short_number(speed)}FLOP/s (measured); torch {machine['torch']}",
         "",
         aligned(table),
@@ -97,10 +97,6 @@ def report(machine: dict, speed: float, found: dict) -> str:
             if row[stage]["refused"]:
                 lines += textwrap.wrap(f"{name}, {row[stage]['refused']}", 112, subsequent_indent="  ")
     return "\n".join(lines)
-
-
-def _yes(so: bool) -> str:
-    return "yes" if so else "no"
 
 
 def run(options) -> None:

@@ -13,18 +13,10 @@ from minillava.asking import Budget, estimate_cost, price_of
 from minillava.commands import MOST_LISTED
 from minillava.data.scienceqa import read_labels
 from minillava.files import Excluded, FileError, read_jsonl, write_jsonl
-from minillava.judging import ensembles, pope, scienceqa
+from minillava.judging import ensembles, pope, reviews, scienceqa
 from minillava.judging.bench import load_bench
 from minillava.judging.controls import judge_controls, read_controls
 from minillava.judging.judges import ApiJudge, both_orders, match_answers, mean_words, review_rows
-from minillava.judging.reviews import (
-    Reviews,
-    agreement,
-    position_bias,
-    read_reviews,
-    relative_scores,
-    spread_over_runs,
-)
 from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
 from minillava.standins.bench import build_bench
@@ -37,12 +29,12 @@ Found = tuple[dict, str, bool]  # a verb's results, the same as text, and whethe
 
 def judge_reviews(options) -> Found:
     """Relative scores of files of reviews; with --runs their mean and spread, with --agree how far two judges agree."""
-    files = [read_reviews(path) for path in options.files]
+    files = [reviews.read_reviews(path) for path in options.files]
     out, lines = _scored(files, f"Over {len(files)} runs" if options.runs else "")
     if options.agree:
         if len(files) != 2:
             raise FileError(f"--agree compares two judges: give two files, not {len(files)}")
-        found = out["agreement"] = agreement(*(f.used for f in files))
+        found = out["agreement"] = reviews.agreement(*(f.used for f in files))
         none = "none (a judge gave equal scores throughout)"
         score, lead = (none if found[k] is None else f"{found[k]:.3f}" for k in ("candidate", "lead"))
         said = f"the candidate's score {score}, its lead over the reference {lead}"
@@ -199,7 +191,7 @@ def judge_bench(options) -> Found:
         path = options.out / (f"reviews-run-{run}.jsonl" if options.runs > 1 else "reviews.jsonl")
         write_jsonl(review_rows(judged), path)
         if judged.texts:
-            files.append(read_reviews(path))
+            files.append(reviews.read_reviews(path))
     several = len(files) > 1 and not stopped
     out, lines = _scored(files, f"Over {len(files)} runs of the judge (Table 5, dagger)" if several else "")
     out |= {"words": mean_words(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}
@@ -220,27 +212,27 @@ def left_out(excluded: list) -> list[str]:
     return [f"Left out, {len(excluded):,}:", listed(excluded, MOST_LISTED)] if excluded else []
 
 
-def _scored(files: list[Reviews], over_runs: str = "") -> tuple[dict, list[str]]:
+def _scored(files: list[reviews.Reviews], over_runs: str = "") -> tuple[dict, list[str]]:
     """The scores of files of reviews as JSON and as text. over_runs: a title for their mean and spread as well."""
     out = {"files": [summary(f) for f in files]}
     lines = [summary_text(s, f.excluded) for s, f in zip(out["files"], files)]
     if over_runs:
-        out["runs"] = spread_over_runs([f.used for f in files])
+        out["runs"] = reviews.spread_over_runs([f.used for f in files])
         rows = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", str(v["questions"])] for name, v in out["runs"].items()]
         lines.append(f"{over_runs}\n{aligned([['', 'mean', 'std', 'questions'], *rows])}")
     return out, lines
 
 
-def summary(reviews: Reviews) -> dict:
+def summary(file: reviews.Reviews) -> dict:
     """A file of reviews as JSON: scores, what was left out, and what being first is worth."""
-    bias = position_bias(reviews.used)
+    bias = reviews.position_bias(file.used)
     return {
-        "file": str(reviews.path),
-        "judges": sorted({r.judge for r in reviews.used if r.judge}),
-        "used": len(reviews.used),
-        "excluded": [vars(e) for e in reviews.excluded],
-        "noticed": reviews.noticed,
-        "scores": relative_scores(reviews.used),
+        "file": str(file.path),
+        "judges": sorted({r.judge for r in file.used if r.judge}),
+        "used": len(file.used),
+        "excluded": [vars(e) for e in file.excluded],
+        "noticed": file.noticed,
+        "scores": reviews.relative_scores(file.used),
         **({"position": bias} if bias else {}),
     }
 

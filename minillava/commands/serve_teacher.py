@@ -4,6 +4,7 @@ minillava serve-teacher --port 8000
 """
 
 import sys
+from contextlib import suppress
 
 from minillava.asking.request import LOOPBACK
 from minillava.asking.server import serve
@@ -16,7 +17,7 @@ def arguments(parser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine only)")
 
 
-def run(options) -> int:
+def run(options) -> None:
     """Serve the offline teacher until Ctrl-C."""
     server = serve(offline_reply, options.port, options.host, OFFLINE_MODEL)
     if options.host not in LOOPBACK:
@@ -25,10 +26,6 @@ def run(options) -> int:
     use = f"minillava generate --teacher openai --base-url {address} --model {OFFLINE_MODEL} --yes"
     print(f"The offline teacher is at {address} (Ctrl-C stops it). In another terminal:", flush=True)
     print(f"  {use} --source ... --out ...", flush=True)
-    try:
+    with server, suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        print("Stopped.")
-    finally:
-        server.server_close()
-    return 0
+    print("Stopped.")

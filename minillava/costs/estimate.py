@@ -55,10 +55,6 @@ def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
     return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 
-def duration(hours: float) -> str:
-    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:.1f} h"
-
-
 def scale_config(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
     return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

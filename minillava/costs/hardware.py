@@ -10,9 +10,7 @@ and source: they differ threefold between providers and change within months. Gi
 import re
 from dataclasses import dataclass
 
-import torch
-
-from minillava.machine import available_memory
+from minillava.machine import describe_machine
 from minillava.scales import ScaleError
 
 PEAK_UTILISATION = 0.4  # share of the maker's figure that training reaches; good code reaches 0.3 to 0.5
@@ -63,9 +61,8 @@ def parse_hardware(text: str) -> Hardware:
     return Hardware(CARDS[found[2]], count)
 
 
-def this_machine(flops: float = 0.0) -> Hardware:
-    """This machine: its GPUs, or else its memory. flops: the measured speed of a large matrix product."""
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        return Hardware(Card(card.name, card.total_memory, flops, None), torch.cuda.device_count())
-    return Hardware(Card("this machine, no GPU", available_memory(), flops, None, gpu=False))
+def this_machine(flops: float = 0.0, described: dict | None = None) -> Hardware:
+    """This machine, or one that `describe_machine` described. flops: the measured speed of a large matrix product."""
+    here = described or describe_machine()
+    device = here["gpu"] or {"name": "this machine, no GPU", "memory": here["memory"], "count": 1}
+    return Hardware(Card(device["name"], device["memory"], flops, None, gpu=bool(here["gpu"])), device["count"])

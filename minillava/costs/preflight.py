@@ -135,10 +135,8 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         for count in (n for n in counts if n > hardware.count):
             for change in cheaper_stages(stage, count):
                 if change.lora == stage.lora and fits(config, change, replace(hardware, count=count)):
-                    also = change_in_words(stage, change)
-                    raise DoesNotFit(
-                        f"{message}what would fit: {count} of these" + (f", {also}" if also else ""), change
-                    )
+                    words = filter(None, (f"{count} of these", change_in_words(stage, change)))
+                    raise DoesNotFit(f"{message}what would fit: {', '.join(words)}", change)
         raise DoesNotFit(f"{message}no change makes it fit here: take a smaller scale (see `minillava cost`)")
     if folder is not None:
         check_disk(config, stage, folder)

@@ -59,9 +59,7 @@ def set_up(home: str | Path) -> None:
         command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", str(constraints)]
         if subprocess.run([*command, "--editable", f"{home}[notebooks,api]"]).returncode:
             advice = "if torch or numpy are too old, choose a newer runtime (Runtime > Change runtime type)"
-            raise RuntimeError(
-                f"pip could not install minillava, and says why above; {advice}, then run this cell again"
-            )
+            raise RuntimeError(f"pip could not install what is needed (see above); {advice}, then run this cell again")
     importlib.invalidate_caches()
     after, modules = _versions(), importlib.metadata.packages_distributions()
     loaded = {name for module, names in modules.items() if module in sys.modules for name in names}

@@ -11,7 +11,6 @@ and judge are the offline ones.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -211,7 +210,7 @@ def _choose_scale(memory: float | None, offline: bool) -> tuple[str, str]:
     return name, f"a GPU with {memory / 1e9:.0f} GB"
 
 
-def dial(scale: str | None = None, weights: str | None = None, say: Callable[[str], None] = print) -> Dial:
+def dial(scale: str | None = None, weights: str | None = None) -> Dial:
     """The scale by its name, else MINILLAVA_SCALE, else by the machine. Prints which it is, and why.
 
     weights: a trained LLaVA to talk with, else MINILLAVA_WEIGHTS, else the scale's own. Fetched data go to
@@ -230,5 +229,5 @@ def dial(scale: str | None = None, weights: str | None = None, say: Callable[[st
         name = "full-13b" if (memory or 0) >= MIN_MEMORY["full-13b"] else "full-7b"
     data = Path(os.environ.get("MINILLAVA_DATA") or Path.home() / ".cache" / "minillava")
     made = Dial(name, why, weights or os.environ.get("MINILLAVA_WEIGHTS") or None, data)
-    say(str(made))
+    print(made)
     return made

@@ -11,6 +11,7 @@ answer being written.
 import html
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import ipywidgets
 from ipywidgets import Dropdown, ToggleButtons
@@ -20,11 +21,7 @@ from PIL import Image
 __all__ = ["Dropdown", "Slider", "ToggleButtons", "explore"]
 
 
-class Slider(ipywidgets.IntSlider):
-    """A slider of whole numbers that takes effect when it is released."""
-
-    def __init__(self, **settings):
-        super().__init__(**({"continuous_update": False} | settings))
+Slider = partial(ipywidgets.IntSlider, continuous_update=False)  # takes effect when it is released
 
 
 class Explorer(ipywidgets.VBox):

@@ -195,9 +195,7 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
         raise ValueError(f"size {size}: the smallest picture is {SMALLEST_SIZE} pixels")
     known = (t.box is not None and t.colour in COLOURS and t.kind in KINDS for t in scene.things)
     if scene.place not in PLACES or not all(known):
-        raise ValueError(
-            f"scene {scene.id}: only a composed scene can be drawn, with place, kinds, colours and boxes known"
-        )
+        raise ValueError(f"scene {scene.id}: only a composed scene can be drawn, with places, colours and boxes known")
     style = STYLES[scene.style]
     rim = max(1, style.rim_width * size // 1000)
     image = background(scene.place, scene.variant, size, scene.style).copy()

@@ -112,13 +112,11 @@ def _relations(scene):
 
 
 def _odd(scene):
-    key, answers = (
-        "nothing",
-        (
-            "Nothing is odd in this picture.",
-            "No, nothing is unusual here.",
-            "Nothing is unusual about this picture, because everything is where it belongs.",
-        ),
+    key = "nothing"
+    answers = (
+        "Nothing is odd in this picture.",
+        "No, nothing is unusual here.",
+        "Nothing is unusual about this picture, because everything is where it belongs.",
     )
     if scene.odd:
         odd = scene.odd[0]

@@ -8,14 +8,7 @@ from minillava.files import FileError
 from minillava.judging.bench import CATEGORIES, Item
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
-from minillava.scenes.questions import (
-    EXACT_KINDS,
-    Question,
-    answer_group,
-    balanced_questions,
-    is_reasoning,
-    questions,
-)
+from minillava.scenes.questions import EXACT_KINDS, Question, answer_group, balanced_questions, is_reasoning, questions
 from minillava.scenes.world import Scene
 from minillava.standins.judge import RULE_ID, review
 from minillava.standins.teacher import DETAIL_QUESTIONS, detailed_description, read_context

@@ -22,16 +22,9 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.judging.answers import answer, blank_picture, shuffled, vision_features
 from minillava.judging.bench import score_pairs
 from minillava.judging.scores import relative_score
-from minillava.model import (
-    LanguageModel,
-    Llava,
-    LlavaConfig,
-    VisionTower,
-    load_language,
-    load_llava,
-    load_vision,
-)
+from minillava.model import LanguageModel, Llava, LlavaConfig, load_language, load_llava, load_vision
 from minillava.model.formats.assemble import normalisation
+from minillava.model.vision import VisionTower
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.questions import balanced_questions, exact_match, is_correct

@@ -154,11 +154,11 @@ def make_batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tu
     return pad_batch([encode(record, CHAT, tokenizer) for record in curriculum_records(step, steps, seed, done)])
 
 
-def untrained(width: int):
+def untrained(width: int, layers: int = 4):
     """The untrained language model and its tokenizer."""
     tokenizer = train_tokenizer(tokenizer_texts(2000), 1000)
     sizes = dict(hidden_size=width, intermediate_size=width * 8 // 3 // 16 * 16, num_heads=width // 32)
-    config = LanguageConfig(len(tokenizer), **sizes, num_layers=4, rope_theta=1e7, max_position=1024)
+    config = LanguageConfig(len(tokenizer), **sizes, num_layers=layers, rope_theta=1e7, max_position=1024)
     torch.manual_seed(SEED)
     model = LanguageModel(config)
     with torch.no_grad():

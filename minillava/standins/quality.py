@@ -16,7 +16,7 @@ from minillava.judging.bench import Item
 from minillava.judging.judges import Case, Judge
 from minillava.judging.reviews import ScoreError, read_scores
 from minillava.scenes.captions import SIDE_PHRASES
-from minillava.scenes.questions import Question, questions
+from minillava.scenes.questions import questions
 from minillava.scenes.reading import mentions
 from minillava.scenes.world import COLOURS, KINDS, SIDES
 from minillava.standins.teacher import read_context
@@ -24,10 +24,6 @@ from minillava.text import aligned
 
 OFF_TOPIC = ("I like music.", "Paris is in France.", "It will be fine tomorrow.", "Two and two make four.")
 EXAMPLES = 5  # of misses, per way of spoiling
-
-
-def _asked(item: Item) -> Question | None:
-    return next((q for q in questions(read_context(item.context)) if q.text == item.text), None)
 
 
 def change_colour(item: Item, rng: random.Random) -> str | None:
@@ -40,12 +36,11 @@ def change_colour(item: Item, rng: random.Random) -> str | None:
 
 def change_side(item: Item, rng: random.Random) -> str | None:
     """Another side instead of one that is stated: on the left, in the middle, on the right."""
-    sides = SIDE_PHRASES.values()
-    said = [s for s in sides if s in item.reference.split("because")[0]]
+    said = [s for s in SIDE_PHRASES.values() if s in item.reference.split("because")[0]]
     if not said:
         return None
     right = rng.choice(said)
-    return item.reference.replace(right, rng.choice([s for s in sides if s != right]))
+    return item.reference.replace(right, rng.choice([s for s in SIDE_PHRASES.values() if s != right]))
 
 
 def add_object(item: Item, rng: random.Random) -> str:
@@ -71,8 +66,8 @@ def only_the_word(item: Item, rng: random.Random) -> str | None:
     if item.category == "detail":
         parts = item.reference.split(". ")
         return parts[1].rstrip(".") + "." if len(parts) > 3 else None
-    asked = _asked(item)
-    return f"{asked.key.capitalize()}." if asked else None
+    keys = [q.key for q in questions(read_context(item.context)) if q.text == item.text]
+    return f"{keys[0].capitalize()}." if keys else None
 
 
 def without_reason(item: Item, rng: random.Random) -> str | None:

@@ -74,15 +74,12 @@ def picture_features(model, normal: tuple, some: list[Scene], folder: Path) -> F
     pictures, names = folder / "pictures", [f"{scene.id}.png" for scene in some]
     for scene, name in zip(tqdm(some, desc="draw", unit="picture"), names):
         draw_file(scene, pictures / name, 96)
-    with tqdm(total=len(some), desc="see", unit="picture") as progress:
-        return Features.cached(
-            folder / "train.safetensors",
-            model,
-            pictures,
-            names,
-            *normal,
-            lambda done, _: progress.update(done - progress.n),
-        )
+    with tqdm(total=len(some), desc="see", unit="picture") as bar:
+
+        def update(done, _):
+            bar.update(done - bar.n)
+
+        return Features.cached(folder / "train.safetensors", model, pictures, names, *normal, update)
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:
