@@ -14,9 +14,8 @@ from dataclasses import asdict
 
 from minillava import scales
 from minillava.costs.estimate import StageEstimate, estimate_stage, paper_utilisation, scale_config
-from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
+from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import parameters
-from minillava.machine import compute_dtype, matmul_speed
 from minillava.scales import ScaleError
 from minillava.text import aligned, short_number
 
@@ -89,12 +88,7 @@ def run(options) -> None:
     chosen = [scales.find_scale(options.scale)] if options.scale else [scales.TINY, *scales.REAL_SCALES.values()]
     found, texts = {}, []
     for scale in chosen:
-        name = options.hardware or scale.hardware
-        if name == "here":  # at the speed of a large matrix product, measured now
-            hardware = this_machine(matmul_speed(compute_dtype(), "cuda" if this_machine().card.gpu else "cpu"))
-        else:
-            hardware = parse_hardware(name)
-        config = scale_config(scale.name)
+        hardware, config = parse_hardware(options.hardware or scale.hardware), scale_config(scale.name)
         estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in scale.stages]
         found[scale.name] = {
             "hardware": str(hardware), "utilisation": options.utilisation,

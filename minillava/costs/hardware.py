@@ -10,7 +10,9 @@ and source: they differ threefold between providers and change within months. Gi
 import re
 from dataclasses import dataclass
 
-from minillava.machine import describe_machine
+import torch
+
+from minillava.machine import compute_dtype, describe_machine, matmul_speed
 from minillava.scales import ScaleError
 
 PEAK_UTILISATION = 0.4  # share of the maker's figure that training reaches; good code reaches 0.3 to 0.5
@@ -53,7 +55,9 @@ CARDS = {
 
 
 def parse_hardware(text: str) -> Hardware:
-    """`a100-80gb` or `8xa100-80gb`. Raises ScaleError that lists the known GPUs."""
+    """`a100-80gb`, `8xa100-80gb`, or `here`, which measures this machine's speed. Raises ScaleError for others."""
+    if text == "here":
+        return this_machine(matmul_speed(compute_dtype(), "cuda" if torch.cuda.is_available() else "cpu"))
     found = re.fullmatch(r"(?:(\d{1,5})x)?(.+)", text)
     count = int(found[1] or 1) if found else 0
     if not count or found[2] not in CARDS:

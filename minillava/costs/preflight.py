@@ -79,11 +79,8 @@ def disk_bytes(config, stage: Stage) -> dict[str, float]:
     trained = count[f"stage {stage.number}"]
     if stage.lora:
         trained = count["projector"] + lora_parameters(config, stage.lora)
-    parts = {
-        "checkpoints": CHECKPOINTS * 12 * trained,
-        "model": 2 * count["total"] if stage.number == 2 else 4 * trained,
-    }
-    return parts | {"total": sum(parts.values())}
+    checkpoints, model = CHECKPOINTS * 12 * trained, 2 * count["total"] if stage.number == 2 else 4 * trained
+    return {"checkpoints": checkpoints, "model": model, "total": checkpoints + model}
 
 
 def fits(config, stage: Stage, hardware: Hardware) -> bool:

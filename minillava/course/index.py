@@ -66,15 +66,13 @@ def _imports(tree: ast.Module) -> dict[str, str]:
 
 def symbols(tree: ast.Module, known: dict[str, str]) -> tuple[str, ...]:
     """The package's symbols that a cell uses, in order: imported names, and `paper.TABLES` of an imported module."""
-    used, parents = {}, {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            parents[id(node.value)] = node.attr
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in known:
-            full = known[node.id]
-            module = full.count(".") == 1 and id(node) in parents  # `from minillava import paper`, then paper.TABLES
-            used[(node.lineno, node.col_offset)] = f"{full}.{parents[id(node)]}" if module else full
+    used = {}
+    for node in ast.walk(tree):  # an attribute before the name in it
+        name = node.value if isinstance(node, ast.Attribute) else node
+        if isinstance(name, ast.Name) and name.id in known:
+            full = known[name.id]
+            module = name is not node and full.count(".") == 1  # `from minillava import paper`, then paper.TABLES
+            used.setdefault((name.lineno, name.col_offset), f"{full}.{node.attr}" if module else full)
     return tuple(dict.fromkeys(used[place] for place in sorted(used)))
 
 

@@ -71,7 +71,7 @@ def tasks_of(number: str) -> dict[str, Task]:
     if number not in exercise_numbers():
         raise KeyError(f"there is no exercise {number!r}; there are {', '.join(exercise_numbers())}")
     # exercises/tasks/exNN.py is outside the package, near the notebooks that it checks.
-    return {task.id: task for task in runpy.run_path(EXERCISES / "tasks" / f"ex{number}.py")["TASKS"]}
+    return {task.id: task for task in runpy.run_path(f"{EXERCISES}/tasks/ex{number}.py")["TASKS"]}
 
 
 def find_task(task_id: str) -> Task:
@@ -187,8 +187,8 @@ def hint(task_id: str, level: int = 1) -> None:
     if level < 1:
         raise ValueError(f"level {level}: hints begin at 1")
     if level <= len(task.hints):
-        more = f'  (hint("{task_id}", {level + 1}) says more)'
-        print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}\n{more}")
+        print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}")
+        print(f'  (hint("{task_id}", {level + 1}) says more)')
         return
     (solution,) = (EXERCISES / "solutions").glob(f"ex{task_id[:2]}_*.ipynb")
     print(f"{task}: no more hints. One way to do it: exercises/solutions/{solution.name}")

@@ -32,11 +32,8 @@ def build_bench(name: str, count: int) -> list[Item]:
         known = questions(told)
         conv = _pick(rng, [q for q in known if q.kind in (*EXACT_KINDS, "doing") and not is_reasoning(q)], used["conv"])
         reasoning = _pick(rng, [q for q in known if is_reasoning(q)], used["complex"])
-        asked = (
-            (conv.text, conv.answer),
-            (rng.choice(DETAIL_QUESTIONS), detailed_description(told)),
-            (reasoning.text, reasoning.answer),
-        )
+        detail = rng.choice(DETAIL_QUESTIONS), detailed_description(told)
+        asked = (conv.text, conv.answer), detail, (reasoning.text, reasoning.answer)
         for k, (question, answer) in enumerate(asked):
             items.append(Item(3 * n + k, record["image"], question, CATEGORIES[k], text, answer))
     return items
