@@ -74,6 +74,11 @@ def _coverage(scene: Scene, answer: str) -> float:
     return named / max(1, len(scene.things))
 
 
+def claim_text(claim: tuple) -> str:
+    """A claim (`scenes.reading.claims`) as text: `side bird purple right`."""
+    return " ".join(str(v) for v in claim if v not in (None, False, True))
+
+
 def marks(context: str, question: str, answer: str) -> Marks:
     """The marks for one answer. Raises ValueError when the context has no captions."""
     scene, known = _read(context)
@@ -104,8 +109,7 @@ def marks(context: str, question: str, answer: str) -> Marks:
         detail = 1 + 9 * min(1.0, 1.25 * len(true) / wanted)
         why = f"a description: names {coverage:.0%} of the things, {len(true)} facts right"
     if false:
-        words = [" ".join(str(v) for v in claim if v not in (None, False, True)) for claim in false[:4]]
-        why += f"; not so: {', '.join(words)}"  # as in "side bird purple right"
+        why += f"; not so: {', '.join(map(claim_text, false[:4]))}"
     return Marks(*(round(v, 2) for v in (helpfulness, relevance, accuracy, detail)), why)
 
 
