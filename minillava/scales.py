@@ -8,7 +8,7 @@ book, in minutes on a laptop. The others train real parts on real data (`minilla
     python -c "from minillava.scales import find_scale; print(find_scale('colab').stage('stage 2'))"
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from minillava import paper
@@ -135,9 +135,6 @@ class Scale(HasStages):
     bench_scenes: int  # scenes x 3 questions (paper: 30 x 3)
     exact_scenes: int  # held-out scenes from which the exact-match questions are drawn
     exact_per_kind: int  # questions of each of 7 kinds
-
-    def recipe(self) -> dict:
-        return asdict(self)
 
     # Not fields: no run depends on them.
     vision_tower, language_model, hardware = str(WEIGHTS / "vision_tower"), str(WEIGHTS / "language_model"), "here"

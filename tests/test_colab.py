@@ -62,7 +62,7 @@ def test_on_colab_it_fetches_the_project_once_and_is_safe_to_run_again(runtime, 
     home = str(tmp_path / "minillava-course")
     clone, install = runtime.commands
     assert clone == ["git", "clone", "-q", "--depth=1", f"https://github.com/{colab.REPOSITORY}", home]
-    assert install[1:4] == ["-m", "pip", "install"] and install[-2:] == ["--editable", f"{home}[notebooks,api]"]
+    assert install[1:4] == ["-m", "pip", "install"] and install[-2:] == ["--editable", f"{home}[notebooks,api,real]"]
     assert sys.path.count(home) == 1 and sys.path[0] == home
 
 
@@ -70,7 +70,7 @@ def test_pip_installs_what_is_missing_and_torch_stays(runtime, capsys):
     del runtime.here["minillava"]
     colab.set_up("home")
     (command,) = runtime.commands
-    assert command[-2:] == ["--editable", "home[notebooks,api]"] and "--upgrade" not in command
+    assert command[-2:] == ["--editable", "home[notebooks,api,real]"] and "--upgrade" not in command
     assert runtime.kept.splitlines() == ["torch==2.9.1+cu126", "numpy==2.2.6"]
     said = capsys.readouterr().out
     assert "transformers is in use: Runtime > Restart session" in said and "torch" not in said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stand_in import datasets, models, stand_in
+from stand_in import HAS_SENTENCEPIECE, datasets, models, stand_in
 
 from minillava.asking.server import completion, serve
 from minillava.course import dial as module
@@ -153,7 +153,12 @@ def hub(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "scale, numbers",
-    [("colab", ("02", "03", "04", "06", "07", "08", "15", "16")), ("full-7b", ("01", "04", "11", "12", "14"))],
+    [
+        ("colab", ("02", "03", "04", "06", "07", "08", "15", "16")),
+        pytest.param(
+            "full-7b", ("01", "04", "11", "12", "14"), marks=pytest.mark.skipif(not HAS_SENTENCEPIECE, reason="extra")
+        ),
+    ],
 )
 def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
     hub.asked.clear()

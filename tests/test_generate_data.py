@@ -18,7 +18,7 @@ from minillava import cli
 from minillava.asking import AskingError, Budget, Journal, Price, request_key, server
 from minillava.data.records import RecordError, check_record, read_records
 from minillava.datagen import replies
-from minillava.datagen.export import to_dataset, to_records
+from minillava.datagen.export import to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
     FAILED,
@@ -663,25 +663,28 @@ def test_a_saved_dataset_gives_back_the_records_and_the_pictures(capsys, tmp_pat
     assert isinstance(loaded.features["image"], datasets.Image) and loaded.num_rows == 9
     for row in loaded:
         assert np.array_equal(np.asarray(row["image"]), np.asarray(Image.open(tmp_path / row["file"])))
-    assert to_records(loaded, tmp_path / "back") == kinds
-    assert all(p.read_bytes() == (tmp_path / p.name).read_bytes() for p in (tmp_path / "back").iterdir())
+    bare = [
+        {"id": r["id"], "image": r["file"], "conversations": r["conversations"]} for r in loaded.remove_columns("image")
+    ]
+    assert bare == [record for some in kinds.values() for record in some]
 
 
 def test_text_only_records_and_picture_folders_are_exported_and_paths_outside_are_refused(tmp_path):
+    import datasets
+
     (tmp_path / "in" / "a").mkdir(parents=True)
     (tmp_path / "in" / "a" / "b.png").write_bytes(b"any bytes")
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A car."}]
     text = {"id": "t", "conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hi."}]}
     records = {"detail": [{"id": "p", "image": "a/b.png", "conversations": turns}, text]}
-    dataset = to_dataset(records, tmp_path / "in")
-    assert to_records(dataset, tmp_path / "out") == records
-    assert (tmp_path / "out" / "a" / "b.png").read_bytes() == b"any bytes"
+    rows = list(to_dataset(records, tmp_path / "in").cast_column("image", datasets.Image(decode=False)))
+    assert [(row["id"], row["file"], row["conversations"]) for row in rows] == [
+        ("p", "a/b.png", turns), ("t", None, text["conversations"])
+    ]  # fmt: skip
+    assert rows[0]["image"]["path"] == str(tmp_path / "in" / "a" / "b.png") and rows[1]["image"] is None
     records["detail"][0]["image"] = "../in/a/b.png"
     with pytest.raises(RecordError, match="record p: the image path .* outside the image folder"):
         to_dataset(records, tmp_path / "in")
-    evil = dataset.map(lambda row: {"file": "../evil.png"})
-    with pytest.raises(RecordError, match="outside the image folder"):
-        to_records(evil, tmp_path / "out")
 
 
 def test_statistics_count_records_words_nouns_and_verbs():

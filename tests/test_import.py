@@ -357,8 +357,8 @@ MLP = {f"model.mm_projector.{n}": torch.zeros(24) for n in ("0.weight", "0.bias"
         ([1, 2], "not a file of named tensors"),
         (Evil(), "mm_projector.bin: .* could run code"),
         (b"not a pickle", "mm_projector.bin: incomplete"),
-        (b"PK\x03\x04", "mm_projector.bin: cannot be read"),
-        (b"", "mm_projector.bin: cannot be read"),
+        (b"PK\x03\x04", "mm_projector.bin: incomplete"),
+        (b"", "mm_projector.bin: incomplete"),
     ],
 )
 def test_a_projector_that_does_not_fit_says_what_it_was_made_for(tmp_path, monkeypatch, stored, message):

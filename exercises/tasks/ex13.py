@@ -53,6 +53,9 @@ class _Letters:
     def decode(self, ids):
         return "".join(map(chr, ids))
 
+    def convert_ids_to_tokens(self, id):
+        return chr(id)
+
 
 def _settled(text, stops):
     stop, ids = Stop(stops, _Letters()), list(map(ord, text))

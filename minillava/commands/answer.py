@@ -24,7 +24,7 @@ def arguments(parser) -> None:
     add("questions", type=Path, help="JSONL; with --format ScienceQA's problems.json, folder or parquet")
     add("--images", type=Path, required=True, help="the folder of the pictures")
     add("--out", type=Path, required=True, help="a JSONL of answers; a stopped run resumes there")
-    add("--weights", default=scales.WEIGHTS / "llava", help="a folder or a hub id with a trained LLaVA")
+    add("--weights", default=scales.WEIGHTS / "llava", help="a trained LLaVA: a folder, a hub id or id@revision")
     add("--template", help="the conversation's format, if the weights do not name theirs")
     add("--look", choices=tuple(PICTURES_SHOWN), default="picture", help="the controls: which picture is shown")
     add("--format", choices=FORMATS, help="ScienceQA: the format that the weights were trained on")

@@ -16,6 +16,7 @@ from minillava import scales
 from minillava.costs.estimate import StageEstimate, estimate_stage, paper_utilisation, scale_config
 from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import parameters
+from minillava.fetch.listing import HUB, weight_bytes
 from minillava.scales import ScaleError
 from minillava.text import aligned, short_number
 
@@ -50,6 +51,10 @@ def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], ut
         checks = [paper_utilisation(config, stage) for stage in stages]
         hours = ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
         lines.append(f"The paper, 13B on 8 A100: at most {hours}.")
+    if not shipped:
+        parts = [scale.vision_tower, scale.language_model]
+        held = [f"{p}, {short_number(weight_bytes(p))}B, licence: {HUB[p]['licence']}" for p in parts]
+        lines += ["To download:", *(f"  {part}" for part in held)]
     lines += [f"{e.stage}: {e.refused}" for e in estimates if e.refused]
     why = [f"  {what}: {reason}" for what, reason in getattr(scale, "why", {}).items()]
     for stage in stages:

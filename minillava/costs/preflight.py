@@ -17,7 +17,7 @@ from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
-from minillava.model.formats.files import CheckpointError, reading_config
+from minillava.model.formats.files import find_checkpoint, reading_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
 from minillava.text import short_number
@@ -152,26 +152,15 @@ def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder:
 
 
 def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
-    """The config of a LLaVA made of two parts, each a folder or hub id. Raises CheckpointError that names the file."""
-    with reading_config(config_file(vision_tower)) as written:
+    """The config of a LLaVA made of two parts, each a folder or hub id, of which only config.json is fetched.
+
+    Raises CheckpointError that names the file.
+    """
+    one, two = (find_checkpoint(part, only=["config.json"]) for part in (vision_tower, language_model))
+    with reading_config(one / "config.json") as written:
         vision = vision_config(written)
-    with reading_config(config_file(language_model)) as written:
+    with reading_config(two / "config.json") as written:
         return LlavaConfig(vision, language_config(written))
-
-
-def config_file(source: str) -> Path:
-    """The config.json of a folder or hub id; nothing else is fetched from the hub. Raises CheckpointError."""
-    path = Path(source).expanduser() / "config.json"
-    if not path.is_file():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            path = Path(hf_hub_download(str(source), "config.json"))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            why = str(error).splitlines()[0]
-            raise CheckpointError(f"{source}: no folder with a config.json, nor on the hub ({why})") from error
-    return path
 
 
 def check_disk(config, stage: Stage, folder: Path) -> None:

@@ -57,7 +57,7 @@ def set_up(home: str | Path) -> None:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("".join(f"{name}=={before[name]}\n" for name in PREINSTALLED if name in before))
         command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", str(constraints)]
-        if subprocess.run([*command, "--editable", f"{home}[notebooks,api]"]).returncode:
+        if subprocess.run([*command, "--editable", f"{home}[notebooks,api,real]"]).returncode:
             advice = "if torch or numpy are too old, choose a newer runtime (Runtime > Change runtime type)"
             raise RuntimeError(f"pip could not install what is needed (see above); {advice}, then run this cell again")
     importlib.invalidate_caches()

@@ -1,7 +1,7 @@
 """One study: pictures seen once, a stage 1 that rows share, then stage 2 of every row and seed in worker processes.
 
 Notable: the paper's tables in miniature (`miniature.py`), the science quiz (`science.py`) and Table 8's choices on the
-chat data (`designs.py`) are three uses of it. A use makes its data, names its rows, and says what one row learns and
+chat data (`miniature.run_designs`) are three uses of it. A use makes its data, names its rows, and says what one row learns and
 answers. Every step leaves files in the paper's own formats and is done once. A study that was killed resumes, also in
 the middle of a training.
 """
@@ -18,8 +18,7 @@ from minillava.data.records import read_records
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.experiments.run import Run, slug
-from minillava.experiments.workers import Job, side_by_side, still_wanted
+from minillava.experiments.run import Job, Run, side_by_side, slug, still_wanted
 from minillava.files import atomic_write, read_jsonl, write_jsonl
 from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar

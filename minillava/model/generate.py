@@ -13,6 +13,7 @@ B batch (rows that have not ended), P patches, T tokens, D width (Dv of the visi
 """
 
 import hashlib
+import re
 
 import torch
 
@@ -103,6 +104,7 @@ class Stop:
 
     def settled(self, answer):
         """The text so far that no later token can change or take back."""
+        answer = self._before_bytes(answer)
         sizes = (n for s in self.sequences for n in range(1, len(s)) if answer[-n:] == s[:n])
         text = self.tokenizer.decode(answer[: len(answer) - max(sizes, default=0)])
         text = text.rstrip("\ufffd")  # what a decoder puts for half a character
@@ -115,6 +117,19 @@ class Stop:
 
     def _find(self, text):
         return min((at for s in self.strings if (at := text.find(s)) >= 0), default=None)
+
+    def _before_bytes(self, answer):
+        """The answer up to a run of byte tokens at its end: Llama's <0x0A> is a new line, but not in an invalid run."""
+        count = len(answer)
+        while count and self._continues(answer[count - 1]):
+            count -= 1
+        return answer[:count]
+
+    def _continues(self, token):
+        """Whether it is a byte token, or one without text, which does not end a run of them."""
+        if not self.tokenizer.decode([token]):
+            return True
+        return bool(re.fullmatch("<0x[0-9A-F]{2}>", self.tokenizer.convert_ids_to_tokens(token)))
 
 
 class Session:
@@ -179,7 +194,7 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
         if not going:
             return
         if len(going) < len(alive):
-            cache.keep(going)
+            going = cache.keep(going)
             tokens, alive = tokens[going], [alive[i] for i in going]
         hidden = language(language.embed(tokens[:, None]), cache=cache)[:, -1]  # (B, D)
         if session:

@@ -1,7 +1,8 @@
 """Checkpoints in and out: the published formats, the authors' projectors, and our own folder for a whole LLaVA.
 
 - `load_vision` reads a CLIPVisionModel or CLIPModel folder, `load_language` a Llama, Vicuna, Mistral or Qwen2 folder:
-  config.json and safetensors, one file or sharded. `save_vision` and `save_language` write what `transformers` loads.
+  config.json with safetensors or pytorch_model.bin, one file or sharded. `save_vision` and `save_language` write what
+  `transformers` loads.
 - `load_llava` reads our own folder or one of LlavaForConditionalGeneration. `save_llava` writes our own:
   model.safetensors and llava.json, which says all that the weights need: both towers' names and sizes, the feature
   layer (section 4.1), the projector's type and sizes, and `about`. `save_pretrained` writes the other kind.
@@ -17,7 +18,6 @@ import json
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 
@@ -31,6 +31,7 @@ from minillava.model.formats.files import (
     reading_config,
     write_checkpoint,
 )
+from minillava.model.formats.pickled import load_pickle
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -139,15 +140,10 @@ def load_projector(model, source):
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        path = find_checkpoint(source, also=["mm_projector.bin"]) / "mm_projector.bin"
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise CheckpointError(f"{path}: incomplete, or not only tensors, which could run code; not loaded") from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({str(error).partition('.')[0] or 'it is empty'})") from error
-    if not isinstance(stored, dict) or not all(isinstance(n, str) and _is_weight(t) for n, t in stored.items()):
-        raise CheckpointError(f"{path}: not a file of named tensors")
+        path = find_checkpoint(source, only=["config.json", "mm_projector.bin"]) / "mm_projector.bin"
+    stored = load_pickle(path)
+    if not all(map(_is_weight, stored.values())):
+        raise CheckpointError(f"{path}: not a file of named tensors of numbers")
     if (path.parent / "config.json").exists():
         with reading_config(path.parent / "config.json") as written:
             layer = written.get("mm_vision_select_layer", model.config.select_layer)
@@ -187,7 +183,7 @@ def load_projector(model, source):
 
 
 def _is_weight(value):
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.layout == torch.strided
+    return value.is_floating_point() and value.layout == torch.strided
 
 
 def save_vision(tower, folder, dtype=None):
