@@ -15,11 +15,13 @@ from PIL import Image
 
 from minillava.data.images import open_picture, pixels, to_rgb
 from minillava.data.samples import prompt_ids
-from minillava.data.template import TEMPLATES
+from minillava.data.template import CHAT, Template
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.authors import pictures_folder
+from minillava.model.formats.chat_template import choose_template
 
 
 class ChatError(UserError):
@@ -30,8 +32,8 @@ class Chat:
     """A conversation about one picture at a time.
 
     `Chat(weights)`, then `look(picture)`, then `ask(question)` any number of times; `look` starts a new conversation.
-    weights: a folder or a hub id. template: the name of the conversation's format, if the weights do not name theirs.
-    Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
+    weights: a folder or a hub id. template: the name of the conversation's format; by default the one that the weights
+    name, or that their chat template writes. Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
     """
 
     def __init__(
@@ -39,11 +41,9 @@ class Chat:
     ):
         folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
-        template = template or about.get("template")
-        if template not in TEMPLATES:
-            said = f"are for the unknown template {template!r}" if template else "do not name their template"
-            raise ChatError(f"{weights}: these weights {said}; choose one of {', '.join(TEMPLATES)} with --template")
-        self._begin(model, about, load_tokenizer(folder), normalisation(folder), template)
+        tokenizer = load_tokenizer(folder)
+        chosen = choose_template(template, about.get("template"), tokenizer, folder)
+        self._begin(model, about, tokenizer, normalisation(pictures_folder(folder)), chosen)
 
     @classmethod
     def assembled(
@@ -65,12 +65,12 @@ class Chat:
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
         words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
-        made._begin(model, about, words, normal, "chat")
+        made._begin(model, about, words, normal, CHAT)
         return made
 
-    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:
+    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: Template) -> None:
         self.model, self.about, self.tokenizer, self.normal = model.eval(), about, tokenizer, normal
-        self.template = TEMPLATES[template]
+        self.template = template
         self.turns: list[tuple[str, str]] = []
         self.features, self.session = None, Session()
 

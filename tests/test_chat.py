@@ -11,8 +11,9 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from minillava import chat as talk
 from minillava import cli
-from minillava.chat import Chat, ChatError, terminal_picture
+from minillava.chat import Chat, terminal_picture
 from minillava.model import SpliceError, load_llava, save_pretrained
+from minillava.model.formats.chat_template import TemplateError
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
@@ -228,7 +229,11 @@ def test_weights_that_transformers_can_load_answer_alike_and_a_template_can_be_n
     assert other.ask("What is odd?", max_new_tokens=8) == chat.ask("What is odd?", max_new_tokens=8)
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"minillava"', '"something"'))
-    with pytest.raises(ChatError, match="chat, plain.*--template"):
+    assert Chat(tmp_path / "out").template == chat.template  # its chat template is this one
+    (tmp_path / "out" / "chat_template.jinja").unlink()
+    with pytest.raises(
+        TemplateError, match="out: the weights have no chat template; choose one of chat, plain.*--template"
+    ):
         Chat(tmp_path / "out")
     scene.save(tmp_path / "a.png")
     args = (tmp_path / "a.png", "--ask", "What is odd?", "--weights", tmp_path / "out", "--max-new-tokens", 8)

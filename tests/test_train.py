@@ -15,7 +15,7 @@ import torch
 import toy
 from filelock import FileLock
 from learn import learn
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minillava import cli, machine, scales
 from minillava.commands import stage_run, train
@@ -401,3 +401,20 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
     assert seen[2:] and seen[2] > 4 and seen[-1] == 12
     fresh = Features.compute(model, data / "images", names, *normal, lambda *a: None)
     assert all(torch.equal(whole[name], fresh[name]) for name in names)
+
+
+def test_a_language_model_whose_config_ties_what_its_files_do_not_is_trained_as_its_files_are(
+    weights, data, tmp_path, capsys
+):
+    folder = shutil.copytree(weights / "language_model", tmp_path / "language_model")
+    config, tensors = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+    save_file(tensors, folder / "model.safetensors")
+    arguments = command(weights, data, tmp_path / "out")
+    arguments[arguments.index("--language-model") + 1] = str(folder)
+    assert cli.main([*arguments, "--epochs", "1"]) == 0
+    assert "the stored tensors differ" in capsys.readouterr().err
+    model, _ = load_llava(tmp_path / "out" / "model")
+    assert not model.config.language.tie_embeddings
+    assert (model.language_model.lm_head.weight - model.language_model.embed_tokens.weight).mean() > 0.5

@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 from argparse import Namespace
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -88,7 +89,7 @@ class StageRun:
         """
         model = self._prepared(self._loaded()) if rank() == 0 else None
         if world_size() > 1:
-            tensors = model.state_dict() if model is not None else {}
+            tensors, self.config = model.state_dict() if model is not None else {}, broadcast(self.config)
             with torch.device("meta"):
                 model = self._prepared(Llava(self.config))
             distribute(model, model.vision_tower, list(model.language_model.layers), self.dtype, self.stage.shard)
@@ -102,6 +103,7 @@ class StageRun:
         vision = load_vision(self.options.vision_tower, device=device)
         dtype = self.dtype if self.lora_rank else torch.float32
         language = load_language(self.options.language_model, dtype, device)
+        self.config = replace(self.config, language=language.config)  # its files say more than its config.json
         torch.manual_seed(self.options.seed)
         with torch.device(device):
             model = Llava(self.config, vision, language)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from minillava.data.images import open_picture
 from minillava.data.scienceqa import Problem, question_text, read_labels
-from minillava.data.template import Template
+from minillava.data.template import CHAT, Template
 from minillava.files import FileError, by_key, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
@@ -135,6 +135,7 @@ def _write(model, tokenizer, template, normal, questions, images, out, model_id,
     digest, condition = projector_digest(model), settings.condition
     metadata = {"weights": digest, "look": condition, "format": settings.format, "most": settings.max_new_tokens}
     metadata |= {} if settings.joint == TRAINED_JOINT else {"joint": settings.joint}
+    metadata |= {} if template == CHAT else {"template": template.name}
     done = {(row.get("category"), row.get("question_id")) for row in read_answers(out, metadata)}
     shown = iter(PICTURES_SHOWN[condition]([q.image for q in questions if q.image]))
     pictures = [next(shown) if q.image else None for q in questions]  # the picture that each question is shown

@@ -46,6 +46,7 @@ class LanguageConfig:
     tie_embeddings: bool = False  # the head is the embedding table
     attention_bias: bool = False  # in q, k, v (Qwen2)
     rope: Rope | None = None  # None: plain rotations (rope.py)
+    ends: tuple = ()  # the token ids that end an answer, whatever the template's stop
 
     def __post_init__(self):
         if self.num_kv_heads is None:
@@ -58,6 +59,7 @@ class LanguageConfig:
             raise ValueError("max_position must be 1 or more, rms_norm_eps 0 or more and rope_theta above 0")
         if isinstance(self.rope, dict):  # read from JSON
             object.__setattr__(self, "rope", Rope(**self.rope))
+        object.__setattr__(self, "ends", tuple(self.ends))
 
 
 @kernels.run_instead(kernels.normalise)

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from minillava.data.tokenizer import TokenizerError, load_tokenizer
 from minillava.errors import CheckpointError
 from minillava.files import flush_to_disk
 from minillava.model.formats.pickled import PickledFiles
@@ -113,6 +114,27 @@ def reading_config(path):
         raise CheckpointError(f"{path}: {error}") from error
     except CONFIG_ERRORS as error:
         raise CheckpointError(f"{path}: {type(error).__name__}, {error}: not a config that makes sense") from error
+
+
+def end_ids(folder):
+    """The token ids that end an answer of these weights, a tuple; () where no file says them.
+
+    generation_config.json says them, one or several, or else config.json, or else the tokenizer.
+    """
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        if path.exists():
+            with reading_config(path) as config:
+                ends = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+                ends = () if ends is None else ends if isinstance(ends, list) else [ends]
+                if not all(isinstance(end, int) for end in ends):
+                    raise ValueError(f"eos_token_id {ends}: token ids are whole numbers")
+                if ends:
+                    return tuple(ends)
+    try:
+        end = load_tokenizer(folder).eos_token_id
+    except (FileNotFoundError, TokenizerError):  # who needs the tokenizer is told when loading it
+        return ()
+    return () if end is None else (end,)
 
 
 def open_tensors(folder, skip=()):
