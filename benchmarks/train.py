@@ -29,7 +29,6 @@ import torch
 from train_growth import growth
 from transformers import Trainer, TrainingArguments
 
-from minillava.costs.estimate import short_number
 from minillava.costs.model import flops
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import Preparation, pixels
@@ -43,6 +42,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import instruction_record
+from minillava.text import short_number
 from minillava.training import checkpoints, stages
 from minillava.training.features import Features
 

@@ -136,15 +136,8 @@ class Scale(HasStages):
     exact_scenes: int  # held-out scenes from which the exact-match questions are drawn
     exact_per_kind: int  # questions of each of 7 kinds
 
-    @property
-    def vision_tower(self) -> str:
-        return str(WEIGHTS / "vision_tower")
-
-    @property
-    def language_model(self) -> str:
-        return str(WEIGHTS / "language_model")
-
-    hardware = "here"  # not a field: no run depends on it
+    # Not fields: no run depends on them.
+    vision_tower, language_model, hardware = str(WEIGHTS / "vision_tower"), str(WEIGHTS / "language_model"), "here"
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -249,9 +242,7 @@ def picture_book_scale(name: str) -> Scale:
     if name in REAL_SCALES:
         advice = "see `minillava cost` and `minillava fetch`"
         raise ScaleError(f"the scale {name!r} is not of the picture book; it trains on real data: {advice}")
-    if name not in PICTURE_BOOK_SCALES:
-        raise ScaleError(f"no scale is called {name!r}; there are: {', '.join(PICTURE_BOOK_SCALES)}")
-    return PICTURE_BOOK_SCALES[name]
+    return find_scale(name)
 
 
 def find_scale(name: str) -> Scale | RealScale:

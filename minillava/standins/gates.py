@@ -16,26 +16,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from minillava.data.images import Preparation, pixels
-from minillava.data.samples import prompt_ids
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.judging.answers import answer, shuffled, vision_features
+from minillava.judging.answers import answer, blank_picture, shuffled, vision_features
 from minillava.judging.bench import score_pairs
 from minillava.judging.scores import relative_score
-from minillava.model import (
-    LanguageModel,
-    Llava,
-    LlavaConfig,
-    VisionTower,
-    generate,
-    load_language,
-    load_llava,
-    load_vision,
-)
+from minillava.model import LanguageModel, Llava, LlavaConfig, load_language, load_llava, load_vision
 from minillava.model.formats.preparation import read_preparation
+from minillava.model.vision import VisionTower
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.questions import balanced_questions, exact_match, is_correct
@@ -113,12 +103,9 @@ def text_accuracy(
     model = Llava(LlavaConfig(TINY_CLIP, language.config), language_model=language).eval()
     model.to(language.embed_tokens.weight)
     rng, items = random.Random(0), balanced_questions(scenes(split, 15 * per_kind), per_kind)
-    stop, out = [tokenizer.encode(CHAT.stop, add_special_tokens=False)], {}
+    out = {}
     for how, tell in SCENE_FORMATS.items():
-        texts = []
-        for start in range(0, len(items), 64):
-            prompts = [prompt_ids(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
-            texts += [tokenizer.decode(ids).strip() for ids in generate(model, prompts, [[]] * len(prompts), 40, stop)]
+        texts = answer(model, tokenizer, CHAT, [(f"{tell(s, rng)}\n{q.text}", None) for s, q in items], 40)
         out[how] = exact_match([(s.id, q) for s, q in items], texts)
     return out
 
@@ -134,7 +121,7 @@ def picture_accuracy(
     items, size = balanced_questions(scenes(split, 15 * per_kind), per_kind), model.config.vision.image_size
     drawn = {scene.id: draw(scene, size) for scene, _ in items}
     features = dict(zip(drawn, vision_features(model, preparation, list(drawn.values()))))
-    blank = vision_features(model, preparation, [Image.new("RGB", (size, size), (178, 188, 190))])[0]
+    blank = vision_features(model, preparation, [blank_picture(size)])[0]
     names, out = [scene.id for scene, _ in items], {}
     looks = {"picture": [features[n] for n in names], "blank": [blank] * len(names)}
     looks["shuffled"] = [features[n] for n in shuffled(names)]
