@@ -64,7 +64,7 @@ def test_ids_decode_to_the_record_and_labels_to_its_answers_and_stops(tokenizer)
     ]
     for one in some:
         sample, pairs = encode(one, CHAT, tokenizer), pairs_of(one)
-        assert sample.id == one["id"] and sample.image == one["image"] and len(sample.ids) == len(sample.labels)
+        assert sample.id == one["id"] and sample.images == (one["image"],) and len(sample.ids) == len(sample.labels)
         assert decoded(sample.ids, tokenizer) == "".join(text for text, _ in CHAT.segments(pairs))
         green = sample.labels != IGNORE
         assert torch.equal(sample.labels[green], sample.ids[green]) and int((sample.ids == IMAGE).sum()) == 1
@@ -91,7 +91,7 @@ def test_the_plain_template_is_image_caption_stop_without_the_question(tokenizer
 
 def test_a_record_without_a_picture_has_no_image_token(tokenizer):
     sample = encode(record("Hi?", "Hello.", image=None), CHAT, tokenizer)
-    assert sample.image is None and IMAGE not in sample.ids
+    assert sample.images == () and IMAGE not in sample.ids
 
 
 @pytest.mark.parametrize("template", [CHAT, PLAIN], ids=["chat", "plain"])
@@ -109,7 +109,7 @@ def test_a_later_prompt_continues_the_earlier_turns(tokenizer):
 
 
 def test_a_record_that_breaks_the_format_or_carries_no_loss_is_named(tokenizer):
-    with pytest.raises(RecordError, match="record r7: 0 <image> tokens"):
+    with pytest.raises(RecordError, match="record r7: not in the form of records here"):
         encode(record("What?", "A car."), CHAT, tokenizer)
 
     class Silent(type(CHAT)):

@@ -11,9 +11,8 @@ import pytest
 from stand_in import PAIRS, datasets, jpeg, record, stand_in
 
 from minillava import cli
-from minillava.data.records import read_records
 from minillava.data.scienceqa import read_problems
-from minillava.data.valid import valid_records
+from minillava.data.valid import read_records, valid_records
 from minillava.fetch import hub, remote
 from minillava.fetch.hub import HUB_DATASETS, Endpoints, fetch
 from minillava.fetch.remote import FetchError, MissingPictures, RemoteFile, RemoteZip

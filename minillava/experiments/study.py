@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from minillava.data.records import read_records
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
+from minillava.data.valid import read_records
 from minillava.experiments.run import Run, slug
 from minillava.experiments.workers import Job, side_by_side, still_wanted
 from minillava.files import atomic_write, read_jsonl, write_jsonl
@@ -44,7 +44,7 @@ class Variant:
     @property
     def features(self) -> str:
         """The file of the features that it reads."""
-        return f"features{self.layer}.safetensors"
+        return f"features{self.layer}.jsonl"
 
 
 def draw_scenes(some: list[Scene], folder: Path, progress: Callable[[], None]) -> None:
@@ -65,8 +65,8 @@ def make_features(run: Run, variant: Variant) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     model = assemble(tower, run.weights / "language_model", 0, variant.layer)
     with progress_bar(len(names), "picture", f"layer {variant.layer}") as bar:
-        made = Features.compute(model, folder, names, *normalisation(tower), lambda n, _: bar.update(n - bar.n))
-    made.save(run.folder / variant.features)
+        path, update = run.folder / variant.features, lambda n, _: bar.update(n - bar.n)
+        Features.cached(path, model, folder, names, *normalisation(tower), update)
 
 
 def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:

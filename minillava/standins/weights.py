@@ -74,20 +74,18 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
 
 def picture_features(model, vision_tower: Path, pictures: int, folder: Path) -> Features:
     """The frozen features of the training pictures, computed once and kept in `folder` with the drawn pictures."""
-    path = folder / "train.safetensors"
+    path, some = folder / "train.jsonl", scenes("train", pictures)
+    names = [f"{scene.id}.png" for scene in some]
     if not path.exists():
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        names = []
-        for scene in tqdm(scenes("train", pictures), desc="draw", unit="picture"):
-            names.append(f"{scene.id}.png")
-            draw(scene, 96).save(folder / "pictures" / names[-1], compress_level=1)
-        with tqdm(total=pictures, desc="see", unit="picture") as progress:
+        for scene, name in zip(tqdm(some, desc="draw", unit="picture"), names):
+            draw(scene, 96).save(folder / "pictures" / name, compress_level=1)
+    with tqdm(total=pictures, desc="see", unit="picture") as progress:
 
-            def update(done, _):
-                progress.update(done - progress.n)
+        def update(done, _):
+            progress.update(done - progress.n)
 
-            Features.compute(model, folder / "pictures", names, *normalisation(vision_tower), update).save(path)
-    return Features.load(path)
+        return Features.cached(path, model, folder / "pictures", names, *normalisation(vision_tower), update)
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:
