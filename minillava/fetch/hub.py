@@ -242,7 +242,7 @@ def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, form
         "records": count,
         "pictures": len(names) - len(lost.reasons),
         "missing pictures": lost.reasons,
-        "changed and bad records": tally.causes,
+        "changed and left out": tally.table(path).split("\n") if tally.causes else [],
     }
     write_json(folder / f"{dataset.stage}.card.json", card)
     return card
