@@ -96,8 +96,8 @@ def test_records_that_are_too_long_with_their_patches_are_left_out_and_counted(b
 
 def test_a_picture_outside_the_image_folder_is_refused(book):
     records, store, _ = book
-    write_records([*records, records[0] | {"image": "../r.json"}], store.folder / "r.json")
-    with pytest.raises(RecordError, match=rf"1 of 14 records cannot be used(.|\n)*outside.* {records[0]['id']}"):
+    write_records([*records, *2 * [records[0] | {"image": "../r.json"}]], store.folder / "r.json")
+    with pytest.raises(RecordError, match=rf"2 of 15 records cannot be used(.|\n)*outside.* {records[0]['id']}"):
         store()
 
 
@@ -214,6 +214,10 @@ def test_more_bad_records_and_pictures_than_are_allowed_end_with_the_table(mix, 
     with pytest.raises(RecordError, match=rf"5 of 20 records cannot be used, and {text}.*--allow-bad(.|\n)*taken +15"):
         store(allow_bad=allowed)
     assert "left out: a picture is missing" in (folder / "out" / "records.txt").read_text()
+    rows = json.loads((folder / "stage1.json").read_text())
+    (folder / "stage1.json").write_text(json.dumps(rows[:5]))  # one of five is bad, which alone never ends a run
+    assert len(store(allow_bad=0.01)[0]) == 4
+    (folder / "stage1.json").write_text(json.dumps(rows))
     assert len(store(allow_bad=0.25)[0]) == 15 == len(store(allow_bad=5)[0])
 
 

@@ -80,12 +80,15 @@ class StageRun:
             load_tokenizer(find_checkpoint(self.options.language_model)),
         )
 
+        said = []
+
         def encode(beat):
             with progress_bar(None, "record", "encode") as bar:
-                store_samples(path, self.images, CHAT, tokenizer, longest, patches, folder, say, _mover(bar, beat),
-                              allow_bad=self.options.allow_bad)  # fmt: skip
+                store_samples(path, self.images, CHAT, tokenizer, longest, patches, folder, said.append,
+                              _mover(bar, beat), allow_bad=self.options.allow_bad)  # fmt: skip
 
         on_rank_0(encode)
+        say("".join(said))
         return StoredSamples(folder)
 
     def build(self) -> Llava:

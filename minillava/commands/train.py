@@ -5,7 +5,8 @@
 
 The files are JSON lists or JSON lines (also as .jsonl), in the form of LLaVA, ShareGPT, LLaMA-Factory, ms-swift or TRL.
 Before training a table says what was taken, changed and left out (OUT/stageN/records.txt, left_out.jsonl). More than
-1 % of bad records, and of records with a missing or broken picture, stop the run, unless --allow-bad says otherwise.
+1 % of bad records, and of records with a missing or broken picture, stop the run, unless --allow-bad says otherwise;
+one alone never does.
 
     minillava train DATA --scale colab --out runs/colab                            # one device
     minillava train DATA --scale colab --recipe ScienceQA                          # stage2.json holds ScienceQA

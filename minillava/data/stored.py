@@ -88,7 +88,7 @@ def store_samples(
     """The records of `path` as samples in `folder`, which is written unless it holds these samples already.
 
     longest: the most tokens of a sample, counting each picture as `patches` tokens; longer ones are left out, and are
-    not bad. allow_bad: how many records may be bad, a number or, as a float, a share. say: gets the table of what was taken,
+    not bad. allow_bad: how many records may be bad, a number or, as a float, a share; a share above 0 always allows one. say: gets the table of what was taken,
     changed and left out. progress(number of records done) is called now and then. Next to `folder`, records.txt gets
     the table, left_out.jsonl a line for each record that is left out, and pictures.json what was found in the pictures.
     Raises RecordError, with the table, when more records are bad or none is left.
@@ -139,7 +139,7 @@ def store_samples(
         write_text(table, shown + "\n")
         bad = f"{path}: {tally.bad:,} of {tally.read:,} records cannot be used"
         share = isinstance(allow_bad, float)
-        if tally.bad > (allow_bad * tally.read if share else allow_bad):
+        if tally.bad > (max(allow_bad * tally.read, allow_bad > 0) if share else allow_bad):
             allowed = f"{100 * allow_bad:g} %" if share else f"{allow_bad:,}"
             raise RecordError(
                 f"{bad}, and at most {allowed} may be bad; mend them, or allow more with --allow-bad "
