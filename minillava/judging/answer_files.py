@@ -16,9 +16,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from minillava.data.images import open_picture
+from minillava.data.records import whole
 from minillava.data.scienceqa import Problem, question_text, read_labels
 from minillava.data.template import Template
-from minillava.files import FileError, by_key, write_text
+from minillava.files import FileError, by_key, is_id, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.pope import read_rows
@@ -72,11 +73,15 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
     for n, row in enumerate(rows, 1):
         if "question_id" not in row or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise FileError(f"{path}, row {n}: a question needs `question_id` and `text`")
-        row["image"] = row.get("image") or None
+        if not is_id(row.get("category") or ""):
+            raise FileError(f"{path}, row {n}: the category {str(row['category'])[:60]} is neither a number nor a text")
+        row["image"], row["text"] = row.get("image") or None, whole(row["text"])
         if not isinstance(row["image"], str | None):
             raise FileError(f"{path}, row {n}: `image` must be the name of one picture, not {str(row['image'])[:60]}")
         if row["image"] is None:
-            elsewhere += [(n, key) for key, value in row.items() if PICTURE_KEY.search(key) and value not in (None, "")][:1]
+            elsewhere += [
+                (n, key) for key, value in row.items() if PICTURE_KEY.search(key) and value not in (None, "")
+            ][:1]
     if elsewhere:  # they would be answered without their picture
         n, key = elsewhere[0]
         raise FileError(
