@@ -73,7 +73,7 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
     for n, row in enumerate(rows, 1):
         if "question_id" not in row or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise FileError(f"{path}, row {n}: a question needs `question_id` and `text`")
-        if not is_id(row.get("category") or ""):
+        if row.get("category") is not None and not is_id(row["category"]):
             raise FileError(f"{path}, row {n}: the category {str(row['category'])[:60]} is neither a number nor a text")
         row["image"], row["text"] = row.get("image") or None, whole(row["text"])
         if not isinstance(row["image"], str | None):
