@@ -15,6 +15,7 @@ import torch
 import toy
 from filelock import FileLock
 from learn import learn
+from mix import write_mix
 from safetensors.torch import load_file
 
 from minillava import cli, machine, scales
@@ -178,6 +179,29 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, dat
     (broken / "stage1.json").unlink()
     status, _, error, _ = run(data=broken)
     assert status == 2 and "stage 2 starts from the W of stage 1" in error
+
+
+def test_the_fields_files_are_trained_on_after_a_table_of_what_was_taken_and_an_allowance(run, tmp_path):
+    write_mix(tmp_path)
+    status, said, error, out = run("--epochs", "1", data=tmp_path)
+    assert status == 2 and "5 of 20 records cannot be used, and at most 1 %" in error and "vg/torn.jpg" in error
+    assert not (out / "stage1" / "features.jsonl").exists()  # the vision tower has not looked
+    for wrong in ("-1", "101%", "many", "0.5"):
+        with pytest.raises(SystemExit):
+            run("--allow-bad", wrong, data=tmp_path)
+    status, said, _, out = run("--epochs", "1", "--allow-bad", "25%", data=tmp_path)
+    table, _, rest = said.partition("stage 1: ")
+    assert (
+        status == 0
+        and rest.startswith("15 samples")
+        and table.rstrip() == (out / "stage1" / "records.txt").read_text().rstrip()
+    )
+    (tmp_path / "stage1.json").rename(tmp_path / "stage1.jsonl")  # also under this name, and as lines
+    rows = json.loads((tmp_path / "stage1.jsonl").read_text())
+    (tmp_path / "stage1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("--epochs", "1", "--allow-bad", "5", data=tmp_path, out="lines")[0] == 0
+    one, two = (load_file(tmp_path / name / "stage1" / "projector.safetensors")["weight"] for name in ("out", "lines"))
+    assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize(

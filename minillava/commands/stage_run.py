@@ -72,7 +72,7 @@ class StageRun:
         return broadcast(self.result.exists())
 
     def samples(self) -> StoredSamples:
-        """The stage's records as samples on disk, after the table of what was taken; rank 0 encodes what is not there."""
+        """The stage's records as samples on disk, made by rank 0 unless they are there; says what was taken of them."""
         path, folder = records_file(self.options.data, self.stage.number), self.folder / "samples"
         longest = min(self.stage.max_length, self.config.language.max_position)
         patches, tokenizer = (

@@ -88,10 +88,11 @@ def store_samples(
     """The records of `path` as samples in `folder`, which is written unless it holds these samples already.
 
     longest: the most tokens of a sample, counting each picture as `patches` tokens; longer ones are left out, and are
-    not bad. allow_bad: how many records may be bad, a number or, as a float, a share; a share above 0 always allows one. say: gets the table of what was taken,
-    changed and left out. progress(number of records done) is called now and then. Next to `folder`, records.txt gets
-    the table, left_out.jsonl a line for each record that is left out, and pictures.json what was found in the pictures.
-    Raises RecordError, with the table, when more records are bad or none is left.
+    not bad. allow_bad: how many records may be bad, a number or, as a float, a share; above 0 it always allows one.
+    say: gets the table of what was taken, changed and left out. progress(number of records done) is called now and
+    then. Next to `folder`, records.txt gets the table, left_out.jsonl a line for each record that is left out, and
+    pictures.json what was found in the pictures. Raises RecordError, with the table, when more records are bad or none
+    is left.
     """
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     made_from = {
@@ -108,7 +109,7 @@ def store_samples(
     if looks.get("folder") != str(images):
         looks = {"folder": str(images), "found": {}}
     found = looks["found"]  # name of a picture -> [its mark, what is wrong with it or ""]
-    if about.exists() and json.loads(about.read_text()) == made_from:
+    if about.exists() and table.exists() and json.loads(about.read_text()) == made_from:
         if all(file_mark(images / name) == mark for name, (mark, _) in found.items()):
             say(table.read_text(encoding="utf-8"))
             return StoredSamples(folder)
