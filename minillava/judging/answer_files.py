@@ -79,9 +79,8 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
         if not isinstance(row["image"], str | None):
             raise FileError(f"{path}, row {n}: `image` must be the name of one picture, not {str(row['image'])[:60]}")
         if row["image"] is None:
-            elsewhere += [
-                (n, key) for key, value in row.items() if PICTURE_KEY.search(key) and value not in (None, "")
-            ][:1]
+            keys = [key for key, value in row.items() if PICTURE_KEY.search(key) and value not in (None, "")]
+            elsewhere += [(n, key) for key in keys[:1]]
     if elsewhere:  # they would be answered without their picture
         n, key = elsewhere[0]
         raise FileError(
