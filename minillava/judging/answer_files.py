@@ -85,7 +85,7 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
         n, key = elsewhere[0]
         raise FileError(
             f"{path}: {len(elsewhere):,} of {len(rows):,} questions have no `image`, but {key!r} (row {n}: "
-            f"{str(rows[n - 1][key])[:60]}); rename it to `image`, or remove it where no picture belongs to the question"
+            f"{str(rows[n - 1][key])[:60]}); rename it to `image`, or remove it where a question has no picture"
         )
     if not rows:
         raise FileError(f"{path}: no questions in it")
