@@ -101,7 +101,7 @@ def _batches(
     size, device = model.config.vision.image_size, next(model.vision_tower.parameters()).device
     dtype = compute_dtype(device.type)
     for start in range(0, len(names), VISION_BATCH):
-        pictures = [open_picture(folder / name) for name in names[start : start + VISION_BATCH]]
+        pictures = (open_picture(folder / name) for name in names[start : start + VISION_BATCH])  # one at a time
         views = pixels(pictures, size, mean, std).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             yield model.features(views).to("cpu", torch.bfloat16)
