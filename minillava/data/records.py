@@ -77,8 +77,9 @@ def normalise(raw: object, number: int = 0) -> tuple[dict, list[str]]:
     picture without `<image>` goes first in the first question. Other keys are kept as they are.
     Raises RecordError with the cause alone, which is the same text for all records with this fault.
     """
-    given = next((raw[key] for key in TURNS if raw.get(key)), None) if isinstance(raw, dict) else raw
-    if not isinstance(raw, dict) or not isinstance(given, list) or not all(isinstance(turn, dict) for turn in given):
+    lists = [raw[key] for key in TURNS if isinstance(raw.get(key), list)] if isinstance(raw, dict) else []
+    given = next(filter(None, lists), [])
+    if not given or not all(isinstance(turn, dict) for turn in given):
         raise RecordError("not a JSON object with a list of turns in `conversations` or `messages`")
     if any(REPEATED in some for some in (raw, *given)):
         raise RecordError("a key appears twice, with different values")
@@ -90,8 +91,10 @@ def normalise(raw: object, number: int = 0) -> tuple[dict, list[str]]:
         role, value = turn.get("from") or turn.get("role"), turn.get("value")
         if not isinstance(role, str) or role not in ROLES:
             raise RecordError("a turn is neither human's nor gpt's")
-        text = _text(turn.get("content") if value is None else value, inside, changes)
-        if given is raw.get("messages") or turn.get("from") not in ("human", "gpt", "system") or value is None:
+        parts = turn.get("content") if value is None else value
+        text = _joined(parts, inside, changes) if isinstance(parts, list) else _text(parts, changes)
+        ours = given is raw.get("conversations") and turn.get("from") in ("human", "gpt", "system")
+        if not ours or value is None or isinstance(parts, list):
             changes.add(FORM)
         turns.append((ROLES[role], _clean(text, changes)))
     texts = _paired(turns, changes)
@@ -110,27 +113,28 @@ def normalise(raw: object, number: int = 0) -> tuple[dict, list[str]]:
     return record | {key: value for key, value in raw.items() if key not in read}, sorted(changes)
 
 
-def _text(value: object, inside: list, changes: set[str]) -> str:
-    """A turn's text. In a message of parts, pictures become `<image>`, and their names go to `inside`."""
-    if isinstance(value, list):
-        changes.add(FORM)
-        texts = []
-        for part in value:
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind in ("image", "image_url"):
-                texts.append(IMAGE_TOKEN)
-                inside.append(part.get(kind) or part.get("path") or part.get("url"))
-            elif kind == "text" or isinstance(part, str):
-                texts.append(_text(part if isinstance(part, str) else part.get("text"), inside, changes))
-            else:
-                raise RecordError("a part of a message is neither text nor a picture")
-        return "\n".join(filter(None, texts))
+def _text(value: object, changes: set[str]) -> str:
+    """The text of a turn, or of a part of a message."""
     if _is_number(value):
         changes.add("a turn that is a number becomes text")
         return str(value)
     if value is not None and not isinstance(value, str):
         raise RecordError("a turn that is not text")
     return value or ""
+
+
+def _joined(parts: list, inside: list, changes: set[str]) -> str:
+    """The text of a message in parts: pictures become `<image>`, and their names go to `inside`."""
+    texts = []
+    for part in parts:
+        part = {"type": "text", "text": part} if isinstance(part, str) else part
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("image", "image_url"):
+            inside.append(part.get(kind) or part.get("path") or part.get("url"))
+        elif kind != "text":
+            raise RecordError("a part of a message is neither text nor a picture")
+        texts.append(_text(part.get("text"), changes) if kind == "text" else IMAGE_TOKEN)
+    return "\n".join(filter(None, texts))
 
 
 def _clean(text: str, changes: set[str]) -> str:
@@ -185,10 +189,11 @@ def _name(value: object, number: int, changes: set[str]) -> str:
     """A record's id as text; its number where it has none."""
     if isinstance(value, str):
         return value
-    changes.add(
-        "an id that is a number becomes text" if _is_number(value) else "a record without an id gets its number"
-    )
-    return str(int(value) if value == int(value) else value) if _is_number(value) else f"number {number}"
+    if not _is_number(value):
+        changes.add("a record without an id gets its number")
+        return f"number {number}"
+    changes.add("an id that is a number becomes text")
+    return str(int(value) if value == int(value) else value)
 
 
 def _is_number(value: object) -> bool:
