@@ -273,6 +273,30 @@ def test_ids_join_as_numbers_however_each_file_writes_them(coco, image, caption,
     assert coco(change) == coco()
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["1", "0001", "../a.png", "."]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "bbox"]), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@given(at=st.randoms(), value=JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_value_in_any_field_of_coco_gives_pictures_or_words(coco, at, value):
+    def change(texts, things):
+        rows = at.choice([texts["images"], texts["annotations"], things["annotations"], things["categories"]])
+        row = at.choice(rows)
+        row[at.choice(list(row))] = value
+
+    try:
+        pictures, problems = coco(change)
+    except SourceError as error:
+        assert "_x.json: " in str(error)
+    else:
+        assert len(pictures) >= 5 - (len(problems) > 1) and all(p.captions and str(p).encode() for p in pictures)
+        assert all(str(problem).startswith("captions_x.json: image ") for problem in problems)
+
+
 def test_instances_of_another_split_are_refused_with_the_number_of_pictures(coco):
     def other(texts, things):
         for row in things["annotations"]:
