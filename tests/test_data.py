@@ -14,7 +14,7 @@ from PIL import Image
 from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, crop, open_picture, pixels
 from minillava.data.records import RecordError
-from minillava.data.samples import encode, plan_batches, prompt_ids
+from minillava.data.samples import encode, plan_batches, prompt_ids, without_stop
 from minillava.data.template import CHAT, PLAIN, TEMPLATES
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
@@ -118,6 +118,21 @@ def test_a_record_that_breaks_the_format_or_carries_no_loss_is_named(tokenizer):
 
     with pytest.raises(RecordError, match="record r7: no token carries loss under the template 'silent'"):
         encode(record("<image>\nWhat?", "A car."), Silent("silent", ""), tokenizer)
+
+
+@given(
+    st.lists(st.text("# a\n", min_size=1).filter(str.strip), min_size=2, max_size=2),
+    st.sampled_from(["###", "</s>", "|"]),
+)
+def test_a_stop_inside_a_text_is_shortened_until_it_ends_no_answer(texts, stop):
+    one = record(f"<image>\n{texts[0]}", f"{texts[1]} x</s></s>| {texts[0]} y")
+    found = without_stop(one, stop)
+    assert not any(stop in turn["value"] for turn in found["conversations"]) and without_stop(found, stop) is found
+    assert found is one or found != one
+    assert (
+        without_stop(record("<image> Tell.", "Two.\n### One\n##### Two"), "###")["conversations"][1]["value"]
+        == "Two.\n## One\n## Two"
+    )
 
 
 # the plan

@@ -162,15 +162,18 @@ def _encode(
     for picture in pictures:
         if found[picture][1]:
             return tally.leave_out(name, found[picture][1], picture)
-    escaped = without_stop(record, template.stop)
+    stops = [
+        s for s in dict.fromkeys((template.stop, tokenizer.eos_token)) if s and without_stop(record, s) is not record
+    ]
+    for stop in stops:
+        record = without_stop(record, stop)
     try:
-        sample = encode(escaped, template, tokenizer)
+        sample = encode(record, template, tokenizer)
     except RecordError:  # the only errors that are left in a valid record
         return tally.leave_out(name, "no token carries loss, or the template leaves out a picture")
     if len(sample.ids) + (patches - 1) * len(pictures) > longest:
         return tally.leave_out(name, f"more than {longest:,} tokens, with its pictures (not counted as bad)", bad=False)
-    if escaped is not record:
-        tally.change(name, [f"{template.stop} inside a text becomes {template.stop[:-1]}, as it ends an answer"])
+    tally.change(name, [f"{stop} inside a text becomes {stop[:-1]}, as it ends an answer" for stop in stops])
     files["ids"].write(sample.ids.numpy().astype(np.int32).tobytes())
     files["carries"].write((sample.labels != IGNORE).numpy().astype(np.uint8).tobytes())
     files["text"].write(json.dumps([name, *(pictures or [None])]).encode())

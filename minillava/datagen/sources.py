@@ -174,7 +174,7 @@ def _coco(path: Path, instances: Path | None = None) -> Rows:
         for row in things["annotations"]:
             boxes.setdefault(_id(row, "image_id"), []).append(row)
         if data["images"] and not any(_id(image) in boxes for image in data["images"]):
-            advice = "name the instances of the same split with --instances, or move this file away to go without boxes"
+            advice = "name the instances of the same split with --instances, or move that file away to go without boxes"
             raise SourceError(f"{path}: 0 of {len(data['images']):,} pictures have boxes in {instances}; {advice}")
     known = set()
     for n, image in enumerate(data["images"]):
