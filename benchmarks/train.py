@@ -62,8 +62,8 @@ def samples_and_pixels(config, count):
     tokenizer, samples, views = load_tokenizer(WEIGHTS / "llava"), [], {}
     for n, scene in enumerate(scenes("train", count)):
         s = encode(instruction_record(scene, TYPES[n % 3]), CHAT, tokenizer)
-        samples.append(Sample(s.id, s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1), s.image))
-        views[s.image] = pixels([draw(scene, size)], Preparation(size, MEAN, MEAN))[0]
+        samples.append(Sample(s.id, s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1), s.images))
+        views[s.images[0]] = pixels([draw(scene, size)], Preparation(size, MEAN, MEAN))[0]
     return samples, views
 
 
@@ -80,7 +80,7 @@ class Rows(torch.utils.data.Dataset):
         s, P = self.samples[n], self.config.vision.num_patches
         at = torch.arange(len(s.ids)).repeat_interleave(torch.where(s.ids == IMAGE, P, 1))
         ids = torch.where(s.ids == IMAGE, self.config.language.vocab_size - 1, s.ids)[at]
-        return {"input_ids": ids, "labels": s.labels[at], "pixel_values": self.views[s.image]}
+        return {"input_ids": ids, "labels": s.labels[at], "pixel_values": self.views[s.images[0]]}
 
 
 def collate(rows):
@@ -186,7 +186,7 @@ def losses_of(model, theirs, samples, exact, rows):
     mine = other = count = 0.0
     for n in range(0, len(samples), 4):
         some = samples[n : n + 4]
-        pictures = [[exact[s.image]] for s in some]
+        pictures = [[exact[name] for name in s.images] for s in some]
         loss, labels = model.loss(Batch([s.ids for s in some], [s.labels for s in some], pictures))
         padded = collate([rows[i] for i in range(n, n + len(some))])
         mine, count = mine + loss.item() * labels, count + labels

@@ -69,7 +69,7 @@ def measure(what, factor, options):
             folder / "records.json", folder, CHAT, tokenizer, 1000, P, folder / "kept", progress=watch
         )
         preparation = Preparation(size, (0.5,) * 3, (0.5,) * 3)
-        seen = Features.cached(folder / "seen.safetensors", ours, folder, samples.pictures(), preparation, watch)
+        seen = Features.cached(folder / "seen.jsonl", ours, folder, samples.pictures(), preparation, watch)
         settings = dict(batch_size=16, steps=count // 16, lr=1e-3, tokens=1024, dtype=torch.float32, progress=watch)
         train_stage(ours, 2, samples, seen, folder / "run", **settings)
         seconds, lengths = time.perf_counter() - begun, samples.lengths(P)

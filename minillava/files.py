@@ -64,6 +64,15 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def file_mark(path: Path) -> list[int] | None:
+    """Numbers that change when a file does: its size, and the times of its content and of its entry. None: no file."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):  # also for a name that cannot be one
+        return None
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+
+
 def flush_to_disk(path: Path) -> None:
     """Return once this file or folder is on the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)

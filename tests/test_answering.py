@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minillava import cli
 from minillava.chat import Chat
@@ -260,3 +262,55 @@ def test_the_problems_of_scienceqa_are_answered_in_two_steps_and_scored(capsys, 
     assert "--authors-joint" in command(capsys, *["QCM-LEA" if a == "QCM-LEPA" else a for a in theirs], "--authors-joint")[2]  # fmt: skip
     status, said, _ = command(capsys, "judge", "scienceqa", out, quiz, "--json")
     assert json.loads(said)["questions"] == 6 and json.loads(said)["strict"]["Avg"]["questions"] == 6
+
+
+# where other benchmarks keep the picture
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "image"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("key", ["img_path", "image_file", "imageId", "image_id", "images", "img", "file_name", "filename", "Picture", "photo"])  # fmt: skip
+def test_questions_with_their_picture_under_another_key_are_not_answered_blind(key, tmp_path, capsys):
+    rows = [{"question_id": n, "text": "What is this?"} | ({key: f"{n}.jpg"} if n else {}) for n in range(4)]
+    write_jsonl(rows, tmp_path / "q.jsonl")
+    status, _, said = command(capsys, "answer", tmp_path / "q.jsonl", "--images", IMAGES, "--out", tmp_path / "a.jsonl")
+    assert status == 2 and f"3 of 4 questions have no `image`, but {key!r} (row 2: 1.jpg); rename it" in said
+    assert not (tmp_path / "a.jsonl").exists()
+    write_jsonl([row | {key: None} for row in rows], tmp_path / "q.jsonl")
+    assert [q.image for q in read_question_file(tmp_path / "q.jsonl")] == [None] * 4
+    write_jsonl([row | {"image": "own.jpg"} for row in rows], tmp_path / "q.jsonl")
+    assert [q.image for q in read_question_file(tmp_path / "q.jsonl")] == ["own.jpg"] * 4
+    write_jsonl(
+        [rows[0] | {"text": "What? \ud83d"}], tmp_path / "q.jsonl"
+    )  # half a character, which no tokenizer takes
+    assert read_question_file(tmp_path / "q.jsonl")[0].text == "What? \ufffd"
+
+
+@given(key=st.sampled_from(["question_id", "text", "image", "category", "img", "x"]), value=JSON, named=st.booleans())
+def test_any_json_value_in_a_field_of_a_question_is_read_or_named(tmp_path_factory, key, value, named):
+    path = tmp_path_factory.mktemp("q") / "q.jsonl"
+    rows = [{"question_id": n, "text": "What?"} | ({"image": "a.jpg"} if named else {}) for n in range(3)]
+    rows[1][key] = value
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        found = read_question_file(path)
+    except FileError as error:
+        assert str(error).startswith(f"{path}")
+    else:
+        assert len(found) == 3 and all(isinstance(q.image, str | None) and q.text.strip() for q in found)
+        assert len({q.key for q in found}) == 3
+
+
+def test_the_number_of_questions_without_a_picture_is_said(tmp_path, capsys, weights):
+    rows = [
+        {"question_id": n, "text": "What?"} | ({"image": read_jsonl(QUESTIONS)[0]["image"]} if n else {})
+        for n in range(3)
+    ]
+    write_jsonl(rows, tmp_path / "q.jsonl")
+    where = ("--images", IMAGES, "--out", tmp_path / "a.jsonl", "--weights", weights / "llava", "--max-new-tokens", 2)
+    status, said, _ = command(capsys, "answer", tmp_path / "q.jsonl", *where)
+    assert status == 0 and "3 answers" in said and "1 of the questions have no picture" in said

@@ -14,7 +14,7 @@ from PIL import Image
 from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, Preparation, open_picture, pixels
 from minillava.data.records import RecordError
-from minillava.data.samples import encode, plan_batches, prompt_ids
+from minillava.data.samples import encode, plan_batches, prompt_ids, without_stop
 from minillava.data.template import CHAT, PLAIN, TEMPLATES, VICUNA_V1
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
@@ -64,7 +64,7 @@ def test_ids_decode_to_the_record_and_labels_to_its_answers_and_stops(tokenizer)
     ]
     for one in some:
         sample, pairs = encode(one, CHAT, tokenizer), pairs_of(one)
-        assert sample.id == one["id"] and sample.image == one["image"] and len(sample.ids) == len(sample.labels)
+        assert sample.id == one["id"] and sample.images == (one["image"],) and len(sample.ids) == len(sample.labels)
         assert decoded(sample.ids, tokenizer) == "".join(text for text, _ in CHAT.segments(pairs))
         green = sample.labels != IGNORE
         assert torch.equal(sample.labels[green], sample.ids[green]) and int((sample.ids == IMAGE).sum()) == 1
@@ -91,7 +91,7 @@ def test_the_plain_template_is_image_caption_stop_without_the_question(tokenizer
 
 def test_a_record_without_a_picture_has_no_image_token(tokenizer):
     sample = encode(record("Hi?", "Hello.", image=None), CHAT, tokenizer)
-    assert sample.image is None and IMAGE not in sample.ids
+    assert sample.images == () and IMAGE not in sample.ids
 
 
 @pytest.mark.parametrize("template", [CHAT, PLAIN], ids=["chat", "plain"])
@@ -109,7 +109,7 @@ def test_a_later_prompt_continues_the_earlier_turns(tokenizer):
 
 
 def test_a_record_that_breaks_the_format_or_carries_no_loss_is_named(tokenizer):
-    with pytest.raises(RecordError, match="record r7: 0 <image> tokens"):
+    with pytest.raises(RecordError, match="record r7: not in the form of records here"):
         encode(record("What?", "A car."), CHAT, tokenizer)
 
     class Silent(type(CHAT)):
@@ -118,6 +118,21 @@ def test_a_record_that_breaks_the_format_or_carries_no_loss_is_named(tokenizer):
 
     with pytest.raises(RecordError, match="record r7: no token carries loss under the template 'silent'"):
         encode(record("<image>\nWhat?", "A car."), Silent("silent", ""), tokenizer)
+
+
+@given(
+    st.lists(st.text("# a\n", min_size=1).filter(str.strip), min_size=2, max_size=2),
+    st.sampled_from(["###", "</s>", "|"]),
+)
+def test_a_stop_inside_a_text_is_shortened_until_it_ends_no_answer(texts, stop):
+    one = record(f"<image>\n{texts[0]}", f"{texts[1]} x</s></s>| {texts[0]} y")
+    found = without_stop(one, stop)
+    assert not any(stop in turn["value"] for turn in found["conversations"]) and without_stop(found, stop) is found
+    assert found is one or found != one
+    assert (
+        without_stop(record("<image> Tell.", "Two.\n### One\n##### Two"), "###")["conversations"][1]["value"]
+        == "Two.\n## One\n## Two"
+    )
 
 
 # the plan

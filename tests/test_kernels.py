@@ -117,7 +117,7 @@ def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_sam
         hook = first.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(x[0].shape[1]))
         for n in range(0, 40, 4):
             some = samples[n : n + 4]
-            pictures = [[seen[s.image]] if s.image else [] for s in some]
+            pictures = [[seen[name] for name in s.images] for s in some]
             with torch.autocast("cpu", torch.bfloat16):
                 loss, count = model(Batch([s.ids for s in some], [s.labels for s in some], pictures))
             assert count == sum(int((s.labels[1:] != IGNORE).sum()) for s in some)

@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from minillava.datagen.pictures import Picture
 from minillava.datagen.sources import SourceError, read_source
@@ -220,7 +222,7 @@ def test_bad_coco_records_are_named(folder, images, tmp_path):
     assert "inverted" in said[2]
 
 
-@pytest.mark.parametrize("value", [None, [], {}, True, "1", 10**400, float("nan"), float("inf")], ids=repr)
+@pytest.mark.parametrize("value", [None, [], {}, True, "x1", 10**400, float("nan"), float("inf")], ids=repr)
 def test_a_wrong_value_in_any_field_of_coco_leaves_out_only_its_record(folder, images, tmp_path, value):
     texts = json.loads((folder / "captions_train.json").read_text())
     things = json.loads((folder / "instances_train.json").read_text())
@@ -235,6 +237,110 @@ def test_a_wrong_value_in_any_field_of_coco_leaves_out_only_its_record(folder, i
     pictures, problems = read_source(tmp_path / "captions_x.json", images)
     assert {"train-000001", "train-000003"} <= {p.id for p in pictures}
     assert {"image 0", "image 2"} <= {p.record for p in problems} and "train-000004" not in {p.id for p in pictures}
+
+
+# COCO's ids, splits and crowds
+
+
+@pytest.fixture
+def coco(folder, tmp_path):
+    """A function that writes COCO's two files after a change, and reads them."""
+
+    def read(change=lambda texts, things: None, root=folder / "images"):
+        texts, things = (json.loads((folder / f"{name}_train.json").read_text()) for name in ("captions", "instances"))
+        change(texts, things)
+        (tmp_path / "captions_x.json").write_text(json.dumps(texts))
+        (tmp_path / "instances_x.json").write_text(json.dumps(things))
+        return read_source(tmp_path / "captions_x.json", root)
+
+    return read
+
+
+IDS = st.sampled_from([int, str, float, lambda n: f"{n:012}"])
+
+
+@given(image=IDS, caption=IDS, box=IDS, category=IDS, kind=IDS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_ids_join_as_numbers_however_each_file_writes_them(coco, image, caption, box, category, kind):
+    def change(texts, things):
+        for rows, field, write in (
+            (texts["images"], "id", image), (texts["annotations"], "image_id", caption), (things["annotations"], "image_id", box),
+            (things["annotations"], "category_id", category), (things["categories"], "id", kind),
+        ):  # fmt: skip
+            for row in rows:
+                row[field] = write(row[field])
+
+    assert coco(change) == coco()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(["1", "0001", "../a.png", "."]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "bbox"]), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@given(at=st.randoms(), value=JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_value_in_any_field_of_coco_gives_pictures_or_words(coco, at, value):
+    def change(texts, things):
+        rows = at.choice([texts["images"], texts["annotations"], things["annotations"], things["categories"]])
+        row = at.choice(rows)
+        row[at.choice(list(row))] = value
+
+    try:
+        pictures, problems = coco(change)
+    except SourceError as error:
+        assert "_x.json: " in str(error)
+    else:
+        assert len(pictures) >= 5 - (len(problems) > 1) and all(p.captions and str(p).encode() for p in pictures)
+        assert all(str(problem).startswith("captions_x.json: image ") for problem in problems)
+
+
+def test_instances_of_another_split_are_refused_with_the_number_of_pictures(coco):
+    def other(texts, things):
+        for row in things["annotations"]:
+            row["image_id"] += 500
+
+    with pytest.raises(SourceError, match="0 of 6 pictures have boxes in .*instances_x.json; .*--instances"):
+        coco(other)
+
+    def some(texts, things):
+        for row in things["annotations"]:
+            row["image_id"] += 500 if row["image_id"] != 1 else 0
+
+    pictures, problems = coco(some)
+    assert len(pictures) == 6 and sum(bool(p.boxes) for p in pictures) == 1 and not problems
+
+
+def test_frames_of_the_same_name_in_two_folders_are_two_pictures(coco, folder, tmp_path):
+    for n in range(2):
+        (tmp_path / "images" / f"clip{n}").mkdir(parents=True)
+        (tmp_path / "images" / f"clip{n}" / "frame_0.png").touch()
+
+    def frames(texts, things):
+        texts["images"] = texts["images"][:2]
+        texts["annotations"] = [a for a in texts["annotations"] if a["image_id"] in (0, 1)]
+        for n, image in enumerate(texts["images"]):
+            image["file_name"] = f"clip{n}/frame_0.png"
+
+    pictures, problems = coco(frames, tmp_path / "images")
+    assert [p.id for p in pictures] == ["clip0/frame_0", "clip1/frame_0"] and not problems
+    rows = "".join(f"clip{n}/frame_0.png,a car\n" for n in range(2))
+    (tmp_path / "c.csv").write_text(f"image,caption\n{rows}.,a car\n")
+    pictures, problems = read_source(tmp_path / "c.csv", tmp_path / "images")
+    assert [p.id for p in pictures] == ["clip0/frame_0", "clip1/frame_0"] and "not a file" in str(problems[0])
+
+
+def test_crowd_boxes_are_left_out_and_two_pictures_with_one_id_are_named(coco):
+    def crowd(texts, things):
+        for row in things["annotations"]:
+            row["iscrowd"] = int(row["image_id"] == 2)
+        texts["images"][5]["id"] = "1"
+
+    pictures, problems = coco(crowd)
+    assert [bool(p.boxes) for p in pictures] == [True, True, False, True, True]
+    assert [str(p) for p in problems][0] == "captions_x.json: image 1: has the id of another picture"
 
 
 # bad sources

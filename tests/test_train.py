@@ -16,12 +16,13 @@ import torch
 import toy
 from filelock import FileLock
 from learn import learn
+from mix import write_mix
 from safetensors.torch import load_file, save_file
 
 from minillava import cli, machine, scales
 from minillava.commands import stage_run, train
 from minillava.commands.stage_run import StageRun
-from minillava.costs import hardware
+from minillava.data import images as images_module
 from minillava.data.records import write_records
 from minillava.data.samples import plan_batches
 from minillava.model import load_llava
@@ -30,7 +31,7 @@ from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import caption_record, instruction_record
-from minillava.training import curves, stages
+from minillava.training import curves, features, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
 from minillava.training.stages import TOKENS_PER_CORE
@@ -168,16 +169,40 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(run, dat
     broken = shutil.copytree(data, tmp_path / "broken")
     records = json.loads((broken / "stage1.json").read_text())
     (broken / "stage1.json").write_text(json.dumps([{"id": f"r{n}"} for n in range(12)] + records))
-    status, _, error, _ = run(data=broken)
-    assert status == 2 and "12 of 24 records cannot be used" in error and "'r0'" in error and "more" in error
-    assert "'r11'" not in error
+    status, _, error, out = run(data=broken)
+    assert status == 2 and "12 of 24 records cannot be used, and at most 1 %" in error and "r0, r1, r2" in error
+    assert "r11" not in error and "r11" in (out / "stage1" / "left_out.jsonl").read_text()
     shutil.copy(data / "stage1.json", broken)
-    next((broken / "images").iterdir()).unlink()
+    for picture in list((broken / "images").iterdir())[:2]:
+        picture.unlink()
     status, _, error, _ = run(data=broken)
-    assert status == 2 and "1 of 12 pictures are not in" in error
+    assert status == 2 and "2 of 12 records cannot be used" in error and "a picture is missing" in error
     (broken / "stage1.json").unlink()
     status, _, error, _ = run(data=broken)
     assert status == 2 and "stage 2 starts from the W of stage 1" in error
+
+
+def test_the_fields_files_are_trained_on_after_a_table_of_what_was_taken_and_an_allowance(run, tmp_path):
+    write_mix(tmp_path)
+    status, said, error, out = run("--epochs", "1", data=tmp_path)
+    assert status == 2 and "5 of 20 records cannot be used, and at most 1 %" in error and "vg/torn.jpg" in error
+    assert not (out / "stage1" / "features.jsonl").exists()  # the vision tower has not looked
+    for wrong in ("-1", "101%", "many", "0.5"):
+        with pytest.raises(SystemExit):
+            run("--allow-bad", wrong, data=tmp_path)
+    status, said, _, out = run("--epochs", "1", "--allow-bad", "25%", data=tmp_path)
+    table, _, rest = said.partition("stage 1: ")
+    assert (
+        status == 0
+        and rest.startswith("15 samples")
+        and table.rstrip() == (out / "stage1" / "records.txt").read_text().rstrip()
+    )
+    (tmp_path / "stage1.json").rename(tmp_path / "stage1.jsonl")  # also under this name, and as lines
+    rows = json.loads((tmp_path / "stage1.jsonl").read_text())
+    (tmp_path / "stage1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run("--epochs", "1", "--allow-bad", "5", data=tmp_path, out="lines")[0] == 0
+    one, two = (load_file(tmp_path / name / "stage1" / "projector.safetensors")["weight"] for name in ("out", "lines"))
+    assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +217,7 @@ def test_bad_records_of_stage_2_are_found_before_stage_1_is_trained(run, data, t
     broken = shutil.copytree(data, tmp_path / "broken")
     (broken / "stage2.json").write_text('[{"id": "bad"}]')
     status, _, error, out = run(data=broken)
-    assert status == 2 and "1 of 1 records cannot be used" in error
+    assert status == 2 and "no record is left" in error
     assert not (out / "stage1" / "metrics.jsonl").exists()
 
 
@@ -239,7 +264,7 @@ def test_two_runs_in_one_folder_are_refused(run, tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_fit(run, monkeypatch):
-    monkeypatch.setattr(hardware, "available_memory", lambda: 20e6)
+    monkeypatch.setattr(machine, "available_memory", lambda: 20e6)
     status, _, error, out = run("--micro", "5")
     assert status == 2 and "of memory" in error and "what would fit: " in error and not out.exists()
 
@@ -349,49 +374,68 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
 
     def kept(model=model, preparation=preparation):
         looks.clear()
-        return Features.cached(
-            tmp_path / "f.safetensors", model, images, names, preparation, lambda *a: looks.append(a)
-        )
+        return Features.cached(tmp_path / "f.jsonl", model, images, names, preparation, lambda *a: looks.append(a))
 
     first, fresh = kept(), Features.compute(model, images, names, preparation, lambda *a: None)
     assert looks and all(torch.equal(first[name], fresh[name]) for name in names)
     assert torch.equal(kept()[names[3]], fresh[names[3]]) and not looks
     draw(scenes("train", 13)[12], 96).save(images / names[0])  # another picture under the same name
-    assert not torch.equal(kept()[names[0]], fresh[names[0]]) and looks
-    assert "made from other pictures" in capsys.readouterr().err
+    assert not torch.equal(kept()[names[0]], fresh[names[0]]) and [done for done, _ in looks] == [12]  # this one alone
     other = assemble(weights / "vision_tower", weights / "language_model", 0, select_layer=-1)
+    assert not capsys.readouterr().err
     kept(other)
     assert looks and "another vision tower, layer or preparation" in capsys.readouterr().err
     kept(preparation=replace(preparation, mean=(0.1, 0.2, 0.3)))
     assert looks
     with torch.no_grad():
         model.vision_tower.pre_layrnorm.weight[0] += 1
-    kept()
+    fresh = kept()
     assert looks
-    capsys.readouterr()
-    for size in (1, 300):  # of the header, of the tensor
-        os.truncate(tmp_path / "f.safetensors", size)
-        kept()
-        assert looks and "f.safetensors: incomplete" in capsys.readouterr().err
+    for file, size in (("f.jsonl", 1), ("f.jsonl", 300), ("f.jsonl.bin", 3000)):
+        os.truncate(tmp_path / file, size)
+        again = kept()
+        assert looks and all(torch.equal(again[name], fresh[name]) for name in names), file
+
+
+def test_features_belong_to_their_picture_also_after_new_ones_and_under_any_name(weights, data, tmp_path, monkeypatch):
+    model, preparation = (
+        assemble(weights / "vision_tower", weights / "language_model", 0),
+        read_preparation(weights / "vision_tower", 96),
+    )
+    names, opened = sorted(p.name for p in (data / "images").iterdir()), []
+    images = shutil.copytree(data / "images", tmp_path / "images")
+    (images / names[4]).rename(images / "two\nlines.png")
+    names[4] = "two\nlines.png"
+    fresh = Features.compute(model, images, names, preparation, lambda *a: None)
+    monkeypatch.setattr(
+        features, "open_picture", lambda path: opened.append(path.name) or images_module.open_picture(path)
+    )
+    for some in (names[2:7], names[:2] + names[4:9], names):
+        kept = Features.cached(tmp_path / "f.jsonl", model, images, some, preparation, lambda *a: None)
+        for name in some:
+            torch.testing.assert_close(kept[name], fresh[name], atol=0.03, rtol=0.03)
+            others = [other for other in names if other != name]
+            assert all((kept[name] - fresh[name]).abs().sum() < (kept[name] - fresh[o]).abs().sum() for o in others)
+    assert sorted(opened) == sorted(names)  # each was looked at once
+    assert Features.cached(tmp_path / "none.jsonl", model, images, [], preparation, lambda *a: None).index == {}
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
 def test_kept_features_are_mapped_not_read(tmp_path):
-    path = tmp_path / "f.safetensors"
-    Features({str(n): n for n in range(100)}, torch.randn(100, 4, 8).bfloat16()).save(path)
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"key": "", "shape": [4, 8]}\n' + "".join(f'["{n}", []]\n' for n in range(100)))
+    path.with_name("f.jsonl.bin").write_bytes(torch.randn(100, 4, 8).bfloat16().view(torch.int16).numpy().tobytes())
     loaded = Features.load(path)
     assert str(path) in Path("/proc/self/maps").read_text() and loaded["99"].shape == (4, 8)
 
 
 def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, monkeypatch):
-    from minillava.training import features
-
     monkeypatch.setattr(features, "VISION_BATCH", 4)
     model, preparation = (
         assemble(weights / "vision_tower", weights / "language_model", 0),
         read_preparation(weights / "vision_tower", 96),
     )
-    names, path, seen = sorted(p.name for p in (data / "images").iterdir()), tmp_path / "f.safetensors", []
+    names, path, seen = sorted(p.name for p in (data / "images").iterdir()), tmp_path / "f.jsonl", []
 
     def interrupt(done, _):
         seen.append(done)
@@ -400,7 +444,7 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
 
     with pytest.raises(KeyboardInterrupt):
         Features.cached(path, model, data / "images", names, preparation, interrupt)
-    assert not path.exists()
+    assert len(path.read_text().splitlines()) == 1 + 8
     whole = Features.cached(path, model, data / "images", names, preparation, interrupt)
     assert seen[2:] and seen[2] > 4 and seen[-1] == 12
     fresh = Features.compute(model, data / "images", names, preparation, lambda *a: None)

@@ -187,7 +187,7 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
         with pytest.raises(TrainingError, match="another recipe"):
             run(tmp_path / "whole", **other)
     last = samples[-1]
-    for change in (dict(image=samples[0].image), dict(labels=last.ids.clone()), dict(ids=last.ids.flip(0))):
+    for change in (dict(images=samples[0].images), dict(labels=last.ids.clone()), dict(ids=last.ids.flip(0))):
         with pytest.raises(TrainingError, match="its records have changed"):
             run(tmp_path / "whole", samples=[*samples[:-1], replace(last, **change)])
 
@@ -196,7 +196,7 @@ def test_a_sample_learns_from_its_own_picture(school, tmp_path):
     """With two pictures' features exchanged the losses differ, so each sample gets the features of its own name."""
     weights, tokenizer, features, _, some = school
     samples = [encode(caption_record(s), CHAT, tokenizer) for s in some[:2]]
-    names = [s.image for s in samples]
+    names = [name for s in samples for name in s.images]
     exchanged = Features(dict(zip(names, [features.index[n] for n in reversed(names)], strict=True)), features.values)
     settings = dict(batch_size=2, steps=4, lr=0.1)  # an untrained vision tower tells pictures apart only a little
     one = train_stage(untrained(weights), 1, samples, features, tmp_path / "own", **settings)
@@ -214,8 +214,9 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
         torch.testing.assert_close(kept, live, rtol=0.03, atol=0.03)  # bfloat16 has 8 bits
         other = features[f"{some[-1].id}.png"]
         assert (kept - live).abs().mean() < 0.2 * (other - live).abs().mean()
-    features.save(tmp_path / "f.safetensors")
-    loaded = Features.load(tmp_path / "f.safetensors")
+    preparation = read_preparation(weights / "vision_tower", 96)
+    Features.cached(tmp_path / "f.jsonl", model, folder, list(features.index), preparation, lambda *a: None)
+    loaded = Features.load(tmp_path / "f.jsonl")
     assert loaded.index == features.index and torch.equal(loaded.values, features.values)
 
 

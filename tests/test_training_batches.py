@@ -22,7 +22,7 @@ from minillava.training.stages import recompute_activations, train_stage
 
 def batch_of(samples, seen):
     return Batch(
-        [s.ids for s in samples], [s.labels for s in samples], [[seen[s.image]] if s.image else [] for s in samples]
+        [s.ids for s in samples], [s.labels for s in samples], [[seen[name] for name in s.images] for s in samples]
     )
 
 

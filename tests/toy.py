@@ -61,10 +61,10 @@ def tiny_samples(count, seed=0, text_only=()):
     for n in range(count):
         length, asked = (int(torch.randint(*span, (1,), generator=generator)) for span in ((10, 30), (3, 8)))
         ids = torch.randint(0, 61, (length,), generator=generator)
-        image = None if n in text_only else f"{n}.png"
-        if image:
-            ids[1], seen[image] = IMAGE, torch.randn(4, 16, generator=generator)
-        samples.append(Sample(f"lesson-{n}", ids, torch.where(torch.arange(length) < asked, IGNORE, ids), image))
+        images = () if n in text_only else (f"{n}.png",)
+        if images:
+            ids[1], seen[images[0]] = IMAGE, torch.randn(4, 16, generator=generator)
+        samples.append(Sample(f"lesson-{n}", ids, torch.where(torch.arange(length) < asked, IGNORE, ids), images))
     return samples, seen
 
 

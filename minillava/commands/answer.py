@@ -53,4 +53,6 @@ def run(options) -> None:
         chat.model, chat.tokenizer, chat.template, chat.preparation, questions, options.images, options.out, name,
         AnswerSettings(options.look, options.format, most, options.batch, joint),
     )  # fmt: skip
-    print(f"{options.out}: {len(questions):,} answers, {made:,} of them made now, shown: {options.look}")
+    without = sum(not q.image for q in questions)
+    more = f"; {without:,} of the questions have no picture" if without else ""
+    print(f"{options.out}: {len(questions):,} answers, {made:,} of them made now, shown: {options.look}{more}")

@@ -32,8 +32,8 @@ def run(options) -> None:
         options.source, options.out, options.part, options.limit, options.seed, options.missing, options.revision
     )
     print(f"{card['records']:,} records and {card['pictures']:,} pictures of {card['source']} in {options.out}")
-    if card["bad records"]:
-        print(f"{len(card['bad records']):,} records break the format and are left out:\n{listed(card['bad records'])}")
+    if card["changed and left out"]:
+        print("\n".join(card["changed and left out"]))
     if card["missing pictures"]:
         lines = [f"{name}: {why}" for name, why in card["missing pictures"].items()]
         print(f"{len(lines):,} pictures are missing, their records left out:\n{listed(lines)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minillava.asking import AskingError, Budget, Price, confirm, price_of
 from minillava.commands import MOST_LISTED
-from minillava.data.records import read_records
+from minillava.data.valid import read_records
 from minillava.datagen.generate import (
     ALL_TYPES,
     INSTRUCT,

@@ -49,6 +49,12 @@ def training_dtype(options: Namespace, device: torch.device) -> torch.dtype:
     return getattr(torch, options.dtype) if options.dtype else compute_dtype(device.type)
 
 
+def records_file(data: Path, number: int) -> Path:
+    """The records of a stage: stageN.json or, where that is absent, stageN.jsonl. Either may hold JSON lines."""
+    path = data / f"stage{number}.json"
+    return path if path.is_file() else path.with_suffix(".jsonl")
+
+
 def result_path(out: Path, number: int) -> Path:
     """The file that exists once a stage is finished."""
     return out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
@@ -68,19 +74,23 @@ class StageRun:
         return broadcast(self.result.exists())
 
     def samples(self) -> StoredSamples:
-        """The stage's records as samples on disk; rank 0 encodes them if they are not there yet."""
-        path, folder = self.options.data / f"stage{self.stage.number}.json", self.folder / "samples"
+        """The stage's records as samples on disk, made by rank 0 unless they are there; says what was taken of them."""
+        path, folder = records_file(self.options.data, self.stage.number), self.folder / "samples"
         longest = min(self.stage.max_length, self.config.language.max_position)
         patches, tokenizer = (
             self.config.vision.num_patches,
             load_tokenizer(find_checkpoint(self.options.language_model)),
         )
 
+        said = []
+
         def encode(beat):
             with progress_bar(None, "record", "encode") as bar:
-                store_samples(path, self.images, CHAT, tokenizer, longest, patches, folder, say, _mover(bar, beat))
+                store_samples(path, self.images, CHAT, tokenizer, longest, patches, folder, said.append,
+                              _mover(bar, beat), allow_bad=self.options.allow_bad)  # fmt: skip
 
         on_rank_0(encode)
+        say("".join(said))
         return StoredSamples(folder)
 
     def build(self) -> Llava:
@@ -122,10 +132,10 @@ class StageRun:
 
     def features(self, model: Llava, names: list[str]):
         """The vision features of these pictures, stored on disk if there is room; otherwise computed at every use."""
-        vision, path = model.config.vision, self.folder / "features.safetensors"
+        vision, path = model.config.vision, self.folder / "features.jsonl"
         preparation = read_preparation(self.options.vision_tower, vision.image_size)
         needed = 2 * len(names) * vision.num_patches * vision.hidden_size
-        stored = sum(p.stat().st_size for p in (path, path.with_suffix(".part")) if p.exists())
+        stored = sum(p.stat().st_size for p in self.folder.glob(f"{path.name}*"))
         free = shutil.disk_usage(self.folder).free + stored - disk_bytes(self.config, self.stage)["total"]
         if not broadcast(needed < free):
             say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed at every use")
@@ -143,7 +153,7 @@ class StageRun:
         stage, name = self.stage, f"stage {self.stage.number}"
         if self.finished():
             return say(f"{name}: done before, {self.result}")
-        samples, model = self.samples(), self.build()
+        samples, model = StoredSamples(self.folder / "samples"), self.build()
         features, steps = self.features(model, samples.pictures()), -(-len(samples) // stage.batch) * stage.epochs
         most = stage.micro * stage.longest_sample
         tokens = self.options.tokens or (min(TOKENS_PER_CORE, most) if self.device.type == "cpu" else most)

@@ -3,6 +3,11 @@
     DATA/stage1.json   picture-caption records      DATA/images/   the pictures that they name
     DATA/stage2.json   instruction records          either file may be absent; its stage is then skipped
 
+The files are JSON lists or JSON lines (also as .jsonl), in the form of LLaVA, ShareGPT, LLaMA-Factory, ms-swift or TRL.
+Before training a table says what was taken, changed and left out (OUT/stageN/records.txt, left_out.jsonl). More than
+1 % of bad records, and of records with a missing or broken picture, stop the run, unless --allow-bad says otherwise;
+one alone never does.
+
     minillava train DATA --scale colab --out runs/colab                            # one device
     minillava train DATA --scale colab --recipe ScienceQA                          # stage2.json holds ScienceQA
     torchrun --nproc-per-node 8 -m minillava train DATA --scale full-7b            # one machine
@@ -26,13 +31,22 @@ from pathlib import Path
 import torch
 
 from minillava import scales
-from minillava.commands.stage_run import StageRun, result_path, training_dtype
+from minillava.commands.stage_run import StageRun, records_file, result_path, training_dtype
 from minillava.costs.preflight import preflight_here
+from minillava.data.stored import ALLOWED_BAD
 from minillava.training.checkpoints import TrainingError, lock_folder
 from minillava.training.parallel import process_group, world_size
 
 LEAST = {"batch": 1, "micro": 1, "epochs": 1, "lora": 0, "tokens": 0, "lr": 0, "seed": 0}  # option -> its least value
 OVERRIDES = ("batch", "lr", "epochs", "lora", "micro", "checkpointing")  # options that replace the recipe's values
+
+
+def allowance(text: str) -> int | float:
+    """50 as a number of records, 2% as the share 0.02. Raises ValueError."""
+    value = float(text.removesuffix("%")) / 100 if text.endswith("%") else int(text)
+    if not 0 <= value <= (1 if text.endswith("%") else value):
+        raise ValueError(text)
+    return value
 
 
 def arguments(parser) -> None:
@@ -42,6 +56,7 @@ def arguments(parser) -> None:
     add("--scale", default="tiny", help="whose recipe and parts to use (default: tiny)")
     add("--recipe", default="stage 2", choices=("stage 2", "ScienceQA"), help="the recipe for stage2.json")
     add("--out", type=Path, default=Path("runs/train"), help="a stopped run resumes here")
+    add("--allow-bad", type=allowance, default=ALLOWED_BAD, metavar="N", help="bad records: 50, or 2%% (default: 1%%)")
     add("--images", type=Path, help="where the pictures are (default: DATA/images)")
     add("--vision-tower", help="a CLIP folder, hub id or id@revision (default: the scale's)")
     add("--language-model", help="a Llama, Mistral or Qwen2 folder, hub id or id@revision (default: the scale's)")
@@ -64,7 +79,7 @@ def check(options: Namespace) -> list[int]:
         value = getattr(options, name)
         if value is not None and not least <= value < 2**32:  # also refuses nan
             raise TrainingError(f"--{name} {value}: at least {least} is needed")
-    numbers = [n for n in (1, 2) if (options.data / f"stage{n}.json").is_file()]
+    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file()]
     if not numbers:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
     projector = result_path(options.out, 1)

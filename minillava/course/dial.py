@@ -21,7 +21,7 @@ from PIL import Image
 from minillava import asking, scales
 from minillava.chat import Chat
 from minillava.data.images import open_picture
-from minillava.data.records import read_records
+from minillava.data.valid import read_records
 from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, openai_teacher
 from minillava.fetch.hub import fetch_with_bar
 from minillava.judging.judges import ApiJudge, Judge
@@ -127,7 +127,9 @@ class Dial:
         if not (folder / f"{stage}.json").is_file():
             fetch_with_bar(source, folder, part, count)
         found = read_records(folder / f"{stage}.json")
-        return [Example(r, open_picture(folder / "images" / r["image"])) for r in found if "image" in r]
+        return [
+            Example(r, open_picture(folder / "images" / r["image"])) for r in found if isinstance(r.get("image"), str)
+        ]
 
     def teacher(self) -> asking.ChatClient:
         """The teacher: a model behind an API (MINILLAVA_TEACHER), or the offline one at `tiny` and without a key."""

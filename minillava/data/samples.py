@@ -14,18 +14,18 @@ from dataclasses import dataclass
 import torch
 
 from minillava.data import IGNORE, IMAGE
-from minillava.data.records import IMAGE_TOKEN, RecordError, check_record
+from minillava.data.records import IMAGE_TOKEN, RecordError, normalise, pictures_of
 from minillava.data.template import Template
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sequence before the splice. ids, labels: (T,); `IMAGE` is the picture, `IGNORE` carries no loss."""
+    """One training sequence before the splice. ids, labels: (T,); `IMAGE` is a picture, `IGNORE` carries no loss."""
 
     id: str
     ids: torch.Tensor
     labels: torch.Tensor
-    image: str | None
+    images: tuple[str, ...] = ()  # in the order of `IMAGE`
 
 
 def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[int], list[int]]:
@@ -65,12 +65,33 @@ def _begins_with_a_space(tokenizer):
 
 def encode(record: dict, template: Template, tokenizer) -> Sample:
     """One record as a sample. Raises RecordError, naming it, when it breaks the format or no token would carry loss."""
-    check_record(record)
-    values = [turn["value"] for turn in record["conversations"]]
+    try:
+        wrong = normalise(record)[1] and "not in the form of records here; `normalise` gives it that form"
+    except RecordError as error:
+        wrong = str(error)
+    if wrong:
+        raise RecordError(f"record {record.get('id') if isinstance(record, dict) else record}: {wrong}")
+    values, pictures = [turn["value"] for turn in record["conversations"]], tuple(pictures_of(record))
     ids, labels = encode_segments(template.segments(list(zip(values[::2], values[1::2]))), tokenizer)
     if all(label == IGNORE for label in labels):
         raise RecordError(f"record {record['id']}: no token carries loss under the template {template.name!r}")
-    return Sample(record["id"], torch.tensor(ids), torch.tensor(labels), record.get("image"))
+    if ids.count(IMAGE) != len(pictures):
+        raise RecordError(f"record {record['id']}: the template {template.name!r} leaves out a picture")
+    return Sample(record["id"], torch.tensor(ids), torch.tensor(labels), pictures)
+
+
+def without_stop(record: dict, stop: str) -> dict:
+    """The record with a stop inside a text one character shorter, as it would end the answer there (FastChat#392).
+
+    With `###` a Markdown heading becomes one of the second level. A record without such a text is returned itself.
+    """
+    texts = [turn["value"] for turn in record["conversations"]]
+    if not stop.strip() or not any(stop in text for text in texts):
+        return record
+    while any(stop in text for text in texts):  # ##### becomes ##
+        texts = [text.replace(stop, stop[:-1]) for text in texts]
+    turns = [turn | {"value": text} for turn, text in zip(record["conversations"], texts)]
+    return record | {"conversations": turns}
 
 
 def prompt_ids(question: str, template: Template, tokenizer, before: list[tuple[str, str]] = ()) -> torch.Tensor:
@@ -82,7 +103,8 @@ def digest(samples: Iterable[Sample]) -> str:
     """A hash of the samples' names, pictures, ids and labels, in order: it tells one set of samples from another."""
     found = hashlib.sha256()
     for sample in samples:
-        found.update(repr((sample.id, sample.image, len(sample.ids))).encode())
+        shown = sample.images if len(sample.images) > 1 else next(iter(sample.images), None)
+        found.update(repr((sample.id, shown, len(sample.ids))).encode())
         found.update(sample.ids.numpy().tobytes() + sample.labels.numpy().tobytes())
     return found.hexdigest()[:16]
 

@@ -1,31 +1,35 @@
 """Any number of records as samples on disk: encoded once and memory-mapped, so memory does not grow with their number.
 
-Records that break the format are an error. Records that are too long are left out and counted, and so are records
-without their picture, up to a limit. Samples on disk are used again unless the records, the pictures' folder, the
-template, the length limit or the tokenizer changed.
+Records that cannot be used, and records whose picture is missing or broken, are left out: named in left_out.jsonl,
+counted in the table of records.txt, and together no more than an allowance. Each picture is opened once, before the
+vision tower looks; a second run opens only those that are new or have changed. Samples on disk are used again unless
+the records, a picture, the template, the length limit or the tokenizer changed.
 
-    FOLDER/ids.bin (int32), carries.bin (1 where there is loss), text.bin (id, picture), ends.bin (3 per sample)
+    FOLDER/ids.bin (int32), carries.bin (1 where there is loss), text.bin (id, pictures), ends.bin (3 per sample)
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from minillava.data import IGNORE
-from minillava.data.records import RecordError
-from minillava.data.samples import Sample, encode
+from minillava.data.images import ImageError, open_picture
+from minillava.data.records import RecordError, pictures_of
+from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.template import Template
-from minillava.data.valid import READ_CHUNK, check_untrusted, each_record
-from minillava.files import atomic_write
-from minillava.text import listed
+from minillava.data.valid import READ_CHUNK, Tally, each_record, valid_records
+from minillava.files import atomic_write, file_mark, write_text
 
-MAX_MISSING = 0.01  # the share of records whose picture may be missing
+ALLOWED_BAD = 0.01  # the share of records that may be left out because they, or their pictures, are bad
+TOGETHER = 256  # records whose pictures are opened together
 DTYPES = {"ids": np.int32, "carries": np.uint8, "text": np.uint8, "ends": np.int64}  # file -> its numbers
 
 
@@ -36,7 +40,7 @@ class StoredSamples(Sequence):
         self.ids, self.carries, self.text, ends = (
             np.memmap(Path(folder) / f"{name}.bin", dtype, "r") for name, dtype in DTYPES.items()
         )
-        self.ends = ends.reshape(-1, 3)  # per sample: where it ends in ids and in text, and whether it has a picture
+        self.ends = ends.reshape(-1, 3)  # per sample: where it ends in ids and in text, and its number of pictures
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -47,8 +51,8 @@ class StoredSamples(Sequence):
         (a, c), (b, d) = self.ends[n - 1, :2] if n else (0, 0), self.ends[n, :2]
         ids = torch.from_numpy(self.ids[a:b].astype(np.int64))
         labels = ids.masked_fill(torch.from_numpy(self.carries[a:b] == 0), IGNORE)
-        name, image = json.loads(bytes(self.text[c:d]))
-        return Sample(name, ids, labels, image)
+        name, *images = json.loads(bytes(self.text[c:d]))
+        return Sample(name, ids, labels, tuple(image for image in images if image is not None))
 
     def lengths(self, patches: int = 1) -> list[int]:
         """The number of tokens per sample, counting a picture as `patches` tokens. Reads no sample."""
@@ -64,8 +68,8 @@ class StoredSamples(Sequence):
     def pictures(self) -> list[str]:
         """The names of all pictures, sorted, each once."""
         ends = self.ends[:, 1].tolist()
-        found = (json.loads(bytes(self.text[c:d]))[1] for c, d in zip([0, *ends], ends))
-        return sorted({image for image in found if image})
+        found = (json.loads(bytes(self.text[c:d]))[1:] for c, d in zip([0, *ends], ends))
+        return sorted({image for images in found for image in images if image is not None})
 
 
 def store_samples(
@@ -79,74 +83,108 @@ def store_samples(
     say: Callable[[str], None] = print,
     progress: Callable[[int], None] = lambda done: None,
     chunk: int = READ_CHUNK,
+    allow_bad: int | float = ALLOWED_BAD,
 ) -> StoredSamples:
     """The records of `path` as samples in `folder`, which is written unless it holds these samples already.
 
-    longest: the most tokens of a sample, counting its picture as `patches` tokens. progress(number of records done) is
-    called now and then. Raises RecordError when records break the format, when more than `MAX_MISSING` of the pictures
-    are not in `images`, or when no record is left.
+    longest: the most tokens of a sample, counting each picture as `patches` tokens; longer ones are left out, and are
+    not bad. allow_bad: how many records may be bad, a number or, as a float, a share; above 0 it always allows one.
+    say: gets the table of what was taken, changed and left out. progress(number of records done) is called now and
+    then. Next to `folder`, records.txt gets the table, left_out.jsonl a line for each record that is left out, and
+    pictures.json what was found in the pictures. Raises RecordError, with the table, when more records are bad or none
+    is left.
     """
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     made_from = {
-        "records": [str(path), *_mark(path)],
-        "pictures": [str(images), *_mark(images)],
+        "records": [str(path), file_mark(path)],
+        "pictures": str(images),
         "longest": longest,
         "patches": patches,
         "template": repr(template),
         "tokenizer": hashlib.sha256(vocabulary).hexdigest(),
+        "allow_bad": allow_bad,
     }
-    about = folder / "about.json"
-    if about.exists() and json.loads(about.read_text()) == made_from:
-        return StoredSamples(folder)
-    wrong, missing, long, count = [], [], 0, 0
+    about, table, looked_at = folder / "about.json", folder.with_name("records.txt"), folder.with_name("pictures.json")
+    looks = json.loads(looked_at.read_text()) if looked_at.exists() else {}
+    if looks.get("folder") != str(images):
+        looks = {"folder": str(images), "found": {}}
+    found = looks["found"]  # name of a picture -> [its mark, what is wrong with it or ""]
+    if about.exists() and table.exists() and json.loads(about.read_text()) == made_from:
+        if all(file_mark(images / name) == mark for name, (mark, _) in found.items()):
+            say(table.read_text(encoding="utf-8"))
+            return StoredSamples(folder)
+
+    def look(name):
+        mark = file_mark(images / name)
+        if name not in found or found[name][0] != mark:
+            found[name] = [mark, _fault(images / name)]
+
     with atomic_write(folder, sync=False) as temporary, ExitStack() as stack:
         temporary.mkdir()
         files = {name: stack.enter_context(open(temporary / f"{name}.bin", "wb")) for name in DTYPES}
-        for record in each_record(path, chunk):
-            count += 1
-            if count % 1000 == 0:
-                progress(count)
-            try:
-                check_untrusted(record)
-                sample = encode(record, template, tokenizer)
-            except RecordError as error:
-                wrong.append(str(error))
-                continue
-            if sample.image and not (images / sample.image).is_file():
-                missing.append(sample.image)
-            elif len(sample.ids) + (patches - 1 if sample.image else 0) > longest:
-                long += 1
-            else:
-                _append(sample, files)
-        if wrong:
-            raise RecordError(f"{path}: {len(wrong):,} of {count:,} records cannot be used:\n{listed(wrong)}")
-        if len(missing) > MAX_MISSING * count:
+        log = stack.enter_context(open(folder.with_name("left_out.jsonl"), "w", encoding="utf-8"))
+        pool = stack.enter_context(ThreadPoolExecutor(torch.get_num_threads()))
+        stack.callback(lambda: write_text(looked_at, json.dumps(looks)))
+        tally = Tally(lambda *row: log.write(json.dumps(dict(zip(("record", "why", "picture"), row))) + "\n"))
+        records, seen = valid_records(each_record(path, chunk), tally), set()
+        while some := list(islice(records, TOGETHER)):
+            new = {name for record in some for name in pictures_of(record)} - seen
+            list(pool.map(look, new))
+            seen |= new
+            for record in some:
+                _encode(record, template, tokenizer, longest, patches, found, tally, files)
+            progress(tally.read)
+        for name in found.keys() - seen:
+            del found[name]
+        shown = tally.table(path)
+        write_text(table, shown + "\n")
+        bad = f"{path}: {tally.bad:,} of {tally.read:,} records cannot be used"
+        share = isinstance(allow_bad, float)
+        if tally.bad > (max(allow_bad * tally.read, allow_bad > 0) if share else allow_bad):
+            allowed = f"{100 * allow_bad:g} %" if share else f"{allow_bad:,}"
             raise RecordError(
-                f"{path}: {len(missing):,} of {count:,} pictures are not in {images}; fetch them, or remove their "
-                f"records: at most {100 * MAX_MISSING:g} % may be missing\n{listed(missing)}"
+                f"{bad}, and at most {allowed} may be bad; mend them, or allow more with --allow-bad "
+                f"(all of them: {log.name})\n{shown}"
             )
-        for left_out, why in ((len(missing), "without their picture"), (long, f"of more than {longest} tokens")):
-            if left_out:
-                say(f"{path}: {left_out:,} records {why} are left out")
         if not files["ends"].tell():
-            raise RecordError(f"{path}: no record is left")
+            raise RecordError(f"{path}: no record is left\n{shown}")
+        say(shown)
         (temporary / "about.json").write_text(json.dumps(made_from))
         shutil.rmtree(folder, ignore_errors=True)
     return StoredSamples(folder)
 
 
-def _append(sample: Sample, files: dict) -> None:
-    """Write a sample at the end of the files of DTYPES."""
+def _encode(
+    record: dict, template: Template, tokenizer, longest: int, patches: int, found, tally: Tally, files
+) -> None:
+    """Write one record as a sample, or count why it is left out."""
+    name, pictures = record["id"], pictures_of(record)
+    for picture in pictures:
+        if found[picture][1]:
+            return tally.leave_out(name, found[picture][1], picture)
+    stops = [
+        s for s in dict.fromkeys((template.stop, tokenizer.eos_token)) if s and without_stop(record, s) is not record
+    ]
+    for stop in stops:
+        record = without_stop(record, stop)
+    try:
+        sample = encode(record, template, tokenizer)
+    except RecordError:  # the only errors that are left in a valid record
+        return tally.leave_out(name, "no token carries loss, or the template leaves out a picture")
+    if len(sample.ids) + (patches - 1) * len(pictures) > longest:
+        return tally.leave_out(name, f"more than {longest:,} tokens, with its pictures (not counted as bad)", bad=False)
+    tally.change(name, [f"{stop} inside a text becomes {stop[:-1]}, as it ends an answer" for stop in stops])
     files["ids"].write(sample.ids.numpy().astype(np.int32).tobytes())
     files["carries"].write((sample.labels != IGNORE).numpy().astype(np.uint8).tobytes())
-    files["text"].write(json.dumps([sample.id, sample.image]).encode())
-    ends = [files["ids"].tell() // 4, files["text"].tell(), bool(sample.image)]
+    files["text"].write(json.dumps([name, *(pictures or [None])]).encode())
+    ends = [files["ids"].tell() // 4, files["text"].tell(), len(pictures)]
     files["ends"].write(np.array(ends, dtype=np.int64).tobytes())
 
 
-def _mark(path: Path) -> list[int]:
-    """Numbers that change when a file or folder does: its time, and a file's size. Empty when it does not exist."""
-    if not path.exists():
-        return []
-    about = path.stat()
-    return [about.st_mtime_ns, about.st_size] if path.is_file() else [about.st_mtime_ns]
+def _fault(path: Path) -> str:
+    """Why a picture cannot be used, or "". It is decoded whole, as a download that broke off has a good header."""
+    try:
+        open_picture(path)
+    except (ImageError, OSError):  # OSError: a name that is too long
+        return "a picture is missing" if file_mark(path) is None else "a picture cannot be read"
+    return ""

@@ -4,7 +4,7 @@ The columns are id, type, file (the record's `image`), image (the picture) and c
 disk when its row is used. `save_to_disk` and `push_to_hub` copy the files' bytes into the dataset, so that it can be
 moved.
 
-    from minillava.data.records import read_records
+    from minillava.data.valid import read_records
     print(to_dataset({"detail": read_records("data_samples/detail.json")}, "data_samples/pictures"))
 """
 
@@ -25,6 +25,8 @@ def to_dataset(records: dict[str, list[dict]], images: Path):
     for kind, some in records.items():
         for record in some:
             name = record.get("image")
+            if isinstance(name, list):
+                raise RecordError(f"record {record['id']}: {len(name)} pictures; the dataset has a column for one")
             try:
                 if name is not None:
                     check_image(name, root)

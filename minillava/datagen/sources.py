@@ -1,7 +1,8 @@
 """Pictures with captions and boxes, from COCO's files, the authors' caps_boxes JSONL, or a CSV.
 
 A record that cannot be used becomes a `LeftOut` with file, record and reason; the others are used. Boxes become x1, y1,
-x2, y2 in [0, 1] (COCO has x, y, width, height in pixels).
+x2, y2 in [0, 1] (COCO has x, y, width, height in pixels). COCO's crowd boxes are left out, as each stands for many
+things. Its ids are numbers, so "000000000139" and 139 are the same picture.
 
     cd data_samples
     python -c "from minillava.datagen.sources import *; print(read_source('caps_boxes.jsonl', 'pictures')[0][0])"
@@ -137,8 +138,9 @@ def _from_csv(image: str, rows: list[tuple[int, dict]]) -> Picture:
     ids = {row["id"] for _, row in rows if row.get("id")}
     if len(ids) > 1:
         raise BadRecord(f"one image with several ids: {', '.join(sorted(ids))}")
-    name = ids.pop() if ids else str(Path(image).with_suffix(""))
-    return Picture(name, image, parse_captions([row["caption"] for _, row in rows]))
+    return Picture(
+        ids.pop() if ids else _without_suffix(image), image, parse_captions([row["caption"] for _, row in rows])
+    )
 
 
 def _read_coco(path: Path, *names: str) -> dict:
@@ -171,22 +173,31 @@ def _coco(path: Path, instances: Path | None = None) -> Rows:
         categories = {_id(row): row.get("name") for row in things["categories"]}
         for row in things["annotations"]:
             boxes.setdefault(_id(row, "image_id"), []).append(row)
+        if data["images"] and not any(_id(image) in boxes for image in data["images"]):
+            advice = "name the instances of the same split with --instances, or move that file away to go without boxes"
+            raise SourceError(f"{path}: 0 of {len(data['images']):,} pictures have boxes in {instances}; {advice}")
+    known = set()
     for n, image in enumerate(data["images"]):
-        yield f"image {image.get('id', n)}", lambda image=image: _from_coco(image, captions, boxes, categories)
-    known = {_id(image) for image in data["images"]}
+        if _id(image) in known:
+            yield f"image {image.get('id', n)}", lambda: _refuse("has the id of another picture")
+        else:
+            yield f"image {image.get('id', n)}", lambda image=image: _from_coco(image, captions, boxes, categories)
+        known.add(_id(image))
     for name in captions:
         if name not in known:
-            yield f"image {name}", _without_image
+            yield f"image {name}", lambda: _refuse("has captions but is not among `images`")
 
 
 def _id(row: dict, name: str = "id") -> int | float | str:
-    """An id for lookup. A value that cannot be an id, such as a list, becomes text."""
+    """An id for lookup: digits in a text are a number. A value that cannot be an id, such as a list, becomes text."""
     value = row.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 40:
+        return int(value)
     return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else repr(value)
 
 
-def _without_image() -> Picture:
-    raise BadRecord("has captions but is not among `images`")
+def _refuse(reason: str) -> Picture:
+    raise BadRecord(reason)
 
 
 def _from_coco(image: dict, captions: dict, boxes: dict, categories: dict) -> Picture:
@@ -195,6 +206,8 @@ def _from_coco(image: dict, captions: dict, boxes: dict, categories: dict) -> Pi
         raise BadRecord("no `width` and `height`")
     corners = []
     for row in boxes.get(_id(image), []):
+        if row.get("iscrowd") in (1, "1"):
+            continue
         box = row.get("bbox")
         if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
             raise BadRecord(f"{box!r} is not a box; expected x, y, width, height")
@@ -202,4 +215,9 @@ def _from_coco(image: dict, captions: dict, boxes: dict, categories: dict) -> Pi
         scaled = (x / width, y / height, (x + w) / width, (y + h) / height)
         corners.append(parse_box(categories.get(_id(row, "category_id")), scaled))
     name = required_text(image, "file_name")
-    return Picture(Path(name).stem, name, parse_captions(captions.get(_id(image), [])), tuple(corners))
+    return Picture(_without_suffix(name), name, parse_captions(captions.get(_id(image), [])), tuple(corners))
+
+
+def _without_suffix(image: str) -> str:
+    """The id of a picture without one: its path without the suffix, so that frames in two folders are two pictures."""
+    return str(Path(image).parent / Path(image).stem)

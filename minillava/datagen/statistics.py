@@ -2,7 +2,7 @@
 
 Nouns and verbs are those of questions and answers together, without the image token. `figures/data.py` draws them.
 
-    from minillava.data.records import read_records
+    from minillava.data.valid import read_records
     print(statistics({"detail": read_records("data_samples/detail.json")}))
 """
 

@@ -12,8 +12,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from minillava.data.records import read_records, write_records
+from minillava.data.records import write_records
 from minillava.data.template import CHAT
+from minillava.data.valid import read_records
 from minillava.datagen.messages import TYPES
 from minillava.experiments import study
 from minillava.experiments.run import Run, still_wanted

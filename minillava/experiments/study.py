@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from minillava.data.records import read_records
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
+from minillava.data.valid import read_records
 from minillava.experiments.run import Job, Run, side_by_side, slug, still_wanted
 from minillava.files import atomic_write, read_jsonl, write_jsonl
 from minillava.judging.answers import BLANK, blank_picture
@@ -44,7 +44,7 @@ class Variant:
     @property
     def features(self) -> str:
         """The file of the features that it reads."""
-        return f"features{self.layer}.safetensors"
+        return f"features{self.layer}.jsonl"
 
 
 def draw_scenes(some: list[Scene], folder: Path, progress: Callable[[], None]) -> None:
@@ -66,8 +66,8 @@ def make_features(run: Run, variant: Variant) -> None:
     model = assemble(tower, run.weights / "language_model", 0, variant.layer)
     preparation = read_preparation(tower, model.config.vision.image_size)
     with progress_bar(len(names), "picture", f"layer {variant.layer}") as bar:
-        made = Features.compute(model, folder, names, preparation, lambda n, _: bar.update(n - bar.n))
-    made.save(run.folder / variant.features)
+        path, update = run.folder / variant.features, lambda n, _: bar.update(n - bar.n)
+        Features.cached(path, model, folder, names, preparation, update)
 
 
 def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:

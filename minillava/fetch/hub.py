@@ -20,9 +20,9 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from minillava.data.records import RecordError, read_records, write_records
+from minillava.data.records import RecordError, pictures_of, write_records
 from minillava.data.scienceqa import parquet_pictures, read_parquet, science_record, write_problems
-from minillava.data.valid import each_record, valid_records
+from minillava.data.valid import Tally, each_record, read_records, valid_records
 from minillava.fetch import remote
 from minillava.fetch.remote import FetchError, MissingPictures, Progress, RemoteZip, download_each, write_picture
 from minillava.files import write_json
@@ -193,31 +193,31 @@ def fetch(
         raise FetchError(f"{folder}: another run is at work in this folder; wait for it or name another") from None
 
 
-def _records(path: Path, dataset: HubDataset, format: str, bad: list[str]) -> Iterator[dict]:
-    """The valid records of a file, one by one; `bad` gets a line for each of the others. Raises FetchError."""
+def _records(path: Path, dataset: HubDataset, format: str, tally: Tally) -> Iterator[dict]:
+    """The valid records of a file, one by one; `tally` counts changes and the others. Raises FetchError."""
     try:
         if dataset.pictures == "parquet":
-            yield from valid_records((science_record(p, format) for p in read_parquet(path).values()), bad)
+            yield from valid_records((science_record(p, format) for p in read_parquet(path).values()), tally)
         else:
-            yield from valid_records(each_record(path), bad)
+            yield from valid_records(each_record(path), tally)
     except RecordError as error:
         raise FetchError(str(error)) from error
 
 
 def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, format) -> dict:
-    path, images, bad = download(dataset, part, endpoints), folder / "images", []
+    path, images, tally = download(dataset, part, endpoints), folder / "images", Tally()
     images.mkdir(exist_ok=True)
-    pictures = [record.get("image") for record in _records(path, dataset, format, bad)]  # names only, to save memory
-    if len(bad) > missing * (len(pictures) + len(bad)):
-        raise FetchError(f"{path}: {len(bad):,} of {len(pictures) + len(bad):,} records break the format: {bad[0]}")
+    pictures = [pictures_of(record) for record in _records(path, dataset, format, tally)]  # names only, to save memory
+    if tally.bad > missing * tally.read:
+        raise FetchError(f"{path}: {tally.bad:,} of {tally.read:,} records break the format\n{tally.table(path)}")
     archive = remote_zip(dataset.repo, endpoints) if dataset.pictures == "zip" else None
     if archive and limit is not None:  # drawn from the zip's own names, so none of them can be missing
-        known = set(pictures)
+        known = {name for names in pictures for name in names}
         drawn = draw_runs([n for n in archive.names() if n in known], limit, seed)
-        chosen = [n for n, picture in enumerate(pictures) if picture in drawn][:limit]
+        chosen = [n for n, names in enumerate(pictures) if names and drawn.issuperset(names)][:limit]
     else:
         chosen = draw_indices(len(pictures), limit, seed)
-    names = list(dict.fromkeys(pictures[n] for n in chosen if pictures[n]))
+    names = list(dict.fromkeys(name for n in chosen for name in pictures[n]))
     lost, done = MissingPictures(len(names), missing), 0
 
     def advance(count):
@@ -231,8 +231,8 @@ def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, form
         download_each(endpoints.coco, images, names, lost, advance)
     else:
         extract_pictures(path, images, names, lost, advance)
-    wanted = {n for n in chosen if not pictures[n] or (images / pictures[n]).is_file()}
-    records = (record for n, record in enumerate(_records(path, dataset, format, [])) if n in wanted)
+    wanted = {n for n in chosen if all((images / name).is_file() for name in pictures[n])}
+    records = (record for n, record in enumerate(_records(path, dataset, format, Tally())) if n in wanted)
     result = folder / f"{dataset.stage}.json"
     count = write_records(records, result)
     if dataset.pictures == "parquet":  # `minillava answer` and `minillava judge scienceqa` need the problems
@@ -247,7 +247,7 @@ def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, form
         "records": count,
         "pictures": len(names) - len(lost.reasons),
         "missing pictures": lost.reasons,
-        "bad records": bad,
+        "changed and left out": tally.table(path).split("\n") if tally.causes else [],
     }
     write_json(folder / f"{dataset.stage}.card.json", card)
     return card

@@ -6,6 +6,7 @@ are never added to the same file.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,9 +16,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from minillava.data.images import Preparation, open_picture
+from minillava.data.records import whole
 from minillava.data.scienceqa import Problem, question_text, read_labels
 from minillava.data.template import CHAT, Template
-from minillava.files import FileError, by_key, write_text
+from minillava.files import FileError, by_key, is_id, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.pope import read_rows
@@ -26,6 +28,9 @@ from minillava.model import Llava, SpliceError
 
 # Name of a condition -> which pictures are shown: picture, blank, shuffled, text.
 PICTURES_SHOWN = {tag.removeprefix("-") or "picture": choose for tag, choose in CONDITIONS.items()}
+
+
+PICTURE_KEY = re.compile("image|img|picture|photo|file_?name", re.I)  # where other benchmarks keep a question's picture
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,24 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
     if science:
         problems = read_labels(path, split).values()
         return [QuestionRow({"question_id": p.id}, question_text(p), p.image, p) for p in problems]
-    rows = read_rows(path)
+    rows, elsewhere = read_rows(path), []
     for n, row in enumerate(rows, 1):
         if "question_id" not in row or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise FileError(f"{path}, row {n}: a question needs `question_id` and `text`")
+        if row.get("category") is not None and not is_id(row["category"]):
+            raise FileError(f"{path}, row {n}: the category {str(row['category'])[:60]} is neither a number nor a text")
+        row["image"], row["text"] = row.get("image") or None, whole(row["text"])
+        if not isinstance(row["image"], str | None):
+            raise FileError(f"{path}, row {n}: `image` must be the name of one picture, not {str(row['image'])[:60]}")
+        if row["image"] is None:
+            keys = [key for key, value in row.items() if PICTURE_KEY.search(key) and value not in (None, "")]
+            elsewhere += [(n, key) for key in keys[:1]]
+    if elsewhere:  # they would be answered without their picture
+        n, key = elsewhere[0]
+        raise FileError(
+            f"{path}: {len(elsewhere):,} of {len(rows):,} questions have no `image`, but {key!r} (row {n}: "
+            f"{str(rows[n - 1][key])[:60]}); rename it to `image`, or remove it where a question has no picture"
+        )
     if not rows:
         raise FileError(f"{path}: no questions in it")
     for category in {row.get("category") for row in rows}:

@@ -77,7 +77,7 @@ def picture_features(model, preparation: Preparation, some: list[Scene], folder:
         def update(done, _):
             bar.update(done - bar.n)
 
-        return Features.cached(folder / "train.safetensors", model, pictures, names, preparation, update)
+        return Features.cached(folder / "train.jsonl", model, pictures, names, preparation, update)
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:

@@ -1,8 +1,12 @@
 """The frozen vision tower's features of all pictures, on disk: computed once for all stages, epochs and ablations.
 
-The file is a safetensors of one tensor, memory-mapped, so a batch reads only its own pictures. It says what it was made
-from: the vision tower's weights, the feature layer, the pictures' preparation, and each picture's size and time. Where
-any of these has changed, it is made again. A file that was only partly written is completed.
+The numbers are memory-mapped, so a batch reads only its own pictures. The index says what they were made from: the
+vision tower's weights, the feature layer and the pictures' preparation, and for each picture its size and times. A
+second run computes only pictures that are new or have changed, and adds them at the end; after another vision tower,
+layer or preparation it starts again.
+
+    PATH       a JSON line with the key and the shape (P, Dv), then one per row of numbers: [picture, mark]
+    PATH.bin   the rows: (P, Dv) in bfloat16 each
 """
 
 import hashlib
@@ -13,11 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from minillava.data.images import Preparation, open_picture, pixels
-from minillava.files import atomic_write
+from minillava.files import file_mark
 from minillava.machine import compute_dtype
 from minillava.model import Llava
 
@@ -46,50 +48,42 @@ class Features:
     def cached(
         cls, path: Path, model: Llava, folder: Path, names: list[str], preparation: Preparation, progress: Progress
     ) -> "Features":
-        """Those in the file `path`, made now unless it holds those of this vision tower and these pictures."""
-        pictures = json.dumps([_size_and_time(folder / name) for name in names])
-        made_from = {"key": fingerprint(model, preparation), "pictures": pictures, "names": "\n".join(names)}
-        if path.exists():
-            why = _difference(path, made_from)
-            if not why:
-                return cls.load(path)
-            print(f"{path}: {why}; the pictures are looked at again", file=sys.stderr)
-        P, width = model.config.vision.num_patches, model.config.vision.hidden_size
-        row = P * width * 2  # bytes per picture
-        tensor = {"dtype": "BF16", "shape": [len(names), P, width], "data_offsets": [0, len(names) * row]}
-        header = json.dumps({"__metadata__": made_from, "features": tensor}).encode()
-        header += b" " * (-len(header) % 8)
-        start, temporary = len(header).to_bytes(8, "little") + header, path.with_suffix(".part")
+        """Those in the file `path`, after computing the ones of these pictures that it does not hold yet."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = 0  # pictures in an earlier run's temporary file, in whole batches
-        if temporary.exists():
-            with open(temporary, "rb") as file:
-                same = file.read(len(start)) == start
-            done = (temporary.stat().st_size - len(start)) // row // VISION_BATCH * VISION_BATCH if same else 0
-        with open(temporary, "r+b" if done else "wb") as file:
-            if not done:
-                file.write(start)
-            file.truncate(len(start) + done * row)
-            file.seek(0, 2)
-            rest = names[done:]
-            for values in _batches(model, folder, rest, preparation, lambda n, _: progress(done + n, len(names))):
+        key, shape = fingerprint(model, preparation), [model.config.vision.num_patches, model.config.vision.hidden_size]
+        size, rows = 2 * shape[0] * shape[1], []  # size: bytes per picture
+        if path.exists():
+            about, rows = _read_index(path)
+            if about != {"key": key, "shape": shape}:
+                print(f"{path}: made from another vision tower, layer or preparation; made again", file=sys.stderr)
+                rows = []
+        rows = rows[: _bin(path).stat().st_size // size if _bin(path).exists() else 0]
+        lines = [{"key": key, "shape": shape}, *rows]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        known = dict(rows)
+        marks = {name: file_mark(folder / name) for name in names}
+        todo = [name for name in names if known.get(name, 0) != marks[name]]
+        with open(_bin(path), "ab") as file, open(path, "a", encoding="utf-8") as index:
+            file.truncate(len(rows) * size)  # without a batch that is not in the index
+            done = len(names) - len(todo)
+            for values in _batches(model, folder, todo, preparation, lambda n, _: progress(done + n, len(names))):
                 file.write(values.view(torch.int16).numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+                file.flush()
+                os.fsync(file.fileno())
+                some, todo = todo[: len(values)], todo[len(values) :]
+                index.write("".join(json.dumps([name, marks[name]]) + "\n" for name in some))
+                index.flush()
         return cls.load(path)
-
-    def save(self, path: Path) -> None:
-        """Write a file that `load` reads."""
-        with atomic_write(path) as temporary:
-            save_file({"features": self.values}, temporary, metadata={"names": "\n".join(self.index)})
 
     @classmethod
     def load(cls, path: Path) -> "Features":
         """Those in a file, memory-mapped; what it was made from is not compared."""
-        with safe_open(path, "pt") as file:
-            names = file.metadata()["names"].split("\n")
-            return cls({name: n for n, name in enumerate(names)}, file.get_tensor("features"))
+        about, rows = _read_index(path)
+        shape = torch.Size((len(rows), *about["shape"]))
+        values = (
+            torch.from_file(str(_bin(path)), False, shape.numel(), dtype=torch.bfloat16) if rows else torch.empty(0)
+        )
+        return cls({name: n for n, (name, _) in enumerate(rows)}, values.view(shape))
 
 
 class LiveFeatures:
@@ -125,18 +119,11 @@ def fingerprint(model: Llava, preparation: Preparation) -> str:
     return digest.hexdigest()
 
 
-def _difference(path: Path, made_from: dict[str, str]) -> str:
-    """Why a file of features cannot be used, or "" where it can."""
-    try:
-        with safe_open(path, "pt") as file:
-            stated = file.metadata() or {}
-    except SafetensorError:
-        return "incomplete"
-    if stated.get("key") != made_from["key"]:
-        return "made from another vision tower, layer or preparation"
-    return "" if made_from.items() <= stated.items() else "made from other pictures"
+def _bin(path: Path) -> Path:
+    return path.with_name(f"{path.name}.bin")
 
 
-def _size_and_time(path: Path) -> str:
-    status = path.stat() if path.exists() else open_picture(path)  # raises an error that says what is wrong
-    return f"{status.st_size} {status.st_mtime_ns}"
+def _read_index(path: Path) -> tuple[dict, list]:
+    """(key and shape, [picture, mark] per row), without a line that was only partly written."""
+    about, *rows = path.read_text(encoding="utf-8").split("\n")[:-1] or ["{}"]
+    return json.loads(about), [json.loads(row) for row in rows]

@@ -85,7 +85,7 @@ def train_stage(
     def loss_of(chosen, weight):
         """The sum of the losses of these samples' supervised tokens, times `weight`."""
         some = [samples[i] for i in chosen]
-        pictures = [[features[s.image]] if s.image else [] for s in some]
+        pictures = [[features[name] for name in s.images] for s in some]
         batch = Batch([s.ids for s in some], [s.labels for s in some], pictures, [s.id for s in some])
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
             loss, count = model(batch, packed)
@@ -93,7 +93,7 @@ def train_stage(
 
     def loss_at(step):
         some = {i: samples[i] for i in batches[step]}
-        lengths = {i: len(s.ids) + (P - 1 if s.image else 0) for i, s in some.items()}
+        lengths = {i: len(s.ids) + (P - 1) * len(s.images) for i, s in some.items()}
         total = sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
         divided = micro_batches(lengths, batches[step], tokens, packed, world_size() * cores)
         for part in divided[rank() :: world_size()]:
