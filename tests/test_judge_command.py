@@ -486,13 +486,12 @@ def test_replies_that_cannot_be_read_are_kept_counted_and_left_out(capsys, bench
     api.say = lambda body: next(said)
     status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url, "--yes", "--concurrency", 1)
     rows = read_jsonl(bench / "out" / "reviews.jsonl")
-    assert status == 1 and [r["tuple"] for r in rows] == [None, None, None, [8, 6], *[[9, 3]] * 7]
+    assert status == 1 and [r["tuple"] for r in rows] == [None, None, None, [8, 6], *[[9, 3]] * 8]  # "" is asked again
     assert rows[0]["content"] == "8 6 7"  # paid for, so kept
     for why in (
         "question 0: 3 scores where two",
         "question 1: no scores",
         "question 2: scores outside",
-        "question 3: the judge declined",
     ):
         assert why in out, out
     # the journal holds all of them: nothing is asked again

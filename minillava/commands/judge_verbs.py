@@ -138,19 +138,31 @@ def judge_pope(options) -> int:
         out["excluded"] += [f"{path.stem}, {e}" for e in found["excluded"]]
     rows = [["", *measures[:-1], "said yes", "questions"]]
     rows += [[name, *(f"{s[m]:.2f}" for m in measures), str(s["questions"])] for name, s in scores.items()]
-    _print(options, out, "\n".join([aligned(rows), *left_out(out["excluded"])]))
+    lines = [aligned(rows)]
+    if (found := out.get("authors")) and found != out["scores"].get("all"):
+        read = f"accuracy {found['accuracy']:.2f}, f1 {found['f1']:.2f}, said yes {found['yes']:.2f}"
+        lines.append(f"By the authors' rule, yes unless the first sentence has no or not: {read}")
+    _print(options, out, "\n".join([*lines, *left_out(out["excluded"])]))
     return int(bool(out["excluded"]))
 
 
 def _client(options, model: str):
-    from minillava.asking.client import Client  # imports openai
+    from minillava.asking.client import Client  # imports aiohttp
 
-    return Client(model, options.base_url)
+    return Client(model, options.base_url, options.timeout)
 
 
 def _money(options, model: str) -> dict:
     price = price_of(model, options.price)
-    return {"budget": Budget(options.budget), "price": price, "yes": options.yes, "concurrency": options.concurrency}
+    terms = {"budget": Budget(options.budget), "price": price, "yes": options.yes, "concurrency": options.concurrency}
+    return terms | _limit(options)
+
+
+def _limit(options) -> dict:
+    """The longest reply, if --max-tokens names one: another limit is another request."""
+    if options.max_tokens is not None and options.max_tokens < 1:
+        raise FileError(f"--max-tokens {options.max_tokens}: at least 1 is needed")
+    return {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
 
 
 def _judge(options):
@@ -180,7 +192,8 @@ class _NoClient:
 
 
 def _dry_run(options, cases, controls, excluded) -> int:
-    judge = ApiJudge(_NoClient(options.judge), options.out, read_rules(options.rule) if options.rule else RULES)
+    rules = read_rules(options.rule) if options.rule else RULES
+    judge = ApiJudge(_NoClient(options.judge), options.out, rules, **_limit(options))
     (known, without_rubric), (known_controls, also_without) = judge.split(cases), judge.split(controls)
     bodies = [judge.body(case, run) for run in range(options.runs) for case in known]
     bodies += [*map(judge.body, known_controls)]
