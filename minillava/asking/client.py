@@ -166,7 +166,13 @@ class Client:
 
         Raises Unbilled, Lost, Rejected, BadReply; AskingError if no request can succeed (a wrong key, no such model).
         """
-        status, headers, content = await self._send(json.dumps(body).encode(), name)
+        answer, error = self._read(*await self._send(json.dumps(body).encode(), name))
+        if error:
+            raise error  # here, where no local variable holds what the endpoint quoted
+        return answer
+
+    def _read(self, status: int, headers, content: bytes) -> tuple[dict | None, Exception | None]:
+        """(the JSON of an answer, or else what is wrong with it), both without secrets."""
         failed = not 200 <= status < 300
         secret = self._quoted if failed or b'"error"' in content else self._key
         try:
@@ -176,10 +182,11 @@ class Client:
         text = self._quoted.clean(content[:100_000].decode("utf-8", "replace"))
         if failed:
             said = read_error(text if answer is None else answer, status)
-            raise problem(said._replace(words=self._quoted.clean(said.words)), retry_after(headers), self.endpoint)
-        if not isinstance(answer, dict):
-            raise BadReply(f"not a JSON answer: {text[:60].strip()!r}" if content.strip() else "an empty answer")
-        return answer
+            said = said._replace(words=self._quoted.clean(said.words))
+            return None, problem(said, retry_after(headers), self.endpoint)
+        if isinstance(answer, dict):
+            return answer, None
+        return None, BadReply(f"not a JSON answer: {text[:60].strip()!r}" if content.strip() else "an empty answer")
 
     async def _send(self, data: bytes, name: str) -> tuple[int, object, bytes]:
         """(status, headers, content) of the answer. Raises Unbilled where nothing was sent, else Lost or BadReply."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from minillava.asking import ChatClient, Reply, ask_with_consent, chat_request, request_key
+from minillava.asking import ChatClient, Reply, ask_with_consent, chat_request, final_text, request_key
 from minillava.files import Excluded, FileError, is_id
 from minillava.judging.bench import Item
 from minillava.judging.reviews import ScoreError, read_scores
@@ -61,10 +61,11 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
     cases, others = [], 0
     for i, item in known.items():
         text, prompt = rows.get(i, {}).get("text"), _question(rows.get(i, {}).get("prompt"))
+        text = final_text(text) if isinstance(text, str) else None
         why = (
             "no answer" if i not in rows
             else f"answered {times[i]} times" if times[i] > 1
-            else "an empty answer" if not isinstance(text, str) or not text.strip()
+            else "an empty answer" if not text or not text.strip()
             else f"the answer is to another question, {prompt!r}" if prompt not in (None, _question(item.text))
             else ""
         )  # fmt: skip
