@@ -388,6 +388,16 @@ def test_a_rate_limit_is_used_nearly_fully_and_no_request_fails(tmp_path, rate, 
     assert client.refused < (0.25 if rate >= 20 else 0.8) * count + 30
 
 
+@pytest.mark.parametrize("asks, most", [(None, 130), (2.0, 95), (200.0, 500)])
+def test_an_endpoint_that_never_answers_is_given_up_however_long_it_asks_to_wait(tmp_path, asks, most):
+    class Never(Bucket):
+        async def complete(self, body, name):
+            raise RateLimited("HTTP 429: never", asks)
+
+    seconds, outcome = simulate(tmp_path, Never(1, 1), 40)
+    assert "has answered nothing else" in outcome.stopped and not outcome.failures and 90 <= seconds < most
+
+
 def test_a_limit_per_minute_is_waited_for(tmp_path):
     class Window(Bucket):
         async def complete(self, body, name):

@@ -41,7 +41,7 @@ class Pace:
 
     def slow(self, now: float, sent: float, asked: float | None) -> None:
         """A request that was sent at `sent` got a 429. asked: the seconds that the endpoint asks to wait."""
-        self.asked += (asked or 0.0) * (sent >= self.slowed)
+        self.asked = max(self.asked, asked or 0.0)
         if sent >= self.slowed or self.rate == float("inf"):  # the first 429 since the rate was reduced
             while len(self.taken) > 1 and self.taken[0] < now - WINDOW:
                 self.taken.popleft()

@@ -91,8 +91,8 @@ def read_yes_no(text: str) -> str | None:
     """
     text = re.sub(r"[*_`#>\"“”()\[\]]+", " ", final_text(text)).replace("’", "'").lower()
     text = IDIOM.sub(" ", re.sub(r"\bcan't\b|\bcan ?not\b", "can n't", text).replace("n't", " n't"))
-    sentences = [s.strip(" ,;:-") for s in re.findall(r"[^.!?\n]+(?!\?|[^.!?\n])|[^.!?\n]+$", text)]
-    sentences = [" ".join(s.split()) for s in sentences if s.strip(" ,;:-")]
+    parts = [part for part, end in re.findall(r"([^.!?\n]+)([.!?]*)", text) if "?" not in end]
+    sentences = [" ".join(part.strip(" ,;:-").split()) for part in parts if part.strip(" ,;:-")]
     if not sentences:
         return None
     leads = {
