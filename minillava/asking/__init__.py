@@ -30,6 +30,6 @@ from minillava.asking.request import AskingError, BadReply, Rejected, Reply, cha
 
 __all__ = [
     "NO_LIMIT", "AskingError", "BadReply", "Budget", "ChatClient", "Estimate", "Journal", "Outcome", "Price",
-    "Rejected", "Reply", "ask_all", "ask_with_consent", "chat_request", "confirm", "estimate_cost", "final_text", "price_of",
-    "read_batch", "read_replies", "read_reply", "request_key", "write_batch",
+    "Rejected", "Reply", "ask_all", "ask_with_consent", "chat_request", "confirm", "estimate_cost", "final_text",
+    "price_of", "read_batch", "read_replies", "read_reply", "request_key", "write_batch",
 ]  # fmt: skip

@@ -104,7 +104,8 @@ def read_reply(answer: object, body: dict) -> Reply:
     finish, text = finish_of(named), final_text(raw)
     if finish not in ("length", "content_filter") and not refusal:
         if not text.strip():
-            thought = ", only thoughts" if raw.strip() or any(message.get(k) for k in ("reasoning", "reasoning_content")) else ""  # fmt: skip
+            mused = raw.strip() or message.get("reasoning") or message.get("reasoning_content")
+            thought = ", only thoughts" if mused else ""
             raise BadReply(f"no text in the reply{thought} (finish_reason: {str(named)[:40]})", tokens)
         if finish is None:
             raise BadReply(f"the reply is not finished (finish_reason: {str(named)[:40]})", tokens)

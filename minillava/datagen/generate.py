@@ -215,12 +215,12 @@ def _check_nothing_lost(made: dict[str, list[dict]], missing: int, out: Path) ->
             before = read_json(path) if path.exists() else []
         except FileError:
             before = []
-        lost = [r for r in before if isinstance(r, dict) and now.get(str(r.get("id"))) != r] if isinstance(before, list) else []  # fmt: skip
-        if lost:
+        before = [r for r in before if isinstance(r, dict)] if isinstance(before, list) else []
+        if any(now.get(str(r.get("id"))) != r for r in before):
             raise asking.AskingError(
-                f"{path} holds {len(before):,} records of a run with other settings or pictures, and {missing:,} replies "
-                f"of this one are missing, so nothing was overwritten. The replies are kept: run the same command again "
-                f"(with a larger budget), or name another --out"
+                f"{path} holds {len(before):,} records of a run with other settings or pictures, and {missing:,} "
+                "replies of this one are missing, so nothing was overwritten. The replies are kept: run the same "
+                "command again (with a larger budget), or name another --out"
             )
 
 

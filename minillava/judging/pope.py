@@ -20,7 +20,8 @@ from minillava.files import Excluded, FileError, by_key, is_id, read_json, read_
 NEGATIVES = ("random", "popular", "adversarial")
 # How answers say yes and no; `n't` stands alone by then.
 LEAD_YES = re.compile(
-    r"(?:well |oh |hmm+ )?(?:yes|yeah|yep|yup)\b|(?:sure|certainly|definitely|absolutely|indeed|correct|true|affirmative|of course)$"
+    r"(?:well |oh |hmm+ )?(?:yes|yeah|yep|yup)\b"
+    r"|(?:sure|certainly|definitely|absolutely|indeed|correct|true|affirmative|of course)$"
 )
 LEAD_NO = re.compile(r"(?:well |oh |hmm+ )?(?:no|nope|nah)\b|(?:incorrect|false|negative|wrong)$")
 IDIOM = re.compile(  # they deny nothing
@@ -28,20 +29,24 @@ IDIOM = re.compile(  # they deny nothing
     r"|\b(?:no|n't|not) (?:deny|denying|miss)\b(?: (?:it|that))?"
 )
 UNSURE = re.compile(
-    r"\b(?:n't|not|un)(?: be)?(?: entirely| really| quite| \w+ly)? ?(?:sure|certain|clear|know|tell|say|determined?|possible|confirm)\b"
-    r"|\b(?:maybe|perhaps|possibly|might|may|could|hard to|difficult to|impossible to|whether|unclear|uncertain|unsure)\b"
+    r"\b(?:n't|not|un)(?: be)?(?: \w+ly| quite)? ?"
+    r"(?:sure|certain|clear|know|tell|say|determined?|possible|confirm)\b"
+    r"|\b(?:maybe|perhaps|possibly|might|may|could|(?:hard|difficult|impossible) to|whether)\b"
 )
 DENIAL = re.compile(
-    r"\b(?:no|not|none|nothing|nobody|nowhere|neither|nor|never|zero|0|doubt|unable|absent|absence|lacks?|lacking|hardly)\b"
-    r"|n't\b|\b(?:is|are|'s) missing\b|\bfails? to\b"
+    r"\b(?:no|not|none|nothing|nobody|nowhere|neither|nor|never|zero|0|doubt|unable|absent|absence|hardly)\b|n't\b"
+    r"|\b(?:lacks?|lacking|(?:is|are|'s) missing|fails? to)\b"
+)
+SEE = (
+    r"\bthere (?:is|are|was|were|appears?|seems?|exists?)\b|\b(?:is|are) there\b|\bi (?:can |do )?(?:see|spot|notice)\b"
 )
 THERE_IS_A = re.compile(
-    r"\b(?:there(?: is|'s| are| was| were| (?:appears?|seems?) to be)|(?:is|are) there|i (?:can |do )?(?:see|spot|notice))"
-    r" (?:\w+ly |also |indeed |at least |only |just )*(?:an?|one|two|three|some|several|many|multiple|the|your|his|her)\b(?! (?:lack|absence))"
+    rf"(?:{SEE})(?: to be)? (?:\w+ly |also |indeed |at least |only |just )*"
+    r"(?:an?|one|two|three|some|several|many|multiple|the|your|his|her)\b(?! (?:lack|absence))"
 )
 EXISTS = re.compile(
-    r"\bthere(?: is|'s| are| was| were| appears?| seems?| exists?)\b|\b(?:is|are) there\b|\bi (?:can |do )?(?:see|spot|notice)\b"
-    r"|\b(?:is|are|be) (?:\w+ly )?(?:visible|present|shown|there|seen)\b|^(?:it|they|he|she) (?:is|are|does|do)$|^(?:is|are)$"
+    rf"{SEE}|\b(?:is|are|be) (?:\w+ly )?(?:visible|present|shown|there|seen)\b"
+    r"|^(?:it|they|he|she) (?:is|are|does|do)$|^(?:is|are)$"
 )
 CLAUSE = re.compile(r"\s*[,;:—–]\s*|\s+-+\s+|\s+(?:but|however|although|though|while|whereas|because)\s+")
 
@@ -90,7 +95,9 @@ def read_yes_no(text: str) -> str | None:
     if it begins with yes or no by itself. Thoughts and Markdown do not count.
     """
     text = re.sub(r"[*_`#>\"“”()\[\]]+", " ", final_text(text)).replace("’", "'").lower()
-    text = IDIOM.sub(" ", re.sub(r"\bcan't\b|\bcan ?not\b", "can n't", text).replace("n't", " n't"))
+    text = IDIOM.sub(
+        " ", re.sub(r"\bcan't\b|\bcan ?not\b", "can n't", text).replace("n't", " n't").replace("there's", "there is")
+    )
     parts = [part for part, end in re.findall(r"([^.!?\n]+)([.!?]*)", text) if "?" not in end]
     sentences = [" ".join(part.strip(" ,;:-").split()) for part in parts if part.strip(" ,;:-")]
     if not sentences:
