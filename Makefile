@@ -94,7 +94,7 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	touch $(VENV)/.installing; \
 	{ test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; } && \
-	$(PIP) -e ".[course,api,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
+	$(PIP) -e ".[course,api,real,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
 	rm -f $(VENV)/.installing; \
 	echo "$(CURDIR)" > $(READY); \
 	echo "Ready."

@@ -18,7 +18,6 @@ from functools import partial
 import side_by_side as side
 import torch
 
-from minillava.costs.estimate import short_number
 from minillava.costs.model import flops, memory
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode, micro_batches, plan_batches
@@ -30,6 +29,7 @@ from minillava.model import Batch, set_trainable
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.standins.records import instruction_record
+from minillava.text import short_number
 from minillava.training import stages
 from minillava.training.loop import accumulate_gradients
 from minillava.training.optim import adam

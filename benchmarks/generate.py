@@ -21,11 +21,11 @@ import side_by_side as side
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from minillava.costs.estimate import short_number
 from minillava.costs.model import flops
 from minillava.data import IMAGE
 from minillava.machine import matmul_speed
 from minillava.model import generate
+from minillava.text import short_number
 
 PICTURES = 30
 HEAD = 30  # tokens of the system message and "Human: ", equal in all prompts

@@ -29,10 +29,9 @@ import torch
 from train_growth import growth
 from transformers import Trainer, TrainingArguments
 
-from minillava.costs.estimate import short_number
 from minillava.costs.model import flops
 from minillava.data import IGNORE, IMAGE
-from minillava.data.images import pixels
+from minillava.data.images import Preparation, pixels
 from minillava.data.samples import Sample, encode, fill_rate, micro_batches, plan_batches
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -43,6 +42,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import instruction_record
+from minillava.text import short_number
 from minillava.training import checkpoints, stages
 from minillava.training.features import Features
 
@@ -63,7 +63,7 @@ def samples_and_pixels(config, count):
     for n, scene in enumerate(scenes("train", count)):
         s = encode(instruction_record(scene, TYPES[n % 3]), CHAT, tokenizer)
         samples.append(Sample(s.id, s.ids.clamp(max=V - 1), s.labels.clamp(max=V - 1), s.image))
-        views[s.image] = pixels([draw(scene, size)], size, MEAN, MEAN)[0]
+        views[s.image] = pixels([draw(scene, size)], Preparation(size, MEAN, MEAN))[0]
     return samples, views
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import side_by_side as side
 import torch
 
+from minillava.data.images import Preparation
 from minillava.data.stored import store_samples
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -67,8 +68,8 @@ def measure(what, factor, options):
         samples = store_samples(
             folder / "records.json", folder, CHAT, tokenizer, 1000, P, folder / "kept", progress=watch
         )
-        normal = (0.5,) * 3, (0.5,) * 3
-        seen = Features.cached(folder / "seen.safetensors", ours, folder, samples.pictures(), *normal, watch)
+        preparation = Preparation(size, (0.5,) * 3, (0.5,) * 3)
+        seen = Features.cached(folder / "seen.safetensors", ours, folder, samples.pictures(), preparation, watch)
         settings = dict(batch_size=16, steps=count // 16, lr=1e-3, tokens=1024, dtype=torch.float32, progress=watch)
         train_stage(ours, 2, samples, seen, folder / "run", **settings)
         seconds, lengths = time.perf_counter() - begun, samples.lengths(P)

@@ -1,8 +1,8 @@
 """Talk with a trained LLaVA about a picture: one class for the terminal, the notebooks and the end of the demo.
 
 A conversation keeps its turns and what it has computed, so each further question costs only its own tokens; answers
-stream. The weights are a folder that `save_llava` wrote, with the tokenizer and the vision tower's
-preprocessor_config.json, or a LlavaForConditionalGeneration folder or hub id. No code from them is run.
+stream. The weights are a folder that `save_llava` wrote, with the tokenizer and the pictures' preparation, or a
+LlavaForConditionalGeneration folder or hub id. No code from them is run.
 
     python -m minillava chat picture.png
 """
@@ -13,13 +13,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from minillava.data.images import open_picture, pixels, to_rgb
+from minillava.data.images import Preparation, open_picture, pixels, to_rgb
 from minillava.data.samples import prompt_ids
-from minillava.data.template import TEMPLATES
+from minillava.data.template import CHAT, Template
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
-from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.assemble import assemble
+from minillava.model.formats.authors import pictures_folder
+from minillava.model.formats.chat_template import choose_template
+from minillava.model.formats.preparation import read_preparation
 
 
 class ChatError(UserError):
@@ -30,8 +33,8 @@ class Chat:
     """A conversation about one picture at a time.
 
     `Chat(weights)`, then `look(picture)`, then `ask(question)` any number of times; `look` starts a new conversation.
-    weights: a folder or a hub id. template: the name of the conversation's format, if the weights do not name theirs.
-    Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
+    weights: a folder or a hub id. template: the name of the conversation's format; by default the one that the weights
+    name, or that their chat template writes. Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
     """
 
     def __init__(
@@ -39,11 +42,10 @@ class Chat:
     ):
         folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
-        template = template or about.get("template")
-        if template not in TEMPLATES:
-            said = f"are for the unknown template {template!r}" if template else "do not name their template"
-            raise ChatError(f"{weights}: these weights {said}; choose one of {', '.join(TEMPLATES)} with --template")
-        self._begin(model, about, load_tokenizer(folder), normalisation(folder), template)
+        tokenizer = load_tokenizer(folder)
+        chosen = choose_template(template, about.get("template"), tokenizer, folder)
+        preparation = read_preparation(pictures_folder(folder), model.config.vision.image_size)
+        self._begin(model, about, tokenizer, preparation, chosen)
 
     @classmethod
     def assembled(
@@ -64,20 +66,21 @@ class Chat:
             load_projector(model, projector)
         made = cls.__new__(cls)
         about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        words, normal = load_tokenizer(find_checkpoint(language_model)), normalisation(find_checkpoint(vision_tower))
-        made._begin(model, about, words, normal, "chat")
+        words = load_tokenizer(find_checkpoint(language_model))
+        preparation = read_preparation(vision_tower, model.config.vision.image_size)
+        made._begin(model, about, words, preparation, CHAT)
         return made
 
-    def _begin(self, model, about: dict, tokenizer, normal: tuple, template: str) -> None:
-        self.model, self.about, self.tokenizer, self.normal = model.eval(), about, tokenizer, normal
-        self.template = TEMPLATES[template]
+    def _begin(self, model, about: dict, tokenizer, preparation: Preparation, template: Template) -> None:
+        self.model, self.about, self.tokenizer, self.preparation = model.eval(), about, tokenizer, preparation
+        self.template = template
         self.turns: list[tuple[str, str]] = []
         self.features, self.session = None, Session()
 
     def look(self, picture: str | Path | Image.Image) -> Image.Image:
         """Show the model a picture (a file or an image); returns the opened picture."""
         image = to_rgb(picture) if isinstance(picture, Image.Image) else open_picture(picture)
-        view = pixels([image], self.model.config.vision.image_size, *self.normal)  # (1, 3, S, S)
+        view = pixels([image], self.preparation)  # (1, 3, S, S)
         weight = self.model.vision_tower.pre_layrnorm.weight
         self.features = self.model.features(view.to(weight.device, weight.dtype))[0]  # (P, Dv)
         self.turns, self.session = [], Session()

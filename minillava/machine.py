@@ -1,10 +1,8 @@
 """This machine: processor, memory, GPU, speed, the precision it is fast in, and progress bars on its terminal."""
 
-import math
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,15 +67,9 @@ def describe_machine() -> dict:
 
 def matmul_speed(dtype: torch.dtype, device: str = "cpu", seconds: float = 0.5) -> float:
     """FLOP/s of a large matrix product here, the best of several: an upper bound for what a model can reach."""
+    from torch.utils import benchmark  # takes a while, as it loads setuptools
+
     n = 1024 if device == "cpu" else 8192
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    best, end = math.inf, time.perf_counter() + seconds
-    for step in range(1000):
-        begun = time.perf_counter()
-        a @ b
-        if device != "cpu":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - begun) if step else best  # the first one warms up
-        if step > 2 and time.perf_counter() > end:
-            break
-    return 2 * n**3 / best
+    both = {name: torch.randn(n, n, device=device).to(dtype) for name in "ab"}
+    timer = benchmark.Timer("a @ b", globals=both, num_threads=torch.get_num_threads())
+    return 2 * n**3 / min(timer.blocked_autorange(min_run_time=seconds).times)

@@ -8,7 +8,7 @@ book, in minutes on a laptop. The others train real parts on real data (`minilla
     python -c "from minillava.scales import find_scale; print(find_scale('colab').stage('stage 2'))"
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from minillava import paper
@@ -136,18 +136,8 @@ class Scale(HasStages):
     exact_scenes: int  # held-out scenes from which the exact-match questions are drawn
     exact_per_kind: int  # questions of each of 7 kinds
 
-    def recipe(self) -> dict:
-        return asdict(self)
-
-    @property
-    def vision_tower(self) -> str:
-        return str(WEIGHTS / "vision_tower")
-
-    @property
-    def language_model(self) -> str:
-        return str(WEIGHTS / "language_model")
-
-    hardware = "here"  # not a field: no run depends on it
+    # Not fields: no run depends on them.
+    vision_tower, language_model, hardware = str(WEIGHTS / "vision_tower"), str(WEIGHTS / "language_model"), "here"
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -252,9 +242,7 @@ def picture_book_scale(name: str) -> Scale:
     if name in REAL_SCALES:
         advice = "see `minillava cost` and `minillava fetch`"
         raise ScaleError(f"the scale {name!r} is not of the picture book; it trains on real data: {advice}")
-    if name not in PICTURE_BOOK_SCALES:
-        raise ScaleError(f"no scale is called {name!r}; there are: {', '.join(PICTURE_BOOK_SCALES)}")
-    return PICTURE_BOOK_SCALES[name]
+    return find_scale(name)
 
 
 def find_scale(name: str) -> Scale | RealScale:

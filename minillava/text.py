@@ -1,4 +1,4 @@
-"""Text for people: aligned tables, Markdown tables, shortened lists, characters that every terminal can print.
+"""Text for people: aligned tables, Markdown tables, shortened lists and numbers, and what every terminal can print.
 
 All tables and all shortened lists that the package prints are made here.
 
@@ -37,6 +37,14 @@ def listed(lines: Sequence[object], limit: int = FEW) -> str:
     """The first lines, indented, and how many more there are."""
     more = [f"  and {len(lines) - limit:,} more"] if len(lines) > limit else []
     return "\n".join([*(f"  {line}" for line in lines[:limit]), *more])
+
+
+def short_number(value: float) -> str:
+    """1234567 as "1.23 M"."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g} "
 
 
 def printable(text: str) -> str:

@@ -89,7 +89,7 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     Real, url = hub.Endpoints, os.environ["HF_ENDPOINT"]
-    hub.Endpoints = lambda: Real(url, f"{url}/coco")
+    hub.Endpoints = lambda **more: Real(url, f"{url}/coco", **more)
     for number in sys.argv[1:]:
         begun = time.monotonic()
         said = run(notebook(number), compare=False, instead=FEWER)[0].strip()

@@ -66,7 +66,7 @@ def weights(tmp_path_factory):
     from minillava.standins.weights import export_vision_tower
 
     folder = tmp_path_factory.mktemp("weights")
-    model, tokenizer = language_model.untrained(0, width=32, layers=2)
+    model, tokenizer = language_model.untrained(width=32, layers=2)
     save_language(model, folder / "language_model", dtype=torch.float16)
     tokenizer.save_pretrained(folder / "language_model")
     torch.manual_seed(0)

@@ -1,6 +1,8 @@
 """A trained LLaVA answers files of questions: the authors' rows, the controls, resuming, and questions that cannot be asked."""
 
 import json
+import shutil
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from minillava import cli
 from minillava.chat import Chat
 from minillava.data.scienceqa import write_problems
+from minillava.data.template import CHAT
 from minillava.files import FileError, read_jsonl, write_jsonl
 from minillava.judging import answer_files
 from minillava.judging.answer_files import (
@@ -17,6 +20,7 @@ from minillava.judging.answer_files import (
     read_question_file,
     write_answers,
 )
+from minillava.model import CheckpointError, load_language, save_pretrained
 from minillava.scales import WEIGHTS
 from minillava.standins.quiz import draw_quiz
 
@@ -36,7 +40,7 @@ def answers(talk, tmp_path):
     def make(name="answers.jsonl", questions=QUESTIONS, images=IMAGES, limit=None, **settings):
         path = tmp_path / name
         asked = read_question_file(questions, bool(settings.get("format")))[:limit]
-        parts = talk.model, talk.tokenizer, talk.template, talk.normal
+        parts = talk.model, talk.tokenizer, talk.template, talk.preparation
         chosen = AnswerSettings(**{"max_new_tokens": 5, "batch": 4} | settings)
         make.made = write_answers(*parts, asked, images, path, "m", chosen)
         return read_jsonl(path)
@@ -72,6 +76,47 @@ def test_answers_are_rows_of_the_authors_form_and_what_the_model_says_when_it_is
     for row, question in list(zip(rows, asked))[:7:3]:
         talk.look(IMAGES / question["image"])
         assert row["text"] == talk.ask(question["text"], max_new_tokens=5)
+
+
+@pytest.mark.parametrize(
+    "name, ends", [("generation_config.json", 2), ("generation_config.json", [1, 2]), ("config.json", 2), (None, None)]
+)
+def test_weights_that_end_with_their_own_token_stop_there_and_it_is_never_in_an_answer(
+    talk, weights, tmp_path, capsys, monkeypatch, name, ends
+):
+    """LLaVA#1578: answers ended with "</s>"; 2 is </s> here, and nothing in the template says so."""
+    folder = tmp_path / "out"
+    save_pretrained(talk.model, folder, talk.tokenizer, weights / "vision_tower", CHAT, talk.about)
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        written = json.loads(path.read_text())
+        written.pop("minillava", None)  # as others write it
+        for config in (written, written.get("text_config", {})):
+            config.pop("eos_token_id", None)
+        path.write_text(json.dumps(written | ({"eos_token_id": ends} if path.name == name else {})))
+    no, special, end = talk.tokenizer.encode("No", add_special_tokens=False)[0], 0, 2  # 0 is <pad>
+    said = {}
+
+    def choose(logits, temperature, top_p, draws):
+        said["n"] = said.get("n", -1) + 1
+        return torch.tensor([(no, special, no, end, no, no)[said["n"] % 6]] * len(logits))
+
+    monkeypatch.setattr(sys.modules["minillava.model.generate"], "choose", choose)
+    word = talk.tokenizer.decode([no]).strip()
+    options = ("--weights", folder, "--max-new-tokens", 5)
+    status, out, err = command(capsys, "chat", next(IMAGES.iterdir()), "--ask", "Is it?", *options)
+    assert status == 0 and out == f"Assistant: {word * 2}\n", err
+    write_jsonl(read_jsonl(QUESTIONS)[:3], tmp_path / "q.jsonl")
+    said.clear()
+    args = (tmp_path / "q.jsonl", "--images", IMAGES, "--out", tmp_path / "a.jsonl", *options)
+    status, _, err = command(capsys, "answer", *args)
+    assert status == 0 and {row["text"] for row in read_jsonl(tmp_path / "a.jsonl")} == {word * 2}, err
+
+
+def test_ends_that_are_no_token_ids_are_named(weights, tmp_path):
+    folder = shutil.copytree(weights / "language_model", tmp_path / "out")
+    (folder / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+    with pytest.raises(CheckpointError, match="generation_config.json: .*eos_token_id"):
+        load_language(folder)
 
 
 def test_a_stopped_run_resumes_and_an_incomplete_row_is_made_again(answers, tmp_path):

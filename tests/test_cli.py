@@ -58,7 +58,7 @@ def test_a_picture_that_cannot_be_used_is_named(capsys, tmp_path, picture, weigh
     [
         ("", "weights"),
         ("llava.json", "llava.json"),
-        ("model.safetensors", "no model.safetensors"),
+        ("model.safetensors", "no weights here"),
         ("tokenizer", "no tokenizer files here"),
         ("preprocessor_config.json", "preprocessor_config.json"),
     ],

@@ -94,6 +94,7 @@ def test_a_run_of_the_paper_says_whether_it_is_healthy(tmp_path, monkeypatch, cu
     monkeypatch.setattr(figures_training, "read_curve", lambda name: curves.read_curve(name, tmp_path / "curves"))
     curves.write_curve(curve, tmp_path / "curves")
     run = tmp_path / "run"
+    (run / "figures").mkdir(parents=True)
     save(run / "seed-0" / "full-data", losses(11)), save(run / "seed-1" / "full-data", [3.0] * 200)
     (run / "state.json").write_text(json.dumps({"recipe": ABOUT}))
     good, bad = figures_training.health(run, "test")

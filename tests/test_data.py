@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minillava.data import IGNORE, IMAGE, images
-from minillava.data.images import ImageError, crop, open_picture, pixels
+from minillava.data.images import ImageError, Preparation, open_picture, pixels
 from minillava.data.records import RecordError
 from minillava.data.samples import encode, plan_batches, prompt_ids
-from minillava.data.template import CHAT, PLAIN, TEMPLATES
+from minillava.data.template import CHAT, PLAIN, TEMPLATES, VICUNA_V1
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.scenes.compose import scenes
@@ -86,7 +86,7 @@ def test_the_plain_template_is_image_caption_stop_without_the_question(tokenizer
     sample = encode(record("Describe this.\n<image>", "A red car."), PLAIN, tokenizer)
     assert decoded(sample.ids, tokenizer) == "<image>A red car.\n"
     assert sample.labels[:2].tolist() == [IGNORE, IGNORE] and (sample.labels[2:] == sample.ids[2:]).all()
-    assert TEMPLATES == {"chat": CHAT, "plain": PLAIN}
+    assert TEMPLATES == {"chat": CHAT, "plain": PLAIN, "vicuna_v1": VICUNA_V1}
 
 
 def test_a_record_without_a_picture_has_no_image_token(tokenizer):
@@ -253,29 +253,12 @@ def test_a_damaged_file_opens_or_raises_image_error_and_no_other(tmp_path, kind,
             assert "damaged" in str(error)
 
 
-def test_the_centre_is_cropped_and_pixels_are_normalised_as_clips_processor_does():
-    from transformers import CLIPImageProcessor
-
-    picture = Image.effect_noise((160, 100), 80).convert("RGB")
-    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-    processor = CLIPImageProcessor(
-        size={"shortest_edge": 50}, crop_size={"height": 50, "width": 50}, image_mean=mean, image_std=std
-    )
-    theirs = processor(picture, return_tensors="pt").pixel_values
-    ours = pixels([picture], 50, mean, std)
-    assert ours.shape == theirs.shape == (1, 3, 50, 50)
-    assert (ours - theirs).abs().mean() < 0.02  # CLIP's processor rounds after resizing
-    assert np.array_equal(np.asarray(crop(picture.resize((50, 50)), 50)), np.asarray(picture.resize((50, 50))))
-    batch = pixels([picture, picture.rotate(90)], 50, mean, std)
-    assert torch.equal(batch[:1], ours)
-
-
 def test_a_real_photo_becomes_pixels(real):
-    photo = open_picture(real("extreme_ironing.jpg"))
-    views = pixels([photo], 96, (0.5,) * 3, (0.5,) * 3)
+    photo, how = open_picture(real("extreme_ironing.jpg")), Preparation(96, (0.5,) * 3, (0.5,) * 3)
+    views = pixels([photo], how)
     assert views.shape == (1, 3, 96, 96) and views.dtype == torch.float32
     assert views.min() >= -1 and views.max() <= 1 and views.std() > 0.2
-    black, white = pixels([Image.new("RGB", (9, 9), c) for c in ("black", "white")], 9, (0.5,) * 3, (0.5,) * 3)
+    black, white = pixels([Image.new("RGB", (9, 9), c) for c in ("black", "white")], how)
     assert (black == -1).all() and (white == 1).all()
 
 

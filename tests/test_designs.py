@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from small_run import SMALL
 
-from minillava.experiments import designs, gates_page, miniature, science, study, tables
+from minillava.experiments import gates_page, miniature, report, science, study, tables
 from minillava.experiments.run import Run
-from minillava.experiments.science import ANSWER_FIRST, BEST
+from minillava.experiments.science import BEST
 from minillava.figures import tables as figures_judge
-from minillava.files import read_jsonl, write_jsonl
+from minillava.files import read_jsonl, write_json, write_jsonl
 from minillava.scales import WEIGHTS
 
 RESULTS = WEIGHTS.parent / "results"
@@ -36,13 +36,15 @@ def run(parts, tmp_path):
                 )  # two rows answer alike
                 rows = [{"kind": KINDS[n % 2], "right": rng.random() < part} for n in range(200)]
                 write_jsonl(rows, home / f"exact{tag}.jsonl")
+                found = {kind: sum(r["right"] for r in rows if r["kind"] == kind) for kind in KINDS}
+                write_json(home / f"exact{tag}.json", found | {"all": sum(found.values()) / 2})
     return run
 
 
 def test_rows_are_compared_by_questions_and_stand_beside_their_control(run):
-    report = designs.designs_report(run)
-    rows = {r["row"]: r for r in report["rows"]}
-    assert list(rows) == [BEST, "Last layer", "No stage 1", "7B"] and report["questions"] == 200
+    found = report.designs_report(run)
+    rows = {r["row"]: r for r in found["rows"]}
+    assert list(rows) == [BEST, "Last layer", "No stage 1", "7B"] and found["questions"] == 200
     assert rows[BEST]["gap"] is None and rows["Last layer"]["gap"]["interval"] == [0.0, 0.0]
     low, high = rows["No stage 1"]["gap"]["interval"]
     assert low < rows["No stage 1"]["gap"]["ours"] < high < -25 and rows["7B"]["gap"]["interval"][1] < 0
@@ -51,20 +53,17 @@ def test_rows_are_compared_by_questions_and_stand_beside_their_control(run):
         assert abs(ours["all"]["ours"] - 100 * share) < 8 and ours["all"]["spread"] is not None
         assert [*ours] == [*KINDS, "all"] and abs(sum(ours[k]["ours"] for k in KINDS) / 2 - ours["all"]["ours"]) < 0.11
         assert 10 < rows[row]["shuffled"]["ours"] < 30
-    passed = [r[-1] for r in gates_page.on_chat(report)]
-    assert passed == ["**no**", "yes", "yes"]
-    assert "(-5.11)" in next(line for line in designs.markdown(report).splitlines() if "No stage 1" in line)
+    science = json.loads((RESULTS / "science.json").read_text())
+    passed = [r[-1] for r in gates_page.choices(science, found) if "on the chat data" in r[1]]
+    assert passed == [False, True, True]
+    assert "(-5.11)" in next(line for line in report.designs_page(found).splitlines() if "No stage 1" in line)
 
 
 def test_the_table_is_written_with_its_report_and_figure(run):
     text = tables.write_designs(run)
-    assert json.loads((run.folder / "report.json").read_text()) == designs.designs_report(run)
-    assert text == designs.markdown(designs.designs_report(run))
+    assert json.loads((run.folder / "report.json").read_text()) == report.designs_report(run)
+    assert text == report.designs_page(report.designs_report(run))
     assert Image.open(run.folder / "figures" / "table-8-chat.png").width > 800
-
-
-def test_without_a_second_language_model_its_row_is_left_out(weights):
-    assert "7B" not in designs.choices(weights) and ANSWER_FIRST not in designs.choices(weights)
 
 
 def test_a_row_starts_where_its_choice_says_trains_and_answers_every_question(parts, tmp_path):
@@ -72,25 +71,25 @@ def test_a_row_starts_where_its_choice_says_trains_and_answers_every_question(pa
     miniature.make_data(run)
     for row in ("No stage 1", "Last layer"):
         study.make_features(run, science.VARIANTS[row])
-    designs.learn_row(run, 0, "No stage 1")  # there is none yet
+    miniature.learn_choice(run, 0, "No stage 1")  # there is none yet
     (run.folder / science.VARIANTS[BEST].features).unlink()  # so that the other row can read the last layer alone
     with pytest.raises(FileNotFoundError):
-        designs.learn_row(run, 0, "Last layer")
+        miniature.learn_choice(run, 0, "Last layer")
     study.align(run, 0, science.VARIANTS["Last layer"])
-    designs.learn_row(run, 0, "Last layer")
+    miniature.learn_choice(run, 0, "Last layer")
     for row in ("Last layer", "No stage 1"):
         home = run.home(0, row)
         asked = read_jsonl(run.folder / "bench" / "exact.jsonl")
-        for tag in designs.ASKED:
+        for tag in ("", "-shuffled"):
             answers = read_jsonl(home / f"exact{tag}.jsonl")
             assert [(r["image"], r["question"]) for r in answers] == [(q["image"], q["text"]) for q in asked]
-        assert read_jsonl(home / "metrics.jsonl")[-1]["step"] == designs.steps_of(run) - 1
+        steps = study.steps_of(SMALL, len(miniature.records_of(run, miniature.FULL)))
+        assert read_jsonl(home / "metrics.jsonl")[-1]["step"] == steps - 1
     run.lock.release()
 
 
-@pytest.mark.skipif(not (RESULTS / "designs.json").exists(), reason="no run of the choices is committed")
 def test_the_committed_page_is_made_of_designs_json():
-    report = json.loads((RESULTS / "designs.json").read_text())
-    assert len(report["seeds"]) >= 3 and len(report["rows"]) == 4
-    assert (RESULTS / "designs.md").read_text(encoding="utf-8") == designs.markdown(report)
-    assert figures_judge.designs(report).axes[0].get_title(loc="left")
+    kept = json.loads((RESULTS / "designs.json").read_text())
+    assert len(kept["seeds"]) >= 3 and len(kept["rows"]) == 4
+    assert (RESULTS / "designs.md").read_text(encoding="utf-8") == report.designs_page(kept)
+    assert figures_judge.designs(kept).axes[0].get_title(loc="left")

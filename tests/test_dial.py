@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stand_in import datasets, models, stand_in
+from stand_in import HAS_SENTENCEPIECE, datasets, models, stand_in
 
 from minillava.asking.server import completion, serve
 from minillava.course import dial as module
@@ -84,7 +84,7 @@ def test_it_prints_what_is_trained_and_who_is_the_teacher(monkeypatch, capsys):
 
 
 def test_records_of_the_picture_book_are_its_scenes():
-    tiny = dial("tiny", say=lambda text: None)
+    tiny = dial("tiny")
     two = tiny.records("detail", 2, size=80)
     assert [e.record["id"] for e in two] == ["train-000000-detail", "train-000001-detail"]
     assert two[1].picture.size == (80, 80) and tiny.record("detail", 1, 80).record == two[1].record
@@ -92,7 +92,7 @@ def test_records_of_the_picture_book_are_its_scenes():
 
 
 def test_the_parts_before_any_training_are_the_shipped_ones():
-    tiny = dial("tiny", say=lambda text: None)
+    tiny = dial("tiny")
     one, two = (tiny.assemble(seed).projector.weight for seed in (1, 2))
     assert {tiny.vision_tower.name, tiny.language_model.name} == {"vision_tower", "language_model"}
     assert one.shape == two.shape and not torch.equal(one, two)
@@ -153,7 +153,12 @@ def hub(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "scale, numbers",
-    [("colab", ("02", "03", "04", "06", "07", "08", "15", "16")), ("full-7b", ("01", "04", "11", "12", "14"))],
+    [
+        ("colab", ("02", "03", "04", "06", "07", "08", "15", "16")),
+        pytest.param(
+            "full-7b", ("01", "04", "11", "12", "14"), marks=pytest.mark.skipif(not HAS_SENTENCEPIECE, reason="extra")
+        ),
+    ],
 )
 def test_whole_notebooks_run_on_the_parts_of_a_larger_scale(hub, tmp_path, scale, numbers):
     hub.asked.clear()

@@ -16,6 +16,7 @@ from minillava.course.colab import CELL, badge
 from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress
 from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build_exercises, read_notebook, student_version
 from minillava.exercises.compare import Raised, difference
+from minillava.files import FileError
 from minillava.scales import WEIGHTS
 
 FOLDER = Path(__file__).parents[1] / "exercises"
@@ -68,7 +69,7 @@ def _task_of(path, cell):
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
 def test_a_students_file_is_its_solution_without_the_answers(path):
     student = read_notebook(FOLDER / path.name)
-    assert student == student_version(read_notebook(path)), "run: python -m minillava.exercises exercises"
+    assert student == student_version(read_notebook(path)), "run: python -m minillava.exercises.build"
     text = json.dumps(student, ensure_ascii=False)
     assert not any(mark in text for mark in SOLUTION + HIDDEN)
     for source in cells(read_notebook(path), "answer"):
@@ -250,9 +251,10 @@ def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
     first = read_notebook(FOLDER.parent / "notebooks" / "00_start_here.ipynb")
     stored = [o["text"] for c in first["cells"] for o in c.get("outputs", []) if "not begun" in str(o)]
     assert ["".join(text) for text in stored] == [progress() + "\n"], "run notebook 00 again"
-    (tmp_path / "progress.json").write_text("[1")
-    with pytest.raises(ValueError, match="progress.json: not a file of progress"):
-        progress()
+    for text, message in (("[1", "progress.json: not JSON"), ("[1]", "progress.json: not task ids.*delete it")):
+        (tmp_path / "progress.json").write_text(text)
+        with pytest.raises(FileError, match=message):
+            progress()
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINILLAVA_PROGRESS", str(tmp_path / "file" / "p.json"))
     check("08.1", engine.find_task("08.1").oracle)

@@ -3,10 +3,13 @@
 import io
 import json
 import random
+import shutil
 import time
 import tracemalloc
+from dataclasses import replace
 
 import huggingface_hub.constants
+import pyarrow.parquet
 import pytest
 from stand_in import PAIRS, datasets, jpeg, record, stand_in
 
@@ -91,6 +94,29 @@ def test_a_remote_file_reads_like_a_local_one():
         at, count = rng.randrange(1100), rng.choice([0, 1, 30, 700, -1])
         assert window.seek(at) == file.seek(at) and window.read(count) == file.read(count)
         assert window.tell() == file.tell() or at > 1000
+
+
+@pytest.mark.parametrize("source", ["pretrain", "instruct", "scienceqa"])
+def test_another_revision_is_fetched_and_named_in_the_card(server, endpoints, root, tmp_path, source):
+    home = root / HUB_DATASETS[source].repo
+    old = home.with_name(f"{home.name}@refs_pr_1")
+    shutil.copytree(home, old)
+    for path in old.rglob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text())[:3]))
+    for path in old.rglob("*.parquet"):
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).slice(0, 1), path)
+    for path in home.glob("images.zip"):  # so that the other one is asked for
+        path.rename(root / "away.zip")
+    try:
+        older = replace(endpoints, revision="refs/pr/1")
+        card = fetch(source, tmp_path / "out", endpoints=older)
+        assert card["records"] == (1 if source == "scienceqa" else 3) and card["revision"] == "refs/pr/1"
+    finally:
+        shutil.rmtree(old)
+        if source == "pretrain":
+            (root / "away.zip").rename(home / "images.zip")
+    with pytest.raises(FetchError, match=home.name):
+        fetch(source, tmp_path / "none", endpoints=replace(endpoints, revision="nothing"))
 
 
 def test_coco_is_fetched_picture_by_picture_and_resumes(server, endpoints, tmp_path):
@@ -178,9 +204,7 @@ def test_scienceqa_becomes_records_with_and_without_pictures(server, endpoints, 
 
 
 def test_a_broken_picture_in_the_parquet_is_counted(server, endpoints, root, tmp_path):
-    import pyarrow.parquet
-
-    file = next((root / HUB_DATASETS["scienceqa"].repo / "data").iterdir())
+    file = next((root / HUB_DATASETS["scienceqa"].repo / "data").glob("train-*"))
     before, table = file.read_bytes(), pyarrow.parquet.read_table(file).to_pylist()
     try:
         table[2]["image"] = {"bytes": b"no picture", "path": "image.png"}
@@ -193,7 +217,8 @@ def test_a_broken_picture_in_the_parquet_is_counted(server, endpoints, root, tmp
         file.write_bytes(before)
 
 
-def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, monkeypatch):
+def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, root, monkeypatch):
+    next(root.rglob("test-*.parquet")).unlink()
     for arguments, said in (
         (("nothing",), "there are: pretrain, instruct, scienceqa"),
         (("instruct", tmp_path, "train"), "there are: all, conversation, detail, complex"),
@@ -207,7 +232,8 @@ def test_wrong_names_and_an_unreachable_hub_are_errors(tmp_path, endpoints, monk
 
 
 def test_the_command_fills_a_folder_and_reports_what_it_left_out(server, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(hub, "Endpoints", lambda: Endpoints(server.url, f"{server.url}/coco", tmp_path / "cache"))
+    served = server.url, f"{server.url}/coco", tmp_path / "cache"
+    monkeypatch.setattr(hub, "Endpoints", lambda revision: Endpoints(*served, revision))
     file = root / HUB_DATASETS["instruct"].repo / "llava_instruct_150k.json"
     rows = json.loads(file.read_text())
     try:

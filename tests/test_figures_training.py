@@ -13,7 +13,7 @@ LONG = "a long answer that needs several lines because it goes on and on about n
 def test_each_model_has_a_column_with_every_answer_and_its_mark():
     said = {"before": [LONG, "no"], "after": ["a dog", ""]}
     right = {"before": [False, None], "after": [True, False]}
-    figure = before_after(PICTURE, ["What?", "Why?"], said, right, "It learned")
+    figure = before_after(PICTURE, ["What?", "Why?"], said, right)
     columns = [[text.get_text().replace("\n", " ") for text in axis.texts] for axis in figure.axes[1:]]
     assert columns == [["What?", f"✗ {LONG}", "Why?", "no"], ["What?", "✓ a dog", "Why?", "✗ (nothing)"]]
     assert [axis.get_title(loc="left") for axis in figure.axes[1:]] == ["before", "after"]
@@ -26,13 +26,13 @@ def test_answers_that_are_not_as_many_as_questions_are_an_error():
         before_after(PICTURE, ["What?", "Why?"], {"before": ["no", "no"]}, {"before": [True]})
 
 
-def test_a_bar_is_as_long_as_its_bytes_and_the_title_counts_what_fits():
+def test_a_bar_is_as_long_as_its_bytes():
     one = dict(zip(MEMORY, (4e9, 2e9, 8e9, 1e9, 5e8)))
     two = {part: 10 * value for part, value in one.items()}
-    needs = {name: parts | {"total": sum(parts.values())} for name, parts in {"one": one, "two": two}.items()}
-    axis = memory_bars(needs, room=80e9).axes[0]
+    needs = {"one": one, "two": two}
+    axis = memory_bars(needs, 80e9, "1 of 2 fit").axes[0]
     widths = [bar.get_width() for bar in axis.patches]
-    assert widths == pytest.approx([v / 1e9 for v in [*one.values(), *two.values()]])
+    assert widths == pytest.approx([needs[name][part] / 1e9 for part in MEMORY for name in needs])
     assert axis.patches[9].get_x() + axis.patches[9].get_width() == pytest.approx(155)
     assert [t.get_text() for t in axis.get_yticklabels()] == ["one", "two"]
     assert axis.get_title(loc="left") == "1 of 2 fit" and [t.get_text() for t in axis.texts][-2:] == ["15.5", "155"]

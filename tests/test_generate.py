@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,8 +56,14 @@ def script(monkeypatch):
 class Bytes:
     """A tokenizer whose tokens are bytes: a character of several bytes comes in several tokens."""
 
-    def decode(self, ids):
+    def encode(self, text, **settings):
+        return list(text.encode())
+
+    def decode(self, ids, **settings):
         return bytes(ids).decode("utf-8", errors="replace")
+
+    def convert_ids_to_tokens(self, id):
+        return f"byte {id}"
 
 
 def prompts_and_features():
@@ -138,7 +145,8 @@ def test_a_cache_goes_on_with_the_rows_that_are_kept(model, order):
     whole, cache = model.language_model.embed(ids), Cache(model.config.language, 5, 12)
     mask = torch.arange(10) >= torch.arange(5)[:, None]  # row i has i tokens of padding
     model.language_model(whole, mask=mask, cache=cache)
-    cache.keep(order)
+    kept, order = order, cache.keep(order)
+    assert sorted(order) == kept
     step = model.language_model.embed(torch.tensor([[7]] * len(order)))
     out = model.language_model(step, cache=cache)
     for hidden, row in zip(out, order, strict=True):
@@ -267,7 +275,10 @@ def test_a_stop_string_is_found_wherever_tokens_begin_and_end(model, script, sto
 class Pairs(Bytes):
     """Tokens of two characters, so that a stop begins in the middle of one."""
 
-    def decode(self, ids):
+    def encode(self, text, **settings):
+        return [2, 3, 4]
+
+    def decode(self, ids, **settings):
         return "".join("ab cd. ## e"[2 * i : 2 * i + 2] for i in ids)
 
 
@@ -278,6 +289,38 @@ def test_a_stop_string_that_begins_inside_a_token_is_cut_at_the_character(model,
     assert "".join(stream(model, torch.tensor([1]), [], Pairs(), 5, [". ##"])) == "ab cd"
     script([0, 1, 2, 3, 4])
     assert generate(model, [torch.tensor([1])], [[]], 5, [". ##"], tokenizer=Pairs()) == [[0, 1]]
+
+
+class Special(Bytes):
+    """Bytes, of which those under 32 are special tokens: <0> to <31>."""
+
+    def encode(self, text, **settings):
+        return [int(text[1:-1])] if text.startswith("<") else list(text.encode())
+
+    def decode(self, ids, skip_special_tokens=False, **settings):
+        return "".join(chr(i) if i >= 32 else "" if skip_special_tokens else f"<{i}>" for i in ids)
+
+
+def with_ends(model, *ends):
+    model = copy.copy(model)
+    model.config = replace(model.config, language=replace(model.config.language, ends=ends))
+    return model
+
+
+@pytest.mark.parametrize(
+    "said", [b"One.\x02two\x02", b"One.\x05###", b"One.###\x02", b"One.\x07\x02\x02", b"O\x03n\x03e.\x07"]
+)
+def test_answers_end_at_the_weights_own_ends_and_at_the_templates_stop_and_show_no_special_token(model, script, said):
+    ended, limit = with_ends(model, 2, 5), len(said)
+    for stops in (["###", "<7>"], [[35, 35, 35], [7]]):  # "<7>" is a template's stop that no text shows
+        script(said)
+        assert generate_text(ended, Special(), [torch.tensor([1])], [[]], limit, stops) == ["One."]
+        script(said)
+        assert "".join(stream(ended, torch.tensor([1]), [], Special(), limit, stops)) == "One."
+    script(said, b"x" * limit)
+    rows = generate(ended, [torch.tensor([1])] * 2, [[], []], limit, [[35, 35, 35], [7]])
+    assert Special().decode(rows[0], skip_special_tokens=True) == "One." and rows[1] == list(b"x" * limit)
+    assert not {2, 5, 7} & set(rows[0])
 
 
 def test_streaming_shows_at_the_end_what_it_held_back(model, script):
@@ -292,7 +335,7 @@ def test_streaming_shows_at_the_end_what_it_held_back(model, script):
 @pytest.mark.parametrize("seed", range(8))
 def test_streaming_equals_not_streaming_for_whatever_a_model_says(model, seed):
     class Wrapped(Bytes):
-        def decode(self, ids):
+        def decode(self, ids, **settings):
             return super().decode(bytes(i % 256 for i in ids))
 
     prompts, features = prompts_and_features()
@@ -304,7 +347,7 @@ def test_streaming_equals_not_streaming_for_whatever_a_model_says(model, seed):
 
 def test_a_tokenizer_that_rewrites_what_was_shown_is_an_error(model, script):
     class Tidy(Bytes):
-        def decode(self, ids):
+        def decode(self, ids, **settings):
             return super().decode(ids).replace(" .", ".")
 
     script(b"a .")
@@ -323,10 +366,10 @@ def talk(model, session, ids, shown, count=6, wanted=None):
     return [ord(c) - 1000 for c in "".join(said)]
 
 
-class Wide:
+class Wide(Bytes):
     """One character a token, whatever the token."""
 
-    def decode(self, ids):
+    def decode(self, ids, **settings):
         return "".join(chr(1000 + i) for i in ids)
 
 

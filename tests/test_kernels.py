@@ -113,7 +113,8 @@ def test_in_bfloat16_on_a_cpu_matrices_come_in_few_sizes_and_the_loss_is_the_sam
     sizes, losses = {True: set(), False: set()}, {True: [], False: []}
     for few in (True, False):
         monkeypatch.setattr(kernels, "rounded", rounded if few else lambda n: n)
-        hook = model.language_model.norm.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(x[0].shape[1]))
+        first = model.language_model.layers[0].input_layernorm  # it sees (B, T', D)
+        hook = first.register_forward_hook(lambda _, x, __, few=few: sizes[few].add(x[0].shape[1]))
         for n in range(0, 40, 4):
             some = samples[n : n + 4]
             pictures = [[seen[s.image]] if s.image else [] for s in some]

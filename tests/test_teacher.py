@@ -8,12 +8,13 @@ import pytest
 
 from minillava.data.records import RecordError, check_record, make_record, read_records, write_records
 from minillava.datagen.messages import TYPES, context
+from minillava.datagen.replies import read_pairs
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import scenes
 from minillava.scenes.questions import questions
 from minillava.scenes.reading import claims, holds
 from minillava.standins import records, teacher
-from minillava.standins.records import caption_record, instruction_record, parse_reply
+from minillava.standins.records import caption_record, instruction_record
 from minillava.standins.teacher import BRIEF_QUESTIONS, DETAIL_QUESTIONS, read_context, teacher_reply
 
 
@@ -132,7 +133,7 @@ def test_the_authors_few_shot_contexts_and_replies_are_read(real):
         for path in sorted(real(f"prompts/{kind}").glob("*_caps.txt")):
             read_context(path.read_text(), path.name)
             reply = path.with_name(path.name.replace("caps", "conv")).read_text()
-            assert len(parse_reply(kind.partition("_")[0], reply, path.name, random.Random(0))) == pairs
+            assert len(read_pairs(kind.partition("_")[0], reply)) == pairs
 
 
 # records
@@ -165,29 +166,6 @@ def test_a_caption_record_is_a_brief_question_and_one_of_the_captions():
     for scene in scenes("train", 100):
         question, answer = (turn["value"] for turn in caption_record(scene)["conversations"])
         assert question.replace("<image>", "").strip() in BRIEF_QUESTIONS and answer in captions(scene)
-
-
-@pytest.mark.parametrize(
-    "kind, reply, message",
-    [
-        ("conversation", "The car is red.", "7: the reply's blocks are .*; expected Question: and Answer: in turn"),
-        ("conversation", "", "7: the reply's blocks are"),
-        ("conversation", "Question:\nWhat?", "7: the reply's blocks are"),
-        ("conversation", "Answer:\nA car.\n===\nQuestion:\nWhat?", "7: the reply's blocks are"),
-        ("conversation", "Question:\nA?\n===\nAnswer:\nB.\n===\nQuestion:\nC?", "7: the reply's blocks are"),
-        ("complex", "Question:\n\n===\nAnswer:\nA car.", "7: an empty question in the reply"),
-        ("complex", "Question:\nWhat?\n===\nAnswer:\n ", "7: an empty answer in the reply"),
-        ("detail", " \n", "7: an empty answer in the reply"),
-    ],
-)
-def test_a_reply_that_cannot_be_parsed_is_named(kind, reply, message):
-    with pytest.raises(RecordError, match=message):
-        parse_reply(kind, reply, "7", random.Random(0))
-
-
-def test_a_reply_of_several_pairs_is_parsed_in_order():
-    reply = "\nQuestion:\nWhat?\n===\nAnswer:\nA car.\nIt is red.\n===\nQuestion:\nWhere?\n===\nAnswer:\nIn a park.\n"
-    assert parse_reply("complex", reply, "7", None) == [("What?", "A car.\nIt is red."), ("Where?", "In a park.")]
 
 
 def test_of_several_turns_only_the_first_has_the_image():

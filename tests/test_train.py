@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,7 +16,7 @@ import torch
 import toy
 from filelock import FileLock
 from learn import learn
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minillava import cli, machine, scales
 from minillava.commands import stage_run, train
@@ -24,7 +25,8 @@ from minillava.costs import hardware
 from minillava.data.records import write_records
 from minillava.data.samples import plan_batches
 from minillava.model import load_llava
-from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.assemble import assemble
+from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import caption_record, instruction_record
@@ -340,16 +342,18 @@ def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
 
 
 def test_kept_features_are_used_again_and_made_again_where_anything_changed(weights, data, tmp_path, capsys):
-    looks, normal = [], normalisation(weights / "vision_tower")
+    looks, preparation = [], read_preparation(weights / "vision_tower", 96)
     model = assemble(weights / "vision_tower", weights / "language_model", 0)
     names = sorted(p.name for p in (data / "images").iterdir())
     images = shutil.copytree(data / "images", tmp_path / "images")
 
-    def kept(model=model, normal=normal):
+    def kept(model=model, preparation=preparation):
         looks.clear()
-        return Features.cached(tmp_path / "f.safetensors", model, images, names, *normal, lambda *a: looks.append(a))
+        return Features.cached(
+            tmp_path / "f.safetensors", model, images, names, preparation, lambda *a: looks.append(a)
+        )
 
-    first, fresh = kept(), Features.compute(model, images, names, *normal, lambda *a: None)
+    first, fresh = kept(), Features.compute(model, images, names, preparation, lambda *a: None)
     assert looks and all(torch.equal(first[name], fresh[name]) for name in names)
     assert torch.equal(kept()[names[3]], fresh[names[3]]) and not looks
     draw(scenes("train", 13)[12], 96).save(images / names[0])  # another picture under the same name
@@ -358,7 +362,7 @@ def test_kept_features_are_used_again_and_made_again_where_anything_changed(weig
     other = assemble(weights / "vision_tower", weights / "language_model", 0, select_layer=-1)
     kept(other)
     assert looks and "another vision tower, layer or preparation" in capsys.readouterr().err
-    kept(normal=((0.1, 0.2, 0.3), normal[1]))
+    kept(preparation=replace(preparation, mean=(0.1, 0.2, 0.3)))
     assert looks
     with torch.no_grad():
         model.vision_tower.pre_layrnorm.weight[0] += 1
@@ -383,9 +387,9 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
     from minillava.training import features
 
     monkeypatch.setattr(features, "VISION_BATCH", 4)
-    model, normal = (
+    model, preparation = (
         assemble(weights / "vision_tower", weights / "language_model", 0),
-        normalisation(weights / "vision_tower"),
+        read_preparation(weights / "vision_tower", 96),
     )
     names, path, seen = sorted(p.name for p in (data / "images").iterdir()), tmp_path / "f.safetensors", []
 
@@ -395,9 +399,26 @@ def test_a_file_of_features_half_made_is_gone_on_with(weights, data, tmp_path, m
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Features.cached(path, model, data / "images", names, *normal, interrupt)
+        Features.cached(path, model, data / "images", names, preparation, interrupt)
     assert not path.exists()
-    whole = Features.cached(path, model, data / "images", names, *normal, interrupt)
+    whole = Features.cached(path, model, data / "images", names, preparation, interrupt)
     assert seen[2:] and seen[2] > 4 and seen[-1] == 12
-    fresh = Features.compute(model, data / "images", names, *normal, lambda *a: None)
+    fresh = Features.compute(model, data / "images", names, preparation, lambda *a: None)
     assert all(torch.equal(whole[name], fresh[name]) for name in names)
+
+
+def test_a_language_model_whose_config_ties_what_its_files_do_not_is_trained_as_its_files_are(
+    weights, data, tmp_path, capsys
+):
+    folder = shutil.copytree(weights / "language_model", tmp_path / "language_model")
+    config, tensors = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+    save_file(tensors, folder / "model.safetensors")
+    arguments = command(weights, data, tmp_path / "out")
+    arguments[arguments.index("--language-model") + 1] = str(folder)
+    assert cli.main([*arguments, "--epochs", "1"]) == 0
+    assert "the stored tensors differ" in capsys.readouterr().err
+    model, _ = load_llava(tmp_path / "out" / "model")
+    assert not model.config.language.tie_embeddings
+    assert (model.language_model.lm_head.weight - model.language_model.embed_tokens.weight).mean() > 0.5

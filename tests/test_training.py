@@ -17,7 +17,8 @@ from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.model import LanguageConfig, LanguageModel
-from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.assemble import assemble
+from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.captions import SYNONYMS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw, topmost_things
@@ -148,7 +149,7 @@ def school(weights, tmp_path_factory):
         draw(scene, 96).save(folder / f"{scene.id}.png")
     model, tokenizer = untrained(weights), load_tokenizer(weights / "language_model")
     names = [f"{s.id}.png" for s in some]
-    features = Features.compute(model, folder, names, *normalisation(weights / "vision_tower"), lambda *a: None)
+    features = Features.compute(model, folder, names, read_preparation(weights / "vision_tower", 96), lambda *a: None)
     return weights, tokenizer, features, folder, some
 
 
@@ -207,7 +208,7 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
     weights, _, features, folder, some = school
     model = untrained(weights)
     for scene in some[:5]:
-        view = pixels([Image.open(folder / f"{scene.id}.png")], 96, *normalisation(weights / "vision_tower"))
+        view = pixels([Image.open(folder / f"{scene.id}.png")], read_preparation(weights / "vision_tower", 96))
         live, kept = model.features(view)[0], features[f"{scene.id}.png"]
         assert kept.dtype == torch.float32 and kept.shape == live.shape
         torch.testing.assert_close(kept, live, rtol=0.03, atol=0.03)  # bfloat16 has 8 bits

@@ -10,6 +10,7 @@ import torch
 import toy
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import fill_rate, micro_batches, plan_batches
@@ -271,14 +272,12 @@ def test_lora_starts_as_the_model_trains_only_lora_and_w_and_merges_to_the_same(
     again = toy.tiny_llava()
     again.projector.load_state_dict(model.projector.state_dict())
     lora.add(again, rank=4)
-    lora.load_adapters(again, tmp_path / "adapter.safetensors")
+    stored = load_file(tmp_path / "adapter.safetensors")
+    assert stored.keys() == lora.adapters(again).keys()
+    again.load_state_dict(again.state_dict() | stored)
     assert again(batch)[0].item() == trained
     lora.merge(again)
     assert again.state_dict().keys() == before.keys() and again(batch)[0].item() == pytest.approx(trained, abs=1e-5)
-    other = toy.tiny_llava()
-    lora.add(other, rank=2)
-    with pytest.raises(ValueError, match="not the adapters of this model and rank"):
-        lora.load_adapters(other, tmp_path / "adapter.safetensors")
 
 
 def test_lora_stores_frozen_matrices_in_the_devices_precision_and_computes_the_same_bit_for_bit():

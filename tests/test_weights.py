@@ -13,12 +13,12 @@ import transformers
 from PIL import Image
 
 from minillava.chat import Chat
-from minillava.data.images import pixels
+from minillava.data.images import Preparation, pixels
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.judging.answers import answer, shuffled
 from minillava.model import load_language, load_llava, load_vision
-from minillava.model.formats.assemble import normalisation
+from minillava.model.formats.preparation import read_preparation
 from minillava.scales import WEIGHTS
 from minillava.scenes.captions import captions
 from minillava.scenes.compose import compose, scenes
@@ -57,7 +57,7 @@ def test_the_vision_tower_is_a_clip_that_transformers_loads_with_equal_outputs(p
     folder = part("vision_tower")
     clip, ours = load_strictly(transformers.CLIPModel, folder), load_vision(folder)
     size = ours.config.image_size
-    views = pixels([draw(s, size) for s in scenes("dev", 4)], size, *normalisation(folder))
+    views = pixels([draw(s, size) for s in scenes("dev", 4)], read_preparation(folder, size))
     theirs = clip.vision_model(views, output_hidden_states=True)
     for state, other in zip(ours.hidden_states(views), theirs.hidden_states, strict=True):
         torch.testing.assert_close(state, other, atol=2e-4, rtol=1e-4)
@@ -71,7 +71,7 @@ def similarities(folder, count):
     texts = [max(captions(s), key=len) + tokenizer.eos_token for s in some]
     coded = tokenizer(texts, padding=True, return_tensors="pt")
     size = clip.config.vision_config.image_size
-    views = pixels([draw(s, size) for s in some], size, *normalisation(folder))
+    views = pixels([draw(s, size) for s in some], read_preparation(folder, size))
     out = clip(input_ids=coded.input_ids, attention_mask=coded.attention_mask, pixel_values=views)
     return out.image_embeds @ out.text_embeds.T
 
@@ -106,8 +106,8 @@ def test_the_image_processor_settings_are_those_that_transformers_reads(part):
     processor = transformers.CLIPImageProcessor.from_pretrained(part("vision_tower"))
     size = load_vision(part("vision_tower")).config.image_size
     view = draw(compose("dev", 0), size)
-    assert normalisation(part("vision_tower")) == (MEAN, STD)  # as in training
-    ours = pixels([view], size, MEAN, STD)
+    assert read_preparation(part("vision_tower"), size) == Preparation(size, MEAN, STD)  # as in training
+    ours = pixels([view], Preparation(size, MEAN, STD))
     torch.testing.assert_close(processor(view, return_tensors="pt").pixel_values, ours, atol=1e-5, rtol=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_the_llava_has_the_vision_tower_unchanged(part):
     for name, tensor in vision_tower.state_dict().items():
         assert torch.equal(llava.vision_tower.state_dict()[name], tensor), name
     assert llava.language_model.config == load_language(part("language_model")).config
-    assert normalisation(part("llava")) == normalisation(part("vision_tower"))
+    assert read_preparation(part("llava"), 96) == read_preparation(part("vision_tower"), 96)
     words = "Is the red car to the left of the dog?"
     assert load_tokenizer(part("llava")).encode(words) == load_tokenizer(part("language_model")).encode(words)
 
@@ -156,7 +156,7 @@ def test_the_shipped_llava_answers_better_with_its_own_picture_than_with_another
     size, scores = model.config.vision.image_size, {}
     drawn = {s.id: draw(s, size) for s, _ in items}
     names = [s.id for s, _ in items]
-    views = pixels(list(drawn.values()), size, *normalisation(folder))
+    views = pixels(list(drawn.values()), read_preparation(folder, size))
     features = dict(zip(drawn, model.eval().features(views), strict=True))
     for tag, looked in (("own", names), ("another's", shuffled(names))):
         asked = [(q.text, features[n]) for n, (_, q) in zip(looked, items, strict=True)]

@@ -54,11 +54,16 @@ def in_twos(text):
 class _InTwos:
     """`in_twos` with the interface that the package needs."""
 
+    unk_token_id = None
+
     def __init__(self, first):
-        self.bos_token_id = first[0] if first else None
+        self.bos_token, self.bos_token_id = ("<s>", first[0]) if first else (None, None)
 
     def encode(self, text, add_special_tokens=True):
         return in_twos(text)
+
+    def convert_tokens_to_ids(self, token):
+        return None  # no token for a picture
 
 
 def _cut(seed):

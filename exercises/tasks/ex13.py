@@ -50,8 +50,14 @@ def _prefixes(seed):
 class _Letters:
     """A tokenizer with one letter per token."""
 
-    def decode(self, ids):
+    def encode(self, text, **settings):
+        return list(map(ord, text))
+
+    def decode(self, ids, **settings):
         return "".join(map(chr, ids))
+
+    def convert_ids_to_tokens(self, id):
+        return chr(id)
 
 
 def _settled(text, stops):

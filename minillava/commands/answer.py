@@ -24,8 +24,8 @@ def arguments(parser) -> None:
     add("questions", type=Path, help="JSONL; with --format ScienceQA's problems.json, folder or parquet")
     add("--images", type=Path, required=True, help="the folder of the pictures")
     add("--out", type=Path, required=True, help="a JSONL of answers; a stopped run resumes there")
-    add("--weights", default=scales.WEIGHTS / "llava", help="a folder or a hub id with a trained LLaVA")
-    add("--template", help="the conversation's format, if the weights do not name theirs")
+    add("--weights", default=scales.WEIGHTS / "llava", help="a trained LLaVA: a folder, a hub id or id@revision")
+    add("--template", help="the conversation's format: chat, plain, vicuna_v1 or own (default: the weights')")
     add("--look", choices=tuple(PICTURES_SHOWN), default="picture", help="the controls: which picture is shown")
     add("--format", choices=FORMATS, help="ScienceQA: the format that the weights were trained on")
     add("--authors-joint", action="store_true", help="QCM-LEPA: between the two steps put the authors' script's text")
@@ -50,7 +50,7 @@ def run(options) -> None:
     chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(
-        chat.model, chat.tokenizer, chat.template, chat.normal, questions, options.images, options.out, name,
+        chat.model, chat.tokenizer, chat.template, chat.preparation, questions, options.images, options.out, name,
         AnswerSettings(options.look, options.format, most, options.batch, joint),
     )  # fmt: skip
     print(f"{options.out}: {len(questions):,} answers, {made:,} of them made now, shown: {options.look}")

@@ -13,24 +13,15 @@ import json
 from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import (
-    StageEstimate,
-    duration,
-    estimate_stage,
-    paper_utilisation,
-    scale_config,
-    short_number,
-)
-from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware, this_machine
+from minillava.costs.estimate import StageEstimate, estimate_stage, paper_utilisation, scale_config
+from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import parameters
-from minillava.costs.preflight import bytes_text
-from minillava.machine import compute_dtype, matmul_speed
+from minillava.fetch.listing import HUB, weight_bytes
 from minillava.scales import ScaleError
-from minillava.text import aligned
+from minillava.text import aligned, short_number
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     add = parser.add_argument
     add("--scale", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all)")
     add("--hardware", help=f"here, {', '.join(CARDS)}, or several: 8xa100-80gb (default: the scale's usual hardware)")
@@ -60,8 +51,10 @@ def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], ut
         checks = [paper_utilisation(config, stage) for stage in stages]
         hours = ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
         lines.append(f"The paper, 13B on 8 A100: at most {hours}.")
-    elif scale.name.startswith("full"):
-        lines.append("The paper gives its hours for 13B only.")
+    if not shipped:
+        parts = [scale.vision_tower, scale.language_model]
+        held = [f"{p}, {short_number(weight_bytes(p))}B, licence: {HUB[p]['licence']}" for p in parts]
+        lines += ["To download:", *(f"  {part}" for part in held)]
     lines += [f"{e.stage}: {e.refused}" for e in estimates if e.refused]
     why = [f"  {what}: {reason}" for what, reason in getattr(scale, "why", {}).items()]
     for stage in stages:
@@ -84,9 +77,9 @@ def _table(stages, estimates: list[StageEstimate]) -> list[list[str]]:
         ["steps", *(f"{s.steps:,}" for s in stages)],
         ["FLOPs per sample", *(short_number(e.sample_flops) for e in estimates)],
         ["FLOPs", *(f"{e.flops:.2g}" for e in estimates)],
-        ["memory per device", *(bytes_text(e.memory) + (" - too much" if e.refused else "") for e in estimates)],
-        ["disk, at most", *(bytes_text(e.disk) for e in estimates)],
-        ["time", *(duration(e.hours) for e in estimates)],
+        ["memory per device", *(f"{short_number(e.memory)}B{' - too much' if e.refused else ''}" for e in estimates)],
+        ["disk, at most", *(f"{short_number(e.disk)}B" for e in estimates)],
+        ["time", *(f"{60 * e.hours:.1f} min" if e.hours < 1 else f"{e.hours:.1f} h" for e in estimates)],
     ]
     if estimates[0].dollars is not None:
         rows.append(["price", *(f"${e.dollars:,.2f}" for e in estimates)])
@@ -100,9 +93,7 @@ def run(options) -> None:
     chosen = [scales.find_scale(options.scale)] if options.scale else [scales.TINY, *scales.REAL_SCALES.values()]
     found, texts = {}, []
     for scale in chosen:
-        name = options.hardware or scale.hardware
-        hardware = parse_hardware(name) if name != "here" else _measured()
-        config = scale_config(scale.name)
+        hardware, config = parse_hardware(options.hardware or scale.hardware), scale_config(scale.name)
         estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in scale.stages]
         found[scale.name] = {
             "hardware": str(hardware), "utilisation": options.utilisation,
@@ -110,8 +101,3 @@ def run(options) -> None:
         }  # fmt: skip
         texts.append(report(scale, config, hardware, estimates, options.utilisation, options.price))
     print(json.dumps(found, indent=1) if options.json else f"\n\n{'-' * 104}\n".join(texts))
-
-
-def _measured() -> Hardware:
-    """This machine, with the speed of a large matrix product measured now."""
-    return this_machine(matmul_speed(compute_dtype(), "cuda" if this_machine().card.gpu else "cpu"))

@@ -9,14 +9,15 @@ times assume that training reaches half of it (`MATMUL_UTILISATION`), as good co
 
 import json
 import textwrap
+from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import short_number
-from minillava.costs.hardware import CARDS, Card, Hardware
+from minillava.costs.estimate import estimate_stage
+from minillava.costs.hardware import CARDS, Hardware, this_machine
 from minillava.costs.model import cache_bytes, flops, parameters, shapes
-from minillava.costs.preflight import USABLE_SHARE, DoesNotFit, device_bytes, fits, preflight
+from minillava.costs.preflight import USABLE_SHARE, fits
 from minillava.machine import compute_dtype, describe_machine, matmul_speed
-from minillava.text import aligned
+from minillava.text import aligned, short_number
 
 TEXT_TOKENS = 200  # in the context beside a picture's patches, when the cost of one more token is counted
 MATMUL_UTILISATION = 0.5  # share of the measured matrix product's speed that training reaches
@@ -25,7 +26,6 @@ STAGES = ("stage 1", "stage 2")
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     parser.add_argument("--json", action="store_true", help="the same figures for a program")
 
 
@@ -34,9 +34,8 @@ def examine(speed: float, machine: dict) -> dict:
 
     speed: FLOP/s of a large matrix product. machine: from `describe_machine`.
     """
-    device, gpu = machine["gpu"] or machine, bool(machine["gpu"])
-    hardware = Hardware(Card("this machine", device["memory"], speed, None, gpu=gpu), device.get("count", 1))
-    bytes_each = 2 if gpu or machine["bfloat16 in hardware"] else 4
+    hardware = this_machine(speed, machine)
+    bytes_each = 2 if hardware.card.gpu or machine["bfloat16 in hardware"] else 4
     found = {}
     for name, config in shapes().items():
         tokens, parts = config.vision.num_patches + TEXT_TOKENS, parameters(config)
@@ -46,32 +45,15 @@ def examine(speed: float, machine: dict) -> dict:
             "parameters": parts,
             "FLOPs a written token": flops(config, tokens, 1, 0)["total"] - flops(config, tokens - 1, 0, 0)["total"],
             "cache bytes a token": cache,
-            "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * device["memory"]},
+            "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * hardware.card.memory},
         }
-        for number, id in enumerate(STAGES, 1):
-            found[name][id] = _stage(config, scales.find_scale(name).stage(id), number, hardware)
+        for id in STAGES:
+            stage = scales.find_scale(name).stage(id)
+            estimate = asdict(estimate_stage(config, stage, hardware, MATMUL_UTILISATION))
+            counts = (n for n in range(1, MAX_GPUS + 1) if fits(config, stage, Hardware(CARDS[LARGE_GPU], n)))
+            rate = stage.samples * stage.epochs / (3600 * estimate["hours"])
+            found[name][id] = estimate | {"samples a second": rate, "80 GB GPUs": next(counts, None)}
     return found
-
-
-def _stage(config, stage: scales.Stage, number: int, hardware: Hardware) -> dict:
-    tokens = stage.looks * config.vision.num_patches + stage.text
-    work = flops(config, tokens, stage.answer, stage.looks, number)["total"]
-    counts = (n for n in range(1, MAX_GPUS + 1) if fits(config, stage, Hardware(CARDS[LARGE_GPU], n)))
-    refused = None
-    try:
-        preflight(config, stage, hardware)
-    except DoesNotFit as error:
-        refused = str(error)
-    return {
-        "batch": stage.batch,
-        "at once": stage.micro,
-        "tokens a sample": tokens,
-        "FLOPs a sample": work,
-        "samples a second": MATMUL_UTILISATION * hardware.card.flops * hardware.count / work,
-        "bytes": device_bytes(config, stage, hardware.count, hardware.card.gpu),
-        "80 GB GPUs": next(counts, None),
-        "refused": refused,
-    }
 
 
 def report(machine: dict, speed: float, found: dict) -> str:
@@ -84,29 +66,29 @@ def report(machine: dict, speed: float, found: dict) -> str:
         table.append([title, *(cell(row) for row in found.values())])
 
     names = {"total": "parameters, all", "stage 1": "  trained in stage 1", "stage 2": "  trained in stage 2"}
-    for part in next(iter(found.values()))["parameters"]:
+    for part in found["tiny"]["parameters"]:
         title = names.get(part, f"  {part.replace('_', ' ')}")
         add(title, lambda row, part=part: short_number(row["parameters"][part]))
     add("FLOPs per written token", lambda row: short_number(row["FLOPs a written token"]))
     add("cache per token, bytes", lambda row: short_number(row["cache bytes a token"]))
     add("answering: memory, bytes", lambda row: short_number(row["answering"]["bytes"]))
-    add("  fits here", lambda row: _yes(row["answering"]["fits"]))
+    add("  fits here", lambda row: "yes" if row["answering"]["fits"] else "no")
     for stage in STAGES:
-        add(f"{stage}: batch, at once", lambda row, s=stage: f"{row[s]['batch']}, {row[s]['at once']}")
-        add("  tokens per sample", lambda row, s=stage: f"{row[s]['tokens a sample']:.0f}")
-        add("  FLOPs per sample", lambda row, s=stage: short_number(row[s]["FLOPs a sample"]))
+        add(f"{stage}: FLOPs per sample", lambda row, s=stage: short_number(row[s]["sample_flops"]))
         add("  samples per second", lambda row, s=stage: f"{row[s]['samples a second']:.3g}")
-        add("  memory per device, bytes", lambda row, s=stage: short_number(row[s]["bytes"]["total"]))
-        add("  fits here", lambda row, s=stage: _yes(not row[s]["refused"]))
+        add("  memory per device, bytes", lambda row, s=stage: short_number(row[s]["memory"]))
+        add("  fits here", lambda row, s=stage: "no" if row[s]["refused"] else "yes")
         add("  80 GB GPUs it needs", lambda row, s=stage: str(row[s]["80 GB GPUs"] or f"over {MAX_GPUS}"))
+    native = "yes" if machine["bfloat16 in hardware"] else "no"
     lines = [
         f"{machine['system']} on {machine['processor']}, {machine['cores']} cores, "
         f"{machine['memory'] / 1e9:.1f} GB of memory, {gpu}",
-        f"bfloat16 in hardware: {_yes(machine['bfloat16 in hardware'])}; a large matrix product runs at "
+        f"bfloat16 in hardware: {native}; a large matrix product runs at "
         f"{short_number(speed)}FLOP/s (measured); torch {machine['torch']}",
         "",
         aligned(table),
         "",
+        "What each stage trains, on what and for how long: `minillava cost`.",
         f"Speeds: at half of the matrix product's. A written token: after a picture and {TEXT_TOKENS} tokens.",
         "Answering: a conversation that fills the context. Stages: as `minillava train` would run each recipe here.",
     ]
@@ -115,10 +97,6 @@ def report(machine: dict, speed: float, found: dict) -> str:
             if row[stage]["refused"]:
                 lines += textwrap.wrap(f"{name}, {row[stage]['refused']}", 112, subsequent_indent="  ")
     return "\n".join(lines)
-
-
-def _yes(so: bool) -> str:
-    return "yes" if so else "no"
 
 
 def run(options) -> None:

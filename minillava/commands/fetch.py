@@ -22,12 +22,15 @@ def arguments(parser) -> None:
     add("--part", help="instruct: conversation, detail or complex; scienceqa: train, validation or test")
     add("--limit", type=int, help="this many records, drawn at random (default: all)")
     add("--seed", type=int, default=0, help="of the random draw")
+    add("--revision", help="the dataset's branch, tag or commit on the hub (default: main)")
     add("--missing", type=float, default=0.02, help="share of pictures that may be missing (default: 0.02)")
 
 
 def run(options) -> None:
     """Fetch, then report what was fetched and what is missing."""
-    card = fetch_with_bar(options.source, options.out, options.part, options.limit, options.seed, options.missing)
+    card = fetch_with_bar(
+        options.source, options.out, options.part, options.limit, options.seed, options.missing, options.revision
+    )
     print(f"{card['records']:,} records and {card['pictures']:,} pictures of {card['source']} in {options.out}")
     if card["bad records"]:
         print(f"{len(card['bad records']):,} records break the format and are left out:\n{listed(card['bad records'])}")

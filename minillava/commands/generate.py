@@ -28,7 +28,7 @@ from minillava.datagen.messages import PROMPTS, TYPES, USES_BOXES
 from minillava.datagen.sources import SourceError, read_source
 from minillava.datagen.statistics import statistics, statistics_table
 from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, RecordedTeacher, openai_teacher
-from minillava.standins.pictures import PICTURE_BOOK, picture_book
+from minillava.standins.pictures import PICTURE_BOOK, SIZE_NOTE, picture_book
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import aligned, listed
 
@@ -109,6 +109,8 @@ def run(options) -> int:
     print(summary)
     _describe({kind: read_records(out / f"{kind}.json") for kind in settings.types}, out, images, options)
     print(f"written to {out}: {', '.join(f'{k}.json' for k in settings.types)}, {INSTRUCT}, {SUMMARY}, statistics.png")
+    if book:
+        print(SIZE_NOTE)
     return 0 if summary.complete else 1
 
 

@@ -1,23 +1,23 @@
 """`minillava judge`: its verbs and their arguments; judge_verbs.py does the work.
 
-minillava judge bench --help
+The status is 0 if everything was used, 1 if something was left out, 2 if nothing could be done. `--json` prints
+everything as one JSON value.
+
+    minillava judge bench --help
 """
 
+import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
-from minillava.commands.judge_verbs import (
-    OFFLINE,
-    judge_bench,
-    judge_pope,
-    judge_quality,
-    judge_reviews,
-    judge_scienceqa,
-)
+from minillava.commands import judge_verbs
+from minillava.text import printable
 
 
 def _judge_arguments(parser) -> None:
     add = parser.add_argument
-    add("--judge", default=OFFLINE, help="`offline`, or the name of a model behind an OpenAI-compatible API")
+    add("--judge", default=judge_verbs.OFFLINE, help="`offline`, or a model behind an OpenAI-compatible API")
     add("--rule", type=Path, help="rubrics in rule.json's format (default: this project's own)")
 
 
@@ -49,12 +49,12 @@ def arguments(parser) -> None:
         out.set_defaults(do=do)
         return out, out.add_argument
 
-    _, add = verb("reviews", judge_reviews, "relative scores of files of reviews")
+    _, add = verb("reviews", judge_verbs.judge_reviews, "relative scores of files of reviews")
     add("files", type=Path, nargs="+", metavar="FILE", help="reviews, JSONL, the authors' or this project's")
     add("--runs", action="store_true", help="the files are several runs: mean and standard deviation")
     add("--agree", action="store_true", help="the two files are of two judges: their rank correlation")
 
-    one, add = verb("scienceqa", judge_scienceqa, "ScienceQA accuracy (Table 7)")
+    one, add = verb("scienceqa", judge_verbs.judge_scienceqa, "ScienceQA accuracy (Table 7)")
     add("results", type=Path, help="the authors' results JSON, or answers JSONL")
     add("labels", type=Path, help="llava_test_CQM-A.json, problems.json (with pid_splits.json), or the hub's parquet")
     add("--guess", type=int, metavar="SEED", help="also score as the authors' older script: guess unreadable answers")
@@ -66,7 +66,7 @@ def arguments(parser) -> None:
     _api_arguments(one)
     add("--again", type=Path, help="the expert's second answers, where the two differ: also score the judge")
 
-    one, add = verb("bench", judge_bench, "reviews of answers by a judge, and their relative score")
+    one, add = verb("bench", judge_verbs.judge_bench, "reviews of answers by a judge, and their relative score")
     add("--bench", type=Path, help="a folder of questions.jsonl, context.jsonl, reference.jsonl")
     for name in ("questions", "context", "reference"):
         add(f"--{name}", type=Path, help=f"the benchmark's {name}, instead of --bench")
@@ -79,18 +79,21 @@ def arguments(parser) -> None:
     _api_arguments(one)
     add("--dry-run", action="store_true", help="print the first request and the estimate, send nothing")
 
-    one, add = verb("quality", judge_quality, "the judge's own quality, on answers that were made worse on purpose")
+    one, add = verb("quality", judge_verbs.judge_quality, "the judge's own quality, on answers made worse on purpose")
     add("--scenes", type=int, default=100, help="of the benchmark; each gives about 20 worse answers")
     add("--out", type=Path, help="with a judge behind an API: a folder for its replies")
     _judge_arguments(one)
     _api_arguments(one)
 
-    one, add = verb("pope", judge_pope, "hallucination: yes-or-no questions about what is in the picture")
+    one, add = verb("pope", judge_verbs.judge_pope, "hallucination: yes-or-no questions about what is in the picture")
     _control_arguments(one)
     add("answers", type=Path, help="answers, JSONL")
     add("questions", type=Path, nargs="+", help="POPE's questions, and its label files if they are separate")
 
 
 def run(options) -> int:
-    """Do what the chosen verb does; returns the status."""
-    return options.do(options)
+    """Do what the chosen verb does, and print it; returns the status."""
+    with redirect_stdout(sys.stderr if options.json else sys.stdout):  # an estimate, and the question whether to send
+        value, text, left_out = options.do(options)
+    print(json.dumps(value, indent=1) if options.json else printable(text))
+    return int(left_out)

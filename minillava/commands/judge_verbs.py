@@ -1,60 +1,45 @@
 """`minillava judge`: scores from files of reviews, ScienceQA answers and yes-or-no answers, and reviews of answers.
 
-Nothing here needs torch, so it starts at once. The status is 0 if everything was used, 1 if something was left out, 2
-if nothing could be done. `--json` prints everything as one JSON value. The replies of a judge behind an API are kept in
-the folder of `--out`, and their requests are never sent again.
+Nothing here needs torch, so it starts at once. Each verb returns its results as a JSON value, the same as text, and
+whether something was left out. The replies of a judge behind an API are kept in the folder of `--out`, and their
+requests are never sent again.
 
     minillava judge reviews reviews.jsonl
 """
 
-import json
-import sys
-from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 from minillava.asking import Budget, estimate_cost, price_of
 from minillava.commands import MOST_LISTED
-from minillava.commands.judge_report import left_out, scores_beside_controls, spread_text, summary, summary_text
 from minillava.data.scienceqa import read_labels
-from minillava.files import FileError, read_jsonl, write_jsonl
-from minillava.judging import ensembles, pope, scienceqa
+from minillava.files import Excluded, FileError, read_jsonl, write_jsonl
+from minillava.judging import ensembles, pope, reviews, scienceqa
 from minillava.judging.bench import load_bench
 from minillava.judging.controls import judge_controls, read_controls
 from minillava.judging.judges import ApiJudge, both_orders, match_answers, mean_words, review_rows
-from minillava.judging.reviews import agreement, read_reviews, spread_over_runs
 from minillava.judging.rubric import RULES, read_rules
 from minillava.standins import quality
 from minillava.standins.bench import build_bench
 from minillava.standins.judge import OfflineJudge
-from minillava.text import aligned, listed, printable
+from minillava.text import aligned, listed
 
 OFFLINE = "offline"
+Found = tuple[dict, str, bool]  # a verb's results, the same as text, and whether something was left out
 
 
-def _print(options, value: dict, text: str) -> None:
-    print(json.dumps(value, indent=1) if options.json else printable(text))
-
-
-def judge_reviews(options) -> int:
+def judge_reviews(options) -> Found:
     """Relative scores of files of reviews; with --runs their mean and spread, with --agree how far two judges agree."""
-    files = [read_reviews(path) for path in options.files]
-    out = {"files": [summary(f) for f in files]}
-    lines = [summary_text(s, f.excluded) for s, f in zip(out["files"], files)]
-    if options.runs:
-        out["runs"] = spread_over_runs([f.used for f in files])
-        lines.append(spread_text(out["runs"], f"Over {len(files)} runs"))
+    files = [reviews.read_reviews(path) for path in options.files]
+    out, lines = _scored(files, f"Over {len(files)} runs" if options.runs else "")
     if options.agree:
         if len(files) != 2:
             raise FileError(f"--agree compares two judges: give two files, not {len(files)}")
-        found = out["agreement"] = agreement(*(f.used for f in files))
-        names = {"candidate": "the candidate's score", "lead": "its lead over the reference"}
-        values = [f"{what} {_correlation(found[name])}" for name, what in names.items()]
-        lines.append(f"Rank correlation over {found['questions']} questions: {', '.join(values)}")
-    _print(options, out, "\n\n".join(lines))
-    return int(any(f.excluded for f in files))
-
-
-def _correlation(value: float | None) -> str:
-    return "none (a judge gave equal scores throughout)" if value is None else f"{value:.3f}"
+        found = out["agreement"] = reviews.agreement(*(f.used for f in files))
+        none = "none (a judge gave equal scores throughout)"
+        score, lead = (none if found[k] is None else f"{found[k]:.3f}" for k in ("candidate", "lead"))
+        said = f"the candidate's score {score}, its lead over the reference {lead}"
+        lines.append(f"Rank correlation over {found['questions']} questions: {said}")
+    return out, "\n\n".join(lines), any(f.excluded for f in files)
 
 
 def _expert_answers(options, problems, llava) -> tuple[dict[str, str], dict[str, str] | None]:
@@ -69,18 +54,16 @@ def _expert_answers(options, problems, llava) -> tuple[dict[str, str], dict[str,
 
     train = read_labels(options.shots, "train").values() if options.shots else []
     shots = [problem for problem in train if problem.id not in problems]
-    client, folder = _client(options, options.ask), options.out / "replies"
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        asked = ApiExpert(client, folder, shots, **_money(options, options.ask))
-        expert = expert or asked.answers(problems)
-        again = again or asked.final_answers(problems, expert, llava)
+    asked = ApiExpert(_client(options, options.ask), options.out / "replies", shots, **_money(options, options.ask))
+    expert = expert or asked.answers(problems)
+    again = again or asked.final_answers(problems, expert, llava)
     for name, texts in (("expert", expert), ("again", again)):
         rows = [{"question_id": n, "text": text, "model_id": options.ask} for n, text in texts.items()]
         write_jsonl(rows, options.out / f"{name}.jsonl")
     return expert, again
 
 
-def judge_scienceqa(options) -> int:
+def judge_scienceqa(options) -> Found:
     """ScienceQA accuracy in Table 7's columns, unreadable answers and guesses; with --expert also the two ensembles."""
     problems, results = read_labels(options.labels), scienceqa.read_results(options.results)
     out = scienceqa.evaluate(problems, results, options.guess)
@@ -95,8 +78,7 @@ def judge_scienceqa(options) -> int:
         expert, again = _expert_answers(options, asked, results.texts)
         out["ensembles"] = ensembles.ensembles(asked, expert, results.texts, again)
         scores |= {f"{name} (strict)": row for name, row in out["ensembles"]["rows"].items() if name != "LLaVA"}
-    _print(options, out, "\n".join(_scienceqa_lines(out, scores)))
-    return int(bool(out["excluded"]))
+    return out, "\n".join(_scienceqa_lines(out, scores)), bool(out["excluded"])
 
 
 def _scienceqa_lines(out: dict, scores: dict[str, dict]) -> list[str]:
@@ -126,7 +108,7 @@ def _counted(lines: list[str], what: str) -> list[str]:
     return [f"{len(lines):,} {what}:", listed(lines, MOST_LISTED)] if lines else [f"0 {what}"]
 
 
-def judge_pope(options) -> int:
+def judge_pope(options) -> Found:
     """Accuracy, precision, recall, F1 and yes-rate of yes-or-no answers, by kind of negatives."""
     questions = pope.read_questions(options.questions)
     out = pope.evaluate(questions, read_jsonl(options.answers))
@@ -142,8 +124,7 @@ def judge_pope(options) -> int:
     if (found := out.get("authors")) and found != out["scores"].get("all"):
         read = f"accuracy {found['accuracy']:.2f}, f1 {found['f1']:.2f}, said yes {found['yes']:.2f}"
         lines.append(f"By the authors' rule, yes unless the first sentence has no or not: {read}")
-    _print(options, out, "\n".join([*lines, *left_out(out["excluded"])]))
-    return int(bool(out["excluded"]))
+    return out, "\n".join([*lines, *left_out(out["excluded"])]), bool(out["excluded"])
 
 
 def _client(options, model: str):
@@ -153,59 +134,44 @@ def _client(options, model: str):
 
 
 def _money(options, model: str) -> dict:
-    price = price_of(model, options.price)
-    terms = {"budget": Budget(options.budget), "price": price, "yes": options.yes, "concurrency": options.concurrency}
-    return terms | _limit(options)
-
-
-def _limit(options) -> dict:
-    """The longest reply, if --max-tokens names one: another limit is another request."""
     if options.max_tokens is not None and options.max_tokens < 1:
         raise FileError(f"--max-tokens {options.max_tokens}: at least 1 is needed")
-    return {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
+    limit = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
+    terms = {"price": price_of(model, options.price), "yes": options.yes, "concurrency": options.concurrency}
+    return {"budget": Budget(options.budget), **terms, **limit}
 
 
-def _judge(options):
+def _judge(options, client=None):
     if options.judge == OFFLINE:
         return OfflineJudge()
-    rules = read_rules(options.rule) if options.rule else RULES
-    return ApiJudge(_client(options, options.judge), options.out / "replies", rules, **_money(options, options.judge))
+    client, rules = client or _client(options, options.judge), read_rules(options.rule) if options.rule else RULES
+    return ApiJudge(client, options.out / "replies", rules, **_money(options, options.judge))
 
 
-def judge_quality(options) -> int:
+def judge_quality(options) -> Found:
     """How often a judge puts answers that were made worse on purpose below the original ones, and what it misses."""
     if options.judge != OFFLINE and not options.out:
         raise FileError(f"--judge {options.judge} needs --out, a folder for its replies")
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):
-        rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
+    rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
     ways = [vars(r) | {"share": r.share} for r in rows]
     out = {"judge": options.judge, "better first": quality.overall_share(rows), "ways": ways}
-    _print(options, out, quality.quality_table(rows))
-    return 0
+    return out, quality.quality_table(rows), False
 
 
-class _NoClient:
-    """A client that sends nothing and needs no key, for `--dry-run`."""
-
-    def __init__(self, model: str):
-        self.model = self.endpoint = model
-
-
-def _dry_run(options, cases, controls, excluded) -> int:
-    rules = read_rules(options.rule) if options.rule else RULES
-    judge = ApiJudge(_NoClient(options.judge), options.out, rules, **_limit(options))
+def _dry_run(options, cases, controls, excluded) -> Found:
+    judge = _judge(options, client=SimpleNamespace(model=options.judge))  # needs no key
     (known, without_rubric), (known_controls, also_without) = judge.split(cases), judge.split(controls)
     bodies = [judge.body(case, run) for run in range(options.runs) for case in known]
     bodies += [*map(judge.body, known_controls)]
     excluded = excluded + without_rubric + also_without
-    for message in bodies[0]["messages"] if bodies else ():
-        print(printable(f"--- {message['role']}\n{message['content']}"))
-    print(f"---\n{estimate_cost(bodies, price_of(options.judge, options.price), reply=250)}; nothing was sent")
-    print(printable("\n".join(left_out(excluded))))
-    return int(bool(excluded))
+    messages = bodies[0]["messages"] if bodies else []
+    cost = f"{estimate_cost(bodies, price_of(options.judge, options.price), reply=250)}; nothing was sent"
+    out = {"messages": messages, "estimate": cost, "excluded": [vars(e) for e in excluded]}
+    lines = [f"--- {m['role']}\n{m['content']}" for m in messages] + ["---", cost, *left_out(excluded)]
+    return out, "\n".join(lines), bool(excluded)
 
 
-def judge_bench(options) -> int:
+def judge_bench(options) -> Found:
     """Reviews of a file of answers by a judge, written to --out, and their relative score. The same command resumes."""
     paths = (options.questions, options.context, options.reference)
     if options.bench:
@@ -222,10 +188,9 @@ def judge_bench(options) -> int:
     if options.dry_run and options.judge != OFFLINE:
         return _dry_run(options, asked, [case for some in controls.values() for case in some], excluded)
     options.out.mkdir(parents=True, exist_ok=True)
-    with redirect_stdout(sys.stderr if options.json else sys.stdout):  # the estimate and the question whether to send
-        judge = _judge(options)
-        runs = judge.review(asked, options.runs)
-        control_scores, unjudged = judge_controls(judge, controls, options.out)
+    judge = _judge(options)
+    runs = judge.review(asked, options.runs)
+    control_scores, unjudged = judge_controls(judge, controls, options.out)
     excluded += unjudged
     files, stopped = [], runs[-1].stopped
     for run, judged in enumerate(runs, 1):
@@ -233,21 +198,73 @@ def judge_bench(options) -> int:
         path = options.out / (f"reviews-run-{run}.jsonl" if options.runs > 1 else "reviews.jsonl")
         write_jsonl(review_rows(judged), path)
         if judged.texts:
-            files.append(read_reviews(path))
-    out = {"files": [summary(f) for f in files], "words": mean_words(cases)}
-    out |= {"excluded": [vars(e) for e in excluded], "stopped": stopped}
-    lines = [summary_text(s, f.excluded) for s, f in zip(out["files"], files)]
-    if len(files) > 1 and not stopped:
-        out["runs"] = spread_over_runs([f.used for f in files])
-        lines.append(spread_text(out["runs"], f"Over {len(files)} runs of the judge (Table 5, dagger)"))
+            files.append(reviews.read_reviews(path))
+    several = len(files) > 1 and not stopped
+    out, lines = _scored(files, f"Over {len(files)} runs of the judge (Table 5, dagger)" if several else "")
+    out |= {"words": mean_words(cases), "excluded": [vars(e) for e in excluded], "stopped": stopped}
     if control_scores:
         out["controls"] = control_scores
         table = scores_beside_controls(out["files"], control_scores)
-        lines.append("\n".join(["Without the right picture, relative score", *table]))
+        lines.append(f"Without the right picture, relative score\n{table}")
     lines.append(f"Words: references {out['words']['reference']}, answers {out['words']['candidate']} on average")
     if excluded:
         lines.append("\n".join(left_out(excluded)))
     if stopped:
         lines.append(f"Not everything was asked: {stopped}")
-    _print(options, out, "\n\n".join(lines))
-    return int(bool(excluded or stopped or any(f.excluded for f in files)))
+    return out, "\n\n".join(lines), bool(excluded or stopped or any(f.excluded for f in files))
+
+
+def left_out(excluded: list) -> list[str]:
+    """What was left out, as lines for the terminal; `--json` has all of it."""
+    return [f"Left out, {len(excluded):,}:", listed(excluded, MOST_LISTED)] if excluded else []
+
+
+def _scored(files: list[reviews.Reviews], over_runs: str = "") -> tuple[dict, list[str]]:
+    """The scores of files of reviews as JSON and as text. over_runs: a title for their mean and spread as well."""
+    out = {"files": [summary(f) for f in files]}
+    lines = [summary_text(s, f.excluded) for s, f in zip(out["files"], files)]
+    if over_runs:
+        out["runs"] = reviews.spread_over_runs([f.used for f in files])
+        rows = [[name, f"{v['mean']:.1f}", f"{v['std']:.1f}", str(v["questions"])] for name, v in out["runs"].items()]
+        lines.append(f"{over_runs}\n{aligned([['', 'mean', 'std', 'questions'], *rows])}")
+    return out, lines
+
+
+def summary(file: reviews.Reviews) -> dict:
+    """A file of reviews as JSON: scores, what was left out, and what being first is worth."""
+    bias = reviews.position_bias(file.used)
+    return {
+        "file": str(file.path),
+        "judges": sorted({r.judge for r in file.used if r.judge}),
+        "used": len(file.used),
+        "excluded": [vars(e) for e in file.excluded],
+        "noticed": file.noticed,
+        "scores": reviews.relative_scores(file.used),
+        **({"position": bias} if bias else {}),
+    }
+
+
+def summary_text(summary: dict, excluded: list[Excluded]) -> str:
+    """A `summary` for the terminal."""
+    rows = [["", "relative score", "95 % interval", "reference", "candidate", "questions"]]
+    for name, s in summary["scores"].items():
+        low, high = s["interval"]
+        means = [f"{s['reference']:.2f}", f"{s['candidate']:.2f}"]
+        rows.append([name, f"{s['relative']:.1f}", f"{low:.1f} to {high:.1f}", *means, str(s["questions"])])
+    judges = ", ".join(summary["judges"]) or "not named"
+    lines = [f"{summary['file']}: {summary['used']} reviews used, {len(excluded)} left out; judge: {judges}"]
+    lines.append(aligned(rows))
+    if bias := summary.get("position"):
+        share = f"{bias['turned']:.0f} % of {bias['questions']} questions"
+        lines.append(f"Being first is worth {bias['points']:+.2f} points; the order changes the verdict in {share}.")
+    return "\n".join([*lines, *summary["noticed"], *left_out(excluded)])
+
+
+def scores_beside_controls(files: list[dict], controls: dict[str, dict]) -> str:
+    """The relative score by category, of the judged files (their `summary`) and then of each control."""
+    scored = [(f["file"], f["scores"]) for f in files] + list(controls.items())
+    categories = list(scored[0][1]) if scored else []
+    rows = [["", *categories]]
+    for name, scores in scored:
+        rows.append([name, *(f"{scores[c]['relative']:.1f}" if c in scores else "-" for c in categories)])
+    return aligned(rows)

@@ -13,17 +13,11 @@ QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?")
 
 
 def arguments(parser) -> None:
-    """Declare the verb's arguments."""
     add = parser.add_argument
     add("--scale", default="tiny", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES)} (default: tiny)")
     add("--seeds", type=int, default=1, help="how many seeds; 3 show the spread")
     add("--out", type=Path, default=Path("runs/paper"), help="where a stopped run resumes (Tables 7, 8: OUT/science)")
-    add(
-        "--table",
-        type=int,
-        choices=(3, 4, 5, 6, 7, 8, 10),
-        help="rebuild this table of the paper, over at least 3 seeds",
-    )
+    add("--table", type=int, choices=(3, 4, 5, 6, 7, 8, 10), help="rebuild this table, over at least 3 seeds")
 
 
 def run(options) -> int | None:
@@ -52,17 +46,17 @@ def run(options) -> int | None:
     print(f"\n{text_of(report)}\n\nThe whole report: {run.folder / 'report.md'}")
     for line in health(run.folder, scale.name):
         print(line)
-    unseen = compose("bench", UNSEEN)
-    picture = run.folder / "unseen.png"
-    draw(unseen, 256).save(picture)
+    unseen, path = compose("bench", UNSEEN), run.folder / "unseen.png"
+    picture = draw(unseen, 256)
+    picture.save(path)
     chat = Chat(run.home(0, miniature.FULL) / "model")
     chat.look(picture)
     asked = [*QUESTIONS, *(q.text for q in questions(unseen) if q.kind in ("colour", "side"))][:4]
     pairs = [(text, chat.ask(text)) for text in asked]
-    answered(draw(unseen, 256), pairs).savefig(run.folder / "figures" / "unseen.png")
-    print(f"\nA picture that your new model has not seen ({picture}), and what it says about it:\n")
+    answered(picture, pairs).savefig(run.folder / "figures" / "unseen.png")
+    print(f"\nA picture that your new model has not seen ({path}), and what it says about it:\n")
     if sys.stdout.isatty():
         print(terminal_picture(draw(unseen, 96)))
     for question, answer in pairs:
         print(f"  Human: {question}\n  Assistant: {answer}")
-    print(f"\nTalk with the shipped model, which trained longer: minillava chat {picture}")
+    print(f"\nTalk with the shipped model, which trained longer: minillava chat {path}")

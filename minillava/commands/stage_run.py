@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 from argparse import Namespace
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,8 +21,9 @@ from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model import Llava, find_checkpoint, load_language, load_vision, set_trainable
-from minillava.model.formats.assemble import normalisation, save_trained
+from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.files import origin
+from minillava.model.formats.preparation import read_preparation
 from minillava.training import curves, lora
 from minillava.training.features import Features, LiveFeatures
 from minillava.training.parallel import (
@@ -88,7 +90,7 @@ class StageRun:
         """
         model = self._prepared(self._loaded()) if rank() == 0 else None
         if world_size() > 1:
-            tensors = model.state_dict() if model is not None else {}
+            tensors, self.config = model.state_dict() if model is not None else {}, broadcast(self.config)
             with torch.device("meta"):
                 model = self._prepared(Llava(self.config))
             distribute(model, model.vision_tower, list(model.language_model.layers), self.dtype, self.stage.shard)
@@ -102,6 +104,7 @@ class StageRun:
         vision = load_vision(self.options.vision_tower, device=device)
         dtype = self.dtype if self.lora_rank else torch.float32
         language = load_language(self.options.language_model, dtype, device)
+        self.config = replace(self.config, language=language.config)  # its files say more than its config.json
         torch.manual_seed(self.options.seed)
         with torch.device(device):
             model = Llava(self.config, vision, language)
@@ -120,17 +123,17 @@ class StageRun:
     def features(self, model: Llava, names: list[str]):
         """The vision features of these pictures, stored on disk if there is room; otherwise computed at every use."""
         vision, path = model.config.vision, self.folder / "features.safetensors"
-        normal = normalisation(find_checkpoint(self.options.vision_tower))
+        preparation = read_preparation(self.options.vision_tower, vision.image_size)
         needed = 2 * len(names) * vision.num_patches * vision.hidden_size
         stored = sum(p.stat().st_size for p in (path, path.with_suffix(".part")) if p.exists())
         free = shutil.disk_usage(self.folder).free + stored - disk_bytes(self.config, self.stage)["total"]
         if not broadcast(needed < free):
             say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed at every use")
-            return LiveFeatures(model, self.images, *normal)
+            return LiveFeatures(model, self.images, preparation)
 
         def compute(beat):
             with progress_bar(len(names), "picture", "features") as bar:
-                Features.cached(path, model, self.images, names, *normal, _mover(bar, beat))
+                Features.cached(path, model, self.images, names, preparation, _mover(bar, beat))
 
         on_rank_0(compute)
         return Features.load(path)

@@ -55,18 +55,6 @@ def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
     return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 
-def duration(hours: float) -> str:
-    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:.1f} h"
-
-
-def short_number(value: float) -> str:
-    """1234567 as "1.23 M"."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:.3g} "
-
-
 def scale_config(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
     return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from minillava.machine import available_memory
+from minillava.machine import compute_dtype, describe_machine, matmul_speed
 from minillava.scales import ScaleError
 
 PEAK_UTILISATION = 0.4  # share of the maker's figure that training reaches; good code reaches 0.3 to 0.5
@@ -55,7 +55,9 @@ CARDS = {
 
 
 def parse_hardware(text: str) -> Hardware:
-    """`a100-80gb` or `8xa100-80gb`. Raises ScaleError that lists the known GPUs."""
+    """`a100-80gb`, `8xa100-80gb`, or `here`, which measures this machine's speed. Raises ScaleError for others."""
+    if text == "here":
+        return this_machine(matmul_speed(compute_dtype(), "cuda" if torch.cuda.is_available() else "cpu"))
     found = re.fullmatch(r"(?:(\d{1,5})x)?(.+)", text)
     count = int(found[1] or 1) if found else 0
     if not count or found[2] not in CARDS:
@@ -63,9 +65,8 @@ def parse_hardware(text: str) -> Hardware:
     return Hardware(CARDS[found[2]], count)
 
 
-def this_machine(flops: float = 0.0) -> Hardware:
-    """This machine: its GPUs, or else its memory. flops: the measured speed of a large matrix product."""
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        return Hardware(Card(card.name, card.total_memory, flops, None), torch.cuda.device_count())
-    return Hardware(Card("this machine, no GPU", available_memory(), flops, None, gpu=False))
+def this_machine(flops: float = 0.0, described: dict | None = None) -> Hardware:
+    """This machine, or one that `describe_machine` described. flops: the measured speed of a large matrix product."""
+    here = described or describe_machine()
+    device = here["gpu"] or {"name": "this machine, no GPU", "memory": here["memory"], "count": 1}
+    return Hardware(Card(device["name"], device["memory"], flops, None, gpu=bool(here["gpu"])), device["count"])

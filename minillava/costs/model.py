@@ -55,9 +55,11 @@ def count_parameters(model):
     return parts | {"total": total}
 
 
+@lru_cache
 def parameters(config):
     """`count_parameters` of a config's model, and how many of them "stage 1" and "stage 2" train."""
-    parts = dict(_counts(config))
+    with torch.device("meta"):  # shapes without memory; still takes a second for a large model
+        parts = count_parameters(Llava(config))
     language = sum(parts[name] for name in ("embedding", "decoder", "head"))
     of = {"projector": parts["projector"], "language_model": language}
     return parts | {f"stage {stage}": sum(of[name] for name in names) for stage, names in STAGES.items()}
@@ -116,12 +118,6 @@ def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpoi
         "logits": batch * supervised * language.vocab_size * (4 + 4 + value),  # log-probabilities and two gradients
     }
     return parts | {"total": sum(parts.values())}
-
-
-@lru_cache
-def _counts(config):
-    with torch.device("meta"):  # shapes without memory; still takes a second for a large model
-        return count_parameters(Llava(config))
 
 
 def _matrices(language):

@@ -10,15 +10,17 @@ devices.
 
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
-from minillava.model.formats.files import CheckpointError, reading_config
+from minillava.model.formats.files import find_checkpoint, reading_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
+from minillava.text import short_number
 
 USABLE_SHARE = 0.9  # of a device's memory; the rest is for the allocator's gaps and the libraries
 CHECKPOINTS = 3  # the last two, and the one that is being written
@@ -71,19 +73,14 @@ def lora_parameters(config, rank: int) -> int:
     return rank * language.num_layers * (2 * (D + wide) + 2 * (D + narrow) + 3 * (D + F))
 
 
-def disk_bytes(config, stage: Stage, pictures: int = 0) -> dict[str, float]:
-    """Bytes of disk that a run takes: checkpoints of what it trains (weights and two moments), the final model, and the
-    vision features of `pictures` if they are stored."""
+def disk_bytes(config, stage: Stage) -> dict[str, float]:
+    """Bytes of disk that a run takes: checkpoints of what it trains (weights and two moments), and the final model."""
     count = parameters(config)
     trained = count[f"stage {stage.number}"]
     if stage.lora:
         trained = count["projector"] + lora_parameters(config, stage.lora)
-    parts = {
-        "checkpoints": CHECKPOINTS * 12 * trained,
-        "model": 2 * count["total"] if stage.number == 2 else 4 * trained,
-        "features": 2 * pictures * config.vision.num_patches * config.vision.hidden_size,
-    }
-    return parts | {"total": sum(parts.values())}
+    checkpoints, model = CHECKPOINTS * 12 * trained, 2 * count["total"] if stage.number == 2 else 4 * trained
+    return {"checkpoints": checkpoints, "model": model, "total": checkpoints + model}
 
 
 def fits(config, stage: Stage, hardware: Hardware) -> bool:
@@ -93,16 +90,13 @@ def fits(config, stage: Stage, hardware: Hardware) -> bool:
 
 def cheaper_stages(stage: Stage, devices: int):
     """Stages that need less memory, the smallest change first."""
-    again = [False, True] if not stage.checkpointing else [True]
-    share = [False, True] if devices > 1 and not stage.shard else [stage.shard]
-    lora = [stage.lora, LORA_RANK] if stage.number == 2 and not stage.lora else [stage.lora]
-    for rank in lora:
-        for shard in share:
-            for checkpointing in again:
-                micro = stage.micro
-                while micro:
-                    yield replace(stage, micro=micro, checkpointing=checkpointing, shard=shard and rank == 0, lora=rank)
-                    micro //= 2
+    ranks = [stage.lora, LORA_RANK] if stage.number == 2 and not stage.lora else [stage.lora]
+    shared = sorted({stage.shard, stage.shard or devices > 1})
+    for rank, shard, checkpointing in product(ranks, shared, sorted({stage.checkpointing, True})):
+        micro = stage.micro
+        while micro:
+            yield replace(stage, micro=micro, checkpointing=checkpointing, shard=shard and rank == 0, lora=rank)
+            micro //= 2
 
 
 def change_in_words(stage: Stage, change: Stage) -> str:
@@ -119,39 +113,30 @@ def change_in_words(stage: Stage, change: Stage) -> str:
     return " and ".join(words)
 
 
-def devices_needed(config, stage: Stage, hardware: Hardware) -> int | None:
-    """The fewest of these devices (up to 8, or a multiple of 8) on which the stage at its smallest fits; or None."""
-    least = replace(stage, micro=1, checkpointing=True, shard=True)
-    for count in [*range(hardware.count + 1, 8), *range(8, MAX_DEVICES + 1, 8)]:
-        if count > hardware.count and fits(config, least, replace(hardware, count=count)):
-            return count
-    return None
-
-
-def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = None, pictures: int = 0) -> None:
+def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = None) -> None:
     """Raise DoesNotFit unless there is enough memory for the stage and, if a folder is given, enough disk.
 
-    config: a LlavaConfig. pictures: the number of pictures whose features are stored on disk.
+    config: a LlavaConfig. On more devices, up to 8 or a multiple of 8, LoRA is not proposed.
     """
     if not fits(config, stage, hardware):
         needs = device_bytes(config, stage, hardware.count, hardware.card.gpu)
         most = max((part for part in needs if part != "total"), key=needs.get)
         message = (
-            f"{stage.id} needs {bytes_text(needs['total'])} of memory per device ({bytes_text(needs[most])} of it "
-            f"{most}); {hardware} has {bytes_text(USABLE_SHARE * hardware.card.memory)} to use; "
+            f"{stage.id} needs {short_number(needs['total'])}B of memory per device ({short_number(needs[most])}B of it "
+            f"{most}); {hardware} has {short_number(USABLE_SHARE * hardware.card.memory)}B to use; "
         )
         for change in cheaper_stages(stage, hardware.count):
             if fits(config, change, hardware):
                 raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, change)}", change)
-        count = devices_needed(config, stage, hardware) if hardware.card.gpu else None
-        if count is None:
-            raise DoesNotFit(f"{message}no change makes it fit here: take a smaller scale (see `minillava cost`)")
-        more = replace(hardware, count=count)
-        change = next(c for c in cheaper_stages(stage, count) if not c.lora and fits(config, c, more))
-        also = change_in_words(stage, change)
-        raise DoesNotFit(f"{message}what would fit: {count} of these" + (f", {also}" if also else ""), change)
+        counts = (*range(hardware.count + 1, 8), *range(8, MAX_DEVICES + 1, 8)) if hardware.card.gpu else ()
+        for count in (n for n in counts if n > hardware.count):
+            for change in cheaper_stages(stage, count):
+                if change.lora == stage.lora and fits(config, change, replace(hardware, count=count)):
+                    words = filter(None, (f"{count} of these", change_in_words(stage, change)))
+                    raise DoesNotFit(f"{message}what would fit: {', '.join(words)}", change)
+        raise DoesNotFit(f"{message}no change makes it fit here: take a smaller scale (see `minillava cost`)")
     if folder is not None:
-        check_disk(config, stage, folder, pictures)
+        check_disk(config, stage, folder)
 
 
 def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
@@ -167,54 +152,30 @@ def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder:
 
 
 def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
-    """The config of a LLaVA made of two parts, each a folder or hub id. Raises CheckpointError that names the file."""
-    with reading_config(config_file(vision_tower)) as written:
+    """The config of a LLaVA made of two parts, each a folder or hub id, of which only config.json is fetched.
+
+    Raises CheckpointError that names the file.
+    """
+    one, two = (find_checkpoint(part, only=["config.json"]) for part in (vision_tower, language_model))
+    with reading_config(one / "config.json") as written:
         vision = vision_config(written)
-    with reading_config(config_file(language_model)) as written:
+    with reading_config(two / "config.json") as written:
         return LlavaConfig(vision, language_config(written))
 
 
-def config_file(source: str) -> Path:
-    """The config.json of a folder or hub id; nothing else is fetched from the hub. Raises CheckpointError."""
-    path = Path(source).expanduser() / "config.json"
-    if not path.is_file():
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            path = Path(hf_hub_download(str(source), "config.json"))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            why = str(error).splitlines()[0]
-            raise CheckpointError(f"{source}: no folder with a config.json, nor on the hub ({why})") from error
-    return path
-
-
-def check_disk(config, stage: Stage, folder: Path, pictures: int = 0) -> None:
+def check_disk(config, stage: Stage, folder: Path) -> None:
     """Raise DoesNotFit unless the disk of `folder`, which need not exist yet, has room for the run."""
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
     own = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())  # this run's files, which it replaces
-    free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage, pictures)
+    free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage)
     if needs["total"] <= free:
         return
-    parts = ", ".join(f"{bytes_text(v)} {name}" for name, v in needs.items() if name != "total" and v)
-    need = f"{bytes_text(needs['total'])} of disk ({parts})"
-    message = f"{folder}: {stage.id} needs {need}, {bytes_text(free)} are free; "
-    if needs["total"] - needs["features"] <= free:
-        raise DoesNotFit(f"{message}what would fit: do not store the pictures' features, which costs time", stage)
+    parts = ", ".join(f"{short_number(v)}B {name}" for name, v in needs.items() if name != "total")
+    need = f"{short_number(needs['total'])}B of disk ({parts})"
+    message = f"{folder}: {stage.id} needs {need}, {short_number(free)}B are free; "
     lora = replace(stage, lora=stage.lora or LORA_RANK, shard=False)
-    for stored in (pictures, 0):
-        if stage.number == 2 and disk_bytes(config, lora, stored)["total"] <= free:
-            without = "" if stored or not pictures else ", and do not store the pictures' features"
-            raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, lora)}{without}", lora)
-    short = needs["total"] - needs["features"] - free
-    raise DoesNotFit(f"{message}free {bytes_text(short)} more, or name a folder on another disk")
-
-
-def bytes_text(value: float) -> str:
-    """1234567 bytes as "1.2 MB"."""
-    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.{1 if value < 99.95 * unit else 0}f} {letter}B"
-    return f"{value:.0f} B"
+    if stage.number == 2 and disk_bytes(config, lora)["total"] <= free:
+        raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, lora)}", lora)
+    raise DoesNotFit(f"{message}free {short_number(needs['total'] - free)}B more, or name a folder on another disk")

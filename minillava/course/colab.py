@@ -1,6 +1,6 @@
 """Notebooks on Colab: the badge, and what the first cell of every notebook does there. Elsewhere it does nothing.
 
-The cell itself only fetches the project; `set_up` does the rest. It never installs or replaces Colab's torch and numpy,
+The cell itself only fetches the project; `set_up` does the rest. pip never installs or replaces Colab's torch and numpy,
 installs other packages only where they are missing or too old, and pins no version. It is safe to run again.
 `python -m minillava.course.index notebooks` writes badge and cell into every notebook.
 """
@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 REPOSITORY = "minillava/minillava"  # owner/name on GitHub; every address is made from it
-BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 CELL = f"""import sys
 
 if "google.colab" in sys.modules:  # on Colab only: fetch the project and what it lacks; safe to run again
@@ -33,7 +32,6 @@ from minillava.course.dial import dial
 scale = dial()  # or dial("tiny"), dial("colab"), dial("full"): the same cells on other parts
 """.strip()
 PREINSTALLED = ("torch", "numpy")  # Colab's own builds match its drivers and each other
-NOT_ON_COLAB = ("jupyterlab",)  # not needed there
 
 
 def colab_url(name: str, folder: str = "notebooks") -> str:
@@ -43,63 +41,32 @@ def colab_url(name: str, folder: str = "notebooks") -> str:
 
 def badge(name: str, folder: str = "notebooks") -> str:
     """The badge's Markdown for a notebook's file name."""
-    return BADGE.format(address=colab_url(name, folder))
-
-
-def unmet_requirements(requirements: list[str]) -> list[str]:
-    """The requirements, written as in pyproject.toml, that are not met here, those of "course" and "api" included."""
-    from packaging.requirements import Requirement
-
-    found = []
-    for requirement in map(Requirement, requirements):
-        wanted = not requirement.marker or any(requirement.marker.evaluate({"extra": e}) for e in ("course", "api"))
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            version = None
-        met = version is not None and requirement.specifier.contains(version, prereleases=True)
-        if wanted and not met and requirement.name not in NOT_ON_COLAB:
-            found.append(f"{requirement.name}{requirement.specifier}")
-    return found
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab_url(name, folder)})"
 
 
 def set_up(home: str | Path) -> None:
     """Install the project in `home` and the packages it still needs, without touching torch and numpy.
 
-    Prints when the session has to be restarted. Raises RuntimeError when pip fails, or when torch or numpy are missing
+    Prints when the session has to be restarted. Raises RuntimeError when pip fails, as where torch or numpy are missing
     or too old.
     """
-    try:
-        importlib.metadata.version("minillava")
-    except importlib.metadata.PackageNotFoundError:
-        _pip("--no-deps", "--editable", str(home))
-        importlib.invalidate_caches()
-    missing = unmet_requirements(importlib.metadata.requires("minillava") or [])
-    if old := [r for r in missing if _name(r) in PREINSTALLED]:
-        old = " and no ".join(old)
-        raise RuntimeError(f"this runtime has no {old}; choose a newer one (Runtime > Change runtime type)")
-    if not missing:
+    before = _versions()
+    if "minillava" in before:
         return
-    installed = [f"{name}=={importlib.metadata.version(name)}" for name in PREINSTALLED]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("\n".join(installed))  # so that pip leaves them as they are
-        _pip("--constraint", str(constraints), *missing)
+        constraints.write_text("".join(f"{name}=={before[name]}\n" for name in PREINSTALLED if name in before))
+        command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", str(constraints)]
+        if subprocess.run([*command, "--editable", f"{home}[notebooks,api,real]"]).returncode:
+            advice = "if torch or numpy are too old, choose a newer runtime (Runtime > Change runtime type)"
+            raise RuntimeError(f"pip could not install what is needed (see above); {advice}, then run this cell again")
     importlib.invalidate_caches()
-    modules = {"pillow": "PIL"}
-    loaded = [name for name in map(_name, missing) if modules.get(name, name) in sys.modules]
-    print("Installed:", ", ".join(missing))
-    if loaded:
-        print(f"An older {', '.join(loaded)} is in use: Runtime > Restart session, then run this cell again.")
+    after, modules = _versions(), importlib.metadata.packages_distributions()
+    loaded = {name for module, names in modules.items() if module in sys.modules for name in names}
+    if old := sorted(name for name in loaded & before.keys() if after.get(name) != before[name]):
+        print(f"An older {', '.join(old)} is in use: Runtime > Restart session, then run this cell again.")
 
 
-def _name(requirement: str) -> str:
-    from packaging.requirements import Requirement
-
-    return Requirement(requirement).name
-
-
-def _pip(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", *arguments])
-    if done.returncode:
-        raise RuntimeError("pip could not install " + " ".join(arguments) + " (it says why above); run this cell again")
+def _versions() -> dict[str, str]:
+    """Name -> version of everything that is installed."""
+    return {found.name: found.version for found in importlib.metadata.distributions()}

@@ -11,7 +11,6 @@ and judge are the offline ones.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -132,12 +131,7 @@ class Dial:
 
     def teacher(self) -> asking.ChatClient:
         """The teacher: a model behind an API (MINILLAVA_TEACHER), or the offline one at `tiny` and without a key."""
-        return self._teacher()[0]
-
-    def _teacher(self) -> tuple[asking.ChatClient, str]:
-        """The teacher, and why it is not a model behind an API."""
-        model, why = self._api_model("MINILLAVA_TEACHER")
-        return model or OfflineTeacher(), why
+        return self._api_model("MINILLAVA_TEACHER")[0] or OfflineTeacher()
 
     def judge(self) -> Judge:
         """The judge: a model behind an API (MINILLAVA_JUDGE), or the offline rule at `tiny` and without a key.
@@ -145,15 +139,11 @@ class Dial:
         The offline rule reads only the picture book's contexts. Replies of an API are stored, and their cost is limited
         (`budget_of`).
         """
-        return self._judge()[0]
-
-    def _judge(self) -> tuple[Judge, str]:
-        """The judge, and why it is not a model behind an API."""
-        model, why = self._api_model("MINILLAVA_JUDGE")
+        model = self._api_model("MINILLAVA_JUDGE")[0]
         if model is None:
-            return OfflineJudge(), why
+            return OfflineJudge()
         name, folder = model.model, self.data / "judged"
-        return ApiJudge(model, folder, budget=budget_of(name), price=asking.price_of(name), yes=True), ""
+        return ApiJudge(model, folder, budget=budget_of(name), price=asking.price_of(name), yes=True)
 
     def _api_model(self, variable: str) -> tuple[asking.ChatClient | None, str]:
         """The model behind an API that an environment variable names, by default MODEL; or None, and why."""
@@ -197,11 +187,11 @@ class Dial:
     def __str__(self) -> str:
         if self.real is None:
             return f"scale tiny ({self.why}): the small LLaVA that ships here, drawn scenes, the offline teacher"
-        (teacher, why), judge = self._teacher(), self._judge()[0]
+        why = self._api_model("MINILLAVA_TEACHER")[1]
         untrained = "W not trained yet (`minillava train`, then MINILLAVA_WEIGHTS)"
         w = "the authors' W" if self.name in PROJECTORS else untrained
         model = self.weights or f"{self.real.vision_tower} + {self.real.language_model}, {w}"
-        asked = f"teacher: {teacher.endpoint}; judge: {judge.id}" + (f" ({why})" if why else "")
+        asked = f"teacher: {self.teacher().endpoint}; judge: {self.judge().id}" + (f" ({why})" if why else "")
         return f"scale {self.name} ({self.why}), on {self.device}: {model}; the paper's records; {asked}"
 
 
@@ -220,7 +210,7 @@ def _choose_scale(memory: float | None, offline: bool) -> tuple[str, str]:
     return name, f"a GPU with {memory / 1e9:.0f} GB"
 
 
-def dial(scale: str | None = None, weights: str | None = None, say: Callable[[str], None] = print) -> Dial:
+def dial(scale: str | None = None, weights: str | None = None) -> Dial:
     """The scale by its name, else MINILLAVA_SCALE, else by the machine. Prints which it is, and why.
 
     weights: a trained LLaVA to talk with, else MINILLAVA_WEIGHTS, else the scale's own. Fetched data go to
@@ -239,5 +229,5 @@ def dial(scale: str | None = None, weights: str | None = None, say: Callable[[st
         name = "full-13b" if (memory or 0) >= MIN_MEMORY["full-13b"] else "full-7b"
     data = Path(os.environ.get("MINILLAVA_DATA") or Path.home() / ".cache" / "minillava")
     made = Dial(name, why, weights or os.environ.get("MINILLAVA_WEIGHTS") or None, data)
-    say(str(made))
+    print(made)
     return made

@@ -10,7 +10,6 @@ notebooks/README.md with this, so it cannot become wrong when a cell moves or a 
 import ast
 import base64
 import io
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -18,16 +17,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from minillava.course.colab import CELL, badge, colab_url
+from minillava.course.colab import CELL, badge
+from minillava.exercises.build import read_notebook, write_notebook
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
-ITEMS = (*STRUCTURE, *EQUATIONS)
+ITEMS = STRUCTURE | EQUATIONS
 SET_UP = "set-up"  # the id of the cell that `add_set_up` writes
-NEXT_HEADING = "## The way on\n\n"
-NOTEBOOKS = 17  # notebooks 00 to 16 together cover every item
-
-
 README = """# The course
 
 Written by `python -m minillava.course.index notebooks` and held by a test; do not edit it.
@@ -70,22 +66,20 @@ def _imports(tree: ast.Module) -> dict[str, str]:
 
 def symbols(tree: ast.Module, known: dict[str, str]) -> tuple[str, ...]:
     """The package's symbols that a cell uses, in order: imported names, and `paper.TABLES` of an imported module."""
-    used, parents = {}, {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            parents[id(node.value)] = node.attr
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in known:
-            full = known[node.id]
-            module = full.count(".") == 1 and id(node) in parents  # `from minillava import paper`, then paper.TABLES
-            used[(node.lineno, node.col_offset)] = f"{full}.{parents[id(node)]}" if module else full
+    used = {}
+    for node in ast.walk(tree):  # an attribute before the name in it
+        name = node.value if isinstance(node, ast.Attribute) else node
+        if isinstance(name, ast.Name) and name.id in known:
+            full = known[name.id]
+            module = name is not node and full.count(".") == 1  # `from minillava import paper`, then paper.TABLES
+            used.setdefault((name.lineno, name.col_offset), f"{full}.{node.attr}" if module else full)
     return tuple(dict.fromkeys(used[place] for place in sorted(used)))
 
 
 def cells_of(path: Path) -> dict[str, list[CoveringCell]]:
     """Item -> the cells of one notebook that cover it. Raises CourseError for a tag that names no item of the paper."""
-    notebook, known, heading, out = json.loads(path.read_text(encoding="utf-8")), {}, "", {}
-    for n, cell in enumerate(notebook["cells"]):
+    known, heading, out = {}, "", {}
+    for n, cell in enumerate(read_notebook(path)["cells"]):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             heads = re.findall(r"^#+ (.+)$", source, re.MULTILINE)
@@ -109,19 +103,9 @@ def coverage(folder: Path) -> dict[str, list[CoveringCell]]:
     return {item: [cell for one in found for cell in one.get(item, [])] for item in ITEMS}
 
 
-def missing_items(folder: Path) -> list[str]:
-    """The items that no cell covers yet."""
-    return [item for item, cells in coverage(folder).items() if not cells]
-
-
-def is_complete(folder: Path) -> bool:
-    """Whether all notebooks are there, so that no item may be missing."""
-    return len(list(Path(folder).glob("[01][0-9]_*.ipynb"))) >= NOTEBOOKS
-
-
 def opening_card(path: Path) -> tuple[str, str, str, str]:
     """(title, pass, time to read, time to run) from a notebook's first cell. Raises CourseError."""
-    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()
+    first = "".join(read_notebook(path)["cells"][0]["source"]).splitlines()
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in first if line.startswith("|")]
     if not first[0].startswith("# ") or len(rows) < 3 or rows[0][:3] != ["pass", "read", "run"]:
         raise CourseError(f"{path.name}: its first cell is not an opening card (title; pass, read, run, ...)")
@@ -134,71 +118,39 @@ def readme(folder: Path) -> str:
     for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
         title, *rest = opening_card(path)
         notebooks += f"| [{title}]({path.name}) | {' | '.join(rest)} |\n"
-    meaning, items, gaps = {name: fact.meaning for name, fact in (STRUCTURE | EQUATIONS).items()}, "", ""
+    items = ""
     for item, cells in coverage(folder).items():
         where = "<br>".join(f"[{c.notebook[:2]}]({c.notebook}), cell {c.cell}: {c.heading}" for c in cells)
         names = dict.fromkeys(f"`{name.removeprefix('minillava.')}`" for c in cells for name in c.symbols)
-        if cells:
-            items += f"| {item} | {meaning[item]} | {where} | {', '.join(names)} |\n"
-        else:
-            gaps += f"- {item}: {meaning[item]}\n"
-    text = README.format(notebooks=notebooks, items=items)
-    return text + f"\n## Not covered yet\n\nItems of the paper that no notebook shows so far:\n\n{gaps}" * bool(gaps)
-
-
-def link_exercise(text: str, path: Path) -> str:
-    """A notebook's last cell with a link to its exercise: where the text names it, else in a new first sentence."""
-    number, file = path.name[:2], f"ex{path.name}"
-    link = f"[Exercise {number}](../exercises/{file}) ([on Colab]({colab_url(file, 'exercises')}))"
-    if link in text or not (path.parents[1] / "exercises" / file).is_file():
-        return text
-    named = f"Exercise {number}"
-    if named in text:
-        return text.replace(named, link, 1)
-    return text.replace(NEXT_HEADING, f"{NEXT_HEADING}{link} goes with this notebook. ", 1)
+        items += f"| {item} | {ITEMS[item].meaning} | {where} | {', '.join(names)} |\n"
+    return README.format(notebooks=notebooks, items=items)
 
 
 def add_set_up(path: Path) -> None:
-    """Add the badge under a notebook's title, the set-up cell (colab.CELL) below, and the exercise's link at the end.
-
-    What is already there is not changed. A new set-up cell is stored with its output on this machine, the scale, and
-    the execution counts of the other cells grow by one.
-    """
-    from minillava.course.dial import dial  # imports torch, which nothing else here needs
-
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    """Add the badge under a notebook's title, and the set-up cell (colab.CELL) below. Keep what is there already."""
+    notebook = read_notebook(path)
     opening, *cells = notebook["cells"]
     lines = "".join(opening["source"]).splitlines()
     title, *rest = [line for line in lines if not line.startswith("[![Open in Colab]")]
     text = "\n".join([title, "", badge(path.name), "", "\n".join(rest).strip("\n")])
     opening["source"] = text.splitlines(keepends=True)
-    old = [c for c in cells if c.get("id") == SET_UP]
-    if [("".join(c["source"]), cells.index(c)) for c in old] != [(CELL, 0)]:
-        cells, said = [c for c in cells if c.get("id") != SET_UP], []
-        for cell in cells if not old else []:
-            if cell.get("execution_count"):
-                cell["execution_count"] += 1
-        dial(say=said.append)
-        output = {"name": "stdout", "output_type": "stream", "text": [said[0] + "\n"]}
-        cell = {"cell_type": "code", "execution_count": 1, "id": SET_UP, "metadata": {}, "outputs": [output]}
-        cells.insert(0, cell | {"source": CELL.splitlines(keepends=True)})
-    for cell in cells:
-        if cell["cell_type"] == "markdown" and NEXT_HEADING in "".join(cell["source"]):
-            cell["source"] = link_exercise("".join(cell["source"]), path).splitlines(keepends=True)
-    notebook["cells"] = [opening, *cells]
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    new = {"cell_type": "code", "execution_count": None, "id": SET_UP, "metadata": {}, "outputs": []}
+    set_up = next((c for c in cells if c.get("id") == SET_UP), new)
+    set_up["source"] = CELL.splitlines(keepends=True)
+    notebook["cells"] = [opening, set_up, *(c for c in cells if c is not set_up)]
+    write_notebook(notebook, path)
 
 
 def shrink_figures(path: Path) -> None:
     """Reduce the stored figures of a notebook to 256 colours: they look the same at a third of the size."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
+    notebook = read_notebook(path)
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
             made, image = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
             image.quantize(256, dither=Image.Dither.NONE).save(made, "png", optimize=True)
             if made.tell() < len(base64.b64decode(png)):
                 output["data"]["image/png"] = base64.b64encode(made.getvalue()).decode() + "\n"
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_notebook(notebook, path)
 
 
 if __name__ == "__main__":

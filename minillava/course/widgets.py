@@ -8,8 +8,10 @@ answer being written.
     explore(lambda n: gallery(n), n=Slider(min=2, max=8, value=4))
 """
 
+import html
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import ipywidgets
 from ipywidgets import Dropdown, ToggleButtons
@@ -19,17 +21,16 @@ from PIL import Image
 __all__ = ["Dropdown", "Slider", "ToggleButtons", "explore"]
 
 
-class Slider(ipywidgets.IntSlider):
-    """A slider of whole numbers that takes effect when it is released."""
-
-    def __init__(self, **settings):
-        super().__init__(**({"continuous_update": False} | settings))
+Slider = partial(ipywidgets.IntSlider, continuous_update=False)  # takes effect when it is released
 
 
 class Explorer(ipywidgets.VBox):
-    """Controls, and below them what `show` returns for their values."""
+    """Controls of a pure function: `show(**values)` returns a figure, a picture or text, or yields several in turn.
 
-    def __init__(self, show: Callable[..., object], controls: dict[str, ipywidgets.Widget]):
+    It is called again at each change.
+    """
+
+    def __init__(self, show: Callable[..., object], **controls: ipywidgets.Widget):
         self.show, self.controls = show, controls
         for name, control in controls.items():
             control.description = control.description or name
@@ -55,7 +56,7 @@ class Explorer(ipywidgets.VBox):
 
 def _view(made: object) -> ipywidgets.Widget:
     if isinstance(made, str):
-        return ipywidgets.HTML(f"<pre style='line-height:1.35'>{_escaped(made)}</pre>")
+        return ipywidgets.HTML(f"<pre style='line-height:1.35'>{html.escape(made, quote=False)}</pre>")
     data = io.BytesIO()
     if isinstance(made, Figure):
         made.savefig(data, format="png", dpi=90)
@@ -68,13 +69,4 @@ def _view(made: object) -> ipywidgets.Widget:
     )
 
 
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def explore(show: Callable[..., object], **controls: ipywidgets.Widget) -> Explorer:
-    """Controls of a pure function: `show(**values)` returns a figure, a picture or text, or yields several in turn.
-
-    It is called again at each change.
-    """
-    return Explorer(show, controls)
+explore = Explorer

@@ -1,25 +1,55 @@
 """Pictures from files to the vision tower's input: opened safely, turned upright, on white, cropped, normalised.
 
-As CLIP's own processor does for the paper (facts D8), the shorter side is resized, then the centre is cropped. A file
-that is not a picture, is incomplete, or is absurdly large is an error that names it.
+As CLIP's own processor does for the paper (facts D8), the shorter side is resized, then the centre is cropped. Colours
+are taken as they are stored, as there: a colour profile is not applied. What a viewer shows is never refused for its
+metadata. A file that is not a picture, is incomplete, or is absurdly large is an error that names it.
 """
 
+import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from minillava.errors import UserError
 
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow warns
+MAX_RESIZED = 32_000_000  # pixels of a whole picture before the crop; of a longer strip only the middle is resized
+# Formats of pixels only. Pillow also opens EPS, which starts an interpreter, and stubs that need other programs.
+FORMATS = "PNG JPEG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF QOI ICO SGI PCX TGA".split()
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"IEND")
+JPEG_KEPT = (b"JFIF\0", b"Exif\0\0", b"Adobe")  # the kinds of application data that change what is shown
+GREY_STEPS = {"L;2": 85, "L;4": 17}  # how Pillow spreads a PNG's 2 and 4 bits over 0 to 255
+EXIF_TURNS = dict(zip(range(2, 9), map(Image.Transpose, [0, 3, 1, 5, 4, 6, 2])))  # by EXIF's orientation
+BICUBIC = int(Image.Resampling.BICUBIC)
 
 
 class ImageError(UserError):
     """A picture that cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an RGB picture becomes the vision tower's input (`model.formats.preparation` reads it from a folder).
+
+    size: pixels per side of the input. mean, std: per colour. edge: the length that the shorter side gets before the
+    crop, by default `size`. stretched: both sides get it. resample: Pillow's number. rescale: what a byte counts.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    edge: int | None = None
+    stretched: bool = False
+    resample: int = BICUBIC
+    rescale: float = 1 / 255
 
 
 @contextmanager
@@ -30,22 +60,42 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         why = "a folder, not a picture" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
         raise ImageError(f"{path}: {why}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below, it is an error
-            image = Image.open(path)
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{path}: {image.width} x {image.height} pixels is more than {MAX_PIXELS:,}; make it smaller first"
-                )
-            image.seek(0)
-            yield image
-    except ImageError:
-        raise
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")  # of odd metadata, and of a size that is an error below
+            with Image.open(_without_metadata(file), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    sides = f"{image.width} x {image.height}"
+                    raise ImageError(f"{sides} pixels is more than {MAX_PIXELS:,}; make it smaller first")
+                image.seek(0)
+                yield image
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{path}: far more than {MAX_PIXELS:,} pixels; make it smaller first") from error
     except Exception as error:  # Pillow's parsers raise errors of many kinds
-        raise ImageError(f"{path}: not a picture that can be read ({error}); PNG, JPEG, WebP and GIF work") from error
+        why = "damaged, or of another format" if isinstance(error, UnidentifiedImageError) else error
+        raise ImageError(f"{path}: not a picture that can be read ({why}); PNG, JPEG, WebP and GIF work") from error
+
+
+def _without_metadata(file: io.BufferedReader) -> io.BufferedReader | io.BytesIO:
+    """A PNG or JPEG file without texts, profiles and thumbnails, whose faults Pillow takes for the picture's."""
+    start, kept = file.read(8), io.BytesIO()
+    if not start.startswith((PNG, JPEG)):
+        return file
+    file.seek(kept.write(PNG if start == PNG else JPEG))
+    while start == PNG and len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big") + 4  # with the checksum
+        if head[4:] in PNG_KEPT:
+            kept.write(head + file.read(length))
+        else:
+            file.seek(length, io.SEEK_CUR)
+    while start != PNG and len(head := file.read(4)) == 4 and head[0] == 0xFF and 0xC0 <= head[1] != 0xDA:
+        body = file.read(max(0, int.from_bytes(head[2:], "big") - 2))  # of a segment before the first scan
+        application = 0xE0 <= head[1] <= 0xEF or head[1] == 0xFE
+        if not application or (body.startswith(JPEG_KEPT) and len(body) >= 12):
+            kept.write(head + body)
+    kept.write(head + file.read())
+    return kept
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -61,22 +111,65 @@ def frame_count(path: str | Path) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An open image as RGB: upright by its EXIF data, transparency on white, 16-bit grey scaled."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    if upright.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
-        upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
-    return upright.convert("RGB")
+    """An open image as RGB: upright by its EXIF data, transparency on white, 16-bit grey scaled.
+
+    Raises ImageError for numbers that have no agreed black and white (32 bits).
+    """
+    mode, clear = image.mode, image.info.get("transparency")
+    stored = image.tile[0].args if getattr(image, "tile", None) else None  # how the file holds a pixel
+    if mode == "F" or (mode == "I" and image.format != "PPM"):
+        raise ImageError(f"32 bits per pixel (mode {mode}) have no agreed black and white; save it with 8 or 16 bits")
+    if clear is not None and stored == "RGB;16B":
+        raise ImageError("16-bit colour of which one is transparent is not supported; save it with 8 bits per colour")
+    if clear is not None and stored in GREY_STEPS:
+        image.info["transparency"] = clear * GREY_STEPS[stored]
+    image.load()
+    turn = _turn(image)
+    if mode.startswith("I"):  # Pillow would clip at 255 instead of scaling
+        values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+        grey = (values >> (4 if tags.get(258) == (12,) else 8)).astype(np.uint8)
+        image = Image.fromarray(255 - grey if tags.get(262) == 0 else grey)  # 0: white is stored as 0
+        if clear is not None:
+            image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    if mode in ("La", "RGBa"):  # colours multiplied by their alpha
+        image = image.convert(mode[:-1] + "A")
+    if image.has_transparency_data:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba)
+    image = image if turn is None else image.transpose(turn)
+    return image if image.mode == "RGB" else image.convert("RGB")  # without a copy: photos may fill the memory
 
 
-def crop(picture: Image.Image, size: int) -> Image.Image:
-    """A picture of size x size: the shorter side is resized, then the centre is cropped."""
-    return picture if picture.size == (size, size) else ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How a picture must be turned to be upright; None where its EXIF data does not say, or cannot be read."""
+    try:
+        return EXIF_TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # errors of many kinds; a viewer shows such a picture as it is stored
+        return None
 
 
-def pixels(pictures: list[Image.Image], size: int, mean: tuple, std: tuple) -> torch.Tensor:
-    """RGB pictures -> (B, 3, size, size), scaled to [0, 1], then normalised by the vision tower's mean and std."""
-    array = np.stack([np.asarray(crop(p, size), dtype=np.float32) for p in pictures]) / 255
-    return torch.from_numpy((array - np.float32(mean)) / np.float32(std)).permute(0, 3, 1, 2).contiguous()
+def crop(
+    picture: Image.Image, size: int, edge: int | None = None, stretched: bool = False, resample: int = BICUBIC
+) -> Image.Image:
+    """A picture of size x size: the shorter side is resized to `edge` (default: size), then the centre is cropped.
+
+    stretched: both sides are resized to `edge`. The pixels are CLIP's processor's.
+    """
+    edge = edge or size
+    width, height = (edge if stretched else int(edge * side / min(picture.size)) for side in picture.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    kept = (left, top, left + size, top + size)
+    if width * height > MAX_RESIZED:
+        x, y = picture.width / width, picture.height / height
+        return picture.resize((size, size), resample, (kept[0] * x, kept[1] * y, kept[2] * x, kept[3] * y))
+    return picture.resize((width, height), resample).crop(kept)
+
+
+def pixels(pictures: Iterable[Image.Image], preparation: Preparation) -> torch.Tensor:
+    """RGB pictures -> (B, 3, size, size): cropped, scaled (commonly to [0, 1]), then normalised by mean and std."""
+    p = preparation
+    one = partial(crop, size=p.size, edge=p.edge, stretched=p.stretched, resample=p.resample)
+    cropped = [np.asarray(c, dtype=np.float32) for c in map(one, pictures)]  # of an iterator, one whole picture is held
+    array = np.stack(cropped) / np.float32(1 / p.rescale)
+    return torch.from_numpy((array - np.float32(p.mean)) / np.float32(p.std)).permute(0, 3, 1, 2).contiguous()

@@ -18,7 +18,7 @@ IMAGE_TOKEN = "<image>"  # the place of a record's picture
 
 
 class RecordError(UserError):
-    """A record or reply that breaks the format; the message names it."""
+    """A record that breaks the format; the message names it."""
 
 
 def make_record(name: str, image: str, pairs: list[tuple[str, str]], rng: random.Random) -> dict:

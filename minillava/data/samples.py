@@ -29,15 +29,38 @@ class Sample:
 
 
 def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[int], list[int]]:
-    """Ids and labels of (text, supervised) segments, after a begin-of-sequence token if the tokenizer has one."""
-    ids = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    """Ids and labels of (text, supervised) segments, after a begin-of-sequence token if the tokenizer has one.
+
+    A first segment that begins with that token (a chat template's) has it already.
+    """
+    bos = tokenizer.bos_token
+    ids = [] if bos is None or segments[0][0].startswith(bos) else [tokenizer.bos_token_id]
     labels = [IGNORE] * len(ids)
-    for text, supervised in segments:
-        for n, part in enumerate(text.split(IMAGE_TOKEN)):
-            new = ([IMAGE] if n else []) + (tokenizer.encode(part, add_special_tokens=False) if part else [])
-            ids += new
-            labels += [i if supervised and i != IMAGE else IGNORE for i in new]
+    for n, (text, supervised) in enumerate(segments):
+        if n and text.startswith(" ") and _begins_with_a_space(tokenizer):
+            text = text[1:]
+        new = _text_ids(text, tokenizer)
+        ids += new
+        labels += [i if supervised and i != IMAGE else IGNORE for i in new]
     return ids, labels
+
+
+def _text_ids(text, tokenizer):
+    """The ids of a text, `IMAGE` for each picture. Where the tokenizer has a token `<image>`, as in `transformers`."""
+
+    def encode(part):
+        return tokenizer.encode(part, add_special_tokens=False) if part else []
+
+    image = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    if image not in (None, tokenizer.unk_token_id):
+        return [IMAGE if i == image else i for i in encode(text)]
+    first, *others = text.split(IMAGE_TOKEN)
+    return encode(first) + [i for part in others for i in (IMAGE, *encode(part))]
+
+
+def _begins_with_a_space(tokenizer):
+    """Whether the tokenizer puts a space before every text (SentencePiece), so that " a" would begin with two."""
+    return tokenizer.convert_ids_to_tokens(tokenizer.encode("a", add_special_tokens=False))[0].startswith("\u2581")
 
 
 def encode(record: dict, template: Template, tokenizer) -> Sample:

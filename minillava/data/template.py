@@ -2,7 +2,8 @@
 
 A template yields (text, supervised) segments, from which `samples.py` makes ids and labels in one pass, so they cannot
 disagree. <STOP> is a segment of its own, so its ids are always the same. `True` marks what is green in Table 2: every
-answer and the <STOP> after it.
+answer and the <STOP> after it. The chat template of published weights becomes such a template too
+(model/formats/chat_template.py).
 
     python -c "from minillava.data.template import *; print(CHAT.segments([('What is this?', 'A cat.')]))"
 """
@@ -40,6 +41,33 @@ class Plain(Template):
         return [(image, False)] + ([(answer, True), (self.stop, True)] if answer is not None else [])
 
 
+@dataclass(frozen=True)
+class Joined(Template):
+    """A later format. What the model reads up to an answer is one text, tokenized as one, as in `transformers`.
+
+    lead: what stands before an answer and is learned with it. after: what stands between a stop and the next question.
+    """
+
+    lead: str = ""
+    after: str = ""
+
+    def segments(self, pairs):
+        out, before = [], self.system
+        for question, answer in pairs:
+            out.append((before + self.human + question + self.assistant, False))
+            if answer is not None:
+                out += [(self.lead + answer, True), (self.stop, True)]
+            before = self.after
+        return out
+
+
 CHAT = Template("chat", "A curious person talks with an assistant that looks closely and answers truthfully.")
 PLAIN = Plain("plain", "", stop="\n")
-TEMPLATES = {t.name: t for t in (CHAT, PLAIN)}
+# LLaVA-1.5's and Vicuna v1's, word for word as in the authors' conversation.py.
+VICUNA_V1 = Joined(
+    "vicuna_v1",
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. ",
+    human="USER: ", assistant=" ASSISTANT:", stop="</s>", lead=" ",
+)  # fmt: skip
+TEMPLATES = {t.name: t for t in (CHAT, PLAIN, VICUNA_V1)}

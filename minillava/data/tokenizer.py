@@ -36,9 +36,21 @@ class TokenizerError(UserError):
 
 
 def load_tokenizer(folder: str | Path):
-    """The tokenizer of a checkpoint folder. Raises FileNotFoundError if it has none, TokenizerError if it is broken."""
+    """The tokenizer of a checkpoint folder. Raises FileNotFoundError if it has none, TokenizerError if it is broken.
+
+    A folder with only a tokenizer.model, such as Vicuna's, needs the packages of the extra "real".
+    """
     if not any((Path(folder) / name).is_file() for name in FILES):
         raise FileNotFoundError(f"{folder}: no tokenizer files here; copy tokenizer.json next to the weights")
+    if (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer.json").is_file():
+        try:  # transformers needs both, and without them asks for another package
+            import google.protobuf  # noqa: F401
+            import sentencepiece  # noqa: F401
+        except ImportError as error:
+            raise TokenizerError(
+                f"{folder}: its tokenizer.model needs the packages sentencepiece and protobuf ({error}): "
+                "pip install 'minillava[real]', or pip install sentencepiece protobuf"
+            ) from error
     try:
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # its parsers raise errors of many kinds, even a bare Exception

@@ -2,11 +2,10 @@
 
 The tasks of exercise NN are in exercises/tasks/exNN.py. They contain no solution that is not in the package anyway.
 
-    python -m minillava.exercises exercises    # writes the students' notebooks from exercises/solutions
+    python -m minillava.exercises.build        # writes the students' notebooks from exercises/solutions
     minillava progress                         # which tasks pass on this machine
 """
 
-from minillava.exercises.engine import NotYet, Task, Unsolved, check, hint
-from minillava.exercises.progress import progress
+from minillava.exercises.engine import NotYet, Task, Unsolved, check, hint, progress
 
 __all__ = ["NotYet", "Task", "Unsolved", "check", "hint", "progress"]

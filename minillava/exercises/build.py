@@ -3,7 +3,7 @@
 The marks, the stub and the cells' metadata are nbgrader's own, so instructors can use it on the same files
 (exercises/INSTRUCTORS.md). Neither the exercises nor this module need nbgrader.
 
-    python -m minillava.exercises exercises
+    python -m minillava.exercises.build
 """
 
 import copy
@@ -60,11 +60,19 @@ def read_notebook(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def write_notebook(notebook: dict, path: Path) -> None:
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def build_exercises(folder: Path) -> list[Path]:
     """Write the student's notebook of every solution in `folder`/solutions. Returns their paths."""
     made = []
     for source in sorted((folder / "solutions").glob("ex*.ipynb")):
         notebook = student_version(read_notebook(source), source.name)
         made.append(folder / source.name)
-        made[-1].write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_notebook(notebook, made[-1])
     return made
+
+
+if __name__ == "__main__":
+    print(*build_exercises(Path("exercises")), sep="\n")

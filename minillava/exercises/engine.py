@@ -9,11 +9,10 @@ Try it: `check("08.1", lambda Zv, W, b: Zv @ W)`.
 
 import contextlib
 import copy
-import importlib.util
 import io
+import os
 import random
-import re
-import sys
+import runpy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,10 +21,9 @@ from pathlib import Path
 import torch
 
 from minillava.exercises.compare import Raised, difference, one_line
-from minillava.exercises.progress_file import note_check
+from minillava.files import FileError, read_json, write_json
 
 EXERCISES = Path(__file__).parents[2] / "exercises"
-STARS = {1: "★", 2: "★★", 3: "★★★"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Task:
     tolerance: float = 1e-4
 
     def __str__(self) -> str:
-        return f"{self.id} {STARS[self.stars]} {self.title}"
+        return f"{self.id} {'★' * self.stars} {self.title}"
 
 
 class NotYet(AssertionError):
@@ -67,22 +65,13 @@ def exercise_numbers() -> list[str]:
     return sorted(path.stem[2:] for path in (EXERCISES / "tasks").glob("ex[0-9][0-9].py"))
 
 
+@lru_cache
 def tasks_of(number: str) -> dict[str, Task]:
     """The tasks of one exercise by id. Raises KeyError, naming the exercises, for an unknown one."""
     if number not in exercise_numbers():
         raise KeyError(f"there is no exercise {number!r}; there are {', '.join(exercise_numbers())}")
-    return {task.id: task for task in _module(number).TASKS}
-
-
-@lru_cache
-def _module(number: str):
-    """exercises/tasks/exNN.py, loaded by its path: it is outside the package, near the notebooks that it checks."""
-    path = EXERCISES / "tasks" / f"ex{number}.py"
-    spec = importlib.util.spec_from_file_location(f"minillava_exercise_{number}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses need it there
-    spec.loader.exec_module(module)
-    return module
+    # exercises/tasks/exNN.py is outside the package, near the notebooks that it checks.
+    return {task.id: task for task in runpy.run_path(f"{EXERCISES}/tasks/ex{number}.py")["TASKS"]}
 
 
 def find_task(task_id: str) -> Task:
@@ -198,9 +187,42 @@ def hint(task_id: str, level: int = 1) -> None:
     if level < 1:
         raise ValueError(f"level {level}: hints begin at 1")
     if level <= len(task.hints):
-        more = f'  (hint("{task_id}", {level + 1}) says more)'
-        print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}\n{more}")
+        print(f"{task}, hint {level} of {len(task.hints)}: {task.hints[level - 1]}")
+        print(f'  (hint("{task_id}", {level + 1}) says more)')
         return
-    home = next((EXERCISES / "solutions").glob(f"ex{re.sub(r'[.].*', '', task_id)}_*.ipynb"), None)
-    where = f"exercises/solutions/{home.name}" if home else "exercises/solutions"
-    print(f"{task}: no more hints. One way to do it: {where}")
+    (solution,) = (EXERCISES / "solutions").glob(f"ex{task_id[:2]}_*.ipynb")
+    print(f"{task}: no more hints. One way to do it: exercises/solutions/{solution.name}")
+
+
+def progress_path() -> Path:
+    """The file of progress. It says which tasks pass on this machine, and nothing is sent anywhere."""
+    return Path(os.environ.get("MINILLAVA_PROGRESS") or Path.home() / ".minillava" / "progress.json")
+
+
+def read_progress() -> dict[str, bool]:
+    """Task id -> whether its last check passed. Raises FileError for a file of another form, naming it."""
+    home = progress_path()
+    found = read_json(home) if home.exists() else {}
+    if not isinstance(found, dict) or not all(isinstance(v, bool) for v in found.values()):
+        raise FileError(f"{home}: not task ids with true or false; delete it to begin again")
+    return found
+
+
+def note_check(task_id: str, passed: bool) -> None:
+    """Store the outcome of a check. When the file cannot be written, print that and return."""
+    home = progress_path()
+    try:
+        write_json(home, dict(sorted((read_progress() | {task_id: passed}).items())))
+    except OSError as error:
+        print(f"(progress is not kept: {home}: {error.strerror})")
+
+
+def progress() -> str:
+    """The page of `minillava progress`: one line per exercise, with one mark per task (● passes, ○ tried, · not begun)."""
+    known, lines, done, count = read_progress(), [], 0, 0
+    for number in exercise_numbers():
+        some = tasks_of(number).values()
+        marks = [{True: "●", False: "○"}.get(known.get(t.id), "·") for t in some]
+        lines.append(f"{number}  " + "   ".join(f"{m} {'★' * t.stars} {t.title}" for m, t in zip(marks, some)))
+        done, count = done + marks.count("●"), count + len(marks)
+    return "\n".join([*lines, "", f"{done} of {count} tasks pass here.  ● passes   ○ tried   · not begun"])

@@ -43,11 +43,11 @@ def can_be_told(gap: dict) -> bool:
     return low > 0 or high < 0
 
 
-def judged(claim: paper.Claim, comparisons: list[dict], why: str, verdict: str | None = None) -> dict:
-    """A claim with the paper's figures, ours and the verdict; why: what the verdict rests on, or why it is missing."""
+def judged(claim: paper.Claim, comparisons: list[dict], why: str = "") -> dict:
+    """A claim with the paper's figures, ours and the verdict. why: what the verdict rests on."""
     return {
         "id": claim.id, "statement": claim.statement, "source": claim.source, "paper": claim.figures,
-        "ours": comparisons, "verdict": verdict or overall_verdict([c["verdict"] for c in comparisons]), "why": why,
+        "ours": comparisons, "verdict": overall_verdict([c["verdict"] for c in comparisons]), "why": why,
     }  # fmt: skip
 
 

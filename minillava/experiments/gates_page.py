@@ -1,11 +1,9 @@
 """Does the small model truly look? The gates on one page and as pictures: gates.md, gates.png, ten-pictures.png.
 
-Notable: every figure is read from files, so the page can be made again after any of them, and a gate that is not passed
-says so. The files are gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the live run, three
-seeds), science.json and designs.json (Table 8), ten-pictures.json and the weights' cards. The ten scenes are drawn by a
-seed from the benchmark's, not chosen, and every answer carries the verdict of the exact match or of the judge.
+Every figure is read from files: gates.jsonl (the shipped weights on scenes that chose nothing), report.json (the live
+run, three seeds), science.json and designs.json (Table 8), ten-pictures.json and the weights' cards.
 
-    python -m minillava.experiments.pages gates
+    python -m minillava.experiments.pages results
 """
 
 import random
@@ -31,93 +29,79 @@ from minillava.scenes.questions import EXACT_KINDS, Question, is_correct, is_rea
 from minillava.scenes.world import Scene
 from minillava.standins.gates import THRESHOLDS
 from minillava.standins.judge import marks
+from minillava.standins.language_model import SCENE_FORMATS
+from minillava.standins.weights import PARTS
 from minillava.text import markdown_table
 
-HEAD = ["gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed"]
 GATES = {
     "vision_tower": (1, "the vision tower: "), "language_model": (2, "the language model, in words: "),
     "llava": (4, ""), "controls": (4, ""),
 }  # fmt: skip
 BINDING = ("existence", "colour", "side")  # gate 3 asks them of the whole; gate 4 has all kinds
 FIRST_FOUR = ("existence", "colour", "place", "side")
-PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
-def gate(number: int, figure: str, wanted: str, measured: str, passed: bool, blank="", shuffled="") -> list[str]:
-    """One row of the page."""
-    return [str(number), figure, wanted, measured, str(blank), str(shuffled), "yes" if passed else "**no**"]
-
-
-def shipped(rows: list[dict]) -> list[list[str]]:
-    """Gates 1 to 4: the shipped weights."""
+def shipped(rows: list[dict]) -> list[tuple]:
+    """Gates 1 to 4, the shipped weights: (gate, figure, wanted, measured, picture blank, shuffled, passed)."""
     out = []
     for r in rows:
         number, prefix = GATES[r["gate"]]
         number = 3 if r["gate"] == "llava" and r["figure"] in BINDING else number
         wanted, measured = f"{'<' if r['gate'] == 'controls' else '>='} {r['wanted']}", f"{r['measured']:.1f}"
-        controls = (r.get("blank", ""), r.get("shuffled", ""))
-        out.append(gate(number, prefix + r["figure"], wanted, measured, r["passed"], *controls))
+        controls = r.get("blank", ""), r.get("shuffled", "")
+        out.append((number, prefix + r["figure"], wanted, measured, *controls, r["passed"]))
     return sorted(out, key=lambda r: r[0])
 
 
-def live(report: dict) -> list[list[str]]:
-    """Gate 5: the live run, its rows of Table 4 apart by more than the spread over seeds."""
+def live(report: dict) -> list[tuple]:
+    """Gate 5, the live run: its rows of Table 4 are apart by more than the spread over seeds."""
     others = tuple(f"-{seed}" for seed in report["seeds"][1:])
     minutes = sum(v for step, v in report["seconds"].items() if step != "all" and not step.endswith(others)) / 60
-    four = statistics.mean(report["vqa"][kind] for kind in FIRST_FOUR)
-    tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
-    of, rows = {r["row"]: r["All"] for r in report["tables"][0]["rows"]}, []
-    for better, worse in ((FULL, "Conversation"), ("Conversation", UNTUNED)):
-        gap, spread = of[better]["ours"] - of[worse]["ours"], max(of[r]["spread"] or 0 for r in (better, worse))
-        wanted = f"> {spread:.1f}, the spread"
-        rows.append(gate(5, f"Table 4, All: {better} above {worse}", wanted, f"{gap:+.1f}", gap > spread))
-    both = ("questions: tuned on instructions, tuned on captions only", "far below", f"{tuned:.1f}, {other:.1f}")
-    return [
-        gate(5, "the live run: minutes for one seed, on 2 cores", "<= 10", f"{minutes:.1f}", minutes <= 10),
-        gate(5, f"the live run: {', '.join(FIRST_FOUR)}", ">= 80", f"{four:.1f}", four >= 80),
-        *rows,
-        gate(5, *both, other < tuned / 2),
+    four, kinds = statistics.mean(report["vqa"][kind] for kind in FIRST_FOUR), ", ".join(FIRST_FOUR)
+    out = [
+        (5, "the live run: minutes for one seed, on 2 cores", "<= 10", f"{minutes:.1f}", "", "", minutes <= 10),
+        (5, f"the live run: {kinds}", ">= 80", f"{four:.1f}", "", "", four >= 80),
     ]
+    of = {r["row"]: r["All"] for r in report["tables"][0]["rows"]}
+    for better, worse in ((FULL, "Conversation"), ("Conversation", UNTUNED)):
+        gap, spread = of[better]["ours"] - of[worse]["ours"], max(of[r]["spread"] for r in (better, worse))
+        wanted = f"> {spread:.1f}, the spread"
+        out.append((5, f"Table 4, All: {better} above {worse}", wanted, f"{gap:+.1f}", "", "", gap > spread))
+    tuned, other = report["vqa"]["all"], report["vqa_rows"][CAPTIONER]["all"]
+    figure = "questions: tuned on instructions, tuned on captions only"
+    return [*out, (5, figure, "far below", f"{tuned:.1f}, {other:.1f}", "", "", other < tuned / 2)]
 
 
-def effect(figure: str, gap: dict, shuffled="") -> list[str]:
-    """Gate 6: a choice of Table 8 passes where its effect can be told from none."""
-    return gate(6, figure, "an effect, or why not", signed(gap), can_be_told(gap), "", shuffled)
-
-
-def on_quiz(science: dict) -> list[list[str]]:
-    """Gate 6 on the quiz: what each choice of Table 8 is worth, and where the letter is lost."""
-    rows = {r["row"]: r["gap"] for r in science["table 8"] if r["gap"]}
-    theirs = {row: f"difference to the best (the paper's {TABLE_8.delta(row, 'Avg'):+})" for row in rows}
-    out = [effect(f"Table 8: {row}, {theirs[row]}", gap) for row, gap in rows.items()]
-    if "letters" in science:
-        wrong, lost, _ = at_the_letter(science["letters"])
-        figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
-        out.append(gate(6, figure, "> 50, or another reason", f"{share:.1f}", share > 50))
+def choices(science: dict, chat: dict) -> list[tuple]:
+    """Gate 6, the choices of Table 8: each passes where its effect, on the quiz or the chat data, can be told."""
+    out, wanted = [], "an effect, or why not"
+    for r in science["table 8"][1:]:
+        figure = f"Table 8: {r['row']}, difference to the best (the paper's {TABLE_8.delta(r['row'], 'Avg'):+})"
+        out.append((6, figure, wanted, signed(r["gap"]), "", "", can_be_told(r["gap"])))
+    wrong, lost, _ = at_the_letter(science["letters"])
+    figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
+    out.append((6, figure, "> 50, or another reason", f"{share:.1f}", "", "", share > 50))
+    for r in chat["rows"][1:]:
+        figure = f"Table 8 [on the chat data](designs.md): {r['row']}, difference to the best"
+        out.append((6, figure, wanted, signed(r["gap"]), "", r["shuffled"]["ours"], can_be_told(r["gap"])))
     return out
 
 
-def on_chat(report: dict) -> list[list[str]]:
-    """Gate 6 on the chat data (`designs.py`), where the model sees: each choice's difference, and the control."""
-    figure = "Table 8 [on the chat data](designs.md): {}, difference to the best"
-    return [effect(figure.format(r["row"]), r["gap"], r["shuffled"]["ours"]) for r in report["rows"] if r["gap"]]
+def weak(scores: dict, least: float) -> str:
+    """The kinds of questions under `least` per cent, the weakest first."""
+    found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT_KINDS and value < least)
+    return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
 
 
 def failures(card: dict, report: dict, answers: list[dict]) -> str:
     """What the shipped model and the live run get wrong, in words."""
-
-    def weak(scores, least):  # the kinds of questions under `least` per cent, the weakest first
-        found = sorted((value, kind) for kind, value in scores.items() if kind in EXACT_KINDS and value < least)
-        return ", ".join(f"{kind} {value:.0f} %" for value, kind in found) or "none"
-
-    kinds = weak(card["figures"]["exact match, dev split, per cent"]["picture"], 90)
-    live = weak(report["vqa"], 80)
+    shipped = weak(card["figures"]["exact match, dev split, per cent"]["picture"], 90)
     more = card["recipe"]["pictures"] / report["recipe"]["scale"]["pictures"]
     wrong = [a for a in answers if not a["right"]]
     wild = next(r for r in report["tables"][1]["rows"] if r["row"] == FULL)["All"]["ours"]
     lines = [
-        f"- The shipped model, kinds of questions under 90 %: {kinds}.",
-        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {live}.",
+        f"- The shipped model, kinds of questions under 90 %: {shipped}.",
+        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}.",
         "- In the wild - another drawing style, combinations held out of training - the live run's relative score is "
         f"{wild:.1f}: things are taken for others of like shape (the two worst pictures: "
         "[figures/table-6.png](figures/table-6.png)).",
@@ -128,21 +112,22 @@ def failures(card: dict, report: dict, answers: list[dict]) -> str:
 
 def page(weights: Path, results: Path) -> str:
     """gates.md. weights: the folder of vision tower, language model and llava; results: of what was measured."""
-    report, answers = read_json(results / "report.json"), read_json(results / "ten-pictures.json")
-    rows = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report)]
-    for path, more in ((results / "science.json", on_quiz), (results / "designs.json", on_chat)):
-        rows += more(read_json(path)) if path.exists() else []
-    cards = {part: read_json(weights / part / "card.json") for part in PARTS}
-    made = [["part", "made as", "minutes", "machine"]]
-    for part, card in cards.items():
-        m = card["machine"]
-        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {(m.get('gpu') or {'name': 'no GPU'})['name']}, torch {m['torch']}"
+    names = ("report", "science", "designs", "ten-pictures")
+    report, science, chat, answers = (read_json(results / f"{name}.json") for name in names)
+    rows = [["gate", "figure", "wanted", "measured", "picture blank", "shuffled", "passed"]]
+    gates = [*shipped(read_jsonl(results / "gates.jsonl")), *live(report), *choices(science, chat)]
+    rows += [[*map(str, row), "yes" if passed else "**no**"] for *row, passed in gates]
+    made, cards = [["part", "made as", "minutes", "machine"]], {}
+    for part in PARTS:
+        card = cards[part] = read_json(weights / part / "card.json")
+        m, gpu = card["machine"], (card["machine"].get("gpu") or {"name": "no GPU"})["name"]
+        here = f"{m['cores']} cores ({m['processor']}, {m['precision']}), {gpu}, torch {m['torch']}"
         made.append([part, card["recipe"]["made as"], str(card["minutes"]), here])
     parts = [
         "# Does the small model look?",
         "Per cent right on held-out scenes that chose nothing, questions balanced. Gates 1 to 4: the weights that "
         "ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.",
-        markdown_table([HEAD, *rows]),
+        markdown_table(rows),
         "![The gates while vision tower, language model and the whole were trained](gates.png)",
         "## What it gets wrong", failures(cards["llava"], report, answers),
         "## What made the weights", markdown_table(made),
@@ -152,21 +137,21 @@ def page(weights: Path, results: Path) -> str:
 
 def gate_curves(weights: Path) -> Figure:
     """Per cent right on the dev split while the parts were trained, and what was wanted."""
-    tower, language, llava = (read_jsonl(weights / part / "gates.jsonl") for part in (PARTS[0], PARTS[1], PARTS[3]))
-    seen = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
+    kinds = {kind: ("picture", kind) for kind in ("existence", "colour", "side", "place")}
+    kinds |= {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}
     odd = {"named": ("picture", "odd: named"), "rightly nothing": ("picture", "odd: none")}
     odd["named, shuffled"] = ("shuffled", "odd: named")
-    panels = [  # title, rows, what was wanted, and for each curve where it is in a row
-        ("The vision tower: read off an object's patches", tower, THRESHOLDS["vision_tower"]["kind"],
-         {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}),
-        ("The language model: asked about a scene in words", language, THRESHOLDS["language_model"]["all"],
-         {how: (how, "all") for how in language[0] if how != "step"}),
-        ("The whole: asked about a picture", llava, THRESHOLDS["llava"]["colour"],
-         seen | {f"all, {how}": (how, "all") for how in ("picture", "shuffled")}),
-        ("The whole: asked what is odd", llava, THRESHOLDS["llava"]["odd: named"], odd),
-    ]  # fmt: skip
+    probed = {name: ("layer -2", name) for name in THRESHOLDS["vision_tower"]}
+    told = {how: (how, "all") for how in SCENE_FORMATS}
+    panels = (  # title, part, its threshold, and for each curve where it is in a row
+        ("The vision tower: read off an object's patches", "vision_tower", "kind", probed),
+        ("The language model: asked about a scene in words", "language_model", "all", told),
+        ("The whole: asked about a picture", "llava", "colour", kinds),
+        ("The whole: asked what is odd", "llava", "odd: named", odd),
+    )
     figure, axes = canvas(11, 8, 2, 2)
-    for axis, (title, rows, wanted, curves) in zip(axes.flat, panels):
+    for axis, (title, part, threshold, curves) in zip(axes.flat, panels):
+        rows, wanted = read_jsonl(weights / part / "gates.jsonl"), THRESHOLDS[part][threshold]
         steps = [row["step"] for row in rows]
         drawn = {name: [row[how][what] for row in rows] for name, (how, what) in curves.items()}
         lines(steps, drawn, "step", "% right", title, axis=axis)
@@ -178,27 +163,27 @@ def gate_curves(weights: Path) -> Figure:
 
 def asked(scene: Scene, rng: random.Random) -> list[Question | None]:
     """A question of three kinds drawn by the seed, and what is odd; then a description (None)."""
-    pool = [q for q in questions(scene) if not is_reasoning(q) and q.kind not in ("odd", "doing")]
+    every = questions(scene)
+    pool = [q for q in every if not is_reasoning(q) and q.kind not in ("odd", "doing")]
     kinds = rng.sample(sorted({q.kind for q in pool}), 3)
-    odd = [q for q in questions(scene) if q.text == "What is odd in this picture?"]
-    return [*(rng.choice([q for q in pool if q.kind == kind]) for kind in kinds), *odd, None]
+    drawn = [rng.choice([q for q in pool if q.kind == kind]) for kind in kinds]
+    return [*drawn, *(q for q in every if q.text == "What is odd in this picture?"), None]
 
 
 def ten_pictures(weights: Path) -> tuple[Figure, list[dict]]:
-    """Ten scenes of the benchmark by a seed, each with five questions, answers and verdicts; and the same as rows."""
+    """Ten scenes of the benchmark by a seed, not chosen, each with five questions, answers and verdicts; also as rows."""
     rng, chat, rows, pictures = random.Random("ten pictures 0"), Chat(weights), [], []
     for scene in [compose("bench", index) for index in rng.sample(range(700), 10)]:
         chat.look(draw(scene, chat.model.config.vision.image_size))
-        told, own = context(captions(scene), boxes(scene)), []
+        told, cells = context(captions(scene), boxes(scene)), []
         for question in asked(scene, rng):
             text = question.text if question else "Describe this picture in detail."
             chat.turns = []  # every question by itself, as the benchmark asks it
             said = chat.ask(text)
             verdict = marks(told, text, said)
             good = is_correct(question, said) if question else verdict.accuracy == 10
-            own.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
-        cells = [[Line(r["question"], bold=True), ticked(r["answer"], r["right"])] for r in own]
+            rows.append({"scene": scene.id, "question": text, "answer": said, "right": good, "why": verdict.why})
+            cells.append([Line(text, bold=True), ticked(said, good)])
         pictures.append((draw(scene, 256), {"": cells}))
-        rows += own
     title = f"{sum(r['right'] for r in rows)} of {len(rows)} answers about ten pictures drawn by a seed are right"
     return beside(pictures, title, text=6.4), rows

@@ -1,6 +1,11 @@
 """The whole paper in one run: data, stage 1, stage 2 of Table 4's rows, answers, judge; `report.py` reports on it.
 
-minillava paper                 # what `make demo` runs
+`run_designs` asks Table 8's design choices of the chat data: the vision tower's layer, stage 1, the language model's
+size. The paper asks them of ScienceQA (`science.py`), where here the letter is lost behind right reasons. So each is
+made once more in stage 2 of the full data. Answer first is a choice of ScienceQA's form alone, so it has no row.
+
+    minillava paper                 # what `make demo` runs
+    minillava paper --table 8       # the choices, after the quiz
 """
 
 from dataclasses import asdict
@@ -11,9 +16,9 @@ from minillava.data.records import read_records, write_records
 from minillava.data.template import CHAT
 from minillava.datagen.messages import TYPES
 from minillava.experiments import study
-from minillava.experiments.run import Run
+from minillava.experiments.run import Run, still_wanted
+from minillava.experiments.science import ANSWER_FIRST, VARIANTS
 from minillava.experiments.study import CAPTIONS, Variant
-from minillava.experiments.workers import still_wanted
 from minillava.files import read_jsonl, write_json, write_jsonl
 from minillava.judging.answers import CONDITIONS, answer
 from minillava.judging.bench import read_bench, write_bench
@@ -40,6 +45,7 @@ SHUFFLED_ROW = "Full data, pictures shuffled"
 CONTROLS = {SHUFFLED_ROW: "-shuffled", "Full data, pictures blank": "-blank", "Full data, text only": "-text"}
 POPE_ROWS = (FULL, UNTUNED, CAPTIONER)  # the rows that answer POPE's questions
 POPE_SCENES = 50  # at most so many scenes are asked about
+CHOICES = {row: variant for row, variant in VARIANTS.items() if row != ANSWER_FIRST}  # rows of Table 8
 
 
 def make_data(run: Run) -> None:
@@ -55,11 +61,8 @@ def make_data(run: Run) -> None:
     write_records([caption_record(s) for s in train[: scale.pairs]], run.folder / CAPTIONS)
     for name in SPLIT_OF:
         write_bench(build_bench(name, scale.bench_scenes), bench / name)
-    rows = [
-        {"image": f"{s.id}.png", **asdict(q)}
-        for s, q in exact_questions("bench", scale.exact_scenes, scale.exact_per_kind)
-    ]
-    write_jsonl(rows, bench / "exact.jsonl")
+    exact = exact_questions("bench", scale.exact_scenes, scale.exact_per_kind)
+    write_jsonl([{"image": f"{s.id}.png", **asdict(q)} for s, q in exact], bench / "exact.jsonl")
     some = held_out[: min(POPE_SCENES, scale.bench_scenes)]
     write_jsonl(build_pope([caps_boxes(s) for s in some]), bench / "pope.jsonl")
 
@@ -137,4 +140,23 @@ def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -
         study.train_rows(run, dict.fromkeys(ROWS, Variant()), steps, learn_row)
         what, reviews = "Section 5.1: the judge reads captions, boxes and answers", review_files(run).values()
         run.do("judge", what, partial(run_judge, run), reviews)
+    return run
+
+
+def learn_choice(run: Run, seed: int, row: str) -> None:
+    """Stage 2 of one of the CHOICES on the full data, then its answers with the pictures and with others'."""
+    home, learner = run.home(seed, row), study.load_learner(run, seed, CHOICES[row], 2)
+    study.tune(run, seed, home, learner, records_of(run, FULL))
+    learner[0].eval()
+    for control in ("", "-shuffled"):
+        still_wanted()
+        answer_exact(run, learner, control, home)
+
+
+def run_designs(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -> Run:
+    """The CHOICES on the chat data. Raises RunError for a folder that cannot be used."""
+    with Run(folder, scale, seeds, weights) as run:
+        run.do("data", f"Table 8 on the chat data: {scale.pictures:,} pictures", partial(make_data, run))
+        steps = study.steps_of(scale, len(records_of(run, FULL)))
+        study.train_rows(run, CHOICES, dict.fromkeys(CHOICES, steps), learn_choice)
     return run

@@ -1,11 +1,10 @@
 """What the repository keeps of its own making: the samples and the pages of data_samples/.
 
-Notable: samples are the first scenes of a split, so a test can make them again and compare. A page is made of the JSON
-beside it, by the code that printed the run's tables.
+Samples are the first scenes of a split, so a test can make them again and compare. A page is made of the JSON beside it,
+which is a run's report.json: of `minillava paper` report.json, of its science/ science.json, of designs/ designs.json.
 
     python -m minillava.experiments.pages samples
-    python -m minillava.experiments.pages science runs/paper/science    # of a finished run; likewise `designs`
-    python -m minillava.experiments.pages gates                         # after those two, as it reads their JSON
+    python -m minillava.experiments.pages results
 """
 
 import argparse
@@ -19,12 +18,11 @@ from minillava.data.scienceqa import SPLITS, write_problems
 from minillava.datagen.generate import Settings, generate
 from minillava.datagen.messages import TYPES
 from minillava.datagen.sources import read_source
-from minillava.experiments import designs
 from minillava.experiments.cells import cell, signed
 from minillava.experiments.gates_page import gate_curves, page, ten_pictures
+from minillava.experiments.report import designs_page, markdown
 from minillava.experiments.science import BEST
 from minillava.experiments.science_report import GROUPS, SHARES, TABLE_7, text_78, why
-from minillava.figures import tables as drawn
 from minillava.figures.data import gallery
 from minillava.files import atomic_write, read_json, write_json, write_jsonl, write_text
 from minillava.judging.bench import write_bench
@@ -74,18 +72,18 @@ def write_samples(folder: Path) -> None:
         shutil.copy(Path(out) / "replies.jsonl", folder / "replies.jsonl")
 
 
-def brief(science: dict) -> list[str]:
-    """README.md's rows: Table 7's and Table 8's, per cent right over all questions."""
+def brief(science: dict) -> str:
+    """README.md's table: Table 7's and Table 8's, per cent right over all questions."""
     gaps = ["difference to the best variant", "the paper"]
     rows = [["ScienceQA", "here, % right", "the paper", *gaps, "reasons right, %"]]
     for r in science["table 7"]:
         if r["row"] in TABLE_7.values() and r["row"] != TABLE_7["LLaVA"]:
             rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", "", "", ""])
     reasons = {r["row"]: cell(r["reasons"]["all"]) for r in science["reasons"]}
-    for r in (r for r in science["table 8"] if r["ours"]):
+    for r in science["table 8"]:
         gap = [signed(r["gap"]), f"{paper.TABLE_8.delta(r['row'], 'Avg'):+}"] if r["gap"] else ["", ""]
         rows.append([r["row"], cell(r["ours"]["Avg"]), f"{r['paper']['Avg']:.2f}", *gap, reasons[r["row"]]])
-    return markdown_table(rows).splitlines()
+    return markdown_table(rows)
 
 
 def science_page(science: dict) -> str:
@@ -113,35 +111,24 @@ def science_page(science: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_page(name: str, results: Path, folder: Path | None = None) -> None:
-    """The page `name` of `results`, with its JSON and figures. folder: of the finished run that it is about."""
-    (results / "figures").mkdir(parents=True, exist_ok=True)
-    if name == "science":
-        science = read_json(folder / "report.json")
-        del science["seconds"]  # other work shared the cores
-        write_json(results / "science.json", science)
-        write_text(results / "science.md", science_page(science))
-        drawn.table_8(science).savefig(results / "figures" / "table-8.png")
-        print("\n".join(brief(science)))
-    elif name == "designs":
-        report = read_json(folder / "report.json")
-        write_json(results / "designs.json", report)
-        write_text(results / "designs.md", designs.markdown(report))
-        drawn.designs(report).savefig(results / "figures" / "table-8-chat.png")
-    else:
-        figure, rows = ten_pictures(WEIGHTS / "llava")
-        write_json(results / "ten-pictures.json", rows)
-        write_text(results / "gates.md", page(WEIGHTS, results))
-        figure.savefig(results / "ten-pictures.png", dpi=80)
-        gate_curves(WEIGHTS).savefig(results / "gates.png")
+def write_pages(results: Path) -> None:
+    """Every page of `results` from the JSON there, the figures that no run draws, and README.md's table on screen."""
+    report, science, chat = (read_json(results / f"{name}.json") for name in ("report", "science", "designs"))
+    write_text(results / "report.md", markdown(report))
+    write_text(results / "science.md", science_page(science))
+    write_text(results / "designs.md", designs_page(chat))
+    figure, rows = ten_pictures(WEIGHTS / "llava")
+    write_json(results / "ten-pictures.json", rows)
+    write_text(results / "gates.md", page(WEIGHTS, results))
+    figure.savefig(results / "ten-pictures.png", dpi=80)
+    gate_curves(WEIGHTS).savefig(results / "gates.png")
+    print(brief(science))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("samples", "science", "designs", "gates"))
-    parser.add_argument("run", nargs="?", type=Path, help="the folder of a finished run of `science` or `designs`")
-    options = parser.parse_args()
-    if options.what == "samples":
+    parser.add_argument("what", choices=("samples", "results"))
+    if parser.parse_args().what == "samples":
         write_samples(WEIGHTS.parent)
     else:
-        write_page(options.what, WEIGHTS.parent / "results", options.run)
+        write_pages(WEIGHTS.parent / "results")

@@ -8,10 +8,11 @@ in pairs and all seeds, is above zero and every seed agrees; otherwise it "does 
 from pathlib import Path
 
 from minillava import paper
-from minillava.experiments.cells import cell, judged, over, signed
-from minillava.experiments.miniature import CAPTIONER, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED
+from minillava.experiments.cells import accuracy, cell, judged, over, signed
+from minillava.experiments.miniature import CAPTIONER, CHOICES, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, records_of
 from minillava.experiments.run import Run, slug
-from minillava.figures.data import gallery
+from minillava.experiments.science import BEST
+from minillava.experiments.study import steps_of
 from minillava.figures.tables import question_bars, table_bars
 from minillava.figures.training import loss_curves
 from minillava.files import read_json, read_jsonl, write_json, write_text
@@ -19,6 +20,7 @@ from minillava.judging.bench import CATEGORIES, score_pairs
 from minillava.judging.pope import NEGATIVES, evaluate
 from minillava.judging.scores import interval, paired_difference, relative_score
 from minillava.machine import describe_machine
+from minillava.scenes.questions import EXACT_KINDS
 from minillava.standins.judge import RULE_ID
 from minillava.text import aligned, markdown_table
 from minillava.training.curves import read_losses
@@ -56,24 +58,25 @@ def scores_of(run: Run, bench: str, column: str, row: str) -> list[list[tuple[fl
     return [score_pairs(read_jsonl(f), CATEGORY[column]) for f in files_of(run, row, f"reviews-{bench}{{}}.jsonl")]
 
 
-def cell_of(run: Run, table: str, column: str, row: str) -> dict:
-    """One cell: the mean over seeds, its standard deviation, its 95 % interval over questions, the paper's figure."""
-    scores, theirs = scores_of(run, BENCH[table], column, row), BESIDE[table][row]
-    printed = paper.TABLES[table].value(theirs, column) if theirs else None
-    ours = over([relative_score(pairs) for pairs in scores])
-    ours["interval"] = [round(end, 1) for end in interval(scores, relative_score)]
-    return ours | {"paper": printed[0] if isinstance(printed, tuple) else printed}
-
-
 def rows_of(run: Run, table: str) -> list[dict]:
-    """The rows of Table 4 or 5 with their cells."""
-    return [{"row": row} | {column: cell_of(run, table, column, row) for column in CATEGORY} for row in BESIDE[table]]
+    """The rows of Table 4 or 5. A cell: mean and standard deviation over seeds, 95 % interval, the paper's figure."""
+    out = []
+    for row, theirs in BESIDE[table].items():
+        cells = {"row": row}
+        for column in CATEGORY:
+            scores = scores_of(run, BENCH[table], column, row)
+            printed = paper.TABLES[table].value(theirs, column) if theirs else None
+            cells[column] = over([relative_score(pairs) for pairs in scores])
+            cells[column]["interval"] = [round(end, 1) for end in interval(scores, relative_score)]
+            cells[column]["paper"] = printed[0] if isinstance(printed, tuple) else printed
+        out.append(cells)
+    return out
 
 
-def difference(run: Run, bench: str, column: str, better: str, worse: str, draws: int = 1000) -> dict:
+def difference(run: Run, bench: str, column: str, better: str, worse: str) -> dict:
     """Relative score of one row minus another's, its 95 % interval over questions in pairs, and the verdict."""
     both = zip(*(scores_of(run, bench, column, row) for row in (better, worse)))
-    return {"better": better, "worse": worse, "column": column, **paired_difference(list(both), relative_score, draws)}
+    return {"better": better, "worse": worse, "column": column, **paired_difference(list(both), relative_score)}
 
 
 def hallucination(run: Run, row: str) -> dict:
@@ -86,13 +89,16 @@ def hallucination(run: Run, row: str) -> dict:
     return out | {"left out": sum(len(found["excluded"]) for found in each)}
 
 
+def exact(files: list[Path]) -> dict[str, dict]:
+    """Exact-match accuracy by kind of question, over seeds. files: of each seed."""
+    each = [read_json(file) for file in files]
+    return {kind: over([scores[kind] for scores in each]) for kind in each[0]}
+
+
 def build_report(run: Run) -> dict:
     """Everything that was measured, as one JSON value."""
     rows, (shuffled, blank, text_only) = (*MIXTURES, UNTUNED, CAPTIONER), CONTROLS
-    right = {}  # exact-match accuracy by kind of question
-    for row in (*rows, *CONTROLS):
-        each = [read_json(file) for file in files_of(run, row, "exact{}.json")]
-        right[row] = {kind: over([scores[kind] for scores in each]) for kind in each[0]}
+    right = {row: exact(files_of(run, row, "exact{}.json")) for row in (*rows, *CONTROLS)}
     mean = {row: {kind: found["ours"] for kind, found in of.items()} for row, of in right.items()}
     known, other = "95 % interval over questions, all seeds", "this run does not make that comparison"
     tests = {claim.id: [difference(run, *test) for test in TESTS.get(claim.id, ())] for claim in paper.CLAIMS}
@@ -174,9 +180,8 @@ def write_report(run: Run) -> dict:
 
 
 def draw_report(report: dict, folder: Path) -> None:
-    """The figures that report.md shows, and the gallery, into `folder`/figures."""
+    """The figures that report.md shows, into `folder`/figures."""
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
     for table in report["tables"]:
         best, *_, worst = sorted(table["rows"], key=lambda r: -r["All"]["ours"])
         low = worst["row"][0].lower() + worst["row"][1:]
@@ -185,4 +190,39 @@ def draw_report(report: dict, folder: Path) -> None:
     question_bars(report).savefig(figures / "questions.png")
     losses = {f.parent.name: read_losses(f) for f in sorted(folder.glob("seed-0/*/metrics.jsonl"))}
     loss_curves(losses, "The loss of every training, seed 0").savefig(figures / "loss.png")
-    gallery().savefig(figures / "gallery.png")
+
+
+def designs_report(run: Run) -> dict:
+    """Each row's accuracy by kind of question with its control, the difference to the best, as one JSON value."""
+    right, out = {}, []
+    for row in CHOICES:
+        answers = [read_jsonl(file) for file in files_of(run, row, "exact.jsonl")]
+        right[row] = [[r["right"] for r in some if r["kind"] in EXACT_KINDS] for some in answers]
+        gap = paired_difference(list(zip(right[row], right[BEST])), accuracy) if row != BEST else None
+        ours, shuffled = (exact(files_of(run, row, f"exact{control}.json")) for control in ("", "-shuffled"))
+        out.append({"row": row, "ours": ours, "shuffled": shuffled["all"], "gap": gap})
+    return {
+        "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(),
+        "steps": steps_of(run.scale, len(records_of(run, FULL))), "questions": len(answers[0]), "rows": out,
+    }  # fmt: skip
+
+
+def designs_page(report: dict) -> str:
+    """designs.md: all questions with the control and the difference, then each kind."""
+    kinds = [kind for kind in report["rows"][0]["ours"] if kind != "all"]
+    rows = [["", "all", "pictures shuffled", "difference to the best (the paper's, on ScienceQA)", *kinds]]
+    for r in report["rows"]:
+        gap = f"{signed(r['gap'])} ({paper.TABLE_8.delta(r['row'], 'Avg'):+})" if r["gap"] else "-"
+        by_kind = [f"{r['ours'][kind]['ours']:.1f}" for kind in kinds]
+        rows.append([r["row"], cell(r["ours"]["all"]), cell(r["shuffled"]), gap, *by_kind])
+    parts = [
+        "# Table 8's design choices on the chat data",
+        f"{report['questions']} exact-match questions about held-out pictures, % right, after {report['steps']} steps "
+        f"of stage 2, {len(report['seeds'])} seeds. One choice differs in each row; everything else, the steps too, is "
+        "the same.",
+        markdown_table(rows),
+        "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over "
+        "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
+        "![Table 8 on the chat data](figures/table-8-chat.png)",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"

@@ -1,19 +1,31 @@
-"""One run in one folder: its recipe, its lock, the steps that are done and how long each took.
+"""One run in one folder: its recipe, its lock, the steps that are done, and trainings side by side in processes.
 
 Notable: a step is done once. Started again, a run skips what is done, resumes what was interrupted, and refuses a
-folder that holds another recipe.
+folder that holds another recipe. A training is done once the file `done` is in its folder. Ctrl-C asks the trainings to
+stop and waits until each has saved, so the same call resumes them. When the run is killed, they end too.
 """
 
 import hashlib
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 
 from minillava.errors import UserError
-from minillava.files import read_json, write_json, write_text
+from minillava.files import read_json, write_json
+from minillava.machine import progress_bar
 from minillava.scales import WEIGHTS
+
+ANSWERING = 40  # answering at the end of a job is counted as the time of so many training steps
+STOP = []  # in a worker: the event that asks it to stop
 
 
 class RunError(UserError):
@@ -38,15 +50,16 @@ class Run:
             advice = "`make weights` trains them, or check out the whole repository"
             raise RunError(f"{path.parent}: no weights here; {advice}")
         digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files]
-        self.recipe = {"scale": scale.recipe(), "weights": digests}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.recipe = {"scale": asdict(scale), "weights": digests}
+        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
         self.lock, other = FileLock(self.folder / ".lock"), "name another with --out"
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or {other}") from None
         state = self.folder / "state.json"
-        self.state = read_json(state) if state.exists() else {"recipe": self.recipe, "seconds": {}}
+        self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}}
+        self.state |= read_json(state) if state.exists() else {}
         if self.state["recipe"] != self.recipe:
             self.lock.release()
             raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or {other}")
@@ -74,16 +87,69 @@ class Run:
             print(f"· {what}: done before")
             return
         print(f"· {what}", flush=True)
-        beside, start = self.folder / f".{name}.seconds", time.monotonic()
-        try:
-            before = float(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = 0.0  # the step was not interrupted, or while this was written
+        start = time.monotonic() - self.state["interrupted"].pop(name, 0.0)
         try:
             work()
+            self.state["seconds"][name] = round(time.monotonic() - start, 1)
         except BaseException:
-            write_text(beside, str(before + time.monotonic() - start))
+            self.state["interrupted"][name] = time.monotonic() - start
             raise
-        self.state["seconds"][name] = round(before + time.monotonic() - start, 1)
-        write_json(self.folder / "state.json", self.state)
-        beside.unlink(missing_ok=True)
+        finally:
+            write_json(self.folder / "state.json", self.state)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work in a folder of its own. work: can be pickled. steps: how many lines of metrics.jsonl it writes."""
+
+    home: Path
+    steps: int
+    work: Callable[[], None]
+
+    @property
+    def done(self) -> Path:
+        return self.home / "done"
+
+    def __call__(self) -> None:
+        self.work()
+        self.done.touch()
+
+
+def listen(stop, alone: bool) -> None:
+    """A worker has one core, unless its job is alone; it leaves Ctrl-C to the run, and ends when the run does."""
+    if not alone:
+        torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    STOP.append(stop)
+    threading.Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
+
+
+def still_wanted(*_) -> None:
+    """Called by a job between steps. Raises KeyboardInterrupt where the run has asked it to stop."""
+    if STOP and STOP[0].is_set():
+        raise KeyboardInterrupt
+
+
+def side_by_side(jobs: list[Job]) -> None:
+    """Run the jobs that are not done, as many at a time as there are cores (at most 4), the longest first.
+
+    Raises what a job raised, when the others have stopped.
+    """
+    todo = sorted((job for job in jobs if not job.done.exists()), key=lambda job: -job.steps)
+    files, context = [job.home / "metrics.jsonl" for job in jobs], get_context("spawn")
+    stop, workers = context.Event(), max(1, min(len(todo), os.cpu_count() or 1, 4))
+    with (
+        progress_bar(sum(job.steps + ANSWERING for job in jobs), "step") as progress,
+        ProcessPoolExecutor(workers, context, initializer=listen, initargs=(stop, len(jobs) == 1)) as pool,
+    ):
+        running = {pool.submit(job) for job in todo}
+        try:
+            while running:
+                ended, running = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                for one in ended:
+                    one.result()
+                steps = sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+                progress.update(max(0, steps + ANSWERING * sum(job.done.exists() for job in jobs) - progress.n))
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)

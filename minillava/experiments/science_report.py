@@ -11,17 +11,17 @@ or right reasons and the wrong letter.
 import math
 import re
 import statistics
-from collections import Counter
 
 from minillava import paper
 from minillava.data.scienceqa import Problem, question_text, read_problems
 from minillava.experiments.cells import accuracy, can_be_told, cell, claims_for, judged, over, signed, verdict_lines
 from minillava.experiments.run import Run
-from minillava.experiments.science import ANSWER_FIRST, BEST, CURVES, VARIANTS, curve, variants
+from minillava.experiments.science import ANSWER_FIRST, BEST, CURVES, VARIANTS
 from minillava.experiments.study import texts_of
+from minillava.files import read_jsonl
 from minillava.judging.ensembles import ensembles, predictions
 from minillava.judging.scienceqa import read_predictions, score
-from minillava.judging.scores import UNDECIDED, paired_difference
+from minillava.judging.scores import paired_difference
 from minillava.machine import describe_machine
 from minillava.text import aligned
 
@@ -44,44 +44,56 @@ GROUPS = {"with a picture": lambda p: bool(p.image), "without": lambda p: not p.
 
 
 class Science:
-    """The answers of a finished run of the quiz, read once: texts and choices by row and seed, then by problem."""
+    """The answers of a finished run of the quiz, read once. texts, letters: row -> for each seed, by problem."""
 
     def __init__(self, run: Run):
         self.run, self.test = run, read_problems(run.folder / "quiz", "test")
-        self.rows = list(variants(run.weights))
-        self.texts, self.predictions, self.failures, self.joined = {}, {}, Counter(), []
+        self.texts = {row: [texts_of(run.home(s, row) / "answers.jsonl") for s in run.seeds] for row in VARIANTS}
+        for row, control in CONTROLS.items():
+            self.texts[row] = [texts_of(run.home(s, BEST) / f"answers{control}.jsonl") for s in run.seeds]
+        read = {row: [read_predictions(self.test, texts) for texts in each] for row, each in self.texts.items()}
+        self.letters = {row: [letters for letters, _ in each] for row, each in read.items()}
+        self.failures = {row: sum(len(failed) for _, failed in each) for row, each in read.items()}
+        again = [texts_of(run.home(s, BEST) / "again.jsonl") for s in run.seeds]
         expert = texts_of(run.folder / "expert.jsonl")
-        for seed in run.seeds:
-            best = run.home(seed, BEST)
-            files = {row: run.home(seed, row) / "answers.jsonl" for row in self.rows}
-            files |= {row: best / f"answers{control}.jsonl" for row, control in CONTROLS.items()}
-            for row, file in files.items():
-                self.texts[row, seed] = texts_of(file)
-                self.predictions[row, seed], failed = read_predictions(self.test, self.texts[row, seed])
-                self.failures[row] += len(failed)
-            answers = (self.test, expert, self.texts[BEST, seed], texts_of(best / "again.jsonl"))
-            self.joined.append(ensembles(*answers))
-            self.predictions |= {(row, seed): found for row, found in predictions(*answers).items()}
+        both = [(self.test, expert, llava, final) for llava, final in zip(self.texts[BEST], again)]
+        self.joined, found = [ensembles(*answers) for answers in both], [predictions(*answers) for answers in both]
+        self.letters |= {row: [letters[row] for letters in found] for row in found[0]}
+        # What was measured after every epoch: accuracy in per cent, and right, 0 or 1 per problem.
+        self.curves = {row: [read_jsonl(run.home(s, row) / "gates.jsonl") for s in run.seeds] for row in CURVES}
 
-    def right(self, row: str, seed: int) -> list[bool]:
+    def right(self, row: str) -> list[list[bool]]:
         """Whether the letter of each answer is right."""
-        found = self.predictions[row, seed]
-        return [found.get(name) == problem.answer for name, problem in self.test.items()]
+        return [[found.get(name) == p.answer for name, p in self.test.items()] for found in self.letters[row]]
 
-    def reasoned(self, row: str, seed: int, group: str = "all") -> list[bool]:
+    def reasoned(self, row: str, group: str = "all") -> list[list[bool]]:
         """Whether the reasons of each answer are right, for one of GROUPS."""
-        texts = self.texts[row, seed]
-        return [concluded(p, texts[name]) for name, p in self.test.items() if GROUPS[group](p)]
+        some = {name: p for name, p in self.test.items() if GROUPS[group](p)}
+        return [[concluded(p, texts[name]) for name, p in some.items()] for texts in self.texts[row]]
 
     def cells(self, row: str) -> dict[str, dict]:
         """Table 7's columns of a row."""
-        each = [score(self.test, self.predictions[row, seed]) for seed in self.run.seeds]
+        each = [score(self.test, letters) for letters in self.letters[row]]
         return {c: over([e[c]["accuracy"] for e in each]) for c in paper.TABLE_7.columns if c in each[0]}
 
     def compare(self, better: str, worse: str) -> dict:
         """The difference of two rows' accuracies."""
-        seeds = [(self.right(better, s), self.right(worse, s)) for s in self.run.seeds]
-        return {"better": better, "worse": worse, "column": "Avg", **paired_difference(seeds, accuracy)}
+        gap = paired_difference(list(zip(self.right(better), self.right(worse))), accuracy)
+        return {"better": better, "worse": worse, "column": "Avg", **gap}
+
+    def sooner(self) -> dict:
+        """Do reasons first learn sooner? By the validation accuracy half way, and until answer first's last accuracy."""
+        both = list(zip(*self.curves.values()))
+        epochs = len(both[0][0])
+        half = max(0, epochs // 2 - 1)
+        rights = [tuple([digit == "1" for digit in curve[half]["right"]] for curve in pair) for pair in both]
+        found = {"better": BEST, "worse": ANSWER_FIRST, "column": f"validation after {half + 1} of {epochs} epochs"}
+        found |= paired_difference(rights, accuracy)
+        reached = found["epochs to answer first's last accuracy, by seed"] = []
+        for first, other in both:
+            enough = [n for n, epoch in enumerate(first, 1) if epoch["accuracy"] >= other[-1]["accuracy"]]
+            reached.append(enough[0] if enough else None)
+        return found
 
 
 def conclusion(solution: str) -> str:
@@ -97,58 +109,33 @@ def concluded(problem: Problem, text: str) -> bool:
 
 def reasons_of(science: Science) -> list[dict]:
     """Per cent of right reasons for each row, by group of questions, and the difference to the best as in Table 8."""
-    seeds, out = science.run.seeds, []
-    for row in (*science.rows, *CONTROLS):
-        right = {group: [science.reasoned(row, seed, group) for seed in seeds] for group in GROUPS}
-        gaps = {}
-        for group in ("all", "with a picture") if row != BEST else ():
-            best = [science.reasoned(BEST, seed, group) for seed in seeds]
-            gaps[group] = paired_difference(list(zip(right[group], best)), accuracy)
-        reasons = {group: over(list(map(accuracy, of))) for group, of in right.items()}
+    right, out = {}, []
+    for row in (*VARIANTS, *CONTROLS):
+        right[row] = {group: science.reasoned(row, group) for group in GROUPS}
+        compared = ("all", "with a picture") if row != BEST else ()
+        gaps = {g: paired_difference(list(zip(right[row][g], right[BEST][g])), accuracy) for g in compared}
+        reasons = {group: over(list(map(accuracy, of))) for group, of in right[row].items()}
         out.append({"row": row, "reasons": reasons, "gap": gaps or None})
     return out
 
 
-def letters_of(science: Science, row: str = BEST) -> list[dict]:
-    """Where answers go wrong: counts of `SHARES` over all seeds, for each group of problems and each skill."""
+def letters_of(science: Science) -> list[dict]:
+    """Where the best row's answers go wrong: counts of `SHARES` over all seeds, by group of problems and by skill."""
     skills = {p.skill: p.image is not None for p in science.test.values()}
     out = []
     for name in (*GROUPS, *skills):
         asked = {k: p for k, p in science.test.items() if (p.skill == name if name in skills else GROUPS[name](p))}
         counts = dict.fromkeys(SHARES, 0)
-        for seed in science.run.seeds:
-            texts, letters = science.texts[row, seed], science.predictions[row, seed]
+        for texts, letters in zip(science.texts[BEST], science.letters[BEST]):
             for key, p in asked.items():
                 counts[SHARES[2 * (not concluded(p, texts[key])) + (letters.get(key) != p.answer)]] += 1
-        chance = statistics.mean(100 / len(p.choices) for p in asked.values())
-        out.append({"what": name, "picture": skills.get(name), "chance": round(chance, 1)} | counts)
+        out.append({"what": name, "picture": skills.get(name), "chance": chance(asked.values())} | counts)
     return out
 
 
-def sooner(run: Run) -> dict:
-    """Do reasons first learn sooner? By the validation accuracy half way, and until answer first's last accuracy."""
-    both = [tuple(curve(run, row, seed) for row in CURVES) for seed in run.seeds]
-    epochs = len(both[0][0])
-    half = max(0, epochs // 2 - 1)
-    rights = [tuple([digit == "1" for digit in epoch[half]["right"]] for epoch in pair) for pair in both]
-    reached = []
-    for first, other in both:
-        enough = [n for n, epoch in enumerate(first, 1) if epoch["accuracy"] >= other[-1]["accuracy"]]
-        reached.append(enough[0] if enough else None)
-    named = {"better": BEST, "worse": ANSWER_FIRST, "column": f"validation after {half + 1} of {epochs} epochs"}
-    return {**named, **paired_difference(rights, accuracy), "epochs to answer first's last accuracy, by seed": reached}
-
-
-def claims_of(science: Science) -> list[dict]:
-    """The claims of Tables 7 and 8 with the paper's figures, ours, and a verdict."""
-    out = []
-    for claim in (c for c in paper.CLAIMS if c.id in TESTS):
-        missing = {row for pair in TESTS[claim.id] for row in pair if row in VARIANTS and row not in science.rows}
-        tests = [science.compare(*pair) for pair in TESTS[claim.id] if not missing & {*pair}]
-        tests += [sooner(science.run)] if claim.id == "reasoning_first" else []
-        why = "no smaller language model is among the weights (`make weights`)" if missing else ""
-        out.append(judged(claim, tests, why, UNDECIDED if missing else None))
-    return out
+def chance(problems) -> float:
+    """Per cent that guessing gets right."""
+    return round(statistics.mean(100 / len(p.choices) for p in problems), 1)
 
 
 def science_report(run: Run) -> dict:
@@ -159,20 +146,22 @@ def science_report(run: Run) -> dict:
     seven += [{"row": row, "ours": {}, "paper": theirs[row]} for row in theirs if row not in TABLE_7.values()]
     eight = []
     for row in VARIANTS:
-        ours = science.cells(row) if row in science.rows else {}
-        gap = science.compare(row, BEST) if ours and row != BEST else None
-        eight.append({"row": row, "ours": ours, "gap": gap, "paper": {"Avg": paper.TABLE_8.value(row, "Avg")}})
-    joined, curves = science.joined, {row: [curve(run, row, seed) for seed in run.seeds] for row in CURVES}
+        gap, printed = science.compare(row, BEST) if row != BEST else None, paper.TABLE_8.value(row, "Avg")
+        eight.append({"row": row, "ours": science.cells(row), "gap": gap, "paper": {"Avg": printed}})
+    tests = {claim: [science.compare(*pair) for pair in pairs] for claim, pairs in TESTS.items()}
+    tests["reasoning_first"].append(science.sooner())
+    joined = science.joined
     return {
         "scale": run.scale.name, "recipe": run.recipe, "seeds": run.seeds, "machine": describe_machine(),
         "seconds": run.state["seconds"],
-        "chance": round(statistics.mean(100 / len(p.choices) for p in science.test.values()), 1),
+        "chance": chance(science.test.values()),
         "questions": len(science.test), "table 7": seven, "table 8": eight,
         "bounds": {name: over([j["bounds"][name]["accuracy"] for j in joined])["ours"] for name in joined[0]["bounds"]},
         "counts": {name: over([j["counts"][name] for j in joined])["ours"] for name in joined[0]["counts"]},
         "failures": science.failures,
-        "curves": {row: [[epoch["accuracy"] for epoch in of] for of in seeds] for row, seeds in curves.items()},
-        "claims": claims_of(science), "reasons": reasons_of(science), "letters": letters_of(science),
+        "curves": {row: [[e["accuracy"] for e in of] for of in seeds] for row, seeds in science.curves.items()},
+        "claims": [judged(claim, tests[claim.id]) for claim in paper.CLAIMS if claim.id in tests],
+        "reasons": reasons_of(science), "letters": letters_of(science),
     }  # fmt: skip
 
 
@@ -218,31 +207,32 @@ def why(science: dict) -> list[str]:
 
 def text_78(report: dict, number: int) -> str:
     """Table 7 or 8 of a run of the quiz, with the verdicts on the claims that rest on it."""
-    theirs, rows = paper.TABLES[f"Table {number}"], []
-    for r in report["table 7"] if number == 7 else ():  # nine columns, so the paper's figures have a line of their own
-        if r["ours"]:
-            rows.append([r["row"], *(cell(r["ours"][c]) for c in theirs.columns)])
-        if r["paper"]:
-            name = "   the paper" if r["ours"] else f"{r['row']} (the paper)"
-            rows.append([name, *(f"{r['paper'][c]:.2f}" for c in theirs.columns)])
-    for r in report["table 8"] if number == 8 else ():
-        gap = signed(r["gap"]) if r["gap"] else "-"
-        printed = f" ({theirs.delta(r['row'], 'Avg'):+})" if r["row"] != BEST else ""
-        rows.append([r["row"], cell(r["ours"].get("Avg"), r["paper"]["Avg"]), gap + printed])
-    head = ["", *theirs.columns, *(["difference to the best"] if number == 8 else [])]
+    theirs, more = paper.TABLES[f"Table {number}"], []
+    rows = [["", *theirs.columns]]
+    if number == 7:  # nine columns, so the paper's figures have a line of their own
+        for r in report["table 7"]:
+            if r["ours"]:
+                rows.append([r["row"], *(cell(r["ours"][c]) for c in theirs.columns)])
+            if r["paper"]:
+                name = "   the paper" if r["ours"] else f"{r['row']} (the paper)"
+                rows.append([name, *(f"{r['paper'][c]:.2f}" for c in theirs.columns)])
+        more = [f"{name}: {value:g}" for name, value in (report["bounds"] | report["counts"]).items()]
+    else:
+        rows[0].append("difference to the best")
+        for r in report["table 8"]:
+            gap = f"{signed(r['gap'])} ({theirs.delta(r['row'], 'Avg'):+})" if r["gap"] else "-"
+            rows.append([r["row"], cell(r["ours"]["Avg"], r["paper"]["Avg"]), gap])
     seeds = f"mean ± standard deviation over {len(report['seeds'])} seeds (the paper's)"
     about = f"Ours on the picture book's quiz, {report['questions']:,} questions, {seeds}"
-    lines = [f"{theirs.source}: {theirs.caption}", about, "", aligned([head, *rows]), ""]
-    lines += [f"Chance is {report['chance']} %."]
-    if number == 7:
-        lines += [f"{name}: {value:g}" for name, value in (report["bounds"] | report["counts"]).items()]
+    lines = [f"{theirs.source}: {theirs.caption}", about, "", aligned(rows), ""]
+    lines += [f"Chance is {report['chance']} %.", *more]
     return "\n".join([*lines, "", *verdict_lines(claims_for(theirs, report["claims"]))])
 
 
-def text_10(run: Run, seed: int = 0) -> str:
+def text_10(run: Run) -> str:
     """Table 10 in miniature: the first disagreements with and without a picture, and the expert's last word on them."""
     test, own = read_problems(run.folder / "quiz", "test"), texts_of(run.folder / "expert.jsonl")
-    llava, again = (texts_of(run.home(seed, BEST) / f"{name}.jsonl") for name in ("answers", "again"))
+    llava, again = (texts_of(run.home(0, BEST) / f"{name}.jsonl") for name in ("answers", "again"))
     said = {"Assistant 1, the expert, who sees no picture": own, "Assistant 2, LLaVA": llava}
     said["The expert, asked again"] = again
     lines = [f"Table 10, p.19: asked again where the two differ ({len(again)} of {len(test)} problems)"]

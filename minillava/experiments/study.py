@@ -1,7 +1,7 @@
 """One study: pictures seen once, a stage 1 that rows share, then stage 2 of every row and seed in worker processes.
 
 Notable: the paper's tables in miniature (`miniature.py`), the science quiz (`science.py`) and Table 8's choices on the
-chat data (`designs.py`) are three uses of it. A use makes its data, names its rows, and says what one row learns and
+chat data (`miniature.run_designs`) are three uses of it. A use makes its data, names its rows, and says what one row learns and
 answers. Every step leaves files in the paper's own formats and is done once. A study that was killed resumes, also in
 the middle of a training.
 """
@@ -18,12 +18,12 @@ from minillava.data.records import read_records
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.experiments.run import Run, slug
-from minillava.experiments.workers import Job, side_by_side, still_wanted
+from minillava.experiments.run import Job, Run, side_by_side, slug, still_wanted
 from minillava.files import atomic_write, read_jsonl, write_jsonl
 from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar
-from minillava.model.formats.assemble import assemble, normalisation
+from minillava.model.formats.assemble import assemble
+from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
 from minillava.training.features import Features
@@ -64,8 +64,9 @@ def make_features(run: Run, variant: Variant) -> None:
     folder, tower = run.folder / "pictures", run.weights / "vision_tower"
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     model = assemble(tower, run.weights / "language_model", 0, variant.layer)
+    preparation = read_preparation(tower, model.config.vision.image_size)
     with progress_bar(len(names), "picture", f"layer {variant.layer}") as bar:
-        made = Features.compute(model, folder, names, *normalisation(tower), lambda n, _: bar.update(n - bar.n))
+        made = Features.compute(model, folder, names, preparation, lambda n, _: bar.update(n - bar.n))
     made.save(run.folder / variant.features)
 
 

@@ -2,7 +2,7 @@
 
 Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5
 come from the run of the whole paper (`report.py`), 7, 8 and 10 from the science quiz (`science_report.py`); after 8 its
-choices are asked once more of the chat data (`designs.py`). A row of the paper without a counterpart here has a dash.
+choices are asked once more of the chat data. A row of the paper without a counterpart here has a dash.
 
     minillava paper --table 7
 """
@@ -10,10 +10,10 @@ choices are asked once more of the chat data (`designs.py`). A row of the paper 
 from pathlib import Path
 
 from minillava import paper, scales
-from minillava.experiments import designs, miniature, science
+from minillava.experiments import miniature, science
 from minillava.experiments.cells import cell, claims_for, verdict_lines
 from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
-from minillava.experiments.report import BESIDE, build_report, notation, score_rows
+from minillava.experiments.report import BESIDE, build_report, designs_page, designs_report, notation, score_rows
 from minillava.experiments.run import Run
 from minillava.experiments.science_report import science_report, text_10, text_78
 from minillava.experiments.study import texts_of
@@ -28,7 +28,6 @@ from minillava.scenes.world import Scene
 from minillava.standins.bench import SPLIT_OF
 from minillava.text import aligned
 
-NUMBERS = (3, 4, 5, 6, 7, 8, 10)  # the tables that are rebuilt
 SEEDS = 3  # at least, for a table with a spread
 ODD = "What is unusual about this picture, and why?"
 REFERENCE = "Text-only teacher (the reference)"
@@ -63,6 +62,12 @@ def table_3(run: Run) -> dict:
         answers[row] = [texts[i.question_id] for i in asked]
     answers[REFERENCE] = [i.reference for i in asked]
     return {"image": chosen.image, "questions": [i.text for i in asked], "answers": answers}
+
+
+def text_3(table: dict) -> str:
+    """Table 3 as text."""
+    title = "Table 3, p.6: a picture with something odd in it, and what each model says"
+    return "\n\n".join([f"{title}\nPicture: {table['image']}", *questions_of(table)])
 
 
 def text_45(report: dict, number: int) -> str:
@@ -116,9 +121,8 @@ def patches(run: Run) -> dict[str, list[int]]:
 
 def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
     """Table 6: `hardest` and `patches` as text."""
-    lines = [
-        "Table 6, p.8: two hard pictures in the wild, what the judge is told of them, and what the tuned model says"
-    ]
+    title = "Table 6, p.8: two hard pictures in the wild, what the judge is told of them, and what the tuned model says"
+    lines = [title]
     for table in tables:
         told = [f"  {line}" for line in table["annotation"].splitlines()]
         lines += ["", f"Picture: {table['image']}", "Annotation:", *told, *questions_of(table)]
@@ -127,42 +131,35 @@ def text_6(tables: list[dict], bag: dict[str, list[int]]) -> str:
 
 
 def write_table(number: int, run: Run) -> str:
-    """A table of a finished run as text; text, figure and report go into its folder. Raises KeyError for others."""
+    """Table 3, 4, 5, 6, 7, 8 or 10 of a finished run as text; text, figure and report go into its folder."""
     figure = None
-    if number == 3:
-        table, title = table_3(run), "Table 3, p.6: a picture with something odd in it, and what each model says"
-        text = "\n\n".join([f"{title}\nPicture: {table['image']}", *questions_of(table)])
-        figure = answered_pictures([(table, draw(scene_of(table["image"]), 400))], THREE)
+    if number in (3, 6):
+        tables = [table_3(run)] if number == 3 else hardest(run)
+        text = text_3(*tables) if number == 3 else text_6(tables, patches(run))
+        pictures = [(table, draw(scene_of(table["image"]), 400)) for table in tables]
+        figure = answered_pictures(pictures, THREE if number == 3 else SIX)
     elif number in (4, 5):
         report = build_report(run)
         text = text_45(report, number)
         figure = drawn.by_column(report["tables"][number - 4]["rows"], paper.TABLES[f"Table {number}"])
-    elif number == 6:
-        hard = hardest(run)
-        pictures = [(table, draw(scene_of(table["image"]), 400)) for table in hard]
-        text, figure = text_6(hard, patches(run)), answered_pictures(pictures, SIX)
     elif number in (7, 8):
         report = science_report(run)
         write_json(run.folder / "report.json", report)
         text, figure = text_78(report, number), (drawn.table_7 if number == 7 else drawn.table_8)(report)
-    elif number == 10:
-        text = text_10(run)
     else:
-        raise KeyError(f"no Table {number} is rebuilt; there are {', '.join(map(str, NUMBERS))}")
+        text = text_10(run)
     write_text(run.folder / f"table-{number}.txt", text + "\n")
     if figure:
-        (run.folder / "figures").mkdir(exist_ok=True)
         figure.savefig(run.folder / "figures" / f"table-{number}.png")
     return text
 
 
 def write_designs(run: Run) -> str:
     """Table 8's choices on the chat data as Markdown; figure and report go into the run's folder."""
-    report = designs.designs_report(run)
+    report = designs_report(run)
     write_json(run.folder / "report.json", report)
-    (run.folder / "figures").mkdir(exist_ok=True)
     drawn.designs(report).savefig(run.folder / "figures" / "table-8-chat.png")
-    return designs.markdown(report)
+    return designs_page(report)
 
 
 def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
@@ -171,13 +168,11 @@ def paper_table(number: int, scale: str, seeds: int, out: Path) -> None:
     The quiz of Tables 7 and 8 goes into `out`/science, Table 8's choices on the chat data into `out`/designs.
     """
     seeds = seeds if number in (3, 10) else max(seeds, SEEDS)
-    if number not in (7, 8, 10):
-        run = miniature.run_paper(out, scales.picture_book_scale(scale), seeds)
-    elif scale in science.SCALES:
+    if number in (7, 8, 10):
         run = science.run_science(out / "science", science.SCALES[scale], seeds)
     else:
-        raise scales.ScaleError(f"no scale of the quiz is called {scale!r}; there are: {', '.join(science.SCALES)}")
+        run = miniature.run_paper(out, scales.PICTURE_BOOK_SCALES[scale], seeds)
     text = write_table(number, run)
     print(f"\n{text}\n\nThe table and its figure: {run.folder / f'table-{number}.txt'}, {run.folder / 'figures'}")
     if number == 8:
-        print(f"\n{write_designs(designs.run_designs(out / 'designs', scales.picture_book_scale(scale), seeds))}")
+        print(f"\n{write_designs(miniature.run_designs(out / 'designs', scales.PICTURE_BOOK_SCALES[scale], seeds))}")

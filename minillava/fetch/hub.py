@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -66,11 +67,15 @@ COCO_URL = "http://images.cocodataset.org/train2017"
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Addresses. hub: None for huggingface_hub's default (HF_ENDPOINT). cache: the hub's folder on this machine."""
+    """Addresses. hub: None for huggingface_hub's default (HF_ENDPOINT). cache: the hub's folder on this machine.
+
+    revision: the dataset's branch, tag or commit on the hub; None for main.
+    """
 
     hub: str | None = None
     coco: str = COCO_URL
     cache: Path | None = None
+    revision: str | None = None
 
 
 def download(dataset: HubDataset, part: str, endpoints: Endpoints) -> Path:
@@ -79,17 +84,15 @@ def download(dataset: HubDataset, part: str, endpoints: Endpoints) -> Path:
 
     if part not in dataset.files:
         raise FetchError(f"no part {part!r} in {dataset.repo}; there are: {', '.join(dataset.files)}")
-    name = dataset.files[part]
+    name, where = dataset.files[part], dict(repo_type="dataset", revision=endpoints.revision)
     try:
         if "*" in name:
-            names = HfApi(endpoints.hub).list_repo_files(dataset.repo, repo_type="dataset")
+            names = HfApi(endpoints.hub).list_repo_files(dataset.repo, **where)
             found = fnmatch.filter(names, name)
             if len(found) != 1:
                 raise FetchError(f"{dataset.repo}: {len(found)} files are named {name}; expected one")
             name = found[0]
-        return Path(
-            hf_hub_download(dataset.repo, name, repo_type="dataset", endpoint=endpoints.hub, cache_dir=endpoints.cache)
-        )
+        return Path(hf_hub_download(dataset.repo, name, endpoint=endpoints.hub, cache_dir=endpoints.cache, **where))
     except network_errors() as error:
         raise fetch_error(f"{dataset.repo}/{name}", error) from error
 
@@ -113,7 +116,8 @@ def remote_zip(repo: str, endpoints: Endpoints) -> RemoteZip:
     from huggingface_hub import HfFileSystem
     from huggingface_hub.utils import http_backoff
 
-    files, path = HfFileSystem(endpoint=endpoints.hub), f"datasets/{repo}/images.zip"
+    at = f"@{quote(endpoints.revision, safe='')}" if endpoints.revision else ""
+    files, path = HfFileSystem(endpoint=endpoints.hub), f"datasets/{repo}{at}/images.zip"
     try:
         size, url = files.info(path)["size"], files.url(path)
         headers = files._api._build_hf_headers()
@@ -236,6 +240,7 @@ def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, form
         write_problems([problems[record["id"]] for record in read_records(result)], folder)
     card = {
         "source": dataset.repo,
+        "revision": endpoints.revision or "main",
         "part": part,
         "seed": seed,
         "limit": limit,
@@ -248,7 +253,9 @@ def _fill(dataset, part, folder, limit, seed, missing, endpoints, progress, form
     return card
 
 
-def fetch_with_bar(dataset: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02) -> dict:
+def fetch_with_bar(
+    dataset: str, out, part=None, limit=None, seed: int = 0, missing: float = 0.02, revision: str | None = None
+) -> dict:
     """`fetch` with a progress bar."""
     with progress_bar(1, "picture") as progress:
 
@@ -256,4 +263,4 @@ def fetch_with_bar(dataset: str, out, part=None, limit=None, seed: int = 0, miss
             progress.total = total
             progress.update(done - progress.n)
 
-        return fetch(dataset, out, part, limit, seed, missing, progress=show)
+        return fetch(dataset, out, part, limit, seed, missing, Endpoints(revision=revision), show)

@@ -1,8 +1,6 @@
 """What was said of a picture, beside it: answers, a review taken apart, the ablation by what a model was tuned on.
 
-Notable: each figure draws what it is given, and judges nothing itself. A named model has its colour of `style.WORN`.
-
-    claims_card(picture, question, {"the candidate": Said(answer, marks, {"a car": True})})
+claims_card(picture, question, {"the candidate": Said(answer, marks, {"a car": True})})
 """
 
 import textwrap
@@ -16,7 +14,6 @@ from minillava.figures.panels import Line, beside, ticked
 from minillava.figures.style import fills
 from minillava.standins.judge import Marks
 
-MARKS = ("helpfulness", "relevance", "accuracy", "detail")
 LONGEST = 300  # letters of an answer that is one of several
 
 
@@ -28,9 +25,9 @@ class Said(NamedTuple):
     claims: dict[str, bool]
 
 
-def answered(picture: Image.Image, pairs: list[tuple[str, str]], title: str = "") -> Figure:
+def answered(picture: Image.Image, pairs: list[tuple[str, str]]) -> Figure:
     """A picture with questions and answers beside it."""
-    return beside([(picture, {"": [[Line(question, bold=True), Line(answer)] for question, answer in pairs]})], title)
+    return beside([(picture, {"": [[Line(question, bold=True), Line(answer)] for question, answer in pairs]})])
 
 
 def answered_pictures(tables: list[tuple[dict, Image.Image]], title: str) -> Figure:
@@ -49,7 +46,7 @@ def answered_pictures(tables: list[tuple[dict, Image.Image]], title: str) -> Fig
 
 
 def before_after(picture: Image.Image, questions: list[str], said: dict[str, list[str]],
-                 right: dict[str, list[bool | None]], title: str = "") -> Figure:  # fmt: skip
+                 right: dict[str, list[bool | None]]) -> Figure:  # fmt: skip
     """A picture, and beside it a column of answers for each model. said: model -> an answer to each question.
 
     right: model -> whether each answer is right; None where nobody says. Raises ValueError where the lengths differ.
@@ -58,19 +55,17 @@ def before_after(picture: Image.Image, questions: list[str], said: dict[str, lis
     for model, texts in said.items():
         answers = zip(questions, texts, right[model], strict=True)
         columns[model] = [[Line(question, bold=True), ticked(text, good)] for question, text, good in answers]
-    return beside([(picture, columns)], title, text=3.0)
+    return beside([(picture, columns)], text=3.0)
 
 
 def claims_card(picture: Image.Image, question: str, said: dict[str, Said]) -> Figure:
     """A picture and a question; for each answer a column with its words, its claims ticked or crossed, its marks."""
     columns = {}
     for who, (text, marks, claims) in said.items():
-        given = [f"{name} {getattr(marks, name):g}" for name in MARKS]
-        columns[f"{who}: {marks.score:g} of 10"] = [
-            [Line(text or "(nothing)")],
-            [ticked(claim, true) for claim, true in claims.items()],
-            [Line(", ".join(given[:2])), Line(", ".join(given[2:]))],
-        ]
+        given = [f"helpfulness {marks.helpfulness:g}, relevance {marks.relevance:g}"]
+        given += [f"accuracy {marks.accuracy:g}, detail {marks.detail:g}"]
+        judged = [ticked(claim, true) for claim, true in claims.items()]
+        columns[f"{who}: {marks.score:g} of 10"] = [[ticked(text, None)], judged, [Line(line) for line in given]]
     return beside([(picture, columns)], question, text=3.6)
 
 

@@ -10,6 +10,7 @@ import math
 import textwrap
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from minillava.figures import style
@@ -35,10 +36,6 @@ def over_seeds(cell: dict, paper: float | None = None) -> Score:
 
 def _scores(values: list) -> list[Score | None]:
     return [Score(value) if isinstance(value, (int, float)) else value for value in values]
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _notes(label: str, scores: list[Score], whisker: str, level: tuple[float, str] | None = None) -> str:
@@ -81,7 +78,8 @@ def bars(names: list[str], values: list, across: str, title: str, marked: tuple[
             axis.plot(score.whisker, [y, y], **WHISKER)
         if score.paper is not None:
             axis.plot([score.paper, score.paper], [y - 0.42, y + 0.42], **THEIRS)
-    numbers = [_number(s.ours) + (f" ({s.paper:.4g})" if s.paper is not None else "") for s in scores]
+    numbers = [f"{s.ours:,}" if isinstance(s.ours, int) else f"{s.ours:.4g}" for s in scores]
+    numbers = [n if s.paper is None else f"{n} ({s.paper:.4g})" for n, s in zip(numbers, scores)]
     reach = [value for s in scores for value in (s.ours, *(s.whisker or ()), s.paper) if value is not None]
     _named_rows(axis, names, numbers, reach, level)
     axis.axvline(0, color=INK, lw=1)
@@ -120,15 +118,14 @@ def stacked(totals: dict[str, dict[str, float]], shades: dict[str, dict], across
     """Bars made of parts, with their sizes and sum. totals: bar -> part -> value. shades: part -> its `style.fill`."""
     figure, axis = canvas(9, 0.52 * len(totals) + 1.4)
     sums = [sum(parts[part] for part in shades) for parts in totals.values()]
-    for y, parts in enumerate(totals.values()):
-        left = 0.0
-        for part, shade in shades.items():
-            axis.barh(y, parts[part], left=left, height=0.66, label="" if y else part, **shade)
-            if parts[part] > 0.05 * max(sums):
-                inside = {"ha": "center", "va": "center", "fontsize": 8.5, "color": ink_on(shade["facecolor"])}
-                inside["bbox"] = {"fc": shade["facecolor"], "ec": "none", "pad": 1}
-                axis.text(left + parts[part] / 2, y, f"{parts[part]:.3g}", **inside)
-            left += parts[part]
+    ends = np.zeros(len(totals))
+    for part, shade in shades.items():
+        values, colour = [parts[part] for parts in totals.values()], shade["facecolor"]
+        drawn = axis.barh(range(len(totals)), values, left=ends, height=0.66, label=part, **shade)
+        shown = [f"{value:.3g}" if value > 0.05 * max(sums) else "" for value in values]
+        inside = {"fontsize": 8.5, "color": ink_on(colour), "bbox": {"fc": colour, "ec": "none", "pad": 1}}
+        axis.bar_label(drawn, shown, label_type="center", **inside)
+        ends += values
     _named_rows(axis, totals, [f"{whole:.3g}" for whole in sums], sums, level)
     axis.set_xlabel(_notes(across, [], "", level))
     legend_below(figure, len(shades))

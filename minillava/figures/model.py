@@ -4,7 +4,8 @@ Notable: every figure is drawn from the model, the picture and the question that
 what carries loss is also underlined, and every box says its shape.
 
     chat = Chat("data_samples/weights/llava")
-    architecture(chat, chat.look("data_samples/pictures/train-000000.png"), "Where is this?").savefig("fig1.png")
+    picture = chat.look("data_samples/pictures/train-000000.png")
+    architecture(chat, picture, "Where is this?", chat.ask("Where is this?")).savefig("fig1.png")
 """
 
 import textwrap
@@ -25,13 +26,13 @@ from minillava.figures import style
 from minillava.figures.panels import Piece, maps, pieces
 from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, canvas, headline, ink_on, short
 from minillava.model import Llava
-from minillava.model.rope import rotate
+from minillava.model.cache import Cache
 
 TOKENS = {"read": PALE, "image": ORANGE, "answer": GREEN, "stop": BLUE}  # the last two carry loss
 
 
 @torch.no_grad()
-def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = "") -> Figure:
+def architecture(chat: Chat, picture: Image.Image, question: str, answer: str) -> Figure:
     """Fig. 1 of this very model, picture and question: every tensor with its shape, every part with its size and stage.
 
     The striped panels are the tensors' own values, one row per patch or token. The chat's conversation does not change.
@@ -68,10 +69,9 @@ def architecture(chat: Chat, picture: Image.Image, question: str, answer: str = 
                        ((11.7, 3.25), (11.7, 4.05)), ((11.7, 6.05), (11.7, 6.35)), ((18.25, 2.6), (20.3, 4.05)),
                        ((20.35, 6.05), (20.35, 6.35)), ((16.4, 8.45), (16.4, 8.95))):  # fmt: skip
         axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": style.INK, "shrinkA": 0, "shrinkB": 0})
-    said = textwrap.shorten(answer, 70) if answer else "one token after the other"
     for x, y, words, size, ha in (
         (1.7, 0.5, f"$X_v$ picture\n(3, {side}, {side})", 9, "center"), (18.4, 2.0, "embedding\nlook-up", 8, "left"),
-        (16.4, 9.6, f"$X_a$ answer: {said}", 9.5, "center"),
+        (16.4, 9.6, f"$X_a$ answer: {textwrap.shorten(answer, 70)}", 9.5, "center"),
         (0.2, 9.2, "$H_v = W\\,Z_v,\\quad Z_v = g(X_v)$   (Eq. 1)", 12, "left"),
         (0.2, 7.9, "striped: the tensors' own values,\none row per patch or token", 8, "left"),
     ):  # fmt: skip
@@ -92,10 +92,9 @@ def token_kinds(sample: Sample, stop: list[int]) -> list[str]:
     """What each id of a sample is: "image", "read", or with loss (Eq. 3) "answer" or "stop". stop: ids of the stop."""
     loss, ids = (sample.labels != IGNORE).tolist(), sample.ids.tolist()
     kinds = ["image" if token == IMAGE else "answer" if loss[n] else "read" for n, token in enumerate(ids)]
-    for n in range(len(kinds)):
-        if n + 1 == len(kinds) or kinds[n + 1] not in ("answer", "stop"):
-            if kinds[n] == "answer" and ids[max(0, n + 1 - len(stop)) : n + 1] == stop:
-                kinds[n + 1 - len(stop) : n + 1] = ["stop"] * len(stop)
+    for end in range(len(stop), len(ids) + 1):
+        if loss[end - 1] and not any(loss[end : end + 1]) and ids[end - len(stop) : end] == stop:
+            kinds[end - len(stop) : end] = ["stop"] * len(stop)
     return kinds
 
 
@@ -178,30 +177,24 @@ def nearest_words(model: Llava, tokenizer, projected: torch.Tensor) -> list[str]
     return [words[whole[i]].strip() for i in (one @ two.T).argmax(-1).tolist()]
 
 
+class WatchedCache(Cache):
+    """A cache that also notes who looks at whom in each layer, (H, T, T); the fused kernels keep no weights."""
+
+    weights = ()
+
+    def attend(self, layer, q, k, v, allowed):
+        shared = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        scores = (q @ shared.transpose(-2, -1)) * q.shape[-1] ** -0.5
+        self.weights += (scores.masked_fill(~allowed, float("-inf")).softmax(-1)[0],)
+        return super().attend(layer, q, k, v, allowed)
+
+
 @torch.no_grad()
 def attention_of(model: Llava, embeds: torch.Tensor) -> torch.Tensor:
-    """Who looks at whom in the language model: (L, H, T, T), each row sums to 1. embeds: (T, D), one spliced sequence.
-
-    The model's own attention is a fused kernel that keeps no weights, so they are computed again from its inputs.
-    """
-    seen = []
-
-    def keep(module, given):
-        x, cos, sin = given[:3]
-        q, k = (p(x).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for p in (module.q_proj, module.k_proj))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
-        scores = q @ k.transpose(-2, -1) * module.head_dim**-0.5
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-        seen.append(scores.masked_fill(later, float("-inf")).softmax(-1)[0])
-
-    hooks = [block.self_attn.register_forward_pre_hook(keep) for block in model.language_model.layers]
-    try:
-        model.language_model(embeds[None])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(seen)
+    """Who looks at whom in the language model: (L, H, T, T), each row sums to 1. embeds: (T, D), one spliced sequence."""
+    cache = WatchedCache(model.config.language, 1, len(embeds), embeds.device, embeds.dtype)
+    model.language_model(embeds[None], cache=cache)
+    return torch.stack(cache.weights)
 
 
 class Look(NamedTuple):
@@ -229,11 +222,11 @@ def looks(chat: Chat, question: str, answer: str) -> list[Look]:
     return out
 
 
-def attention_figure(picture: Image.Image, found: list[Look], columns: int = 8) -> Figure:
+def attention_figure(picture: Image.Image, found: list[Look]) -> Figure:
     """The picture once for each token of the answer, bright where the model looked when it chose that token."""
     names = [f"{look.token}  {100 * look.share:.0f} %" for look in found]
     title = "Where it looked for each token; in %: how much of the attention was on the picture at all"
-    return maps([look.map for look in found], names, title, [picture] * len(found), columns)
+    return maps([look.map for look in found], names, title, [picture] * len(found), 8)
 
 
 def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:

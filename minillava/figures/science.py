@@ -1,9 +1,7 @@
 """Section 5.2 as pictures: questions with their parts, what a model is to write, where LLaVA and the expert meet.
 
-Notable: each figure draws what it is given. Colour never stands alone: loss is underlined, the right choice has a tick.
-
-    problem, scene = standins.quiz.problem("train", 0)
-    question_cards([problem], [draw(scene, 256)]).savefig("card.png")
+problem, scene = standins.quiz.problem("train", 0)
+question_cards([problem], [draw(scene, 256)]).savefig("card.png")
 """
 
 import re

@@ -1,12 +1,9 @@
 """Tables 4, 5, 7 and 8 as bars beside the paper's, the learning curves, the controls, and the judge's own quality.
 
-Notable: a row and a control have their colour of `style.WORN`, and the paper's figure is a grey mark at each bar.
-
-    paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
+paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
 """
 
-import statistics
-
+import numpy as np
 from matplotlib.figure import Figure
 
 from minillava.figures.charts import QUESTIONS, SEEDS, Score, bars, grouped, lines, over_seeds
@@ -58,15 +55,15 @@ def table_7(report: dict) -> Figure:
 def table_8(report: dict) -> Figure:
     """Table 8: the design choices, and how the two orders of reasons and answer learn."""
     figure, (left, right) = canvas(11.5, 3.8, 2)
-    rows = {SMALLER.get(row["row"], row["row"]): row for row in report["table 8"] if row["ours"]}
+    rows = {SMALLER.get(row["row"], row["row"]): row for row in report["table 8"]}
     scores = [over_seeds(row["ours"]["Avg"], row["paper"]["Avg"]) for row in rows.values()]
     gaps = {name: row["gap"]["ours"] for name, row in rows.items() if row["gap"]}
-    worst = min(gaps, key=gaps.get, default=None)
-    title = f"{worst} costs the most: {gaps[worst]:+.1f} points" if worst else "One row only"
+    worst = min(gaps, key=gaps.get)
+    title = f"{worst} costs the most: {gaps[worst]:+.1f} points"
     bars(list(rows), scores, "% right", title, (), SEEDS, (report["chance"], "chance"), axis=left)
-    epochs = {name: list(zip(*seeds)) for name, seeds in report["curves"].items()}
-    means = {name: [statistics.mean(seeds) for seeds in found] for name, found in epochs.items()}
-    bands = {name: ([min(seeds) for seeds in found], [max(seeds) for seeds in found]) for name, found in epochs.items()}
+    curves = {name: np.array(seeds) for name, seeds in report["curves"].items()}  # (seeds, epochs) each
+    means = {name: found.mean(0) for name, found in curves.items()}
+    bands = {name: (found.min(0), found.max(0)) for name, found in curves.items()}
     first, other = (values[(len(values) - 1) // 2] for values in means.values())
     title = f"Half way: reasons first {first:.0f} %, answer first {other:.0f} %"
     x = range(1, 1 + max(map(len, means.values())))

@@ -31,22 +31,23 @@ WINDOW = 20  # steps
 MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")  # of the memory that training takes
 
 
-def band(runs: list[list[float]], curve: Curve | None, title: str = "") -> Figure:
+def smooth(losses: list[float], window: int) -> list[float]:
+    """The mean of the last `window` losses at every step, as the bands have it."""
+    return [math.exp(mean_log_loss(losses, window, step)) for step in range(len(losses))]
+
+
+def band(runs: list[list[float]], curve: Curve, title: str = "") -> Figure:
     """Losses over the band: each step as a dot, each run smoothed as the band is; orange where it is outside."""
-    window = curve.window if curve else max(4, max(map(len, runs), default=0) // 8)
-    outside = [out for run in runs for out in (excursions(run, curve) if curve else [])]
-    x, drawn, bands = range(max(curve.steps if curve else 0, *map(len, runs), 1)), {}, {}
-    if curve:
-        parts = (curve.low, curve.middle, curve.high)
-        low, drawn[SEEDS], high = (np.interp(x, curve.at, v, left=math.nan, right=math.nan) for v in parts)
-        bands[SEEDS] = low, high
+    outside, x = [out for run in runs for out in excursions(run, curve)], range(max(curve.steps, *map(len, runs)))
+    parts = (curve.low, curve.middle, curve.high)
+    low, middle, high = (np.interp(x, curve.at, v, left=math.nan, right=math.nan) for v in parts)
+    drawn = {SEEDS: middle}
     for n, run in enumerate(runs):
-        begun = min(window, len(run)) - 1
-        means = [math.exp(mean_log_loss(run, window, step)) if step >= begun else math.nan for step in range(len(run))]
-        drawn["this run" if len(runs) == 1 else f"seed {n}"] = means
-    found = "The loss leaves its band" if outside else "The loss stays within its band" if curve else "The loss so far"
-    across = f"step  (dots: batches; lines: mean of the last {window}; orange: outside)"
-    figure = lines(x, drawn, across, LOSS, title or found, bands)
+        begun = min(curve.window, len(run)) - 1
+        drawn["this run" if len(runs) == 1 else f"seed {n}"] = [math.nan] * begun + smooth(run, curve.window)[begun:]
+    title = title or ("The loss leaves its band" if outside else "The loss stays within its band")
+    across = f"step  (dots: batches; lines: mean of the last {curve.window}; orange: outside)"
+    figure = lines(x, drawn, across, LOSS, title, {SEEDS: (low, high)})
     (axis,) = figure.axes
     for run in runs:
         axis.plot(run, ".", color=BLUE, ms=2, alpha=0.5)
@@ -68,7 +69,6 @@ def health(folder: Path, scale: str) -> list[str]:
         if not runs or recipe_of(runs[0].parent) != curve.about:
             said.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
             continue
-        (Path(folder) / "figures").mkdir(exist_ok=True)
         band([read_losses(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
         said += [f"Loss of {stage}, {run.parent.parent.name}: {describe_run(run, curve)}" for run in runs]
     return said
@@ -77,7 +77,7 @@ def health(folder: Path, scale: str) -> list[str]:
 class Live:
     """A `progress` for training that redraws the figure below a notebook's cell every few seconds."""
 
-    def __init__(self, curve: Curve | None = None, seconds: float = 3.0):
+    def __init__(self, curve: Curve, seconds: float = 3.0):
         self.curve, self.seconds, self.losses, self.shown, self.drawn = curve, seconds, [], None, 0.0
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
@@ -94,13 +94,10 @@ class Live:
 
 
 def loss_curves(curves: dict[str, list[float]], title: str) -> Figure:
-    """Losses by step, each the mean of the last `WINDOW` steps. curves: name -> the loss of every step."""
-    means = {}
-    for name, losses in curves.items():
-        recent = (losses[max(0, step + 1 - WINDOW) : step + 1] for step in range(len(losses)))
-        means[name] = [sum(some) / len(some) for some in recent]
-    longest = max(map(len, means.values()), default=0)
-    figure = lines(range(longest), means, f"step  (lines: mean of the last {WINDOW})", LOSS, title)
+    """Losses by step, each smoothed over the last `WINDOW` steps. curves: name -> the loss of every step."""
+    means = {name: smooth(losses, WINDOW) for name, losses in curves.items()}
+    across = f"step  (lines: mean of the last {WINDOW})"
+    figure = lines(range(max(map(len, means.values()))), means, across, LOSS, title)
     plain_log(figure.axes[0])
     return figure
 
@@ -115,13 +112,8 @@ def both_ways(losses: dict[str, tuple[list[float], list[float]]], title: str) ->
     return figure
 
 
-def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str = "") -> Figure:
-    """Bytes per device by what needs them, a bar for each way to train.
-
-    needs: name -> bytes of each part, and their "total". room: bytes that a device has.
-    """
-    fitting = sum(parts["total"] <= room for parts in needs.values())
+def memory_bars(needs: dict[str, dict[str, float]], room: float, title: str) -> Figure:
+    """What needs a device's memory, a bar for each way to train. needs: name -> bytes of each part. room: of a device."""
     gigabytes = {name: {part: parts[part] / 1e9 for part in MEMORY} for name, parts in needs.items()}
     level = (room / 1e9, f"{room / 1e9:.0f} GB, what a device has")
-    title = title or f"{fitting} of {len(needs)} fit"
     return stacked(gigabytes, dict(zip(MEMORY, fills(MEMORY))), "GB per device", title, level)

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from minillava.data.images import open_picture
+from minillava.data.images import Preparation, open_picture
 from minillava.data.scienceqa import Problem, question_text, read_labels
-from minillava.data.template import Template
+from minillava.data.template import CHAT, Template
 from minillava.files import FileError, by_key, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
@@ -104,12 +104,12 @@ def projector_digest(model: Llava) -> str:
 
 
 def write_answers(
-    model: Llava, tokenizer, template: Template, normal: tuple, questions: Sequence[QuestionRow], images: Path,
+    model: Llava, tokenizer, template: Template, preparation: Preparation, questions: Sequence[QuestionRow], images: Path,
     out: Path, model_id: str, settings: AnswerSettings,
 ) -> int:  # fmt: skip
     """Answer the questions that have no row in `out` yet, and add their rows; returns how many were answered now.
 
-    normal: as for `vision_features`. model_id: the model's name in the rows. Raises FileError for missing pictures, for
+    preparation: as for `vision_features`. model_id: the model's name in the rows. Raises FileError for missing pictures, for
     a question that is too long, or when another run writes to `out`; ImageError for a picture that cannot be opened.
     """
     pictures = {q.image for q in questions if q.image}
@@ -121,20 +121,21 @@ def write_answers(
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
-            return _write(model, tokenizer, template, normal, questions, images, out, model_id, settings)
+            return _write(model, tokenizer, template, preparation, questions, images, out, model_id, settings)
     except Timeout:
         raise FileError(f"{out}: another run is writing its answers there; wait, or choose another --out") from None
 
 
-def _write(model, tokenizer, template, normal, questions, images, out, model_id, settings) -> int:
+def _write(model, tokenizer, template, preparation, questions, images, out, model_id, settings) -> int:
     @lru_cache(2 * settings.batch)  # questions about the same picture are often neighbours
     def features(name: str) -> torch.Tensor:
         picture = blank_picture(model.config.vision.image_size) if name == BLANK else open_picture(images / name)
-        return vision_features(model, normal, [picture])[0]  # (P, Dv)
+        return vision_features(model, preparation, [picture])[0]  # (P, Dv)
 
     digest, condition = projector_digest(model), settings.condition
     metadata = {"weights": digest, "look": condition, "format": settings.format, "most": settings.max_new_tokens}
     metadata |= {} if settings.joint == TRAINED_JOINT else {"joint": settings.joint}
+    metadata |= {} if template == CHAT else {"template": template.name}
     done = {(row.get("category"), row.get("question_id")) for row in read_answers(out, metadata)}
     shown = iter(PICTURES_SHOWN[condition]([q.image for q in questions if q.image]))
     pictures = [next(shown) if q.image else None for q in questions]  # the picture that each question is shown

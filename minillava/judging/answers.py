@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import torch
 from PIL import Image
 
-from minillava.data.images import pixels
+from minillava.data.images import Preparation, pixels
 from minillava.data.samples import encode_segments
 from minillava.data.template import Template
-from minillava.model import Llava, generate
+from minillava.model import Llava, generate_text
 
 BATCH = 64
 BLANK = "blank.png"
@@ -39,15 +39,15 @@ def answer_segments(
 
     prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv).
     """
-    stop = [tokenizer.encode(template.stop, add_special_tokens=False)]
     order = sorted(range(len(prompts)), key=lambda i: sum(len(text) for text, _ in prompts[i]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), BATCH):
         batch = order[start : start + BATCH]
         ids = [torch.tensor(encode_segments(prompts[i], tokenizer)[0]) for i in batch]  # (T,) each
-        written = generate(model, ids, [pictures[i] for i in batch], max_new_tokens, stop)
-        for i, new in zip(batch, written):
-            answers[i] = tokenizer.decode(new, clean_up_tokenization_spaces=False).strip()
+        shown = [pictures[i] for i in batch]
+        written = generate_text(model, tokenizer, ids, shown, max_new_tokens, [template.stop])
+        for i, text in zip(batch, written):
+            answers[i] = text.strip()
     return answers
 
 
@@ -72,8 +72,8 @@ CONDITIONS: dict[str, Callable[[list[str]], list[str | None]]] = {
 
 
 @torch.no_grad()
-def vision_features(model: Llava, normal: tuple, pictures: list[Image.Image]) -> torch.Tensor:
-    """Zv of pictures, (N, P, Dv), 64 at a time. normal: the mean and the deviation that pixels are normalised with."""
-    size, weight = model.config.vision.image_size, model.vision_tower.pre_layrnorm.weight
-    parts = [pixels(pictures[i : i + 64], size, *normal) for i in range(0, len(pictures), 64)]
+def vision_features(model: Llava, preparation: Preparation, pictures: list[Image.Image]) -> torch.Tensor:
+    """Zv of pictures, (N, P, Dv), 64 at a time. preparation: what the vision tower expects of them."""
+    weight = model.vision_tower.pre_layrnorm.weight
+    parts = [pixels(pictures[i : i + 64], preparation) for i in range(0, len(pictures), 64)]
     return torch.cat([model.features(part.to(weight.device, weight.dtype)) for part in parts])

@@ -64,13 +64,22 @@ class Cache:
         return attend(q, k, v, allowed)
 
     def keep(self, rows):
-        """Continue with these rows (a list of indices) only: rows that have ended cost nothing more."""
+        """Continue with these rows only: rows that have ended cost nothing more. rows: rising indices.
+
+        Returns their new order: rows from the end move into the gaps, so that only they are copied.
+        """
+        order, last = list(range(len(rows))), [row for row in rows if row >= len(rows)]
+        for gap in sorted(set(order) - set(rows)):
+            order[gap] = last.pop()
+        moved = [place for place, row in enumerate(order) if place != row]
         for tables in (self.keys, self.values):
             for layer, table in enumerate(tables):
-                tables[layer] = table[rows]
-        self.seen, self.before = self.seen[rows], self.before[rows]
+                table[moved] = table[[order[place] for place in moved]]
+                tables[layer] = table[: len(rows)]
+        self.seen, self.before = self.seen[order], self.before[order]
         if self.begin is not None:
-            self.place = self.place[rows]
+            self.place = self.place[order]
+        return order
 
     def copy_of(self, other):
         """Take over what `other`, a Cache of as many rows, holds."""

@@ -6,6 +6,9 @@ Notable
 - Every key and value is computed once (cache.py). Prompts that begin with the same words and pictures share that
   beginning, so several questions about one picture read it once. A `Session` keeps it over the turns of a conversation.
 - `stream` gives text as it is made, never half a character. Its pieces joined are what `generate_text` returns.
+- An answer ends at the stops that are asked for, and at the weights' own end tokens (`LanguageConfig.ends`), which
+  their generation_config.json names. Nothing else of that file is used: answers are greedy unless one asks otherwise.
+- Special tokens are never part of a text.
 
 Try it: `generate(model, [ids], [[features]], max_new_tokens=20, stop=[tokenizer.encode("###")])`.
 
@@ -13,6 +16,7 @@ B batch (rows that have not ended), P patches, T tokens, D width (Dv of the visi
 """
 
 import hashlib
+import re
 
 import torch
 
@@ -31,7 +35,7 @@ def generate(model, prompts, features, max_new_tokens, stop=(), temperature=0.0,
     temperature, top_p: as in `choose`; row i draws with its own generator, seeded `seed + i`.
     Raises SpliceError, which names the sample, for a prompt that cannot be read; ValueError for impossible settings.
     """
-    ends, answers = Stop(stop, tokenizer), [[] for _ in prompts]
+    ends, answers = Stop(stop, tokenizer, model.config.language.ends), [[] for _ in prompts]
     for row, token in _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, seed):
         answers[row].append(token)
     return [ends.ids_before(answer) for answer in answers]
@@ -39,7 +43,7 @@ def generate(model, prompts, features, max_new_tokens, stop=(), temperature=0.0,
 
 def generate_text(model, tokenizer, prompts, features, max_new_tokens, stop=(), temperature=0.0, top_p=1.0, seed=0):
     """The answer to each prompt as text, without the stop. Arguments and errors as in `generate`."""
-    ends, answers = Stop(stop, tokenizer), [[] for _ in prompts]
+    ends, answers = Stop(stop, tokenizer, model.config.language.ends), [[] for _ in prompts]
     for row, token in _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, seed):
         answers[row].append(token)
     return [ends.text_before(answer) for answer in answers]
@@ -52,7 +56,7 @@ def stream(model, ids, features, tokenizer, max_new_tokens, stop=(), temperature
     session: a `Session`, which keeps what was read and said for the next prompt. Other arguments and errors as in
     `generate`; ValueError also for a tokenizer that changes text it gave before.
     """
-    ends, answer, shown = Stop(stop, tokenizer), [], ""
+    ends, answer, shown = Stop(stop, tokenizer, model.config.language.ends), [], ""
     for _, token in _tokens(model, [ids], [features], max_new_tokens, ends, temperature, top_p, seed, session):
         answer.append(token)
         if ends.reached(answer):
@@ -69,42 +73,49 @@ def stream(model, ids, features, tokenizer, max_new_tokens, stop=(), temperature
 class Stop:
     """Where answers end: at sequences of token ids, or at strings, wherever in the text these begin and end.
 
-    Raises ValueError for an empty stop, and for a string without a tokenizer to find it.
+    ends: the weights' own end tokens, each an id. Raises ValueError for an empty stop, and for a string without a
+    tokenizer to find it.
     """
 
-    def __init__(self, stops, tokenizer=None):
+    def __init__(self, stops, tokenizer=None, ends=()):
         self.tokenizer, self.strings = tokenizer, [s for s in stops if isinstance(s, str)]
-        self.sequences = [list(s) for s in stops if not isinstance(s, str)]
+        self.sequences = [list(s) for s in stops if not isinstance(s, str)] + [[end] for end in ends]
         if not all(self.strings + self.sequences):
             raise ValueError("an empty stop sequence would end every answer before it begins")
         if self.strings and tokenizer is None:
             raise ValueError(f"the stop {self.strings[0]!r} is a string: a tokenizer is needed to find it")
+        for s in [*self.strings]:
+            ids = tokenizer.encode(s, add_special_tokens=False)
+            if not self._text(ids):  # a special token, which no text shows
+                self.strings.remove(s)
+                self.sequences.append(ids)
         self.tail = max((len(s.encode()) for s in self.strings), default=0) + 4  # a token is at least a byte
 
     def reached(self, answer):
         """Whether the last token of `answer` (a list of ids) completes a stop."""
         if any(answer[-len(s) :] == s for s in self.sequences):
             return True
-        return bool(self.strings) and self._find(self.tokenizer.decode(answer[-self.tail :])) is not None
+        return bool(self.strings) and self._find(self._text(answer[-self.tail :])) is not None
 
     def ids_before(self, answer):
         """The ids of a finished answer without its stop."""
         answer = self._cut(answer)
         if self.strings:
             text = self.text_before(answer)
-            while not text.startswith(self.tokenizer.decode(answer)):
+            while not text.startswith(self._text(answer)):
                 answer = answer[:-1]
         return answer
 
     def text_before(self, answer):
         """The text of a finished answer without its stop."""
-        text = self.tokenizer.decode(self._cut(answer))
+        text = self._text(self._cut(answer))
         return text[: self._find(text)]
 
     def settled(self, answer):
         """The text so far that no later token can change or take back."""
+        answer = self._before_bytes(answer)
         sizes = (n for s in self.sequences for n in range(1, len(s)) if answer[-n:] == s[:n])
-        text = self.tokenizer.decode(answer[: len(answer) - max(sizes, default=0)])
+        text = self._text(answer[: len(answer) - max(sizes, default=0)])
         text = text.rstrip("\ufffd")  # what a decoder puts for half a character
         sizes = (n for s in self.strings for n in range(1, len(s)) if text.endswith(s[:n]))
         return text[: len(text) - max(sizes, default=0)]
@@ -113,8 +124,24 @@ class Stop:
         """The answer without the longest sequence of ids that ends it, if it is a stop."""
         return answer[: len(answer) - max((len(s) for s in self.sequences if answer[-len(s) :] == s), default=0)]
 
+    def _text(self, ids):
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
     def _find(self, text):
         return min((at for s in self.strings if (at := text.find(s)) >= 0), default=None)
+
+    def _before_bytes(self, answer):
+        """The answer up to a run of byte tokens at its end: Llama's <0x0A> is a new line, but not in an invalid run."""
+        count = len(answer)
+        while count and self._continues(answer[count - 1]):
+            count -= 1
+        return answer[:count]
+
+    def _continues(self, token):
+        """Whether it is a byte token, or one without text, which does not end a run of them."""
+        if not self._text([token]):
+            return True
+        return bool(re.fullmatch("<0x[0-9A-F]{2}>", self.tokenizer.convert_ids_to_tokens(token)))
 
 
 class Session:
@@ -179,7 +206,7 @@ def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, 
         if not going:
             return
         if len(going) < len(alive):
-            cache.keep(going)
+            going = cache.keep(going)
             tokens, alive = tokens[going], [alive[i] for i in going]
         hidden = language(language.embed(tokens[:, None]), cache=cache)[:, -1]  # (B, D)
         if session:

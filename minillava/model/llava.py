@@ -182,11 +182,11 @@ class Llava(nn.Module):
         if packed:
             sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # (all tokens,)
             positions, alone = (mask.cumsum(1) - 1)[mask], sample[:, None] == sample
-            hidden = self.language_model(embeds[mask][None], positions[None], alone[None])[0]  # (all tokens, D)
-            hidden = hidden[wanted[mask]]  # (N, D)
+            where = {"positions": positions[None], "mask": alone[None], "wanted": wanted[mask][None]}
+            hidden = self.language_model(embeds[mask][None], **where)  # (N, D)
         else:  # causal, so padding on the right needs no mask
             embeds, target, wanted = kernels.in_few_sizes(embeds, target, wanted, self.config.language.max_position)
-            hidden = self.language_model(embeds)[wanted]  # (N, D)
+            hidden = self.language_model(embeds, wanted=wanted)  # (N, D)
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
         return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
 

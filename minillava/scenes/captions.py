@@ -41,10 +41,10 @@ def preposition(top: Thing, under: Thing) -> str:
     return "in" if under.kind in ("boat", "box") else "on"
 
 
-def phrase(scene: Scene, i: int, colour: bool = True, article: bool = True) -> str:
+def phrase(scene: Scene, i: int, colour: bool = True) -> str:
     """Thing number i, what it is doing and what it is on: `a person in red reading on a blue chair`."""
     thing = scene.things[i]
-    words = [a(noun(thing, colour)) if article else noun(thing, colour)]
+    words = [a(noun(thing, colour))]
     if thing.doing:
         words.append(thing.doing)
     if thing.on is not None:

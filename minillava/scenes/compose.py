@@ -30,7 +30,7 @@ def _kinds_by_place(level: str) -> dict[str, list[str]]:
 GROUND_KINDS, AIR_KINDS = _kinds_by_place("ground"), _kinds_by_place("air")
 
 
-def _bucket(text: str, buckets: int) -> int:
+def bucket(text: str, buckets: int) -> int:
     """A hash of the text, the same on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % buckets
 
@@ -39,9 +39,9 @@ def _bucket(text: str, buckets: int) -> int:
 def held_out(kind: str, colour: str | None = None, place: str | None = None) -> bool:
     """Whether this kind in this colour (1 in 12), or in this place (1 in 10), appears only in the split `wild`."""
     if colour:
-        return _bucket(f"colour {kind} {colour}", 12) == 0
+        return bucket(f"colour {kind} {colour}", 12) == 0
     usual = [p for p in PLACES if p in KINDS[kind].ground + KINDS[kind].air]
-    return len(usual) > 1 and _bucket(f"place {kind} {place}", 10) == 0
+    return len(usual) > 1 and bucket(f"place {kind} {place}", 10) == 0
 
 
 def _novel(scene: Scene) -> bool:
@@ -145,7 +145,7 @@ def compose(split: str, index: int) -> Scene:
         scene = Scene(f"{split}-{index:06d}", place, tuple(things), rng.randrange(6), "sticker" if wild else "book")
         if not things or len(oddities(scene)) != odd or _novel(scene) != wild:
             continue
-        if _bucket(str(scene.key()), 20) in buckets:
+        if bucket(str(scene.key()), 20) in buckets:
             return scene
     raise RuntimeError(f"no scene found for {split} {index}: the rules of the world contradict each other")
 
@@ -175,4 +175,4 @@ def twin(scene: Scene, rng: random.Random) -> Scene:
         else:
             things[i] = replace(things[i], colour=rng.choice(list(COLOURS)))
     other = Scene(scene.id + "-twin", scene.place, tuple(things), scene.variant, scene.style)
-    return other if not _novel(other) and _bucket(str(other.key()), 20) in SPLIT_BUCKETS["train"] else scene
+    return other if not _novel(other) and bucket(str(other.key()), 20) in SPLIT_BUCKETS["train"] else scene

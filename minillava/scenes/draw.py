@@ -4,15 +4,16 @@ Notable: all arithmetic is in integers. Shapes are painted at four times the siz
 random. `book` is the style of the training pictures. `sticker` is the style of the benchmark "in the wild" (section
 5.1: LLaVA-Bench (In-the-Wild) tests generalisation to a novel domain).
 
-    python -m minillava.scenes.draw sprites.png        # every kind in both styles
+    draw(compose("train", 0), 256).save("scene.png")
 """
 
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from minillava.files import atomic_write
 from minillava.scenes.sprites import DOING_SHAPES, PERSON, SPRITES
 from minillava.scenes.world import COLOURS, DOING_WIDTH, KINDS, PLACES, Scene
 
@@ -194,9 +195,7 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
         raise ValueError(f"size {size}: the smallest picture is {SMALLEST_SIZE} pixels")
     known = (t.box is not None and t.colour in COLOURS and t.kind in KINDS for t in scene.things)
     if scene.place not in PLACES or not all(known):
-        raise ValueError(
-            f"scene {scene.id}: only a composed scene can be drawn, with place, kinds, colours and boxes known"
-        )
+        raise ValueError(f"scene {scene.id}: only a composed scene can be drawn, with places, colours and boxes known")
     style = STYLES[scene.style]
     rim = max(1, style.rim_width * size // 1000)
     image = background(scene.place, scene.variant, size, scene.style).copy()
@@ -211,18 +210,8 @@ def draw(scene: Scene, size: int = 256) -> Image.Image:
     return image
 
 
-def sprite_sheet(cell: int = 96) -> Image.Image:
-    """Every kind in both styles, to look at."""
-    names, colours = list(KINDS), list(COLOURS)
-    image = Image.new("RGB", (11 * cell, 6 * cell), (206, 226, 214))
-    for row, style in enumerate(STYLES):
-        for i, name in enumerate(names):
-            w, h = (v * cell * 27 // 10000 for v in KINDS[name].size)
-            art = sprite(name, colours[i % 8], None, w, h, False, 2, style)
-            x, y = (i % 11) * cell, (i // 11 + 3 * row) * cell
-            image.paste(art, (x + (cell - art.width) // 2, y + (cell - art.height) // 2), art)
-    return image
-
-
-if __name__ == "__main__":
-    sprite_sheet().save(sys.argv[1])
+def draw_file(scene: Scene, path: Path, size: int) -> None:
+    """Draw a scene into a PNG file, whole or not at all, unless the file is there."""
+    if not path.exists():
+        with atomic_write(path, sync=False) as temporary:
+            draw(scene, size).save(temporary, compress_level=1)

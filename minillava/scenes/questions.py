@@ -11,6 +11,7 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import permutations
 
 from minillava.scenes.captions import NUMBER_WORDS, SIDE_PHRASES, capitalise, noun, phrase, preposition, sky_phrase
 from minillava.scenes.reading import NUMBER_OF_WORD, PLACE_OF_WORD, mentions, sentences
@@ -73,15 +74,11 @@ def _attributes(scene):
 
 def _counts(scene):
     counts = Counter(t.kind for t in scene.things)
-    for kind, n in counts.items():
-        if n >= len(NUMBER_WORDS):
-            continue  # there is no word for the number
-        many = KINDS[kind].plural
-        answer = f"There is one {kind}." if n == 1 else f"There are {NUMBER_WORDS[n]} {many}."
-        yield Question("count", f"How many {many} are there?", answer, str(n))
-    for kind in [k for k in KINDS if k not in counts]:
-        many = KINDS[kind].plural
-        yield Question("count", f"How many {many} are there?", f"There are no {many}.", "0")
+    for kind in (*counts, *(k for k in KINDS if k not in counts)):
+        n, many = counts[kind], KINDS[kind].plural
+        if n < len(NUMBER_WORDS):  # else there is no word for the number
+            answer = f"There is one {kind}." if n == 1 else f"There are {NUMBER_WORDS[n]} {many}."
+            yield Question("count", f"How many {many} are there?", answer, str(n))
 
 
 def _place(scene):
@@ -93,51 +90,35 @@ def _place(scene):
 def _relations(scene):
     things = scene.things
     for i, top in enumerate(things):
-        if top.on is not None and only_of_its_kind(scene, top.on):
-            under = things[top.on]
-            how = preposition(top, under)
-            if how != "riding":
-                text = f"What is {how} the {under.kind}?"
-                yield Question("relation", text, f"{capitalise(a(noun(top)))} is {how} the {under.kind}.", top.kind)
-        if top.on is not None and only_of_its_kind(scene, i):
-            under = things[top.on]
-            how = preposition(top, under)
-            text = f"What is the {top.kind} riding?" if how == "riding" else f"What is the {top.kind} {how}?"
-            yield Question("relation", text, f"The {top.kind} is {how} {a(noun(under))}.", under.kind)
-    flying = [t for t in things if t.air]
+        if top.on is None:
+            continue
+        under = things[top.on]
+        how = preposition(top, under)
+        if only_of_its_kind(scene, top.on) and how != "riding":
+            answer = f"{capitalise(a(noun(top)))} is {how} the {under.kind}."
+            yield Question("relation", f"What is {how} the {under.kind}?", answer, top.kind)
+        if only_of_its_kind(scene, i):
+            answer = f"The {top.kind} is {how} {a(noun(under))}."
+            yield Question("relation", f"What is the {top.kind} {how}?", answer, under.kind)
+    flying, where = [t for t in things if t.air], sky_phrase(scene.place)
     if len(flying) < 2 and scene.place:
-        answer = (
-            f"{capitalise(a(noun(flying[0])))} is {sky_phrase(scene.place)}."
-            if flying
-            else f"Nothing is {sky_phrase(scene.place)}."
-        )
-        yield Question(
-            "relation", f"What is {sky_phrase(scene.place)}?", answer, flying[0].kind if flying else "nothing"
-        )
-    for i, t in enumerate(things):
-        for j, u in enumerate(things):
-            if (
-                i != j
-                and only_of_its_kind(scene, i)
-                and only_of_its_kind(scene, j)
-                and t.side
-                and u.side
-                and t.side != u.side
-            ):
-                key, side = ("yes", "left") if SIDES.index(t.side) < SIDES.index(u.side) else ("no", "right")
-                answer = f"{key.capitalize()}, the {t.kind} is to the {side} of the {u.kind}."
-                yield Question("relation", f"Is the {t.kind} to the left of the {u.kind}?", answer, key)
+        what, key = (capitalise(a(noun(flying[0]))), flying[0].kind) if flying else ("Nothing", "nothing")
+        yield Question("relation", f"What is {where}?", f"{what} is {where}.", key)
+    for t, u in permutations([t for i, t in enumerate(things) if t.side and only_of_its_kind(scene, i)], 2):
+        if t.side != u.side:
+            key, side = ("yes", "left") if SIDES.index(t.side) < SIDES.index(u.side) else ("no", "right")
+            answer = f"{key.capitalize()}, the {t.kind} is to the {side} of the {u.kind}."
+            yield Question("relation", f"Is the {t.kind} to the left of the {u.kind}?", answer, key)
 
 
 def _odd(scene):
-    if not scene.odd:
-        key = "nothing"
-        answers = (
-            "Nothing is odd in this picture.",
-            "No, nothing is unusual here.",
-            "Nothing is unusual about this picture, because everything is where it belongs.",
-        )
-    else:
+    key = "nothing"
+    answers = (
+        "Nothing is odd in this picture.",
+        "No, nothing is unusual here.",
+        "Nothing is unusual about this picture, because everything is where it belongs.",
+    )
+    if scene.odd:
         odd = scene.odd[0]
         what, key = phrase(scene, odd.thing), scene.things[odd.thing].kind
         where = f" {PLACES[scene.place]}" if scene.place else ""
@@ -214,8 +195,8 @@ def is_correct(question: Question, answer: str) -> bool:
 
 
 def answer_group(question: Question) -> str:
-    """What `balanced_questions` balances: the key, with one group for all things that may be odd or related."""
-    plain = question.kind not in ("odd", "relation") or question.key in ("yes", "no", "nothing")
+    """What balances answers: the key, with one group for all things, and for all that somebody does."""
+    plain = question.kind not in ("odd", "relation", "use", "doing") or question.key in ("yes", "no", "nothing")
     return question.key if plain else "a thing"
 
 

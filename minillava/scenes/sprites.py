@@ -5,8 +5,6 @@ Shapes are painted in order, each written as `shape role numbers...` and ended b
     a arc (width x1 y1 x2 y2 start end), angles in degrees clockwise from three o'clock
 A role is a colour. `main` is the object's own colour, `dark` and `light` are its shades; the others are fixed
 (`draw.FIXED_COLOURS`). All numbers are integers, so the drawing is the same on every machine.
-
-    python -m minillava.scenes.draw sprites.png
 """
 
 PERSON = """

@@ -125,9 +125,8 @@ class Scene:
 
     def key(self) -> tuple:
         """What the scene shows, but not the exact boxes: two scenes with the same key are the same to a reader."""
-        return self.place, tuple(
-            sorted(str((t.kind, t.colour, t.side, t.air, t.on is None, t.doing)) for t in self.things)
-        )
+        shown = sorted(str((t.kind, t.colour, t.side, t.air, t.on is None, t.doing)) for t in self.things)
+        return self.place, tuple(shown)
 
 
 @dataclass(frozen=True)

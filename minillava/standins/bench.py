@@ -8,7 +8,7 @@ from minillava.files import FileError
 from minillava.judging.bench import CATEGORIES, Item
 from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
-from minillava.scenes.questions import EXACT_KINDS, Question, balanced_questions, is_reasoning, questions
+from minillava.scenes.questions import EXACT_KINDS, Question, answer_group, balanced_questions, is_reasoning, questions
 from minillava.scenes.world import Scene
 from minillava.standins.judge import RULE_ID, review
 from minillava.standins.teacher import DETAIL_QUESTIONS, detailed_description, read_context
@@ -16,7 +16,6 @@ from minillava.standins.teacher import DETAIL_QUESTIONS, detailed_description, r
 # Kind of question -> how many different answers it has, all things counted as one answer.
 ANSWER_COUNTS = {"existence": 2, "colour": 8, "count": 4, "place": 5, "side": 3, "relation": 4}
 ANSWER_COUNTS |= {"odd": 2, "doing": 1, "use": 2, "doors": 2}
-ANSWERED_BY_A_THING = ("odd", "relation", "use", "doing")  # or by what somebody does
 SPLIT_OF = {"coco": "bench", "wild": "wild"}
 
 
@@ -33,11 +32,8 @@ def build_bench(name: str, count: int) -> list[Item]:
         known = questions(told)
         conv = _pick(rng, [q for q in known if q.kind in (*EXACT_KINDS, "doing") and not is_reasoning(q)], used["conv"])
         reasoning = _pick(rng, [q for q in known if is_reasoning(q)], used["complex"])
-        asked = (
-            (conv.text, conv.answer),
-            (rng.choice(DETAIL_QUESTIONS), detailed_description(told)),
-            (reasoning.text, reasoning.answer),
-        )
+        detail = rng.choice(DETAIL_QUESTIONS), detailed_description(told)
+        asked = (conv.text, conv.answer), detail, (reasoning.text, reasoning.answer)
         for k, (question, answer) in enumerate(asked):
             items.append(Item(3 * n + k, record["image"], question, CATEGORIES[k], text, answer))
     return items
@@ -48,21 +44,17 @@ def exact_questions(split: str, count: int, per_kind: int) -> list[tuple[Scene, 
     return balanced_questions(scenes(split, count), per_kind)
 
 
-def _slot(question: Question) -> tuple[str, str]:
-    """What `_pick` balances: the kind and the answer of a question, all things counted as one answer."""
-    plain = question.kind not in ANSWERED_BY_A_THING or question.key in ("yes", "no", "nothing")
-    return question.kind, question.key if plain else "a thing"
-
-
 def _pick(rng: random.Random, pool: list[Question], used: Counter) -> Question:
     """A question whose kind and answer have been drawn least so far, so that answering by habit earns little: in most
     scenes the answer to most questions is "nothing" or "outdoors"."""
-    slots = sorted({_slot(q) for q in pool})
-    least = min(used[s] * ANSWER_COUNTS[s[0]] for s in slots)
-    slot = rng.choice([s for s in slots if used[s] * ANSWER_COUNTS[s[0]] == least])
+    slots = {}
+    for q in pool:
+        slots.setdefault((q.kind, answer_group(q)), []).append(q)
+    drawn = {slot: used[slot] * ANSWER_COUNTS[slot[0]] for slot in sorted(slots)}
+    slot = rng.choice([slot for slot, times in drawn.items() if times == min(drawn.values())])
     used[slot] += 1
-    key = rng.choice(sorted({q.key for q in pool if _slot(q) == slot}))
-    return rng.choice([q for q in pool if _slot(q) == slot and q.key == key])
+    key = rng.choice(sorted({q.key for q in slots[slot]}))
+    return rng.choice([q for q in slots[slot] if q.key == key])
 
 
 def judge_answers(items: list[Item], answers: dict[int, str], model_id: str) -> list[dict]:

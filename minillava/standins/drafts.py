@@ -43,10 +43,6 @@ def _others(rng: random.Random, pool, right: str, count: int) -> list[str]:
     return rng.sample(rest, min(count, len(rest)))
 
 
-def _group_of(kind: str) -> str:
-    return next((g for g, kinds in GROUPS.items() if kind in kinds), "")
-
-
 def _single(scene: Scene) -> list[Thing]:
     """The things whose kind occurs once, so that `the car` means one thing."""
     kinds = [t.kind for t in scene.things]
@@ -94,7 +90,7 @@ def what_flies(rng, scene):
 def member_of_group(rng, scene):
     group = rng.choice(sorted(GROUPS))
     right = rng.choice(GROUPS[group])
-    pool = [k for k in KINDS if _group_of(k) != group and k != "person" and k not in DEBATABLE.get(group, ())]
+    pool = [k for k in KINDS if k not in GROUPS[group] and k != "person" and k not in DEBATABLE.get(group, ())]
     wrong = _others(rng, pool, right, rng.choice((1, 2, 3)))
     return Draft(f"Which of these is {a(group)}?", (right, *wrong), f"The {group} is the {right}.")
 
@@ -152,9 +148,7 @@ def choose_tool(rng, scene):
 
 def trade(rng, scene):
     use1, use2 = rng.sample(sorted(set(USES.values())), 2)  # what each of the two wants to do
-    tool2, tool1 = (
-        rng.choice([k for k in USES if USES[k] == use]) for use in (use2, use1)
-    )  # each has the other's tool
+    tool2, tool1 = (rng.choice([k for k in USES if USES[k] == use]) for use in (use2, use1))  # each has the other's
     extra1, extra2 = rng.sample(sorted(k for k in KINDS if k not in USES and k not in ("person", *GROUPS["animal"])), 2)
     one, two = rng.sample(PEOPLE, 2)
     hint = f"{one} has {a(tool2)} and {a(extra1)} and wants to {use1}. "

@@ -43,9 +43,8 @@ def _counts(match, problem) -> tuple[int, str] | None:
 
 
 def _home(match, problem) -> tuple[int, str] | None:
-    animal = next(
-        (KIND_OF_NOUN[w] for w in re.findall(r"\w+", problem.hint) if KIND_OF_NOUN.get(w) in GROUPS["animal"]), None
-    )
+    kinds = [KIND_OF_NOUN.get(word) for word in re.findall(r"\w+", problem.hint)]
+    animal = next((kind for kind in kinds if kind in GROUPS["animal"]), None)
     index = animal and _only(problem.choices, lambda c: any(PLACES[p] == c for p in KINDS[animal].ground))
     return None if index is None else (index, f"A {animal} belongs {problem.choices[index]}.")
 

@@ -11,30 +11,21 @@ were chosen on the split `dev`. The figures that count are taken on `bench`, on 
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
-from minillava.data.images import pixels
-from minillava.data.samples import prompt_ids
+from minillava.data.images import Preparation, pixels
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.judging.answers import answer, shuffled, vision_features
+from minillava.judging.answers import answer, blank_picture, shuffled, vision_features
 from minillava.judging.bench import score_pairs
 from minillava.judging.scores import relative_score
-from minillava.model import (
-    LanguageModel,
-    Llava,
-    LlavaConfig,
-    VisionTower,
-    generate,
-    load_language,
-    load_llava,
-    load_vision,
-)
-from minillava.model.formats.assemble import normalisation
+from minillava.model import LanguageModel, Llava, LlavaConfig, load_language, load_llava, load_vision
+from minillava.model.formats.preparation import read_preparation
+from minillava.model.vision import VisionTower
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.questions import balanced_questions, exact_match, is_correct
@@ -56,15 +47,16 @@ THRESHOLDS = {
 
 @torch.no_grad()
 def object_features(
-    tower: VisionTower, normal: tuple, some: list[Scene], layer: int
+    tower: VisionTower, preparation: Preparation, some: list[Scene], layer: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean of the patches that each object covers, (N, D), and its kind, colour and side as indices, (N, 3)."""
     config, rows, labels = tower.config, [], []
     grid, size = config.image_size // config.patch_size, config.image_size
+    prepared = replace(preparation, size=size)  # exercise 6 asks towers of other sizes
     centres = [(2 * i + 1) * 500 // grid for i in range(grid)]  # of patches, in thousandths
     for start in range(0, len(some), 64):
         chosen = some[start : start + 64]
-        patches = tower(pixels([draw(s, size) for s in chosen], size, *normal), layer).unflatten(1, (grid, grid))
+        patches = tower(pixels([draw(s, size) for s in chosen], prepared), layer).unflatten(1, (grid, grid))
         for scene, picture in zip(chosen, patches):
             for t in scene.things:
                 columns = [c for c, x in enumerate(centres) if t.box[0] <= x < t.box[2]]
@@ -75,11 +67,16 @@ def object_features(
 
 
 def linear_probe(
-    tower: VisionTower, normal: tuple, layer: int = -2, split: str = "dev", train: int = 3000, test: int = 600
+    tower: VisionTower,
+    preparation: Preparation,
+    layer: int = -2,
+    split: str = "dev",
+    train: int = 3000,
+    test: int = 600,
 ) -> dict[str, float]:
     """Accuracy in per cent of a linear probe for kind, colour and side, fitted on `train` scenes, read on `test`."""
-    x, y = object_features(tower, normal, scenes("train", train), layer)
-    x_held, y_held = object_features(tower, normal, scenes(split, test), layer)
+    x, y = object_features(tower, preparation, scenes("train", train), layer)
+    x_held, y_held = object_features(tower, preparation, scenes(split, test), layer)
     mean, std = x.mean(0), x.std(0)
     out = {}
     with torch.enable_grad():
@@ -106,17 +103,16 @@ def text_accuracy(
     model = Llava(LlavaConfig(TINY_CLIP, language.config), language_model=language).eval()
     model.to(language.embed_tokens.weight)
     rng, items = random.Random(0), balanced_questions(scenes(split, 15 * per_kind), per_kind)
-    stop, out = [tokenizer.encode(CHAT.stop, add_special_tokens=False)], {}
+    out = {}
     for how, tell in SCENE_FORMATS.items():
-        texts = []
-        for start in range(0, len(items), 64):
-            prompts = [prompt_ids(f"{tell(s, rng)}\n{q.text}", CHAT, tokenizer) for s, q in items[start : start + 64]]
-            texts += [tokenizer.decode(ids).strip() for ids in generate(model, prompts, [[]] * len(prompts), 40, stop)]
+        texts = answer(model, tokenizer, CHAT, [(f"{tell(s, rng)}\n{q.text}", None) for s, q in items], 40)
         out[how] = exact_match([(s.id, q) for s, q in items], texts)
     return out
 
 
-def picture_accuracy(model: Llava, tokenizer, normal: tuple, split: str = "dev", per_kind: int = 40) -> dict[str, dict]:
+def picture_accuracy(
+    model: Llava, tokenizer, preparation: Preparation, split: str = "dev", per_kind: int = 40
+) -> dict[str, dict]:
     """Exact match with the picture, a blank one and another scene's: {"picture" | "blank" | "shuffled": figures}.
 
     The figures are the seven kinds, their mean, "odd: named" (the share of odd scenes where the oddity is named) and
@@ -124,8 +120,8 @@ def picture_accuracy(model: Llava, tokenizer, normal: tuple, split: str = "dev",
     """
     items, size = balanced_questions(scenes(split, 15 * per_kind), per_kind), model.config.vision.image_size
     drawn = {scene.id: draw(scene, size) for scene, _ in items}
-    features = dict(zip(drawn, vision_features(model, normal, list(drawn.values()))))
-    blank = vision_features(model, normal, [Image.new("RGB", (size, size), (178, 188, 190))])[0]
+    features = dict(zip(drawn, vision_features(model, preparation, list(drawn.values()))))
+    blank = vision_features(model, preparation, [blank_picture(size)])[0]
     names, out = [scene.id for scene, _ in items], {}
     looks = {"picture": [features[n] for n in names], "blank": [blank] * len(names)}
     looks["shuffled"] = [features[n] for n in shuffled(names)]
@@ -139,11 +135,11 @@ def picture_accuracy(model: Llava, tokenizer, normal: tuple, split: str = "dev",
     return out
 
 
-def relative_scores(model: Llava, tokenizer, normal: tuple, count: int = 100) -> dict[str, float]:
+def relative_scores(model: Llava, tokenizer, preparation: Preparation, count: int = 100) -> dict[str, float]:
     """The relative score on `count` scenes of the picture book's LLaVA-Bench, and the same with shuffled pictures."""
     items = build_bench("coco", count)
     drawn = {f"{s.id}.png": draw(s, model.config.vision.image_size) for s in scenes("bench", count)}
-    features, out = dict(zip(drawn, vision_features(model, normal, list(drawn.values())))), {}
+    features, out = dict(zip(drawn, vision_features(model, preparation, list(drawn.values())))), {}
     for name, look in (("relative score", list), ("relative score, shuffled", shuffled)):
         asked = [(i.text, features[n]) for i, n in zip(items, look([i.image for i in items]))]
         texts = answer(model, tokenizer, CHAT, asked)
@@ -162,14 +158,16 @@ def measure_gates(weights: Path, split: str = "bench", per_kind: int = 100) -> l
         passed = measured < wanted if gate == "controls" else measured >= wanted
         rows.append({"gate": gate, "figure": figure, "wanted": wanted, "measured": measured, "passed": passed, **more})
 
-    probed = linear_probe(load_vision(vision_tower), normalisation(vision_tower), -2, split)
+    tower = load_vision(vision_tower)
+    probed = linear_probe(tower, read_preparation(vision_tower, tower.config.image_size), -2, split)
     for name, value in probed.items():
         row("vision_tower", name, value)
     told = text_accuracy(load_language(language_model).eval(), load_tokenizer(language_model), split, per_kind)
     row("language_model", "all", round(sum(f["all"] for f in told.values()) / len(told), 1), formats=told)
-    (model, _), tokenizer, normal = load_llava(llava), load_tokenizer(llava), normalisation(llava)
-    exact = picture_accuracy(model.eval(), tokenizer, normal, split, per_kind)
-    score = relative_scores(model, tokenizer, normal)
+    (model, _), tokenizer = load_llava(llava), load_tokenizer(llava)
+    preparation = read_preparation(llava, model.config.vision.image_size)
+    exact = picture_accuracy(model.eval(), tokenizer, preparation, split, per_kind)
+    score = relative_scores(model, tokenizer, preparation)
     for name in THRESHOLDS["llava"]:
         if name in exact["picture"]:
             row("llava", name, exact["picture"][name], blank=exact["blank"][name], shuffled=exact["shuffled"][name])

@@ -34,7 +34,7 @@ from minillava.training.loop import fit
 from minillava.training.optim import muon
 from minillava.training.parallel import Prefetch
 
-BATCH_SIZE = 32
+SEED, BATCH_SIZE, LR = 0, 32, 3e-3
 QUESTIONS_PER_SCENE = 8  # the model reads the scene once for all of them
 LATE_PHASE = 0.7  # after this share of the steps look-ups are asked more often, as they are learnt last (LOG.md)
 SECOND_STEPS = 2000  # steps of a second phase, which has only late batches and a schedule of its own
@@ -154,12 +154,12 @@ def make_batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tu
     return pad_batch([encode(record, CHAT, tokenizer) for record in curriculum_records(step, steps, seed, done)])
 
 
-def untrained(seed: int, width: int = 128, layers: int = 4):
+def untrained(width: int, layers: int = 4):
     """The untrained language model and its tokenizer."""
     tokenizer = train_tokenizer(tokenizer_texts(2000), 1000)
     sizes = dict(hidden_size=width, intermediate_size=width * 8 // 3 // 16 * 16, num_heads=width // 32)
     config = LanguageConfig(len(tokenizer), **sizes, num_layers=layers, rope_theta=1e7, max_position=1024)
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED)
     model = LanguageModel(config)
     with torch.no_grad():
         for layer in model.layers:  # mimetic: at the start a token attends to tokens like itself
@@ -167,24 +167,21 @@ def untrained(seed: int, width: int = 128, layers: int = 4):
     return model, tokenizer
 
 
-def train(
-    folder: Path, steps: int, measure: Callable, seed: int = 0, lr: float = 3e-3, width: int = 128, second: int = 0
-):
+def train(folder: Path, steps: int, measure: Callable, width: int):
     """Train the model in `folder`, or resume there. Returns it and its tokenizer. measure: figures for gates.jsonl.
 
-    second: steps of a second phase in `folder`/second, with only late batches, at two thirds of the learning rate.
+    A second phase in `folder`/second has only late batches, at two thirds of the learning rate.
     """
-    model, tokenizer = untrained(seed, width)
-    train_phase(model, tokenizer, folder, 0, steps, measure, seed, lr)
-    if second:
-        train_phase(model, tokenizer, folder / "second", steps, second, measure, seed, lr * 2 / 3)
+    model, tokenizer = untrained(width)
+    train_phase(model, tokenizer, folder, 0, steps, measure, LR)
+    train_phase(model, tokenizer, folder / "second", steps, SECOND_STEPS, measure, LR * 2 / 3)
     return model, tokenizer
 
 
-def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, seed: int, lr: float) -> None:
+def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, lr: float) -> None:
     """`steps` steps with a warm-up and a cosine schedule of their own, after `done` steps of an earlier phase."""
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype("cpu")
-    batches = Prefetch(partial(make_batch, steps=steps, seed=seed, tokenizer=tokenizer, done=done), steps)
+    batches = Prefetch(partial(make_batch, steps=steps, seed=SEED, tokenizer=tokenizer, done=done), steps)
 
     def loss_at(step):
         ids, labels = batches(step)
@@ -194,7 +191,7 @@ def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: 
             logits = model.head(hidden[target != IGNORE])  # (supervised, V)
         return torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
 
-    recipe = {"stand-in": "language_model", "seed": seed, "steps": steps, "lr": lr, "width": model.config.hidden_size}
+    recipe = {"stand-in": "language_model", "seed": SEED, "steps": steps, "lr": lr, "width": model.config.hidden_size}
     if done:
         recipe["done"] = done
     with progress_bar(steps, "step", "language_model") as progress:

@@ -4,7 +4,7 @@ This needs no model and no person: a reference answer is true, and every way of 
 It measures any judge (`judges.Judge`), also one behind an API. What the offline rule misses is printed. The rule is not
 tuned to that, and was frozen before it judged any model's answers.
 
-    python -m minillava.standins.quality
+    minillava judge quality
 """
 
 import random
@@ -16,19 +16,14 @@ from minillava.judging.bench import Item
 from minillava.judging.judges import Case, Judge
 from minillava.judging.reviews import ScoreError, read_scores
 from minillava.scenes.captions import SIDE_PHRASES
-from minillava.scenes.questions import Question, questions
+from minillava.scenes.questions import questions
 from minillava.scenes.reading import mentions
 from minillava.scenes.world import COLOURS, KINDS, SIDES
-from minillava.standins.bench import build_bench
-from minillava.standins.judge import OfflineJudge
 from minillava.standins.teacher import read_context
+from minillava.text import aligned
 
 OFF_TOPIC = ("I like music.", "Paris is in France.", "It will be fine tomorrow.", "Two and two make four.")
 EXAMPLES = 5  # of misses, per way of spoiling
-
-
-def _asked(item: Item) -> Question | None:
-    return next((q for q in questions(read_context(item.context)) if q.text == item.text), None)
 
 
 def change_colour(item: Item, rng: random.Random) -> str | None:
@@ -41,12 +36,11 @@ def change_colour(item: Item, rng: random.Random) -> str | None:
 
 def change_side(item: Item, rng: random.Random) -> str | None:
     """Another side instead of one that is stated: on the left, in the middle, on the right."""
-    sides = SIDE_PHRASES.values()
-    said = [s for s in sides if s in item.reference.split("because")[0]]
+    said = [s for s in SIDE_PHRASES.values() if s in item.reference.split("because")[0]]
     if not said:
         return None
     right = rng.choice(said)
-    return item.reference.replace(right, rng.choice([s for s in sides if s != right]))
+    return item.reference.replace(right, rng.choice([s for s in SIDE_PHRASES.values() if s != right]))
 
 
 def add_object(item: Item, rng: random.Random) -> str:
@@ -72,8 +66,8 @@ def only_the_word(item: Item, rng: random.Random) -> str | None:
     if item.category == "detail":
         parts = item.reference.split(". ")
         return parts[1].rstrip(".") + "." if len(parts) > 3 else None
-    asked = _asked(item)
-    return f"{asked.key.capitalize()}." if asked else None
+    keys = [q.key for q in questions(read_context(item.context)) if q.text == item.text]
+    return f"{keys[0].capitalize()}." if keys else None
 
 
 def without_reason(item: Item, rng: random.Random) -> str | None:
@@ -150,15 +144,10 @@ def overall_share(rows: list[WayResult]) -> float:
 
 def quality_table(rows: list[WayResult]) -> str:
     """The rows as a table, and examples of the misses."""
-    lines = [f"{'spoilt by':20s}{'answers':>9s}{'better first':>14s}{'same':>7s}{'points apart':>14s}"]
-    lines += [f"{r.way:20s}{r.answers:9d}{r.share:13.1f}%{r.same:7d}{r.gap:14.2f}" for r in rows]
-    lines += [f"{'all':20s}{sum(r.answers for r in rows):9d}{overall_share(rows):13.1f}%", ""]
+    table = [["spoilt by", "answers", "better first", "same", "points apart"]]
+    table += [[r.way, str(r.answers), f"{r.share:.1f}%", str(r.same), f"{r.gap:.2f}"] for r in rows]
+    table += [["all", str(sum(r.answers for r in rows)), f"{overall_share(rows):.1f}%", "", ""]]
+    lines = [aligned(table), ""]
     for r in rows:
         lines += [f"missed, {r.way}: {q} | {good} | {bad!r} | {scores}" for q, good, bad, scores in r.misses]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    for name in ("coco", "wild"):
-        rows = measure_judge(OfflineJudge(), build_bench(name, 100))
-        print(f"{OfflineJudge.id}, benchmark {name}\n{quality_table(rows)}\n")

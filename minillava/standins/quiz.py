@@ -8,16 +8,14 @@ The position of the right choice is drawn evenly.
     python -c "from minillava.standins.quiz import quiz; print(*quiz('train', 8), sep='\\n')"
 """
 
-import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minillava.data.scienceqa import SPLITS, Problem
-from minillava.files import atomic_write
-from minillava.scenes.compose import compose
-from minillava.scenes.draw import draw
+from minillava.data.scienceqa import Problem
+from minillava.scenes.compose import bucket, compose
+from minillava.scenes.draw import draw_file
 from minillava.scenes.world import Scene
 from minillava.standins import drafts
 
@@ -63,11 +61,6 @@ SKILLS = (
 )  # fmt: skip
 
 
-def _bucket(draft: drafts.Draft) -> int:
-    text = "|".join((draft.question, draft.hint, *sorted(draft.choices)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 20
-
-
 def problem(split: str, number: int) -> tuple[Problem, Scene | None]:
     """Problem `number` of a split and the scene it shows, always the same. Raises KeyError for an unknown split."""
     rng = random.Random(f"quiz 1 {split} {number}")
@@ -75,7 +68,10 @@ def problem(split: str, number: int) -> tuple[Problem, Scene | None]:
     for attempt in range(1000):
         scene = compose(SCENE_SPLITS[split], FIRST_SCENE + 1000 * number + attempt)
         draft = skill.make(rng, scene)
-        if draft is None or not skill.picture and _bucket(draft) not in TEXT_BUCKETS[split]:
+        if draft is None:
+            continue
+        text = "|".join((draft.question, draft.hint, *sorted(draft.choices)))
+        if not skill.picture and bucket(text, 20) not in TEXT_BUCKETS[split]:
             continue
         order = list(range(len(draft.choices)))
         rng.shuffle(order)
@@ -97,15 +93,11 @@ def draw_quiz(
     split: str, count: int, folder: Path, size: int = 96, progress: Callable[[], None] = lambda: None
 ) -> list[Problem]:
     """The first `count` problems. Their pictures are drawn into `folder`/ID/image.png unless they are already there."""
-    if split not in SPLITS:
-        raise KeyError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     out = []
     for n in range(count):
         made, scene = problem(split, n)
-        path = Path(folder) / made.image if made.image else None
-        if path and not path.exists():
-            with atomic_write(path, sync=False) as temporary:
-                draw(scene, size).save(temporary, compress_level=1)
+        if scene:
+            draw_file(scene, Path(folder) / made.image, size)
         out.append(made)
         progress()
     return out

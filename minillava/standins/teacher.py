@@ -1,7 +1,7 @@
 """The offline teacher writes conversation, detailed description and complex reasoning from text alone (section 3).
 
 It takes GPT-4's place. It gets captions, and boxes for the types that have them, as text, and returns text in the reply
-format of Table 1: blocks of `Question:` and `Answer:` divided by `===`, which `records.parse_reply` reads from any
+format of Table 1: blocks of `Question:` and `Answer:` divided by `===`, which `replies.read_pairs` reads from any
 teacher. It never sees a scene or a picture, so what it says is only as true as what it read.
 
     python -c "from minillava.standins import teacher; print(teacher.teacher_reply('detail', ['a red car in a park']))"
@@ -13,16 +13,7 @@ from minillava.asking import Rejected
 from minillava.asking.server import completion
 from minillava.datagen.messages import TYPES, context, parse_context
 from minillava.datagen.teachers import OFFLINE_MODEL
-from minillava.scenes.captions import (
-    SIDE_PHRASES,
-    capitalise,
-    join_words,
-    noun,
-    phrase,
-    preposition,
-    sky_phrase,
-    subjects,
-)
+from minillava.scenes.captions import SIDE_PHRASES, capitalise, join_words, noun, phrase, subjects
 from minillava.scenes.questions import REASONING_KINDS, Question, is_reasoning, questions
 from minillava.scenes.reading import read_scene
 from minillava.scenes.world import PLACES, SIDES, Scene, a
@@ -53,20 +44,14 @@ def read_context(text: str, name: str = "context") -> Scene:
 def detailed_description(scene: Scene) -> str:
     """A detailed description: the place, every thing from left to right, which are neighbours, and what is odd."""
     parts = [f"This picture is {PLACES[scene.place]}."] if scene.place else []
-    things = [scene.things[i] for i in subjects(scene)]
-    for thing in things:
-        words = [capitalise(a(noun(thing))), "is"]
-        if thing.doing:
-            words.append(thing.doing)
-        if thing.on is not None:
-            words += [preposition(thing, scene.things[thing.on]), a(noun(scene.things[thing.on]))]
-        if thing.air:
-            words.append(sky_phrase(scene.place))
-        if thing.side:
-            words.append(SIDE_PHRASES[thing.side])
-        if words[-1] != "is":
-            parts.append(" ".join(words) + ".")
-    ground = [t for t in things if not t.air and t.side and t.on is None]
+    ground = []
+    for i in subjects(scene):
+        thing, name = scene.things[i], a(noun(scene.things[i]))
+        told = phrase(scene, i).removeprefix(name) + (f" {SIDE_PHRASES[thing.side]}" if thing.side else "")
+        if told:
+            parts.append(f"{capitalise(name)} is{told}.")
+        if not thing.air and thing.side and thing.on is None:
+            ground.append(thing)
     for t, u in zip(ground, ground[1:]):
         if SIDES.index(u.side) - SIDES.index(t.side) == 1:
             parts.append(f"The {noun(t)} is next to the {noun(u)}.")

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from minillava.data.images import pixels
+from minillava.data.images import Preparation, pixels
 from minillava.data.tokenizer import train_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.vision import VisionConfig, VisionTower
@@ -39,6 +39,7 @@ TINY_CLIP = VisionConfig(
     image_size=96, patch_size=12, hidden_size=128, intermediate_size=512, num_layers=4, num_heads=4
 )
 MEAN, STD = (0.70, 0.74, 0.75), (0.26, 0.22, 0.25)  # of the training pictures
+SEED, LR = 0, 2e-3
 PROJECTION_DIM = 128  # width of the space in which pictures and captions are compared
 SCENES_PER_BATCH = 64  # and as many twins
 STICKER_SHARE = 0.25  # of the pictures, in the other style
@@ -117,32 +118,37 @@ def make_batch(step: int, seed: int, tokenizer, vision_tower: VisionConfig = TIN
         out = tokenizer(ended, padding=True, truncation=True, max_length=most, return_tensors="pt")
         return out.input_ids, out.attention_mask
 
-    return pixels(drawn, size, MEAN, STD), *encoded(texts), *encoded(names), torch.tensor(at), torch.tensor(which)
+    return (
+        pixels(drawn, Preparation(size, MEAN, STD)),
+        *encoded(texts),
+        *encoded(names),
+        torch.tensor(at),
+        torch.tensor(which),
+    )
 
 
-def untrained(seed: int):
+def untrained():
     """The untrained CLIP and its tokenizer."""
     tokenizer = train_tokenizer((c for s in scenes("train", 4000) for c in captions(s)), 512)
-    torch.manual_seed(seed)
+    torch.manual_seed(SEED)
     sizes = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)
     tokens = dict(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
     text = CLIPTextConfig(**sizes, **tokens, max_position_embeddings=128, projection_dim=PROJECTION_DIM)
     return Clip(TINY_CLIP, text), tokenizer
 
 
-def train(folder: Path, steps: int, measure: Callable[[Clip], dict], seed: int = 0, lr: float = 2e-3):
+def train(folder: Path, steps: int, measure: Callable[[Clip], dict]):
     """Train CLIP in `folder`, or resume there. Returns it and its tokenizer. measure: figures for gates.jsonl."""
-    clip, tokenizer = untrained(seed)
-    optimizer = muon([clip], lr=lr, lr_adam=lr)
-    dtype = compute_dtype("cpu")
-    batches = Prefetch(partial(make_batch, seed=seed, tokenizer=tokenizer), steps)
+    clip, tokenizer = untrained()
+    optimizer, dtype = muon([clip], lr=LR, lr_adam=LR), compute_dtype("cpu")
+    batches = Prefetch(partial(make_batch, seed=SEED, tokenizer=tokenizer), steps)
 
     def loss_at(step):
         parts = batches(step)
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return clip(*parts)
 
-    recipe = {"stand-in": "vision_tower", "seed": seed, "steps": steps, "lr": lr}
+    recipe = {"stand-in": "vision_tower", "seed": SEED, "steps": steps, "lr": LR}
     with progress_bar(steps, "step", "vision_tower") as progress:
         watch = with_evaluation(loss_reporter(progress), clip, lambda: measure(clip), folder)
         fit(clip, optimizer, loss_at, steps, folder, recipe, watch)

@@ -8,7 +8,6 @@ figures taken during training. The figures that count are taken at the end (`sta
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
@@ -17,17 +16,21 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import CLIPConfig
 
+from minillava.data.images import Preparation
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
+from minillava.files import read_jsonl, write_json, write_jsonl
 from minillava.machine import describe_machine, loss_reporter, progress_bar
 from minillava.model import load_vision, save_language
-from minillava.model.formats.assemble import assemble, normalisation, save_trained
+from minillava.model.formats.assemble import assemble, save_trained
+from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import vision_published
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
-from minillava.scenes.draw import draw
+from minillava.scenes.draw import draw_file
+from minillava.scenes.world import Scene
 from minillava.standins import language_model, vision_tower
 from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
 from minillava.standins.records import caption_record, instruction_record
@@ -45,10 +48,6 @@ STAGE_1_SETTINGS, STAGE_2_SETTINGS = {"batch_size": 64, "lr": 4e-3}, {"batch_siz
 PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
-def write_card(folder: Path, card: dict) -> None:
-    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-
-
 def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> None:
     """Write a CLIPModel folder: both towers, their projections, the image processor's settings, the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,37 +63,29 @@ def export_vision_tower(clip: vision_tower.Clip, tokenizer, folder: Path) -> Non
     config.architectures = ["CLIPModel"]
     config.save_pretrained(folder)
     size = clip.vision_model.config.image_size
-    processor = dict(image_processor_type="CLIPImageProcessor", do_resize=True, size={"shortest_edge": size})
-    processor |= dict(resample=3, do_center_crop=True, crop_size={"height": size, "width": size})
-    processor |= dict(do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=list(vision_tower.MEAN))
-    processor |= dict(image_std=list(vision_tower.STD), do_convert_rgb=True)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+    write_preparation(Preparation(size, vision_tower.MEAN, vision_tower.STD), folder)
     tokenizer.save_pretrained(folder)
 
 
-def picture_features(model, vision_tower: Path, pictures: int, folder: Path) -> Features:
-    """The frozen features of the training pictures, computed once and kept in `folder` with the drawn pictures."""
-    path = folder / "train.safetensors"
-    if not path.exists():
-        (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        names = []
-        for scene in tqdm(scenes("train", pictures), desc="draw", unit="picture"):
-            names.append(f"{scene.id}.png")
-            draw(scene, 96).save(folder / "pictures" / names[-1], compress_level=1)
-        with tqdm(total=pictures, desc="see", unit="picture") as progress:
+def picture_features(model, preparation: Preparation, some: list[Scene], folder: Path) -> Features:
+    """The frozen features of these scenes, computed once and kept in `folder` with the drawn pictures."""
+    pictures, names = folder / "pictures", [f"{scene.id}.png" for scene in some]
+    for scene, name in zip(tqdm(some, desc="draw", unit="picture"), names):
+        draw_file(scene, pictures / name, 96)
+    with tqdm(total=len(some), desc="see", unit="picture") as bar:
 
-            def update(done, _):
-                progress.update(done - progress.n)
+        def update(done, _):
+            bar.update(done - bar.n)
 
-            Features.compute(model, folder / "pictures", names, *normalisation(vision_tower), update).save(path)
-    return Features.load(path)
+        return Features.cached(folder / "train.safetensors", model, pictures, names, preparation, update)
 
 
 def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) -> dict:
     """Train both stages in `work` and save the model to `out`. Returns its card, with exact match on the dev split."""
     vision, language = weights / "vision_tower", weights / "language_model"
-    model, tokenizer, normal = assemble(vision, language, seed=0), load_tokenizer(language), normalisation(vision)
-    features, train = picture_features(model, vision, pictures, work), scenes("train", pictures)
+    model, tokenizer = assemble(vision, language, seed=0), load_tokenizer(language)
+    preparation, train = read_preparation(vision, model.config.vision.image_size), scenes("train", pictures)
+    features = picture_features(model, preparation, train, work)
     counts = {kind: round(pictures * share) for kind, share in RECORDS_PER_PICTURE.items()}
     stages = (
         (1, [caption_record(s) for s in train[: pictures // 4]], STAGE_1_SETTINGS),
@@ -107,9 +98,11 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
         with progress_bar(count, "step", f"stage {stage}") as progress:
             report = loss_reporter(progress)
             if stage == 2:
-                report = with_evaluation(report, model, partial(picture_accuracy, model, tokenizer, normal), folder)
+                report = with_evaluation(
+                    report, model, partial(picture_accuracy, model, tokenizer, preparation), folder
+                )
             train_stage(model, stage, samples, features, folder, steps=count, progress=report, **settings)
-    figures = picture_accuracy(model.eval(), tokenizer, normal, per_kind=80)
+    figures = picture_accuracy(model.eval(), tokenizer, preparation, per_kind=80)
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
     save_trained(model, tokenizer, vision, out, about, STORED_DTYPE)
     made = "LLaVA: stage 1, then stage 2, from the shipped vision tower and language model"
@@ -119,31 +112,29 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
 
 def make_vision_tower(work: Path, out: Path, steps: int) -> dict:
     """Train and export the vision tower. Returns its card."""
-    normal = (vision_tower.MEAN, vision_tower.STD)
+    size = vision_tower.TINY_CLIP.image_size
+    preparation = Preparation(size, vision_tower.MEAN, vision_tower.STD)
 
     def measure(clip):  # during training, with a smaller probe than at the end
-        return {f"layer {k}": linear_probe(clip.vision_model, normal, k, train=1500, test=400) for k in (-1, -2)}
+        return {f"layer {k}": linear_probe(clip.vision_model, preparation, k, train=1500, test=400) for k in (-1, -2)}
 
     clip, tokenizer = vision_tower.train(work, steps, measure)
     export_vision_tower(clip, tokenizer, out)
     made = "CLIP, contrastive, pictures and captions of the picture book, and patches and names of things"
     recipe = {"made as": made, "steps": steps, "pairs": steps * 2 * vision_tower.SCENES_PER_BATCH}
-    probed = {f"layer {k}": linear_probe(load_vision(out), normal, k) for k in (-1, -2, -3)}
+    probed = {f"layer {k}": linear_probe(load_vision(out), preparation, k) for k in (-1, -2, -3)}
     return {"recipe": recipe, "figures": {"linear probe on an object's patches, dev split, per cent": probed}}
 
 
-def make_language_model(
-    work: Path, out: Path, steps: int, width: int = 128, second: int = language_model.SECOND_STEPS
-) -> dict:
-    """Train and export a language model of this width. Returns its card. second: steps of the second phase."""
-    measure = partial(text_accuracy, per_kind=10)
-    model, tokenizer = language_model.train(work, steps, measure, width=width, second=second)
+def make_language_model(work: Path, out: Path, steps: int, width: int) -> dict:
+    """Train and export a language model of this width. Returns its card."""
+    model, tokenizer = language_model.train(work, steps, partial(text_accuracy, per_kind=10), width)
     save_language(model, out, dtype=STORED_DTYPE)
     tokenizer.save_pretrained(out)
     recipe = {
         "made as": "Llama, text only, questions and descriptions",
-        "steps": {"first course": steps, "second": second},
-        "records": (steps + second) * language_model.BATCH_SIZE,
+        "steps": {"first course": steps, "second": language_model.SECOND_STEPS},
+        "records": (steps + language_model.SECOND_STEPS) * language_model.BATCH_SIZE,
     }
     answers = text_accuracy(model.eval(), tokenizer)
     return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
@@ -170,10 +161,11 @@ def main() -> None:
         rows = []
         for path in sorted(work.glob("**/gates.jsonl")):  # one per phase of training
             before = rows[-1]["step"] if rows else 0
-            rows += [row | {"step": before + row["step"]} for row in map(json.loads, path.read_text().splitlines())]
-        (out / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            rows += [row | {"step": before + row["step"]} for row in read_jsonl(path)]
+        write_jsonl(rows, out / "gates.jsonl")
         seconds = sum(training_seconds(path.parent) for path in sorted(work.glob("**/checkpoints")))
-        write_card(out, card | {"seed": 0, "minutes": round(seconds / 60, 1), "machine": describe_machine()})
+        card |= {"seed": 0, "minutes": round(seconds / 60, 1), "machine": describe_machine()}
+        write_json(out / "card.json", card)
 
 
 if __name__ == "__main__":

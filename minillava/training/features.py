@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from minillava.data.images import open_picture, pixels
+from minillava.data.images import Preparation, open_picture, pixels
 from minillava.files import atomic_write
 from minillava.machine import compute_dtype
 from minillava.model import Llava
@@ -35,18 +35,20 @@ class Features:
         return self.values[self.index[name]].float()
 
     @classmethod
-    def compute(cls, model: Llava, folder: Path, names: list[str], mean, std, progress: Progress) -> "Features":
+    def compute(
+        cls, model: Llava, folder: Path, names: list[str], preparation: Preparation, progress: Progress
+    ) -> "Features":
         """The features of these pictures of a folder, in memory."""
-        values = torch.cat(list(_batches(model, folder, names, mean, std, progress)))
+        values = torch.cat(list(_batches(model, folder, names, preparation, progress)))
         return cls({name: n for n, name in enumerate(names)}, values)
 
     @classmethod
     def cached(
-        cls, path: Path, model: Llava, folder: Path, names: list[str], mean, std, progress: Progress
+        cls, path: Path, model: Llava, folder: Path, names: list[str], preparation: Preparation, progress: Progress
     ) -> "Features":
         """Those in the file `path`, made now unless it holds those of this vision tower and these pictures."""
         pictures = json.dumps([_size_and_time(folder / name) for name in names])
-        made_from = {"key": fingerprint(model, mean, std), "pictures": pictures, "names": "\n".join(names)}
+        made_from = {"key": fingerprint(model, preparation), "pictures": pictures, "names": "\n".join(names)}
         if path.exists():
             why = _difference(path, made_from)
             if not why:
@@ -69,7 +71,8 @@ class Features:
                 file.write(start)
             file.truncate(len(start) + done * row)
             file.seek(0, 2)
-            for values in _batches(model, folder, names[done:], mean, std, lambda n, _: progress(done + n, len(names))):
+            rest = names[done:]
+            for values in _batches(model, folder, rest, preparation, lambda n, _: progress(done + n, len(names))):
                 file.write(values.view(torch.int16).numpy().tobytes())
             file.flush()
             os.fsync(file.fileno())
@@ -92,30 +95,30 @@ class Features:
 class LiveFeatures:
     """In place of `Features` where the disk has no room for them: each is computed whenever it is asked for."""
 
-    def __init__(self, model: Llava, folder: Path, mean, std):
-        self.model, self.folder, self.normal = model, folder, (mean, std)
+    def __init__(self, model: Llava, folder: Path, preparation: Preparation):
+        self.model, self.folder, self.preparation = model, folder, preparation
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return next(_batches(self.model, self.folder, [name], *self.normal))[0].float()
+        return next(_batches(self.model, self.folder, [name], self.preparation))[0].float()
 
 
 def _batches(
-    model: Llava, folder: Path, names: list[str], mean, std, progress: Progress = lambda done, count: None
+    model: Llava, folder: Path, names: list[str], preparation: Preparation, progress: Progress = lambda *_: None
 ) -> Iterator[torch.Tensor]:
     """The features of the pictures in turn, VISION_BATCH at a time: (up to VISION_BATCH, P, Dv) in bfloat16."""
-    size, device = model.config.vision.image_size, next(model.vision_tower.parameters()).device
+    device = next(model.vision_tower.parameters()).device
     dtype = compute_dtype(device.type)
     for start in range(0, len(names), VISION_BATCH):
-        pictures = [open_picture(folder / name) for name in names[start : start + VISION_BATCH]]
-        views = pixels(pictures, size, mean, std).to(device)
+        pictures = (open_picture(folder / name) for name in names[start : start + VISION_BATCH])  # one at a time
+        views = pixels(pictures, preparation).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             yield model.features(views).to("cpu", torch.bfloat16)
         progress(min(start + VISION_BATCH, len(names)), len(names))
 
 
-def fingerprint(model: Llava, mean, std) -> str:
+def fingerprint(model: Llava, preparation: Preparation) -> str:
     """A digest of all that features depend on besides the picture: the tower's weights, the layer, the preparation."""
-    settings = (model.config.vision, model.config.select_layer, tuple(mean), tuple(std), VISION_BATCH)
+    settings = (model.config.vision, model.config.select_layer, preparation, VISION_BATCH)
     digest = hashlib.sha256(repr(settings).encode())
     for name, tensor in sorted(model.vision_tower.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

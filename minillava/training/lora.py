@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -75,12 +75,3 @@ def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def save_adapters(model: nn.Module, path: Path) -> None:
     save_file({name: tensor.cpu().contiguous() for name, tensor in adapters(model).items()}, path)
-
-
-def load_adapters(model: nn.Module, path: Path) -> None:
-    """Read them into a model that `add` prepared. Raises ValueError for a file of another model or rank."""
-    stored, own = load_file(path), adapters(model)
-    if {name: t.shape for name, t in stored.items()} != {name: t.shape for name, t in own.items()}:
-        raise ValueError(f"{path}: these are not the adapters of this model and rank")
-    for name, tensor in own.items():
-        tensor.copy_(stored[name])

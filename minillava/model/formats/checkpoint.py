@@ -1,8 +1,9 @@
 """Checkpoints in and out: the published formats, the authors' projectors, and our own folder for a whole LLaVA.
 
 - `load_vision` reads a CLIPVisionModel or CLIPModel folder, `load_language` a Llama, Vicuna, Mistral or Qwen2 folder:
-  config.json and safetensors, one file or sharded. `save_vision` and `save_language` write what `transformers` loads.
-- `load_llava` reads our own folder or one of LlavaForConditionalGeneration. `save_llava` writes our own:
+  config.json with safetensors or pytorch_model.bin, one file or sharded. `save_vision` and `save_language` write what
+  `transformers` loads.
+- `load_llava` reads our own folder, one of LlavaForConditionalGeneration or the authors'. `save_llava` writes our own:
   model.safetensors and llava.json, which says all that the weights need: both towers' names and sizes, the feature
   layer (section 4.1), the projector's type and sizes, and `about`. `save_pretrained` writes the other kind.
 - `load_projector` reads the authors' mm_projector.bin, a W from stage 1.
@@ -13,16 +14,17 @@ fit (files.py). Nothing that is loaded can run code.
 Try it: `save_language(model, "out")`, then `transformers.LlamaForCausalLM.from_pretrained("out")`.
 """
 
-import json
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 
+from minillava.model.formats.authors import NOT_VISION, is_authors, load_authors
+from minillava.model.formats.chat_template import jinja
 from minillava.model.formats.files import (
     CheckpointError,
+    end_ids,
     find_checkpoint,
     is_finite,
     load_strictly,
@@ -31,6 +33,8 @@ from minillava.model.formats.files import (
     reading_config,
     write_checkpoint,
 )
+from minillava.model.formats.pickled import load_pickle
+from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import (
     language_config,
     language_name,
@@ -38,6 +42,7 @@ from minillava.model.formats.published import (
     llava_config,
     llava_names,
     llava_published,
+    settle_head,
     vision_config,
     vision_name,
     vision_published,
@@ -47,8 +52,6 @@ from minillava.model.llava import Llava, LlavaConfig
 from minillava.model.vision import VisionConfig, VisionTower
 from minillava.text import few
 
-# What a CLIPModel has besides its vision tower; it is not loaded.
-NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 REQUIRED_ABOUT = ("template", "trained on")  # what `about` must say of a LLaVA
 
 
@@ -69,24 +72,25 @@ def load_language(source, dtype=torch.float32, device="cpu"):
     """The language model of a Llama, Mistral or Qwen2 ForCausalLM folder or hub id. dtype None keeps what is stored."""
     folder = find_checkpoint(source)
     with reading_config(folder / "config.json") as published:
-        config = language_config(published)
+        config = replace(language_config(published), ends=end_ids(folder))
     stored = open_tensors(folder)
-    if config.tie_embeddings:
-        _drop_tied_head(stored, "lm_head.weight", "model.embed_tokens.weight", folder)
+    config = settle_head(config, stored, "lm_head.weight", "model.embed_tokens.weight", folder)
     model = load_strictly(LanguageModel, config, stored, folder, language_name, dtype, device)
     model.origin = origin(source)
     return model
 
 
 def load_llava(source, dtype=torch.float32, device="cpu"):
-    """(model, about) of a folder or hub id that `save_llava` or LlavaForConditionalGeneration wrote.
+    """(model, about) of a folder or hub id of `save_llava`, LlavaForConditionalGeneration or the authors (authors.py).
 
-    about: what `save_llava` was given; {} for a folder that `transformers` wrote. dtype None keeps what is stored.
+    about: what `save_llava` was given; {} for a folder of others. dtype None keeps what is stored.
     """
     folder = find_checkpoint(source)
-    if not (folder / "llava.json").exists() and (folder / "config.json").exists():
-        return _load_published(folder, dtype, device)
     path = folder / "llava.json"
+    if not path.exists() and (folder / "config.json").exists():
+        with reading_config(folder / "config.json") as published:
+            authors = is_authors(published)
+        return (load_authors(folder, dtype, device), {}) if authors else _load_published(folder, dtype, device)
     with reading_config(path) as written:
         config = LlavaConfig(
             vision=VisionConfig(**written["vision"]),
@@ -101,6 +105,8 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
             f"{path}: the projector maps {sizes[0]} to {sizes[1]}, but the vision tower gives "
             f"{config.vision.hidden_size} and the language model takes {config.language.hidden_size}"
         )
+    if "ends" not in written["language"]:  # folders written before there were any
+        config = replace(config, language=replace(config.language, ends=end_ids(folder)))
     model = load_strictly(Llava, config, open_tensors(folder), folder, str, dtype, device)
     _set_origins(model, towers)
     return model, about
@@ -108,15 +114,17 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
 
 def _load_published(folder, dtype, device):
     """(model, about) of a LlavaForConditionalGeneration folder, in any layout of its tensors' names."""
-    stored = open_tensors(folder)
     with reading_config(folder / "config.json") as published:
         config, written = llava_config(published), published.get("minillava", {})
         about, towers = written.get("about", {}), written.get("towers", {})
         towers = {name: towers.get(name) for name in ("vision", "language")}
+        # In what `save_pretrained` wrote, generation_config.json has the template's stop too, or the last token of it.
+        ends = tuple(published["text_config"].get("eos_token_id") or ()) if written else end_ids(folder)
+    stored = open_tensors(folder)
     name_of = llava_names(stored)
-    if config.language.tie_embeddings:
-        head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
-        _drop_tied_head(stored, head, table, folder)
+    head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
+    language = settle_head(replace(config.language, ends=ends), stored, head, table, folder)
+    config = replace(config, language=language)
     if config.projector == "linear":
         for part, plain in (("weight", torch.eye), ("bias", torch.zeros)):
             name = name_of(f"projector.2.{part}")
@@ -139,15 +147,10 @@ def load_projector(model, source):
     """
     path = Path(source).expanduser()
     if not path.is_file():
-        path = find_checkpoint(source, also=["mm_projector.bin"]) / "mm_projector.bin"
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise CheckpointError(f"{path}: incomplete, or not only tensors, which could run code; not loaded") from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({str(error).partition('.')[0] or 'it is empty'})") from error
-    if not isinstance(stored, dict) or not all(isinstance(n, str) and _is_weight(t) for n, t in stored.items()):
-        raise CheckpointError(f"{path}: not a file of named tensors")
+        path = find_checkpoint(source, only=["config.json", "mm_projector.bin"]) / "mm_projector.bin"
+    stored = load_pickle(path)
+    if not all(map(_is_weight, stored.values())):
+        raise CheckpointError(f"{path}: not a file of named tensors of numbers")
     if (path.parent / "config.json").exists():
         with reading_config(path.parent / "config.json") as written:
             layer = written.get("mm_vision_select_layer", model.config.select_layer)
@@ -187,7 +190,7 @@ def load_projector(model, source):
 
 
 def _is_weight(value):
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.layout == torch.strided
+    return value.is_floating_point() and value.layout == torch.strided
 
 
 def save_vision(tower, folder, dtype=None):
@@ -212,7 +215,7 @@ def save_llava(model, folder, about, dtype=None):
 def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dtype=None):
     """Write a folder that `transformers`' LlavaForConditionalGeneration and LlavaProcessor load, with equal logits.
 
-    vision_tower: the folder or hub id with its preprocessor_config.json. template: a data.template.Template; it becomes
+    vision_tower: the folder or hub id with the pictures' preparation. template: a data.template.Template; it becomes
     the chat template. In `transformers` a picture is P tokens `<image>`, so the vocabulary gets that token if needed;
     its score is the mean of all scores, so it is never the highest. A conversation's first ids equal ours. A later
     answer may begin with another token, as `transformers` tokenizes the joined text and we tokenize it piece by piece.
@@ -223,8 +226,8 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     if len(tokenizer) > V:
         raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
     tokenizer, stop = deepcopy(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
-    if len(stop) == 1:  # never merged with the text before it, as in our sequences
-        tokenizer.add_tokens([AddedToken(template.stop, normalized=False)])
+    if len(stop) == 1:  # never merged with the text before it, as in our sequences, and never shown
+        tokenizer.add_tokens([AddedToken(template.stop, normalized=False)], special_tokens=True)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     config, image_token = model.config, tokenizer.convert_tokens_to_ids("<image>")
     if image_token == V:
@@ -235,38 +238,24 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     if config.projector == "linear":  # linear_2 (published.py)
         D, name_of = config.language.hidden_size, llava_names()
         tensors |= {name_of("projector.2.weight"): torch.eye(D), name_of("projector.2.bias"): torch.zeros(D)}
-    pictures = AutoImageProcessor.from_pretrained(str(find_checkpoint(vision_tower)))
+    preparation = read_preparation(vision_tower, config.vision.image_size)
     sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
-    chat = {"chat_template": _chat_template(template), "vision_feature_select_strategy": "default"}
-    processor = LlavaProcessor(pictures, tokenizer, **sizes, **chat)
-    tokens = dict(eos_token_id=stop[-1], bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id)
+    chat = {"chat_template": jinja(template), "vision_feature_select_strategy": "default"}
+    ends = [*dict.fromkeys([stop[-1], *config.language.ends])]
+    tokens = dict(
+        eos_token_id=ends if ends[1:] else ends[0],
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
     def also(temporary):
-        processor.save_pretrained(temporary)
-        pictures.save_pretrained(temporary)  # preprocessor_config.json, where versions before 5 look
+        write_preparation(preparation, temporary)  # where versions before 5 look
+        pictures = AutoImageProcessor.from_pretrained(str(temporary))
+        LlavaProcessor(pictures, tokenizer, **sizes, **chat).save_pretrained(temporary)
         GenerationConfig(**tokens).save_pretrained(temporary)
 
     written = {"config.json": llava_published(config, image_token) | {"minillava": known}}
     write_checkpoint(folder, written, tensors, dtype, also)
-
-
-def _chat_template(template):
-    """The template as a processor's chat template. A message's content is text, or parts of type "image" and "text"."""
-    human, assistant, stop, system = (
-        json.dumps(getattr(template, k)) for k in ("human", "assistant", "stop", "system")
-    )
-    lines = [
-        "{{ bos_token or '' }}",
-        f"{{{{ {system} + {stop} + '\n' }}}}" if template.system else "",
-        "{% for message in messages %}",
-        f"{{{{ {human} if message['role'] == 'user' else {assistant} }}}}",
-        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}",
-        "{{ ('' if loop.first else '\n') + ('<image>' if part['type'] == 'image' else part['text']) }}",
-        "{% endfor %}{% endif %}",
-        f"{{{{ {stop} + '\n' }}}}",
-        f"{{% endfor %}}{{% if add_generation_prompt %}}{{{{ {assistant} }}}}{{% endif %}}",
-    ]
-    return "".join(lines)
 
 
 def _metadata(model, about):
@@ -284,11 +273,3 @@ def _set_origins(model, towers):
 
 def _named_tensors(model, name_of):
     return {name_of(ours): tensor for ours, tensor in model.state_dict().items()}
-
-
-def _drop_tied_head(stored, head, table, folder):
-    """Some files store a tied table twice: leave out the head, which must be equal."""
-    if head in stored:
-        copy = stored.pop(head)
-        if table not in stored or not torch.equal(copy.read(), stored[table].read()):
-            raise CheckpointError(f"{folder}: config.json ties lm_head to embed_tokens, but the tensors differ")

@@ -1,7 +1,7 @@
 """Checkpoint folders as files: found here or on the hub, read tensor by tensor, written whole or not at all.
 
-- `find_checkpoint` takes a local folder or a hub id. With HF_HUB_OFFLINE=1 it looks only in the cache; pickle and code
-  are never fetched.
+- `find_checkpoint` takes a local folder or a hub id, "owner/name" or "owner/name@revision". With HF_HUB_OFFLINE=1 it
+  looks only in the cache. Code is never fetched, and torch's pickles only where there are no safetensors.
 - `load_strictly` first compares every name and shape in the files with what the config needs. Then it reads each tensor
   straight to its device and precision and closes the file, so memory holds the model and one stored tensor.
 - `write_checkpoint` writes temporary files, flushes them to the disk, then renames them: a crash leaves the old ones.
@@ -20,21 +20,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from minillava.errors import UserError
+from minillava.data.tokenizer import TokenizerError, load_tokenizer
+from minillava.errors import CheckpointError
 from minillava.files import flush_to_disk
+from minillava.model.formats.pickled import PickledFiles
 from minillava.text import few
 
-FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code, no pickle
+FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code
+SAFE = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # read where a folder has neither of the above
 # Tensors that older versions of transformers stored, although the config determines them.
 DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # quantised types mean nothing without their scales
 
 # Errors that a config with an invalid size raises while the model is built.
 CONFIG_ERRORS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
-
-
-class CheckpointError(UserError):
-    """A folder whose files do not fit together, or that cannot be read or written; the message names it."""
 
 
 class StoredTensor(NamedTuple):
@@ -51,24 +51,35 @@ class StoredTensor(NamedTuple):
             return file.get_tensor(self.key).to(device=device, dtype=dtype, copy=True)
 
 
-def find_checkpoint(source, also=()):
+def find_checkpoint(source, only=()):
     """The local folder of `source`: the folder itself, or for a hub id ("owner/name") its copy in the cache.
 
-    A hub id is fetched if needed. also: names of further files to fetch. Raises CheckpointError that says what was
-    looked for and where.
+    A hub id is fetched if needed, at the revision after an @ (a branch, tag or commit), by default main. only: names of
+    the files to fetch, instead of all that a checkpoint has. Raises CheckpointError that says what was looked for and
+    where.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
         raise CheckpointError(f"{source} is a file; a checkpoint is a folder")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise CheckpointError(f"{source}: no such folder, and not a hub id of the form owner/name")
+    name, at, revision = str(source).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or (at and not revision):
+        raise CheckpointError(
+            f"{source}: no such folder, and not a hub id of the form owner/name or owner/name@revision"
+        )
     from huggingface_hub import constants, snapshot_download  # takes a while, and most runs never need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    wanted = dict(ignore_patterns=["*/*"])  # no subfolders: they hold other formats
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[*FETCHED_FILES, *also]))
+        found = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=[*(only or FETCHED_FILES)], **wanted)
+        )
+        if only or any((found / file).exists() for file in SAFE):
+            return found
+        pickles = [*FETCHED_FILES, "pytorch_model*.bin"]
+        return Path(snapshot_download(name, revision=found.name, allow_patterns=pickles, **wanted))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
@@ -105,40 +116,63 @@ def reading_config(path):
         raise CheckpointError(f"{path}: {type(error).__name__}, {error}: not a config that makes sense") from error
 
 
-def open_tensors(folder, skip=()):
-    """{name: StoredTensor} of model.safetensors or of all shards in its index; reads only names and shapes.
+def end_ids(folder):
+    """The token ids that end an answer of these weights, a tuple; () where no file says them.
 
-    skip: beginnings of names to leave out.
+    generation_config.json says them, one or several, or else config.json, or else the tokenizer.
+    """
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        if path.exists():
+            with reading_config(path) as config:
+                ends = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+                ends = () if ends is None else ends if isinstance(ends, list) else [ends]
+                if not all(isinstance(end, int) for end in ends):
+                    raise ValueError(f"eos_token_id {ends}: token ids are whole numbers")
+                if ends:
+                    return tuple(ends)
+    try:
+        end = load_tokenizer(folder).eos_token_id
+    except (FileNotFoundError, TokenizerError):  # who needs the tokenizer is told when loading it
+        return ()
+    return () if end is None else (end,)
+
+
+def open_tensors(folder, skip=()):
+    """{name: stored tensor} of a folder's weights, one file or all shards of an index; reads only names and shapes.
+
+    safetensors come before pickles (pickled.py). skip: beginnings of names to leave out.
     """
     folder = Path(folder)
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").exists():
-        shards = {"model.safetensors": None}
-    elif index.exists():
-        with reading_config(index) as config:
+    weights = next((folder / name for name in (*SAFE, *PICKLED) if (folder / name).exists()), None)
+    if weights is None:
+        raise CheckpointError(f"{folder}: no weights here; expected {', '.join(SAFE)} or {', '.join(PICKLED)}")
+    shards = {weights.name: None}
+    if weights.suffix == ".json":
+        with reading_config(weights) as config:
             shard_of = config["weight_map"]
             shards = {shard: {k for k, s in shard_of.items() if s == shard} for shard in sorted(set(shard_of.values()))}
             if any(Path(shard).name != shard for shard in shards):
                 raise ValueError("a shard must be in the folder of its index")
-    else:
-        advice = " Its .bin is pickle and could run code: convert it first." if any(folder.glob("*.bin")) else ""
-        raise CheckpointError(f"{folder}: no model.safetensors and no {index.name}.{advice}")
-    stored = {}
+    stored, tensors_of = {}, safe_tensors if weights.name in SAFE else PickledFiles().tensors
     for shard, listed in shards.items():
-        try:
-            with safe_open(folder / shard, framework="pt") as file:
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-                names = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{folder / shard}: {error}") from error
-        if listed is not None and names.keys() != listed:
-            raise CheckpointError(f"{folder / shard}: differs from {index.name} in {few(listed ^ names.keys())}")
-        stored |= {
-            name: StoredTensor(folder / shard, name, shape, kind)
-            for name, (shape, kind) in names.items()
-            if not name.startswith(skip) and not name.endswith(DERIVED_TENSORS)
-        }
-    return stored
+        tensors = tensors_of(folder / shard)
+        if listed is not None and tensors.keys() != listed:
+            raise CheckpointError(f"{folder / shard}: differs from {weights.name} in {few(listed ^ tensors.keys())}")
+        stored |= tensors
+    return {name: t for name, t in stored.items() if not (name.startswith(skip) or name.endswith(DERIVED_TENSORS))}
+
+
+def safe_tensors(path):
+    """{name: StoredTensor} of a safetensors file. Raises CheckpointError that names it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {
+                name: StoredTensor(path, name, tuple(part.get_shape()), part.get_dtype())
+                for name, part in slices.items()
+            }
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, device="cpu"):

@@ -11,7 +11,10 @@ Try it: `language_config({"model_type": "llama", ...})`.
 """
 
 import math
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
+
+import torch
 
 from minillava.model.formats.files import CheckpointError
 from minillava.model.language import LanguageConfig
@@ -43,12 +46,20 @@ LANGUAGE_NAMES = {
     "tie_embeddings": ("tie_word_embeddings", False),
 }
 LANGUAGES = ("llama", "mistral", "qwen2")
+VISION_TOWERS = (None, "clip", "clip_vision_model")  # model_type; files that leave it out mean CLIP's
+TILED = ("llava_next", "llava_next_video", "llava_onevision")  # LLaVA-1.6 and later: each picture in several tiles
 PROJECTORS = {"linear": "linear", "gelu": "mlp2x_gelu"}  # projector_hidden_act -> ours
 
 
 def vision_config(published):
     """VisionConfig from a published config.json of CLIPVisionModel, or of CLIPModel, which nests it."""
-    published = published.get("vision_config", published)
+    nested = published.get("vision_config", published)
+    for kind in (published.get("model_type"), nested.get("model_type")):
+        if kind not in VISION_TOWERS:
+            raise CheckpointError(
+                f"model_type {kind!r}: only CLIP's vision towers are supported, such as openai/clip-vit-large-patch14"
+            )
+    published = nested
     if published.get("hidden_act", "quick_gelu") != "quick_gelu":
         raise CheckpointError(f"hidden_act {published['hidden_act']!r}: only CLIP's quick_gelu is supported")
     return VisionConfig(**{ours: published.get(*theirs) for ours, theirs in VISION_NAMES.items()})
@@ -134,31 +145,40 @@ def language_published(config):
         "rope_theta": config.rope_theta,  # where transformers 4 looks
         "rope_scaling": scaling,
         "rope_parameters": rope,  # where transformers 5 looks
-        "bos_token_id": None,  # the tokenizer has them; without this line Llama's 1 and 2 are assumed
-        "eos_token_id": None,
+        "bos_token_id": None,  # the tokenizer has it; without these two lines Llama's 1 and 2 are assumed
+        "eos_token_id": list(config.ends) or None,
     }
 
 
 def llava_config(published):
     """LlavaConfig from a published config.json of LlavaForConditionalGeneration."""
-    if published.get("model_type") != "llava" or "text_config" not in published:
-        kind, theirs = published.get("model_type"), "mm_hidden_size" in published or "mm_projector_type" in published
+    kind = published.get("model_type")
+    if kind != "llava":
+        tiles = ", which reads a picture in several tiles (anyres)" if kind in TILED else ""
         raise CheckpointError(
-            f"model_type {kind!r} is not LlavaForConditionalGeneration's config.json"
-            + (" but the authors' own format: use its conversion (llava-hf/...) on the hub" if theirs else "")
+            f"model_type {kind!r}{tiles}: only LLaVA and LLaVA-1.5 are supported; take weights of model_type 'llava', "
+            "such as llava-hf/llava-1.5-7b-hf or liuhaotian/llava-v1.5-7b"
         )
     for key, ours in (("vision_feature_select_strategy", "default"), ("multimodal_projector_bias", True)):
         if published.get(key, ours) != ours:
             raise CheckpointError(f"{key} {published[key]!r}: only {ours!r} is supported")
-    layer, act = published.get("vision_feature_layer", -2), published.get("projector_hidden_act", "gelu")
-    if not isinstance(layer, int):
-        raise CheckpointError(f"vision_feature_layer {layer}: only one layer is supported")
+    act = published.get("projector_hidden_act", "gelu")
     if act not in PROJECTORS:
         raise CheckpointError(f"projector_hidden_act {act!r}: only {', '.join(PROJECTORS)} are supported")
     text = published["text_config"]
     text = _defaults(text.get("model_type", "llama")) | text
     text["tie_word_embeddings"] = text["tie_word_embeddings"] or published.get("tie_word_embeddings", False)
-    return LlavaConfig(vision_config(published), language_config(text), layer, PROJECTORS[act])
+    vision = vision_config(published.get("vision_config", {}))
+    return LlavaConfig(vision, language_config(text), feature_layer(published, "vision_feature_layer"), PROJECTORS[act])
+
+
+def feature_layer(published, key):
+    """The layer that the vision features are read from: -2, or [-2] in some files."""
+    layer = published.get(key, -2)
+    layer = layer[0] if isinstance(layer, list) and len(layer) == 1 else layer
+    if not isinstance(layer, int):
+        raise CheckpointError(f"{key} {layer}: only one layer is supported")
+    return layer
 
 
 def _defaults(kind):
@@ -189,6 +209,23 @@ def llava_published(config, image_token):
         "vision_feature_select_strategy": "default",  # the patches, without the class token
         "tie_word_embeddings": config.language.tie_embeddings,
     }
+
+
+def settle_head(config, stored, head, table, folder):
+    """A LanguageConfig that ties its head to its table as the files have them; a head stored twice leaves `stored`.
+
+    Where both differ, the head is what was trained: it is kept apart, and this is said, as `transformers` does.
+    """
+    if not config.tie_embeddings or head not in stored:
+        return config
+    if table in stored and torch.equal(stored[head].read(), stored[table].read()):
+        del stored[head]
+        return config
+    print(
+        f"{folder}: config.json ties {head} to {table}, but the stored tensors differ; both are used as they are",
+        file=sys.stderr,
+    )
+    return replace(config, tie_embeddings=False)
 
 
 # names

@@ -1,0 +1,134 @@
+"""The chat template of published weights (Jinja, in their tokenizer's files) as a `Template`, and a `Template` as Jinja.
+
+`transformers` renders it in a sandbox: it makes text and can do nothing else. It is rendered with questions and answers
+whose words are known, so that the pieces around them are what the template adds. A template that cannot be taken apart
+in this way, or whose ids would differ from those of `transformers`, is refused by name.
+
+Try it: `own_template(load_tokenizer(folder)).segments([("What is this?", None)])`.
+"""
+
+import json
+import sys
+from dataclasses import replace
+
+from minillava.data import IMAGE
+from minillava.data.records import IMAGE_TOKEN
+from minillava.data.samples import encode_segments
+from minillava.data.template import CHAT, TEMPLATES, VICUNA_V1, Joined, Template
+from minillava.errors import UserError
+from minillava.model.formats.files import reading_config
+
+OWN = "own"  # the name for the template that the weights' own chat template writes
+ASKED = [("<image>\nWhich colour?", "Dark blue."), ("Why so?", "It rains."), ("Where?", None)]
+
+
+class TemplateError(UserError):
+    """A chat template that is not there or that cannot be followed."""
+
+
+def choose_template(asked: str | None, named: str | None, tokenizer, folder) -> Template:
+    """The format to talk in: the one asked for, else the one that the weights name, else their own chat template's.
+
+    Says so where another one is asked for than the weights'. Raises TemplateError, naming the folder of the weights.
+    """
+    theirs, why = TEMPLATES.get(named), f"these weights are for the unknown template {named!r}"
+    if OWN in (asked, named) or named is None:
+        try:
+            theirs = own_template(tokenizer, folder)
+        except TemplateError as error:
+            theirs, why = None, str(error)
+    if asked in TEMPLATES:
+        if theirs is not None and theirs.name != asked:
+            print(f"{folder}: made for the template {theirs.name}, but {asked} is asked for", file=sys.stderr)
+        return TEMPLATES[asked]
+    if asked not in (None, OWN):
+        theirs, why = None, f"{asked!r} is not a template"
+    if theirs is None:
+        raise TemplateError(f"{folder}: {why}; choose one of {', '.join((*TEMPLATES, OWN))} with --template")
+    return theirs
+
+
+def own_template(tokenizer, folder=None) -> Template:
+    """The template that the weights' own chat template writes; one of `TEMPLATES` where it is that one.
+
+    LLaVA-1.5's on the hub has no system message, and no stop after an answer: it is `vicuna_v1` without the message.
+    folder: has chat_template.json in files of some age, which the tokenizer does not read. Raises TemplateError.
+    """
+    source = None  # the tokenizer's, or of several the one called "default"
+    if folder is not None and (folder / "chat_template.json").exists():
+        with reading_config(folder / "chat_template.json") as written:
+            source = written["chat_template"]
+    if not (source or tokenizer.chat_template):
+        raise TemplateError("the weights have no chat template")
+    first = _rendered(tokenizer, source, [(ASKED[0][0], None)])
+    for known in (CHAT, VICUNA_V1):
+        for template in (known, replace(known, system="")):
+            if _text(template, [(ASKED[0][0], None)]) == first.removeprefix(tokenizer.bos_token or ""):
+                return template
+    whole = _rendered(tokenizer, source, ASKED)
+    (question, answer), (second, _), _ = ASKED
+    begin, _, rest = whole.partition(question)
+    middle, _, rest = rest.partition(answer)
+    between, _, _ = rest.partition(second)
+    asked = first.partition(question)[2]
+    special = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    stop = max((token for token in special if between.startswith(token)), key=len, default="")
+    lead, after = middle.removeprefix(asked), between.removeprefix(stop)
+    own = Joined(OWN, begin, "", asked, stop, lead, after)
+    if not stop or lead.strip() or _text(own, ASKED) != whole or not _same_ids(own, first, tokenizer):
+        raise TemplateError("the weights' own chat template cannot be taken apart into questions, answers and a stop")
+    return own
+
+
+def _same_ids(own, first, tokenizer):
+    """Whether our ids of the first question are those that `transformers` makes of the rendered text."""
+    image, bos = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN), tokenizer.bos_token
+    theirs = tokenizer.encode(first, add_special_tokens=not (bos and first.startswith(bos)))
+    ours = encode_segments(own.segments([(ASKED[0][0], None)]), tokenizer)[0]
+    if image in (None, tokenizer.unk_token_id):  # it has no token for a picture: only what stands before is the same
+        return ours[: ours.index(IMAGE)][:-1] == theirs[: ours.index(IMAGE)][:-1]
+    return [image if i == IMAGE else i for i in ours] == theirs
+
+
+def _text(template, pairs):
+    return "".join(text for text, _ in template.segments(pairs))
+
+
+def _rendered(tokenizer, source, pairs):
+    """What a chat template makes of a conversation."""
+    for multimodal in (False, True):  # a message's content is a text, or a list of an image and a text
+        messages = []
+        for question, answer in pairs:
+            for role, text in (("user", question), ("assistant", answer)):
+                if text is not None:
+                    words = {"type": "text", "text": text.removeprefix("<image>\n")}
+                    parts = [{"type": "image"}, words] if text.startswith("<image>") else [words]
+                    messages.append({"role": role, "content": parts if multimodal else text})
+        try:
+            text = tokenizer.apply_chat_template(
+                messages, chat_template=source, tokenize=False, add_generation_prompt=True
+            )
+        except Exception:  # a template raises errors of its own, of any kind
+            continue
+        if all(turn in text for pair in pairs for turn in pair if turn):
+            return text
+    raise TemplateError("the weights' own chat template does not write a question about a picture as it is asked")
+
+
+def jinja(template):
+    """The template as a processor's chat template. A message's content is text, or parts of type "image" and "text"."""
+    begin, _, rest = _text(template, [("\0", "\1"), ("\0", None)]).partition("\0")
+    middle, _, rest = rest.partition("\1")
+    between, _, asked = rest.partition("\0")
+    end = _text(template, [("\0", "\1")]).partition("\1")[2]
+    begin, middle, between, asked, end = map(json.dumps, (begin, middle, between, asked, end))
+    lines = [
+        "{{ bos_token or '' }}{% for message in messages %}{% if message['role'] == 'user' %}",
+        f"{{{{ {begin} if loop.first else {between} }}}}{{% else %}}{{{{ {middle} }}}}{{% endif %}}",
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}",
+        "{{ ('' if loop.first else '\n') + ('<image>' if part['type'] == 'image' else part['text']) }}",
+        "{% endfor %}{% endif %}{% if loop.last %}",
+        f"{{{{ {asked} if add_generation_prompt else {end} if message['role'] == 'assistant' else '' }}}}",
+        "{% endif %}{% endfor %}",
+    ]
+    return "".join(lines)
