@@ -5,6 +5,7 @@ All tables and all shortened lists that the package prints are made here.
     python -c "from minillava.text import aligned; print(aligned([['', 'score'], ['all', '85.1']]))"
 """
 
+import re
 from collections.abc import Iterable, Sequence, Set
 
 FEW = 8  # how many names of a longer list are shown
@@ -47,5 +48,9 @@ def short_number(value: float) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with a ? for each lone surrogate; JSON may contain them, but terminals cannot print them."""
-    return text.encode("utf-8", "replace").decode()
+    """The text with a ? for each lone surrogate and control character (but line break and tab).
+
+    JSON may contain both; terminals cannot print the first and obey the second.
+    """
+    text = text.encode("utf-8", "replace").decode()
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)", "?", text)

@@ -57,6 +57,8 @@ class Faulty(Handler):
             self.server.hanging.wait(20)
         elif kind == "raw":
             self.send(200, more[0], {"Content-Type": more[1]} if len(more) > 1 else None)
+        elif kind == "body":
+            self.send(more[0], more[1])
         elif kind == "json":
             self.send(200, completion(body, "") | more[0])
         elif kind == "cut":

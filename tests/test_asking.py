@@ -230,7 +230,6 @@ def test_an_answer_that_trickles_in_for_ever_times_out(tmp_path):
     "fault, attempts, message",
     [
         (SAYS_500, loop.ATTEMPTS, "HTTP 500: made to fail with 500 (7 attempts)"),
-        (SAYS_429, loop.ATTEMPTS, "HTTP 429"),
         ("reset", loop.PAID_ATTEMPTS, "the connection broke off (3 attempts)"),
         (("raw", b"{broken"), loop.PAID_ATTEMPTS, "not a JSON answer"),
         (("json", {"choices": []}), loop.PAID_ATTEMPTS, "no choices"),
@@ -262,6 +261,14 @@ def test_a_wait_that_the_server_asks_for_is_kept_by_all_workers(server, tmp_path
     assert sum(when - first > 0.38 for when in rest) >= 5, "somebody did not wait"
 
 
+def test_an_endpoint_that_says_nothing_but_429_ends_the_run_and_no_request_has_failed(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "PATIENCE", 0.3)
+    server.fault = lambda body, n: SAYS_429 if "1" in body["messages"][0]["content"] else None
+    outcome = run(server, tmp_path, bodies(4))
+    assert "has answered nothing else for" in outcome.stopped and "HTTP 429" in outcome.stopped
+    assert len(outcome.replies) == 3 and not outcome.failures
+
+
 def test_a_wait_that_is_too_long_ends_the_run_and_says_so(server, tmp_path):
     server.fault = lambda body, n: ("status", 429, {"Retry-After": "3600"})
     outcome = run(server, tmp_path, bodies(5), concurrency=1)
@@ -272,7 +279,11 @@ def test_retry_after_is_read_in_all_its_forms():
     assert retry_after({"retry-after": "7"}) == 7 and retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
     date = email.utils.format_datetime(datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=30))
     assert 25 < retry_after({"retry-after": date}) <= 30
-    assert retry_after({}) is None and retry_after({"retry-after": "soon"}) is None
+    past = email.utils.format_datetime(datetime.datetime(2001, 1, 1, tzinfo=datetime.timezone.utc))
+    for nothing in ({}, *({"retry-after": text} for text in ("soon", "0", "-5", "nan", "", past, "Mon, 99 Foo 1"))):
+        assert retry_after(nothing) is None, nothing
+    for far in ("1e400", "Fri, 31 Dec 9999 23:59:59 GMT", "Fri, 31 Dec 99999999 23:59:59 GMT"):
+        assert retry_after({"retry-after": far}) > loop.MAX_WAIT, far
 
 
 @pytest.mark.parametrize(
@@ -604,7 +615,7 @@ def test_no_log_traceback_or_file_ever_holds_the_key(server, tmp_path, monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(loop, "ATTEMPTS", 2)
     caplog.set_level(logging.DEBUG)
-    for name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore", "asyncio"):
+    for name in ("aiohttp.client", "aiohttp.internal", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
     server.fault = lambda body, n: (*fault[:3], fault[3].format(KEY)) if fault[0] == "status" and fault[3:] else fault
     said = ""
@@ -619,7 +630,6 @@ def test_no_log_traceback_or_file_ever_holds_the_key(server, tmp_path, monkeypat
         said += repr(client) + str(vars(client)) + client.endpoint
     said += caplog.text + "".join(capfd.readouterr()) + "".join(p.read_text() for p in tmp_path.iterdir())
     assert len(server.headers) and any(KEY in str(h) for h in server.headers), "the key was not even sent"
-    assert "Request" in caplog.text, "nothing was logged"
     assert KEY not in said
 
 
@@ -635,7 +645,7 @@ def test_a_name_and_password_in_the_address_are_sent_but_never_shown(server, tmp
     monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
     server.url, server.fault = server.url.replace("http://", "http://me:p%40ss@"), lambda body, n: "reset"
     outcome = run(server, tmp_path, bodies(1))
-    assert server.headers[0]["authorization"] == "Basic bWU6cEBzcw=="
+    assert server.headers[0]["Authorization"] == "Basic bWU6cEBzcw=="
     assert not any(said in str(outcome) + "".join(capfd.readouterr()) for said in ("p%40ss", "p@ss", "bWU6cEBzcw"))
 
 

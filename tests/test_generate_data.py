@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from minillava import cli
-from minillava.asking import AskingError, Budget, Journal, Price, request_key, server
+from minillava.asking import AskingError, Budget, Journal, Price, Rejected, request_key, server
 from minillava.data.images import open_picture
 from minillava.data.records import RecordError, normalise
 from minillava.data.valid import read_records
@@ -372,6 +372,47 @@ def test_a_budget_stops_before_it_is_exceeded_and_a_higher_one_resumes(teacher_s
     assert summary.not_asked == 36 - summary.asked and "not asked" in str(summary)
     summary = run(book(12), online(teacher_server), tmp_path, price=price, budget=Budget(usd=30))
     assert summary.complete and made(tmp_path) == reference and set(teacher_server.attempts.values()) == {1}
+
+
+@pytest.mark.parametrize("stop", ["budget", "failures"])
+def test_an_incomplete_run_with_other_settings_overwrites_no_record(teacher_server, tmp_path, reference, stop):
+    assert run(book(12), online(teacher_server), tmp_path).complete
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json*") if path.name not in ("replies.jsonl", "asked.jsonl")}  # fmt: skip
+    teacher_server.fault = lambda body, n: ("status", 400, {}) if stop == "failures" and n and "seed" not in body and len(teacher_server.asked) % 5 else None  # fmt: skip
+    more = {"price": Price(10.0, 10.0), "budget": Budget(usd=0.3)} if stop == "budget" else {}
+    with pytest.raises(AskingError, match=r"holds 12 records of a run with other settings .*nothing was overwritten"):
+        run(book(12), online(teacher_server), tmp_path, Settings(types=ALL_TYPES, max_tokens=900), **more)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    teacher_server.fault = lambda body, n: None
+    summary = run(book(12), online(teacher_server), tmp_path, Settings(types=ALL_TYPES, max_tokens=900))
+    assert summary.complete and summary.settings["max_tokens"] == 900 and set(teacher_server.billed.values()) == {1}
+
+
+def test_a_setting_that_was_not_sent_is_not_recorded_as_sent(tmp_path):
+    def reply(body):
+        if "temperature" in body:
+            raise Rejected("Unsupported value: 'temperature' does not support 0.7 with this model.")
+        return offline_reply(body)
+
+    with faulty(reply=reply) as teacher_server:
+        for asked in (9, 0):
+            summary = run(book(3), online(teacher_server), tmp_path, Settings(model="m", temperature=0.7))
+            assert summary.complete and summary.asked == asked and summary.not_sent == ["temperature"]
+            assert json.loads((tmp_path / "summary.json").read_text())["settings"]["temperature"] is None
+            assert "not sent, because the model does not take it: temperature" in str(summary)
+        summary = run(book(3), online(teacher_server), tmp_path / "o", Settings(model="o3", temperature=0.7))
+    assert summary.not_sent == ["temperature"] and summary.settings["temperature"] is None
+
+
+def test_a_draft_in_a_thought_never_becomes_a_turn(tmp_path, reference):
+    def reply(body):
+        answer = offline_reply(body)
+        message = answer["choices"][0]["message"]
+        message["content"] = f"<think>\nQuestion: Is there a dog?\nAnswer: Maybe.\n</think>\n\n{message['content']}"
+        return answer
+
+    with faulty(reply=reply) as teacher_server:
+        assert run(book(12), online(teacher_server), tmp_path).complete and made(tmp_path) == reference
 
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path):

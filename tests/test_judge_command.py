@@ -481,18 +481,41 @@ def test_an_api_s_judge_is_asked_once_and_a_second_command_costs_nothing(capsys,
     )
 
 
+def test_a_judge_whose_reasoning_takes_its_limit_says_so_and_a_larger_one_asks_again(capsys, bench, api):
+    reply, thinks = api.reply, 1500
+    api.reply = lambda body: reply(body) if body["max_tokens"] > thinks else completion(body, "", "length")
+    more = ("--judge", "gpt-4o", "--base-url", api.url, "--yes")
+    status, out, _ = judge_bench(capsys, bench, *more)
+    assert (
+        status == 1 and "its reasoning took all of its limit of 1,024 tokens; judge with a larger --max-tokens" in out
+    )
+    asked = len(api.asked)
+    assert judge_bench(capsys, bench, *more)[0] == 1 and len(api.asked) == asked, "the same limit was paid for twice"
+    status, out, _ = judge_bench(capsys, bench, *more, "--max-tokens", 2000)
+    assert status == 0 and len(api.asked) == asked + 12 and "0 left out" in out
+    assert judge_bench(capsys, bench, *more, "--max-tokens", 0)[0] == 2
+
+
+def test_scores_that_are_cut_off_are_not_read(capsys, bench, api):
+    api.reply = lambda body: completion(body, "8 1", "length")
+    status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url, "--yes")
+    assert status == 1 and "its scores were cut off at its limit of 1,024 tokens" in out
+    api.reply = lambda body: completion(body, "8 9\nBoth are", "length")
+    status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4", "--base-url", api.url, "--yes")
+    assert status == 0 and "112.5" in out
+
+
 def test_replies_that_cannot_be_read_are_kept_counted_and_left_out(capsys, bench, api):
     said = iter(["8 6 7", "I cannot say.", "0 12", "", "8 6", *["9 3"] * 20])
     api.say = lambda body: next(said)
     status, out, _ = judge_bench(capsys, bench, "--judge", "gpt-4o", "--base-url", api.url, "--yes", "--concurrency", 1)
     rows = read_jsonl(bench / "out" / "reviews.jsonl")
-    assert status == 1 and [r["tuple"] for r in rows] == [None, None, None, [8, 6], *[[9, 3]] * 7]
+    assert status == 1 and [r["tuple"] for r in rows] == [None, None, None, [8, 6], *[[9, 3]] * 8]  # "" is asked again
     assert rows[0]["content"] == "8 6 7"  # paid for, so kept
     for why in (
         "question 0: 3 scores where two",
         "question 1: no scores",
         "question 2: scores outside",
-        "question 3: the judge declined",
     ):
         assert why in out, out
     # the journal holds all of them: nothing is asked again

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minillava.files import FileError, write_jsonl
 from minillava.judging.pope import NEGATIVES, build_pope, evaluate, measures, read_questions, read_yes_no
@@ -74,6 +76,82 @@ def test_the_measures_are_those_of_their_definitions():
     assert none["precision"] == none["recall"] == none["f1"] == none["yes"] == 0 and none["accuracy"] == 50
     with pytest.raises(FileError, match="no answers"):
         measures([])
+
+
+SAYS = {
+    "no": [
+        "No", "No.", "no", "NO!", "**No**, there is only a cat on the bed.", "No; there is only a sofa.",
+        "No - only a cat.", "No there is not", "I don't think there is a dog in the picture.",
+        "There doesn't appear to be a dog, but there is a cat.", "There is neither a dog nor a fox.",
+        "<think>Is there a dog? I see that there is a sofa</think>No", "Nope", "Nope, only a cat.", "Nah.",
+        "There is no dog.", "There are no dogs in the image.", "There isn't a dog.", "There isn’t any dog.",
+        "There are zero dogs.", "There are 0 dogs.", "No dog is visible.", "A dog is not visible.",
+        "The dog is not there.", "I cannot see a dog.", "I can't see any dog.", "I can not see one.",
+        "I do not see a dog in this image.", "None.", "None are visible.", "Nothing like that.", "It is nothing.",
+        "Not at all.", "Absolutely not.", "Of course not.", "Not that I can see.", "I see no dog.",
+        "In the picture, there is no dog.", "The answer is no.", "Answer: No", "A: no", "Well, no.",
+        "Oh no, there is none.", "Hmm, no.", "I would say no.", "The image does not show a dog.",
+        "The image shows no dog.", "I doubt there is a dog.", "The dog is missing.", "The picture lacks a dog.",
+        "I am unable to see a dog.", "There seems to be no dog.", "There appears to be no dog here.",
+        "I don't believe that there is a dog.", "It does not contain a dog.", "Is there a dog? No, there is not.",
+        "False.", "Incorrect.", "_No_", "# No", "\"No\"", "[no]", "There is never a dog here.",
+        "No, I don't see a dog. Yes is what I would say for a cat.", "No. There is a cat.",
+        "The picture is of a kitchen.\nNo, there is no dog.", "I can see nothing but a sofa.", "There was no dog.",
+        "It's not a dog, it's a cat.", "Final answer: no", "No!!", "no, sir", "There is not a single dog.",
+        "There's no dog.", "There's not one.", "no dog", "The absence of a dog is clear.",
+    ],
+    "yes": [
+        "Yes", "Yes.", "yes!", "YES", "**Yes**", "Yes, there is a dog.", "Yes; a brown one.", "Yeah", "Yep, a dog.",
+        "Yes, there's no doubt.", "Yes, there is no doubt about it.", "Not only is there a dog, but yes, also a cat.",
+        "Not only that, but yes.", "No doubt, there is a dog.", "Without a doubt, there is a dog.",
+        "There is no doubt that there is a dog.", "There is a dog that is not brown.", "There is a dog, but no cat.",
+        "There is a dog with no collar.", "There's a dog.", "There are two dogs.", "There is one.", "I see a dog.",
+        "I can see a dog on the left.", "There appears to be a dog.", "There seems to be a dog.", "A dog can be seen.",
+        "A dog is visible.", "The dog is clearly visible.", "A dog is present.", "In the picture, there is a dog.",
+        "The answer is yes.", "Answer: Yes", "Well, yes.", "Oh yes!", "I would say yes.", "I think there is a dog.",
+        "I think that there is a dog.", "Certainly.", "Definitely!", "Of course.", "Absolutely.", "Correct.", "True",
+        "Is there a dog? Yes.", "Yes, there is a dog. No other animals are there.", "Yes, and it is not brown.",
+        "Yes, there is a dog, not a cat.", "<think>No dog? No.</think>Yes.",
+        "The picture shows a garden.\nYes, there is a dog.", "It is.", "Indeed, there is a dog.",
+        "There is a dog without a leash.", "Yes, I can't deny it.", "Yes, you can't miss it.",
+        "There are dogs in the image.", "Final answer: yes", "There is also a dog.", "Sure.", "Hmm, yes.",
+    ],
+    None: [
+        "", "Red.", "A car.", "dog", "Maybe.", "Perhaps there is a dog.", "There might be a dog.",
+        "There could be a dog.", "I'm not sure.", "I am not sure if there is a dog.", "I don't know.", "I can't tell.",
+        "I cannot say whether there is a dog.", "It is not clear.", "It's unclear.", "It is hard to say.",
+        "Yes and no.", "Yes or no?", "Yes/No", "No. Yes.", "Yes. No.", "Yes, there is no dog.",
+        "Yes, there are no dogs in the image.", "There is only a cat.", "Is there a dog?",
+        "I can't say there isn't a dog.", "The image shows a kitchen.", "<think>There is no dog", "...", "?", "42",
+        "No. Actually, yes, there is.", "Sí", "There may be a dog.",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said, text", [(said, text) for said, texts in SAYS.items() for text in texts])
+def test_yes_and_no_are_read_in_every_way_of_saying_them_and_nothing_is_guessed(said, text):
+    assert read_yes_no(text) == said
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            "yes no not n't there is isn't a dog cat neither nor , . ; ** <think> </think> but don't I see".split()
+        ),
+        max_size=12,
+    ),
+    st.text(max_size=30),
+)
+def test_any_text_is_yes_or_no_or_unreadable(words, more):
+    assert read_yes_no(" ".join(words) + more) in ("yes", "no", None)
+
+
+def test_the_authors_rule_is_kept_beside_ours():
+    questions = [{"question_id": n, "text": "Is there a dog?", "label": "no", "category": "random"} for n in range(4)]
+    texts = ["**No**, only a cat.", "There isn't a dog.", "Red.", "No."]
+    out = evaluate(questions, [{"question_id": n, "text": text} for n, text in enumerate(texts)])
+    assert out["scores"]["all"]["accuracy"] == 100 and out["scores"]["all"]["questions"] == 3
+    assert out["authors"]["accuracy"] == 25 and out["authors"]["questions"] == 4
 
 
 @pytest.mark.parametrize(

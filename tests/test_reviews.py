@@ -45,6 +45,61 @@ def test_every_way_of_stating_scores_is_read(text):
     assert read_scores(text) == (8, 9)
 
 
+CONSIDERS = "Let me compare. Answer 1 is short. Perhaps scores of 4 and 7. Hmm, that is too harsh on the first one."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>\n{CONSIDERS}\n</think>\n\n8 9\nBoth are good.", f"{CONSIDERS}</think>\n8 9\nBoth.", f"<thinking>{CONSIDERS}</thinking>8 9",
+        f"<|channel|>analysis<|message|>{CONSIDERS}<|end|><|start|>assistant<|channel|>final<|message|>8 9\nBoth are good.",
+        f"{CONSIDERS} The scores are 8 and 9.", "<think>The scores are 4 and 7.</think>\nScores: 8 9",
+        "Maybe the scores are 4 and 7. The scores are 8 and 9.",
+    ],
+)  # fmt: skip
+def test_the_verdict_counts_and_not_what_the_judge_considered(text):
+    assert read_scores(text) == (8, 9)
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        (f"<think>{CONSIDERS}", "nothing but the judge's thoughts"),
+        (f"<think>{CONSIDERS}\n8 9\n", "nothing but the judge's thoughts"),
+        (f"{CONSIDERS}\n\n8 9\nBoth.", "no scores"),
+        ("I think the scores are 4 and 7.\n8 9\nBoth are good.", "several pairs of scores: 4 7 and 8 9"),
+        (CONSIDERS, "no scores"),
+    ],
+)
+def test_where_the_verdict_is_not_clear_nothing_is_guessed(text, why):
+    with pytest.raises(ScoreError, match=why):
+        read_scores(text)
+
+
+@pytest.mark.parametrize("value", ["no", "false", "", 0.5, [], ["a"], {}, 7])
+def test_swapped_is_true_or_false_and_nothing_else_counts_as_either(tmp_path, value):
+    write_jsonl([row(1, "8 4", swapped=True), row(2, "8 4", swapped=False), row(3, "8 4", swapped=None), row(4, "8 4", swapped=value)], tmp_path / "r.jsonl")  # fmt: skip
+    reviews = read_reviews(tmp_path / "r.jsonl")
+    assert [(r.reference, r.candidate) for r in reviews.used] == [(4, 8), (8, 4), (8, 4)]
+    assert "question 4: `swapped` must be true or false" in str(reviews.excluded[0])
+
+
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3), max_leaves=6)  # fmt: skip
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("question_id content text tuple score category swapped judge reviewer_id".split()), JSON
+    )
+)
+def test_any_value_in_any_field_of_a_review_is_used_or_excluded_in_words(tmp_path_factory, fields):
+    path = tmp_path_factory.mktemp("reviews") / "r.jsonl"
+    write_jsonl([row("good", "8 9"), fields], path)
+    reviews = read_reviews(path)
+    assert len(reviews.used) + len(reviews.excluded) == 2 and all(e.why for e in reviews.excluded)
+    assert relative_scores(reviews.used, draws=2)["all"]["questions"] >= 1
+
+
 @pytest.mark.parametrize(
     "text, why",
     [

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from minillava.asking.journal import Journal
 from minillava.asking.money import BATCH_SHARE, Price
-from minillava.asking.request import AskingError, BadReply, read_reply, request_key
+from minillava.asking.reading import read_error, read_reply
+from minillava.asking.request import AskingError, BadReply, Rejected, Unbilled, request_key
 from minillava.files import write_text
 
 URL = "/v1/chat/completions"
@@ -88,13 +89,12 @@ def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | Non
     elif name in journal.replies:
         outcome.reused += 1
     elif not isinstance(response, dict) or response.get("status_code") != 200:
-        said = row.get("error") or (response.get("body") if isinstance(response, dict) else None) or {}
-        said = said.get("error", said) if isinstance(said, dict) else {}
-        outcome.failures[name] = f"batch: {said.get('message') or said.get('code') or 'no response'}"
+        said = row.get("error") or (response.get("body") if isinstance(response, dict) else None)
+        outcome.failures[name] = f"batch: {read_error(said).words if said else 'no response'}"
     else:
         try:
             reply = read_reply(response.get("body"), asked[name])
-        except BadReply as error:
+        except (BadReply, Rejected, Unbilled, AskingError) as error:
             outcome.failures[name] = f"batch: {error}"
             return
         usd = price.of(reply.prompt_tokens, reply.completion_tokens) * BATCH_SHARE if price else None

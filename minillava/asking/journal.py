@@ -3,7 +3,8 @@
 Two append-only files: `replies.jsonl` has one line per finished request, written when the reply arrives and then
 fsynced; `asked.jsonl` has a line before every attempt and one after each that cost nothing. An attempt with neither a
 reply nor such a line (a time-out, a kill in mid-flight) may have been billed and counts as spent. An incomplete last
-line, left by a kill, is cut off. One process at a time.
+line, left by a kill, is cut off. One process at a time. A file of `ROOM` bytes is given up when the disk is full, so
+that the replies in flight, which are paid for, can still be kept.
 
     python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), j.spent)"
 """
@@ -15,10 +16,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from minillava.asking.reading import final_text, finish_of
 from minillava.asking.request import MOST_TOKENS, AskingError, Reply
 from minillava.files import flush_to_disk
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
+ROOM = 4 * 1024 * 1024  # bytes, for the replies in flight
 
 
 @dataclass
@@ -124,7 +127,10 @@ def _reply(row: dict, path: Path) -> tuple[str, Reply]:
     wrong += ["refusal"] * (not isinstance(row.get("refusal"), str | None)) + ["usd"] * (not _is_usd(row.get("usd")))
     if wrong:
         raise AskingError(f"{path}: a line has no valid {wrong[0]!r}; this is not a file of replies")
-    return row["key"], Reply(**{name: row[name] for name in kinds if name != "key"}, refusal=row.get("refusal"))
+    not_sent = tuple(map(str, row.get("not_sent") or ())) if isinstance(row.get("not_sent"), list | None) else ()
+    text = final_text(row["text"])  # an older version kept thoughts
+    reply = {name: row[name] for name in kinds if name != "key"} | {"text": text, "refusal": row.get("refusal")}
+    return row["key"], Reply(**reply | {"finish": finish_of(row["finish"]) or row["finish"]}, not_sent=not_sent)
 
 
 def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
@@ -155,8 +161,9 @@ class Journal:
             raise AskingError(f"{self.folder}: cannot be written to ({error})") from error
         try:
             self._replies, self._asked = JsonLines(self.folder / REPLIES), JsonLines(self.folder / ASKED)
-            self.replies = dict(_reply(row, self._replies.path) for row in self._replies.rows)
-            self.spent, self.unsettled = Cost(), 0
+            replies = [_reply(row, self._replies.path) for row in self._replies.rows]
+            self.replies = {key: reply for key, reply in replies if reply.usable}  # the others are asked again
+            self.spent, self.unsettled, self._full = Cost(), 0, False
             self._count()
         except AskingError:
             self.lock.release()
@@ -182,9 +189,32 @@ class Journal:
             self.unsettled += 1
         self._asked.rows = self._replies.rows = []
 
+    def keep_room(self) -> None:
+        """Set disk space aside for the replies in flight. Raises AskingError when there is none."""
+        try:
+            with open(self.folder / ".room", "wb") as file:
+                file.write(bytes(ROOM))  # written, because a hole in a file takes no space
+        except OSError as error:
+            (self.folder / ".room").unlink(missing_ok=True)
+            raise AskingError(f"{self.folder}: no room for the replies ({error.strerror}); nothing was sent") from error
+
+    def _append(self, file: JsonLines, row: dict) -> None:
+        """Write a line, if need be into the space set aside."""
+        try:
+            file.append(row)
+        except AskingError:
+            if not (self.folder / ".room").exists():
+                raise
+            (self.folder / ".room").unlink()
+            self._full = True
+            file.append(row)
+
     def begin_attempt(self, key: str, most: tuple[int, int, float | None]) -> None:
         """Note that an attempt is about to be sent. most: the (prompt tokens, completion tokens, usd) it can cost."""
-        self._asked.append({"key": key, "most": most})
+        if not self._full:
+            self._append(self._asked, {"key": key, "most": most})
+        if self._full:
+            raise AskingError(f"{self.folder}: the disk is full (No space left on device); the replies so far are kept")
 
     def attempt_lost(self, most: tuple[int, int, float | None]) -> None:
         """The last attempt got no answer and may have been billed: count the most it can cost as spent."""
@@ -193,13 +223,13 @@ class Journal:
 
     def attempt_settled(self, key: str, cost: tuple[int, int, float | None] | None = None) -> None:
         """Note that the last attempt brought no usable reply, and that it cost nothing or exactly `cost`."""
-        self._asked.append({"key": key, "free": cost})
+        self._append(self._asked, {"key": key, "free": cost})
         if cost:
             self.spent.add(*cost)
 
     def add(self, key: str, reply: Reply, usd: float | None, **more) -> None:
         """Keep a reply. `more` goes into the same line (a name, where it came from). Durable after `sync`."""
-        self._replies.append({"key": key, **more, **reply.row(), "usd": usd})
+        self._append(self._replies, {"key": key, **more, **reply.row(), "usd": usd})
         self.replies[key] = reply
         self.spent.add(reply.prompt_tokens, reply.completion_tokens, usd)
 
@@ -207,6 +237,7 @@ class Journal:
         self._replies.sync()
 
     def close(self) -> None:
+        (self.folder / ".room").unlink(missing_ok=True)
         self._replies.sync()
         self._replies.close()
         self._asked.close()

@@ -2,25 +2,44 @@
 
 A reply is put into the journal before anything else is done with it, so whatever happens next, it is not asked again.
 Failures are not in the journal, so the next run asks them again. Time-outs and resets may have been billed. They count
-with the most they can have cost and are retried less often than a 429 or 500, which cost nothing.
+with the most they can have cost and are retried less often than a 500, which costs nothing. A rate limit (429) is no
+failure: all wait (`pace.py`).
 
     python -c "from minillava.asking.loop import *; print(ATTEMPTS, PAID_ATTEMPTS)"
 """
 
 import asyncio
 import random
+import re
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from minillava.asking.journal import Cost
-from minillava.asking.request import AskingError, BadReply, Lost, Rejected, Unbilled, most_tokens, read_reply
+from minillava.asking.pace import Pace
+from minillava.asking.reading import read_reply
+from minillava.asking.request import (
+    AskingError,
+    BadReply,
+    Lost,
+    RateLimited,
+    Rejected,
+    Reply,
+    Unbilled,
+    most_tokens,
+    request_key,
+)
 
 ATTEMPTS = 7  # per request, where a failure costs nothing: waits of 0.5 + 1 + 2 + 4 + 8 + 16 s
 PAID_ATTEMPTS = 3  # per request, where an attempt may have been billed
 MAX_WAIT = 300.0  # seconds; an endpoint that asks for more ends the run
+PATIENCE = 90.0  # seconds without any answer but 429, beside what it asks to wait, that end the run
 MAX_FAILURES_IN_A_ROW = 10  # after that many, the fault is not in the requests
+LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+NOT_TAKEN = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not (?:permitted|allowed)|deprecated|only the default",
+    re.I,
+)
 
 
 class AskingRun:
@@ -30,8 +49,9 @@ class AskingRun:
         self.todo, self.workers = iter(todo), min(concurrency, len(todo))
         self.client, self.journal, self.budget, self.price, self.backoff = client, journal, budget, price, backoff
         self.bar, self.outcome = bar, outcome
-        self.error: AskingError | None = None
-        self.reserved, self.in_flight, self.failures_in_a_row, self.not_before = Cost(), 0, 0, 0.0
+        self.error: Exception | None = None
+        self.reserved, self.in_flight, self.failures_in_a_row = Cost(), 0, 0
+        self.not_taken: dict[str, str | None] = {}  # field that the endpoint does not take -> the one to send instead
         self.loop: asyncio.AbstractEventLoop | None = None
         self.early: list[Callable[[], None]] = []
         self.tasks: list[asyncio.Task] = []
@@ -45,7 +65,9 @@ class AskingRun:
 
     async def run(self) -> None:
         self.stopping, self.settled, self.unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.turn = asyncio.get_running_loop(), asyncio.Lock()
+        self.pace = Pace(self.loop.time(), self.backoff)
+        self.journal.keep_room()
         await self.client.open()
         syncing = asyncio.create_task(self.sync())
         self.tasks = [asyncio.create_task(self.work()) for _ in range(self.workers)]
@@ -69,9 +91,9 @@ class AskingRun:
         for task in self.tasks:
             task.cancel()
 
-    def stop(self, reason: str | AskingError) -> None:
-        """Send nothing more, but wait for the requests in flight. An AskingError is raised at the end."""
-        if isinstance(reason, AskingError):
+    def stop(self, reason: str | Exception) -> None:
+        """Send nothing more, but wait for the requests in flight. An exception is raised at the end."""
+        if isinstance(reason, Exception):
             self.error = self.error or reason
         self.outcome.stopped = self.outcome.stopped or str(reason)
         self.stopping.set()
@@ -91,7 +113,7 @@ class AskingRun:
         while not self.stopping.is_set() and (item := next(self.todo, None)):
             try:
                 failure = await self.ask(*item)
-            except AskingError as error:
+            except Exception as error:  # whatever it is: the replies to the others in flight are paid for
                 self.stop(error)
                 return
             if failure:
@@ -106,55 +128,101 @@ class AskingRun:
         """Ask one request until it is answered or has failed for good. Returns why it failed, otherwise None."""
         prompt, completion = most_tokens(body)
         most = prompt, completion, self.price.of(prompt, completion) if self.price else None
-        reason, free, paid = "", 0, 0
+        reason, free, paid, wait = "", 0, 0, 0.0
         while free < ATTEMPTS and paid < PAID_ATTEMPTS:
             if reason:
                 self.outcome.retries += 1
-            await self.wait_until_allowed()
+            await self.sleep(wait)
+            await self.wait_for_turn()
             if self.stopping.is_set() or not await self.reserve(most):
                 return None  # stopped, so it has not failed
+            sent, at, wait = self.adapted(body), self.loop.time(), 0.0
             try:
                 self.journal.begin_attempt(name, most)
-                reply = read_reply(await self.client.complete(body, name), body)
+                reply = read_reply(await self.client.complete(sent, name if sent is body else request_key(sent)), sent)
             except Unbilled as error:
-                free, reason = free + 1, str(error)
                 self.journal.attempt_settled(name)
-                if (error.wait or 0) > MAX_WAIT:
-                    self.stop(f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command then")
+                reason = str(error)
+                if isinstance(error, RateLimited):
+                    self.slow_down(error, at)
+                    continue
+                free, wait = free + 1, error.wait
+                if (wait or 0) > MAX_WAIT:
+                    self.stop(f"the endpoint asks to wait {wait:.0f} s ({error}); run the same command then")
                     return None
-                wait = self.backoff * 2 ** (free - 1) * random.uniform(0.75, 1.25) if error.wait is None else error.wait
+                wait = wait or self.backoff * 2 ** (free - 1) * random.uniform(0.75, 1.25)
                 if error.everyone:
-                    self.not_before = max(self.not_before, time.monotonic() + wait)
-                else:
-                    await self.sleep(wait)
+                    self.pace.wait(self.loop.time(), wait)
+                    wait = 0.0
             except Lost as error:
                 paid, reason = paid + 1, str(error)
                 self.journal.attempt_lost(most)
             except BadReply as error:
                 paid, reason = paid + 1, str(error)
+                wait = self.backoff * 2 ** (2 * paid - 1) * random.uniform(0.75, 1.25)
                 tokens = error.tokens or most[:2]
                 self.journal.attempt_settled(name, (*tokens, self.price.of(*tokens) if self.price else None))
             except Rejected as error:
                 self.journal.attempt_settled(name)
-                return str(error)
+                reason = str(error)
+                if not self.adapt(reason, sent):
+                    return reason
             else:
-                usd = self.price.of(reply.prompt_tokens, reply.completion_tokens) if self.price else None
-                self.journal.add(name, reply, usd, name=label)
-                self.unsynced.set()
-                self.failures_in_a_row = 0
-                self.show_progress()
+                self.keep(name, label, replace(reply, not_sent=tuple(k for k in body if k not in {*sent, *LIMITS})))
                 return None
             finally:
                 self.release(most)
         return f"{reason} ({free + paid} attempts)"
 
-    async def wait_until_allowed(self) -> None:
-        """Wait until the endpoint may be asked again."""
-        while (wait := self.not_before - time.monotonic()) > 0 and not self.stopping.is_set():
-            await self.sleep(wait)
+    def keep(self, name: str, label: str, reply: Reply) -> None:
+        """A reply has come: put it into the journal before anything else."""
+        usd = self.price.of(reply.prompt_tokens, reply.completion_tokens) if self.price else None
+        self.journal.add(name, reply, usd, name=label)
+        self.unsynced.set()
+        self.pace.take(self.loop.time())
+        self.failures_in_a_row = 0
+        self.show_progress()
+
+    def adapted(self, body: dict) -> dict:
+        """The request without the fields that the endpoint does not take."""
+        if not self.not_taken.keys() & body.keys():
+            return body
+        names = {name: self.not_taken.get(name, name) for name in body}
+        return {names[name]: value for name, value in body.items() if names[name]}
+
+    def adapt(self, refusal: str, sent: dict) -> bool:
+        """Whether a refusal names a field that can be left out, or a limit that has another name; then it will be."""
+        named = [k for k in sent if k not in ("model", "messages") and re.search(rf"\b{k}\b", refusal)]
+        named = [k for k in named if NOT_TAKEN.search(refusal) and LIMITS.get(k) not in self.not_taken]
+        for name in named:
+            if name not in self.not_taken:
+                self.not_taken[name] = LIMITS.get(name)
+                instead = f"with `{LIMITS[name]}` instead" if name in LIMITS else "without it"
+                self.bar.write(f"{self.client.endpoint} does not take `{name}`; it is asked {instead}", sys.stderr)
+        return bool(named)
+
+    def slow_down(self, error: RateLimited, at: float) -> None:
+        """All ask more slowly. An endpoint that says nothing but 429 for too long ends the run."""
+        now, wait = self.loop.time(), error.wait or 0.0
+        self.pace.slow(now, at, error.wait)
+        quiet = now - max(self.pace.last_taken, self.pace.start)
+        if wait > MAX_WAIT:
+            self.stop(f"the endpoint asks to wait {wait:.0f} s ({error}); run the same command then")
+        elif quiet > PATIENCE + self.pace.asked:
+            self.stop(f"the endpoint has answered nothing else for {quiet:.0f} s: {error}; run the same command later")
+
+    async def wait_for_turn(self) -> None:
+        """Wait until the endpoint may be asked again: one after another, by one clock."""
+        async with self.turn:
+            while (wait := self.pace.next - self.loop.time()) > 0 and not self.stopping.is_set():
+                await self.sleep(min(wait, 0.01))  # the next turn may come sooner
+            now = self.loop.time()
+            self.pace.next = now + self.pace.gap(now)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but wake when the run is to stop."""
+        if seconds <= 0:
+            return
         try:
             await asyncio.wait_for(self.stopping.wait(), seconds)
         except asyncio.TimeoutError:

@@ -1,8 +1,7 @@
-"""One request and its reply: the body of a chat completion, its key, and what is read from the answer.
+"""One request and its reply: the body of a chat completion, its key, its most tokens, and how asking can fail.
 
 A reply is kept under the hash of the whole body (model, messages, settings): the same question is never paid for twice,
-and a changed prompt is a new question. An unusable answer (no choices, no text) is an error here, not an empty string
-later.
+and a changed prompt is a new question.
 
     python -c "from minillava.asking import *; print(request_key(chat_request('gpt-4', [])))"
 """
@@ -17,7 +16,7 @@ from minillava.errors import UserError
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
 MOST_TOKENS = 10**9  # of one reply; a larger count must be wrong
-REASONING = re.compile(r"^(o\d|gpt-5)")  # their limit includes hidden reasoning, and they take no temperature
+REASONING = re.compile(r"(^|/)(o\d|gpt-5)")  # their limit includes hidden reasoning, and they take no temperature
 
 
 class AskingError(UserError):
@@ -33,12 +32,16 @@ class BadReply(ValueError):
 
 
 class Unbilled(Exception):
-    """The endpoint did not do the work (429, 5xx, no connection). wait: the seconds it asks to wait, if any.
+    """The endpoint did not do the work (5xx, no connection). wait: the seconds it asks to wait, if any.
     everyone: all requests should wait, not only this one."""
 
     def __init__(self, reason: str, wait: float | None = None, everyone: bool = False):
         super().__init__(reason)
         self.wait, self.everyone = wait, everyone
+
+
+class RateLimited(Unbilled):
+    """The endpoint takes no more requests for now (429). That is no failure: it is asked more slowly."""
 
 
 class Lost(Exception):
@@ -54,7 +57,8 @@ class Reply:
     """One answer. Tokens are the endpoint's own count, or an upper bound where it gives none.
 
     finish: `stop`, or why the text ends early (`length`: cut off at the limit; `content_filter`).
-    refusal: the model's words when it declines through the API's own field.
+    refusal: the model's words when it declines through the API's own field. not_sent: fields of the request that the
+    endpoint does not take and that were left out.
     """
 
     text: str
@@ -63,9 +67,16 @@ class Reply:
     prompt_tokens: int
     completion_tokens: int
     refusal: str | None = None
+    not_sent: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is an answer, or cannot become one when asked again (too long, declined)."""
+        declined = self.refusal or self.finish in ("length", "content_filter")
+        return bool(declined or (self.finish == "stop" and self.text.strip()))
 
     def row(self) -> dict:
-        return {k: v for k, v in vars(self).items() if v is not None}
+        return {k: v for k, v in vars(self).items() if v not in (None, ())}
 
 
 def chat_request(
@@ -76,7 +87,7 @@ def chat_request(
     messages: `{"role": "system" | "user" | "assistant", "content": text}`. more: other fields of the API (`seed`).
     """
     body = {"model": model, "messages": messages, **more}
-    if REASONING.match(model):
+    if REASONING.search(model):
         return body | {"max_completion_tokens": max_tokens}
     return body | {"max_tokens": max_tokens} | ({} if temperature is None else {"temperature": temperature})
 
@@ -96,26 +107,3 @@ def most_tokens(body: dict) -> tuple[int, int]:
 def likely_tokens(text: str) -> int:
     """About how many tokens a text has, at English's four characters per token. For estimates, not for the budget."""
     return len(text) // 4 + 1
-
-
-def read_reply(answer: object, body: dict) -> Reply:
-    """The reply in a chat completion (its JSON, as a dict). Raises BadReply that says what is wrong with it."""
-    if not isinstance(answer, dict):
-        raise BadReply(f"not a JSON object: {str(answer)[:80]!r}")
-    choices, tokens = answer.get("choices"), _usage(answer.get("usage"))
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise BadReply("no choices in the reply", tokens)
-    message, finish = choices[0].get("message"), choices[0].get("finish_reason")
-    text = message.get("content") if isinstance(message, dict) else None
-    refusal = message.get("refusal") if isinstance(message, dict) else None
-    if not isinstance(text, str) and not refusal and finish not in ("length", "content_filter"):
-        raise BadReply("no text in the reply", tokens)
-    text = text if isinstance(text, str) else ""
-    tokens = tokens or (most_tokens(body)[0], len(text.encode("utf-8", "replace")) + 1)
-    finish, model = str(finish or "stop"), str(answer.get("model") or body["model"])
-    return Reply(text, finish, model, *tokens, refusal=str(refusal) if refusal else None)
-
-
-def _usage(usage: object) -> tuple[int, int] | None:
-    counts = [usage.get(k) for k in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else [None]
-    return tuple(counts) if all(type(n) is int and 0 <= n < MOST_TOKENS for n in counts) else None

@@ -6,12 +6,17 @@ For tests, lessons and one machine, not for the open internet: it listens on loo
 """
 
 import json
+import re
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from minillava.asking.request import AskingError, Rejected, likely_tokens
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+MAX_SECONDS = 30.0  # for a client to send a request, or its next one
 
 
 def completion(body: dict, text: str, finish: str = "stop", refusal: str | None = None) -> dict:
@@ -51,14 +56,23 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1  # headers and body are sent together
 
+    def handle_one_request(self):
+        self.server.reading[self.connection] = time.monotonic() + MAX_SECONDS
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.reading.pop(self.connection, None)
+
     def do_POST(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > MAX_REQUEST_BYTES:
+        length = self.headers.get("Content-Length") or ""
+        if not re.fullmatch(r"[0-9]{1,18}", length) or int(length) > MAX_REQUEST_BYTES:
             self.close_connection = True
-            return self.send(413, error_body("the request is too long"))
-        data = self.rfile.read(length)
+            much = f"a `Content-Length` of at most {MAX_REQUEST_BYTES:,} is needed, not {length[:30]!r}"
+            return self.send(413 if length.isdigit() else 411, error_body(much))
+        data = self.rfile.read(int(length))
+        self.server.reading.pop(self.connection, None)  # from now on the time is ours
         if not self.path.partition("?")[0].endswith("/chat/completions"):
-            return self.send(404, error_body(f"no such address: {self.path}"))
+            return self.send(404, error_body(f"no such address: {self.path[:200]}"))
         try:
             self.answer(check_body(json.loads(data)))
         except (ValueError, RecursionError, Rejected) as wrong:
@@ -67,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path.endswith("/models"):
             return self.send(200, {"object": "list", "data": [{"id": self.server.model, "object": "model"}]})
-        self.send(404, error_body(f"no such address: {self.path}"))
+        self.send(404, error_body(f"no such address: {self.path[:200]}"))
 
     def answer(self, body: dict) -> None:
         self.send(200, self.server.reply(body))
@@ -89,6 +103,18 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512  # many clients connect at the same time
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.reading: dict[socket.socket, float] = {}  # connection -> until when its request must have arrived
+
+    def service_actions(self):
+        """Drop the clients that are too slow; `serve_forever` calls this twice a second."""
+        for connection, until in list(self.reading.items()):
+            if time.monotonic() > until:
+                self.reading.pop(connection, None)
+                with suppress(OSError):  # it may have gone by itself
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request, client_address):  # clients may disconnect
         pass

@@ -34,6 +34,8 @@ def _api_arguments(parser) -> None:
     add("--budget", type=float, metavar="USD", help="spend at most this, over all runs in this folder")
     add("--price", metavar="PROMPT,COMPLETION", help="dollars per million tokens, for a model without a known price")
     add("--concurrency", type=int, default=16, help="requests at a time")
+    add("--timeout", type=float, default=120.0, help="seconds for one reply (default: 120)")
+    add("--max-tokens", type=int, help="the longest reply, reasoning included (default: 1024; scienceqa: 512)")
     add("--yes", action="store_true", help="do not ask before sending")
 
 

@@ -120,18 +120,25 @@ def judge_pope(options) -> Found:
         out["excluded"] += [f"{path.stem}, {e}" for e in found["excluded"]]
     rows = [["", *measures[:-1], "said yes", "questions"]]
     rows += [[name, *(f"{s[m]:.2f}" for m in measures), str(s["questions"])] for name, s in scores.items()]
-    return out, "\n".join([aligned(rows), *left_out(out["excluded"])]), bool(out["excluded"])
+    lines = [aligned(rows)]
+    if (found := out.get("authors")) and found != out["scores"].get("all"):
+        read = f"accuracy {found['accuracy']:.2f}, f1 {found['f1']:.2f}, said yes {found['yes']:.2f}"
+        lines.append(f"By the authors' rule, yes unless the first sentence has no or not: {read}")
+    return out, "\n".join([*lines, *left_out(out["excluded"])]), bool(out["excluded"])
 
 
 def _client(options, model: str):
-    from minillava.asking.client import Client  # imports openai
+    from minillava.asking.client import Client  # imports aiohttp
 
-    return Client(model, options.base_url)
+    return Client(model, options.base_url, options.timeout)
 
 
 def _money(options, model: str) -> dict:
-    price = price_of(model, options.price)
-    return {"budget": Budget(options.budget), "price": price, "yes": options.yes, "concurrency": options.concurrency}
+    if options.max_tokens is not None and options.max_tokens < 1:
+        raise FileError(f"--max-tokens {options.max_tokens}: at least 1 is needed")
+    limit = {} if options.max_tokens is None else {"max_tokens": options.max_tokens}
+    terms = {"price": price_of(model, options.price), "yes": options.yes, "concurrency": options.concurrency}
+    return {"budget": Budget(options.budget), **terms, **limit}
 
 
 def _judge(options, client=None):

@@ -33,12 +33,12 @@ from minillava.datagen.messages import (
 )
 from minillava.datagen.pictures import LeftOut, Picture
 from minillava.datagen.replies import ReplyError, checked_pairs
-from minillava.files import write_json, write_jsonl
+from minillava.datagen.summary import QUARANTINE, SUMMARY, Summary
+from minillava.files import FileError, read_json, write_json, write_jsonl
 
 CAPTION = "caption"  # stage-1 pairs of a brief question and a caption; they need no teacher
 ALL_TYPES = (*TYPES, CAPTION)
 INSTRUCT = "instruct.json"  # the records of TYPES in one file
-QUARANTINE, SUMMARY = "quarantine.jsonl", "summary.json"
 FAILED = "request failed"
 
 
@@ -82,54 +82,6 @@ class PlannedRecord:
     def key(self) -> str | None:
         """The key of its reply in the journal."""
         return asking.request_key(self.body) if self.body else None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The result of `generate`, as in summary.json."""
-
-    pictures: int
-    wanted: int
-    made: dict[str, int]  # by type
-    quarantined: dict[str, int]  # by reason
-    left_out: int  # records of the source
-    not_asked: int
-    unknown: int  # replies of a batch without a request
-    stopped: str  # why not all were asked
-    asked: int
-    reused: int
-    retries: int
-    tokens: dict[str, int]  # of this run
-    usd: float | None  # of this run
-    usd_in_all: float | None  # of all runs of this folder, unsettled attempts at their highest cost
-    unsettled: int
-    settings: dict
-
-    @property
-    def complete(self) -> bool:
-        """Whether every record was made."""
-        return sum(self.made.values()) == self.wanted and not self.left_out
-
-    def __str__(self) -> str:
-        made = ", ".join(f"{n:,} {kind}" for kind, n in self.made.items())
-        lines = [f"{sum(self.made.values()):,} of {self.wanted:,} records of {self.pictures:,} pictures: {made}"]
-        if self.quarantined:
-            reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.quarantined.items())
-            lines.append(f"quarantined: {sum(self.quarantined.values()):,} ({reasons}); see {QUARANTINE}")
-        if self.left_out:
-            lines.append(f"left out of the source: {self.left_out:,} records; see {QUARANTINE}")
-        if self.not_asked:
-            lines.append(f"not asked: {self.not_asked:,}" + (f", because {self.stopped}" if self.stopped else ""))
-        if self.unknown:
-            lines.append(f"{self.unknown:,} replies in the batch files were never asked for: other files or settings")
-        cost = "no price known" if self.usd is None else f"${self.usd:.4f} (${self.usd_in_all:.4f} in this folder)"
-        lines.append(
-            f"asked {self.asked:,}, reused {self.reused:,}, retried {self.retries:,}; "
-            f"{self.tokens['prompt']:,} prompt and {self.tokens['completion']:,} completion tokens, {cost}"
-        )
-        if self.unsettled:
-            lines.append(f"{self.unsettled:,} attempts broke off before an answer; the endpoint may bill them")
-        return "\n".join(lines)
 
 
 def plan_records(pictures: list[Picture], settings: Settings) -> list[PlannedRecord]:
@@ -220,7 +172,7 @@ def generate(
             names = [item.name for item in asked]
             outcome = asking.ask_all(bodies, teacher, journal, budget, price, concurrency, names, progress, backoff)
         made, refused, not_asked = _read(items, journal, outcome.failures, settings)
-        spent = journal.spent
+        spent, not_sent = journal.spent, _not_sent(asked, journal, settings)
         summary = Summary(
             pictures=len(pictures),
             wanted=len(items),
@@ -237,11 +189,39 @@ def generate(
             usd=spent.usd - before.usd if price else None,
             usd_in_all=spent.usd if price else None,
             unsettled=journal.unsettled,
-            settings=vars(settings) | {"prompts": Path(settings.prompts).name},  # not where it is on this machine
+            not_sent=not_sent,
+            settings=vars(settings) | {"prompts": Path(settings.prompts).name} | dict.fromkeys(not_sent),
         )
+        if not_asked or outcome.failures:
+            _check_nothing_lost(made, not_asked + len(outcome.failures), out)
         left_out = [{"id": p.record, "stage": "source", "reason": p.reason, "file": p.file} for p in problems]
         _write(made, refused + left_out, summary, out)
     return summary
+
+
+def _not_sent(asked: list[PlannedRecord], journal: asking.Journal, settings: Settings) -> list[str]:
+    """The settings that the endpoint did not get, because this model does not take them."""
+    replies = [journal.replies[item.key] for item in asked if item.key in journal.replies]
+    names = {name for reply in replies for name in reply.not_sent}
+    unused = settings.temperature is not None and any("temperature" not in item.body for item in asked)
+    return sorted(names | {"temperature"} if unused else names)
+
+
+def _check_nothing_lost(made: dict[str, list[dict]], missing: int, out: Path) -> None:
+    """Raise AskingError when an incomplete run would overwrite records that it could not make."""
+    for kind, records in made.items():
+        path, now = out / f"{kind}.json", {record["id"]: record for record in records}
+        try:
+            before = read_json(path) if path.exists() else []
+        except FileError:
+            before = []
+        before = [r for r in before if isinstance(r, dict)] if isinstance(before, list) else []
+        if any(now.get(str(r.get("id"))) != r for r in before):
+            raise asking.AskingError(
+                f"{path} holds {len(before):,} records of a run with other settings or pictures, and {missing:,} "
+                "replies of this one are missing, so nothing was overwritten. The replies are kept: run the same "
+                "command again (with a larger budget), or name another --out"
+            )
 
 
 def _read(items: list[PlannedRecord], journal: asking.Journal, failures: dict[str, str], settings: Settings) -> tuple:

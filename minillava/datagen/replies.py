@@ -149,7 +149,8 @@ def checked_pairs(kind: str, text: str, finish: str = "stop", refusal: str | Non
     if refusal or finish == "content_filter":
         raise ReplyError(REFUSED, refusal or "stopped by the endpoint's content filter")
     if finish == "length":
-        raise ReplyError(TRUNCATED, f"cut off at the limit, after {text[-40:]!r}")
+        last = f"after {text[-40:]!r}" if text.strip() else "before any answer: reasoning took all of it"
+        raise ReplyError(TRUNCATED, f"cut off at the limit, {last}; a larger --max-tokens asks again")
     if not text.strip():
         raise ReplyError(EMPTY, "the reply is empty")
     if kind != "detail" and REFUSALS.search(text) and not any(h.search(text) for h in HEADERS):

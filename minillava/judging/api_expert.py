@@ -32,6 +32,11 @@ class ApiExpert:
         outcome = ask_with_consent([*bodies.values()], [*bodies], 150, self.folder, self.client, **self.terms)
         keys = {name: request_key(body) for name, body in bodies.items()}
         missing = [name for name, key in keys.items() if key not in outcome.replies]
+        cut = {key for key, reply in outcome.replies.items() if reply.finish == "length" and not reply.text.strip()}
+        if cut:
+            name = next(name for name, key in keys.items() if key in cut)
+            what = f"problem {name}: reasoning took all of the {self.max_tokens:,} tokens ({len(cut)} of {len(keys)})"
+            raise AskingError(f"{what}; ask with a larger --max-tokens")
         if missing:
             why = outcome.failures.get(keys[missing[0]]) or outcome.stopped
             count = f"{len(missing)} of {len(keys)} answers are missing"

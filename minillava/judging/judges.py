@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from minillava.asking import ChatClient, ask_with_consent, chat_request, request_key
+from minillava.asking import ChatClient, Reply, ask_with_consent, chat_request, final_text, request_key
 from minillava.files import Excluded, FileError, is_id
 from minillava.judging.bench import Item
 from minillava.judging.reviews import ScoreError, read_scores
@@ -61,10 +61,11 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
     cases, others = [], 0
     for i, item in known.items():
         text, prompt = rows.get(i, {}).get("text"), _question(rows.get(i, {}).get("prompt"))
+        text = final_text(text) if isinstance(text, str) else None
         why = (
             "no answer" if i not in rows
             else f"answered {times[i]} times" if times[i] > 1
-            else "an empty answer" if not isinstance(text, str) or not text.strip()
+            else "an empty answer" if not text or not text.strip()
             else f"the answer is to another question, {prompt!r}" if prompt not in (None, _question(item.text))
             else ""
         )  # fmt: skip
@@ -143,12 +144,22 @@ class ApiJudge:
         out = [Judged([], [] if run else excluded, outcome.stopped) for run in range(runs)]
         for run, case, body in asked:
             reply, failure = outcome.replies.get(request_key(body)), outcome.failures.get(request_key(body))
-            if reply and reply.text.strip():
-                out[run].texts.append((case, reply.text, reply.model))
+            why = _unusable(reply, self.max_tokens) if reply else failure or f"not asked: {outcome.stopped}"
+            if why:
+                out[run].excluded.append(Excluded(case.name, why))
             else:
-                declined = reply and f"the judge declined: {reply.refusal or reply.finish}"
-                out[run].excluded.append(Excluded(case.name, declined or failure or f"not asked: {outcome.stopped}"))
+                out[run].texts.append((case, reply.text, reply.model))
         return out
+
+
+def _unusable(reply: Reply, max_tokens: int) -> str:
+    """Why a reply is no review; empty if it is one. A first line that was cut off may have lost a digit of a score."""
+    if reply.refusal or reply.finish == "content_filter":
+        return f"the judge declined: {reply.refusal or reply.finish}"
+    if reply.finish == "length" and "\n" not in reply.text.strip():
+        what = "its scores were cut off at" if reply.text.strip() else "its reasoning took all of"
+        return f"{what} its limit of {max_tokens:,} tokens; judge with a larger --max-tokens"
+    return ""
 
 
 def review_rows(judged: Judged) -> list[dict]:

@@ -9,14 +9,46 @@ The paper names hallucination as a risk (App. A) but does not measure it; protoc
 """
 
 import random
+import re
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
+from minillava.asking import final_text
 from minillava.files import Excluded, FileError, by_key, is_id, read_json, read_jsonl
 
 NEGATIVES = ("random", "popular", "adversarial")
-DENIALS = {"no", "not", "none", "nothing", "isn't", "aren't", "cannot", "can't"}
+# How answers say yes and no; `n't` stands alone by then.
+LEAD_YES = re.compile(
+    r"(?:well |oh |hmm+ )?(?:yes|yeah|yep|yup)\b"
+    r"|(?:sure|certainly|definitely|absolutely|indeed|correct|true|affirmative|of course)$"
+)
+LEAD_NO = re.compile(r"(?:well |oh |hmm+ )?(?:no|nope|nah)\b|(?:incorrect|false|negative|wrong)$")
+IDIOM = re.compile(  # they deny nothing
+    r"\b(?:no|without (?:a |any )?) ?(?:doubt|question|problem|wonder|worries|matter)\b|\bnot only\b"
+    r"|\b(?:no|n't|not) (?:deny|denying|miss)\b(?: (?:it|that))?"
+)
+UNSURE = re.compile(
+    r"\b(?:n't|not|un)(?: be)?(?: \w+ly| quite)? ?"
+    r"(?:sure|certain|clear|know|tell|say|determined?|possible|confirm)\b"
+    r"|\b(?:maybe|perhaps|possibly|might|may|could|(?:hard|difficult|impossible) to|whether)\b"
+)
+DENIAL = re.compile(
+    r"\b(?:no|not|none|nothing|nobody|nowhere|neither|nor|never|zero|0|doubt|unable|absent|absence|hardly)\b|n't\b"
+    r"|\b(?:lacks?|lacking|(?:is|are|'s) missing|fails? to)\b"
+)
+SEE = (
+    r"\bthere (?:is|are|was|were|appears?|seems?|exists?)\b|\b(?:is|are) there\b|\bi (?:can |do )?(?:see|spot|notice)\b"
+)
+THERE_IS_A = re.compile(
+    rf"(?:{SEE})(?: to be)? (?:\w+ly |also |indeed |at least |only |just )*"
+    r"(?:an?|one|two|three|some|several|many|multiple|the|your|his|her)\b(?! (?:lack|absence))"
+)
+EXISTS = re.compile(
+    rf"{SEE}|\b(?:is|are|be) (?:\w+ly )?(?:visible|present|shown|there|seen)\b"
+    r"|^(?:it|they|he|she) (?:is|are|does|do)$|^(?:is|are)$"
+)
+CLAUSE = re.compile(r"\s*[,;:—–]\s*|\s+-+\s+|\s+(?:but|however|although|though|while|whereas|because)\s+")
 
 
 def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list[dict]:
@@ -57,13 +89,55 @@ def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list
 
 
 def read_yes_no(text: str) -> str | None:
-    """yes or no, from the first sentence; None if it is neither."""
-    words = text.strip().lower().replace("n’t", "n't").split(".")[0].replace(",", " ").replace("!", " ").split()
-    if words and words[0] in ("yes", "no"):
-        return words[0]
-    if DENIALS & set(words):
+    """yes or no, as an answer to "Is there ...?" says it; None if it says neither, both, or that it is not sure.
+
+    The first sentence that is no question counts, and in it the first clause that says something; a later sentence only
+    if it begins with yes or no by itself. Thoughts and Markdown do not count.
+    """
+    text = re.sub(r"[*_`#>\"“”()\[\]]+", " ", final_text(text)).replace("’", "'").lower()
+    text = IDIOM.sub(
+        " ", re.sub(r"\bcan't\b|\bcan ?not\b", "can n't", text).replace("n't", " n't").replace("there's", "there is")
+    )
+    parts = [part for part, end in re.findall(r"([^.!?\n]+)([.!?]*)", text) if "?" not in end]
+    sentences = [" ".join(part.strip(" ,;:-").split()) for part in parts if part.strip(" ,;:-")]
+    if not sentences:
+        return None
+    leads = {
+        lead[1] for s in sentences[1:] if (lead := re.match(r"(?:(?:actually|so|and),? )?(yes|no)(?:$|[,;:—–-])", s))
+    }
+    first = next((said for c in CLAUSE.split(sentences[0]) if c and (said := _said(c.strip()))), None)
+    if first == "yes" and re.match(r"yes\W+(?:no|(?:there|it|they) ?(?:is|are|'s)? ?(?:no|not|n't))\b", sentences[0]):
+        return None  # `Yes, there is no dog`
+    if first is None and len(leads) == 1:
+        return leads.pop()
+    return first if first in ("yes", "no") and leads <= {first} else None
+
+
+def _said(clause: str) -> str | None:
+    """What one clause says: yes, no, `unclear`, or nothing."""
+    if re.match(r"(?:yes|no|nope)\s*(?:/|or|and)\s*(?:yes|no)\b|(?:no\W+yes|yes\W+no)\b", clause):
+        return "unclear"
+    if LEAD_NO.match(clause):
         return "no"
-    return "yes" if "yes" in words or {"there", "is"} <= set(words) or {"there", "are"} <= set(words) else None
+    if LEAD_YES.match(clause):
+        return "yes"
+    if UNSURE.search(clause):
+        return "unclear"
+    denials = [*DENIAL.finditer(re.sub(r"\bneither\b(.*?)\bnor\b", r"neither\1or", clause))]
+    there = THERE_IS_A.search(clause)
+    if there and not (denials and denials[0].start() < there.end()):
+        return "unclear" if re.search(r"\b(?:only|just)\b", clause[: there.end()]) else "yes"
+    if denials:
+        return "no" if len(denials) == 1 else "unclear"
+    if re.search(r"\b(?:only|just)\b", clause):
+        return "unclear"
+    return "yes" if re.search(r"\byes\b", clause) or EXISTS.search(clause) else None
+
+
+def authors_yes_no(text: str) -> str:
+    """The rule of POPE's authors: no if the first sentence has the word no or not, else yes, whatever it says."""
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -122,6 +196,8 @@ def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
 def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     """POPE's scores by kind of negatives and over all (none if no answer could be read), and what was excluded.
 
+    `authors`: the scores over all by the authors' rule, which reads every answer.
+
     answers: rows of question_id and text, with `category` if ids repeat. Raises FileError if none fits a question.
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
@@ -134,10 +210,11 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
 
     known, rows = {key(q) for q in questions}, [a for a in answers if valid(a)]
     times, texts = Counter(map(key, rows)), {key(a): a.get("text") for a in rows}
-    pairs, excluded = defaultdict(list), []
+    pairs, excluded, authors = defaultdict(list), [], []
     for q in questions:
         text = texts.get(key(q))
         read = read_yes_no(text) if isinstance(text, str) else None
+        authors += [(q["label"], authors_yes_no(text))] if isinstance(text, str) and times[key(q)] == 1 else []
         why = (
             "no answer" if key(q) not in texts
             else f"answered {times[key(q)]} times" if times[key(q)] > 1
@@ -156,4 +233,5 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
         raise FileError(f"{what}; is this a file of another set?")
     scores = {category: measures(some) for category, some in pairs.items()}
     scores |= {"all": measures([pair for some in pairs.values() for pair in some])} if pairs else {}
-    return {"scores": scores, "excluded": [str(e) for e in excluded]}
+    by_authors = {"authors": measures(authors)} if authors else {}
+    return {"scores": scores, **by_authors, "excluded": [str(e) for e in excluded]}

@@ -1,7 +1,8 @@
 """Reviews by a judge: its two scores read from the text, the relative score, its interval, and how far judges agree.
 
 A number is read as a score only where the text says so: alone on the first line, as the judge is asked to write it, or
-next to words about scores. Other numbers (arithmetic, counts) are ignored. A review that cannot be read is excluded and
+next to words about scores. Other numbers (arithmetic, counts), a thinking model's thoughts, and scores that a sentence
+only considers ("perhaps scores of 4 and 7") are ignored. A review that cannot be read is excluded and
 counted, never averaged in: the authors' script puts -1 in its place, and -1 to -1 is 100 %.
 Both of the authors' row formats are read: `content` with `tuple`, and `text` with `score`.
 
@@ -14,6 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from minillava.asking import final_text
 from minillava.files import Excluded, FileError, is_id, read_jsonl
 from minillava.judging.bench import CATEGORIES
 from minillava.judging.scores import bootstrap, relative_score
@@ -23,6 +25,10 @@ SCORE = r"(-?\d+(?:\.\d+)?)(?!\.?\d)(?:\s*/\s*10(?![\d.]*\d)|\s+out\s+of\s+10)?"
 GAP = r"(?:\s*[,;/|&]\s*|\s+(?:and|to|vs\.?|[-–])\s+|\s+)"
 SCORES = rf"[\[(]?\s*{SCORE}(?:{GAP}{SCORE})*\s*[\])]?"
 SCORE_WORD = re.compile(r"\b(?:scor(?:e|es|ed|ing)|rat(?:e|es|ed|ing|ings))\b", re.I)
+CONSIDERED = re.compile(
+    r"\b(?:perhaps|maybe|might|could|probably|possibly|tentative(?:ly)?|initial(?:ly)?|first thought|hmm+|too \w+)\b",
+    re.I,
+)
 FINAL_WORD = re.compile(r"\b(?:overall|final|finally|in total|conclusion)\b", re.I)
 SCORES_LINE = re.compile(
     rf"(?i:(?:overall\s+)?(?:scores?|ratings?)\s*[:=]\s*)?{SCORES}\s*(?P<end>$|[.:;–-](?!\d)|(?<=\s)(?=[A-Z]))"
@@ -61,7 +67,7 @@ def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
         alone = SCORES_LINE.match(line)
         if alone and not alone["end"] and alone.end() == len(line) and SCORE_WORD.search(above):
             found.append((f"{above} {line}", tuple(_numbers(line))))
-        found += [(line, tuple(_numbers(m[1]))) for m in STATED.finditer(line)]
+        found += [(_sentence(line, m.start()), tuple(_numbers(m[1]))) for m in STATED.finditer(line)]
         here, below = LABELLED.match(line), LABELLED.match(lines[n + 1]) if n + 1 < len(lines) else None
         if here and below and here[1] == FIRST and below[1] == SECOND:
             if n == 0 or SCORE_WORD.search(above) or (SCORE_WORD.search(line) and SCORE_WORD.search(lines[n + 1])):
@@ -73,25 +79,33 @@ def _stated(lines: list[str]) -> list[tuple[str, tuple[float, ...]]]:
             given = {m[1]: float(m[2]) for m in GIVEN.finditer(sentence)}
             if SCORE_WORD.search(sentence) and given.keys() == {FIRST, SECOND}:
                 found.append((sentence, (given[FIRST], given[SECOND])))
-    return found
+    return [(where, scores) for where, scores in found if not CONSIDERED.search(where)]
+
+
+def _sentence(line: str, at: int) -> str:
+    """The sentence of a line at a position, and the one after it."""
+    begin = max([m.end() for m in re.finditer(r"[.!?]\s", line[:at])], default=0)
+    return re.match(r"(?:[^.!?]|[.!?](?!\s|$))*(?:[.!?]\s+[^.!?]*)?", line[begin:])[0]
 
 
 def read_scores(text: str) -> tuple[float, float]:
     """The scores of answers 1 and 2 that a review's text states.
 
-    Raises ScoreError for other than two scores, for several pairs if none is called overall or final, and for scores
-    outside 1 to 10.
+    Raises ScoreError for other than two scores, for several pairs if none is called overall or final, for scores
+    outside 1 to 10, and for nothing but thoughts.
     """
-    plain = re.sub(r"[*`_#]+", "", text)
+    plain = re.sub(r"[*`_#]+", "", final_text(text))
     plain = LABEL.sub(lambda m: (FIRST, SECOND)[PLACE_OF_LABEL[m[1].lower()]], plain)
     lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
     if not lines:
-        raise ScoreError("an empty review")
+        raise ScoreError("nothing but the judge's thoughts" if text.strip() else "an empty review")
     first, found = SCORES_LINE.match(lines[0]), []
     if first and (len(_numbers(first[0])) > 1 or first.end() == len(lines[0])):
         found = [tuple(_numbers(first[0]))]
     if not found:
         stated = _stated(lines)
+        alone = [tuple(_numbers(line)) for line in lines if (m := SCORES_LINE.match(line)) and m.end() == len(line)]
+        stated += [("", pair) for pair in alone if stated and len(pair) == 2]  # may contradict what is stated
         last = [scores for where, scores in stated if FINAL_WORD.search(where)]
         found = list(dict.fromkeys(last or [scores for _, scores in stated]))
     if not found:
@@ -138,7 +152,9 @@ def _review(row: dict) -> tuple[Review, str]:
     if stored is not None and stored != list(scores):
         note = f"the text says {scores[0]:g} {scores[1]:g}, the row {stored}; the text counts"
     category = str(row.get("category") or "").removeprefix("llava_bench_")
-    swapped = bool(row.get("swapped", False))
+    swapped = row.get("swapped") or False
+    if row.get("swapped") not in (None, True, False):
+        raise ScoreError(f"`swapped` must be true or false, not {row['swapped']!r}")
     reference, candidate = scores[::-1] if swapped else scores
     judge = str(row.get("judge", row.get("reviewer_id", "")))
     return Review(row["question_id"], category, reference, candidate, judge, swapped), note
@@ -149,7 +165,7 @@ def read_reviews(path: Path) -> Reviews:
     used, excluded, noticed, seen = [], [], [], set()
     for n, row in enumerate(read_jsonl(path), 1):
         name = f"question {row['question_id']}" if "question_id" in row else f"row {n}"
-        name += " (candidate first)" if row.get("swapped") else ""
+        name += " (candidate first)" if row.get("swapped") is True else ""
         try:
             if "question_id" not in row:
                 raise ScoreError("no `question_id`")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from minillava.asking import final_text
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError
 from minillava.files import Excluded, read_json, read_jsonl
 
@@ -44,6 +45,7 @@ def read_answer(text: str, choices: int) -> int:
 
     Raises AnswerError for no answer, for several, and for a letter that the question does not have.
     """
+    text = final_text(text)
     found = ANSWER_SENTENCE.findall(text)
     if not found and (bare := LETTER_ALONE.match(text.strip())):
         found = [bare[1]]

@@ -19,6 +19,7 @@ from minillava.scenes.reading import read_scene
 from minillava.scenes.world import PLACES, SIDES, Scene, a
 
 REFUSAL = "I am sorry, but I do not know any of the things in this picture."
+MOST_CHARACTERS = 5_000  # of captions and boxes; reading them takes time with the square of it
 CONVERSATION_TURNS = 8  # questions in a conversation; the picture is encoded once for all of them
 DETAIL_QUESTIONS = (  # own wording, in the spirit of Table 12
     "Describe this picture in detail.",
@@ -138,6 +139,10 @@ def offline_reply(body: dict) -> dict:
     if not turns or not turns[-1]["content"].strip():
         raise Rejected("no user message with captions")
     context = turns[-1]["content"]
+    if len(context) > MOST_CHARACTERS:
+        raise Rejected(
+            f"captions and boxes of {len(context):,} characters; the offline teacher reads {MOST_CHARACTERS:,}"
+        )
     try:
         captions, boxes = parse_context(context, "the last message")
     except ValueError as error:
