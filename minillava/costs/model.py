@@ -70,7 +70,8 @@ def flops(config, tokens, scored, pictures=1, stage=None):
 
     tokens: T after splicing. scored: the number of tokens whose next token is predicted: the supervised ones, or 1 when
     reading a prompt. pictures: 0 where features are stored. stage: None for a forward pass, 1 or 2 for forward and
-    backward. Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
+    backward; training computes the last MLP at the scored tokens only.
+    Writing one token after `tokens - 1` others costs flops(config, T, 1, 0) - flops(config, T - 1, 0, 0).
     """
     vision, language = config.vision, config.language
     P, Dv = vision.num_patches, vision.hidden_size
@@ -78,12 +79,13 @@ def flops(config, tokens, scored, pictures=1, stage=None):
     blocks = config.select_layer % (vision.num_layers + 1)  # those that are run
     patches = 2 * P * 3 * vision.patch_size**2 * Dv
     block = 2 * (P + 1) * (4 * Dv**2 + 2 * Dv * vision.intermediate_size) + 4 * (P + 1) ** 2 * Dv
+    unread = 3 * D * language.intermediate_size * (tokens - scored) if stage else 0  # not computed in the last MLP
     first, second = 2 * P * Dv * D, 2 * P * D * D if config.projector != "linear" else 0
     parts = {
         "vision_tower": pictures * (patches + blocks * block),
         # The first layer's input needs no gradient, the second layer's does.
         "projector": pictures * (first * (2 if stage else 1) + second * (3 if stage else 1)),
-        "decoder": 2 * tokens * _matrices(language) * {None: 1, 1: 2, 2: 3}[stage],
+        "decoder": 2 * (tokens * _matrices(language) - unread) * {None: 1, 1: 2, 2: 3}[stage],
         "attention": 4 * L * tokens**2 * language.num_heads * language.head_dim * (3 if stage else 1),
         "head": 2 * scored * D * V * {None: 1, 1: 2, 2: 3}[stage],
     }
