@@ -16,6 +16,8 @@ from pathlib import Path
 
 from minillava.errors import UserError
 
+MAX_DEPTH = 100  # lists and objects inside each other in a JSON text
+
 
 class FileError(UserError):
     """A file that cannot be used, or files that do not fit together; the message names the file, line or question."""
@@ -105,6 +107,29 @@ def _text(path: Path) -> str:
         raise FileError(f"{path}: not UTF-8 text ({error.reason})") from error
 
 
+def parse_json(text: str, **hooks) -> object:
+    """The value of a JSON text. hooks: of `json.loads`. Raises ValueError, also for a number of too many digits.
+
+    And for deep nesting, which would end in a RecursionError wherever the value is used.
+    """
+    try:
+        value = json.loads(text, **hooks)
+        if not too_deep(value):
+            return value
+    except RecursionError:
+        pass
+    raise ValueError(f"lists or objects inside each other, more than {MAX_DEPTH} levels deep")
+
+
+def too_deep(value: object) -> bool:
+    """Whether lists and dicts are inside each other in more than `MAX_DEPTH` levels."""
+    level = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        insides = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for inside in insides for inner in inside if isinstance(inner, dict | list)]
+    return bool(level)
+
+
 def read_jsonl(path: Path) -> list[dict]:
     """The rows of a JSONL file; blank lines are skipped. Raises FileError naming file and line."""
     rows = []
@@ -112,8 +137,8 @@ def read_jsonl(path: Path) -> list[dict]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also for too many digits, or too deep nesting
+            row = parse_json(line)
+        except ValueError as error:
             raise FileError(f"{path}, line {n}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise FileError(f"{path}, line {n}: expected a JSON object, found {type(row).__name__}")
@@ -121,11 +146,12 @@ def read_jsonl(path: Path) -> list[dict]:
     return rows
 
 
-def read_json(path: Path) -> object:
-    """The value in a JSON file. Raises FileError naming it."""
+def read_json(path: Path, **hooks) -> object:
+    """The value in a JSON file. hooks: as in `parse_json`. Raises FileError naming it."""
+    text = _text(path)
     try:
-        return json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(text, **hooks)
+    except ValueError as error:
         raise FileError(f"{path}: not JSON ({error})") from error
 
 

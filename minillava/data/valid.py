@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from minillava.data.records import REPEATED, TURNS, RecordError, normalise
+from minillava.files import parse_json, too_deep
 from minillava.text import aligned, printable
 
 READ_CHUNK = 1 << 20  # characters read at a time
@@ -100,15 +101,15 @@ def _of_list(file, text: str, path: Path, chunk: int) -> Iterator:
             text, at = text[at:] + more, 0
             continue
         count += 1
-        yield record
+        yield None if too_deep(record) else record  # `valid_records` leaves it out
 
 
 def _of_lines(file, path: Path) -> Iterator:
     lines = (line for line in iter(lambda: file.readline(MAX_RECORD), "") if line.strip())
     for n, line in enumerate(lines):
         try:
-            value = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError):
+            value = parse_json(line, object_pairs_hook=_object)
+        except ValueError:
             value = line
         if n == 0 and not (isinstance(value, dict) and any(key in value for key in TURNS)):
             some = f"its keys are {', '.join(map(repr, value))[:200]}" if isinstance(value, dict) else "over many lines"

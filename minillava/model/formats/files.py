@@ -13,6 +13,7 @@ import json
 import re
 import tempfile
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 
 from minillava.data.tokenizer import TokenizerError, load_tokenizer
 from minillava.errors import CheckpointError
-from minillava.files import flush_to_disk
+from minillava.files import FileError, flush_to_disk, read_json
 from minillava.model.formats.pickled import PickledFiles
 from minillava.text import few
 
@@ -31,10 +32,11 @@ SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # read where a folder has neither of the above
 # Tensors that older versions of transformers stored, although the config determines them.
 DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")
+LARGEST = 1e12  # of a config's numbers
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # quantised types mean nothing without their scales
 
 # Errors that a config with an invalid size raises while the model is built.
-CONFIG_ERRORS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
+CONFIG_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class StoredTensor(NamedTuple):
@@ -96,9 +98,29 @@ def origin(source):
 def read_config(path):
     """The object in a JSON file. Raises CheckpointError, naming the file, if it cannot be read."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        written = read_json(path)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
+    except OSError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if not isinstance(written, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(written).__name__}")
+    return written
+
+
+def checked(config):
+    """A config read from JSON, if each value is of its field's type. Raises CheckpointError that names the field."""
+    for field in fields(config):
+        value, kind = getattr(config, field.name), float | int if field.type is float else field.type
+        if is_dataclass(value):
+            checked(value)
+            continue
+        fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if fits and isinstance(value, int | float) and kind is not bool:
+            fits = -LARGEST < value < LARGEST and (kind is not int or value >= 1 or field.name == "select_layer")
+        if not fits or (kind is tuple and not all(type(one) is int for one in value)):
+            raise CheckpointError(f"{field.name} {str(value)[:60]!r} is not a value that a model can have")
+    return config
 
 
 @contextmanager
@@ -181,6 +203,9 @@ def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, d
     stored: {published name: StoredTensor}. name_of: our name of a tensor to the published one. Raises CheckpointError
     that lists every tensor that does not fit.
     """
+    layers = [getattr(part, "num_layers", 0) for part in (config, *vars(config).values())]
+    if max(layers) > len(stored):  # before so many are built
+        raise CheckpointError(f"{folder}: {max(layers):,} layers in its config, {len(stored):,} tensors in its files")
     try:
         with torch.device("meta"):  # shapes without memory
             model = build(config)
