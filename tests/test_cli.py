@@ -16,6 +16,7 @@ from minillava.chat import Chat, ChatError, terminal_picture
 from minillava.commands import chat as verb
 from minillava.data.template import CHAT
 from minillava.experiments import miniature
+from minillava.model.generate import LEAST_TEMPERATURE
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
@@ -163,6 +164,50 @@ def test_a_programming_mistake_is_not_hidden(monkeypatch, picture):
     monkeypatch.setattr(verb, "Chat", lambda *_: {}["a bug"])
     with pytest.raises(KeyError, match="a bug"):
         cli.main(["chat", str(picture), "--ask", "Why?"])
+
+
+def test_streams_that_are_closed_are_opened_to_nothing(picture, weights, monkeypatch, capsys):
+    arguments = ["chat", str(picture), "--weights", str(weights / "llava")]
+    for name, more in (("stdin", []), ("stdout", ["--ask", "Why?"]), ("stderr", ["--ask", "Why?"])):
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, name, None)
+            assert cli.main([*arguments, *more]) == 0
+            getattr(sys, name).close()
+
+
+def test_a_terminal_without_a_character_shows_a_question_mark(monkeypatch, weights, tmp_path):
+    monkeypatch.setenv("MINILLAVA_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert cli.main(["progress"]) == 0
+    sys.stdout.flush()
+    assert b"0 of " in sys.stdout.buffer.getvalue() and b" ? " in sys.stdout.buffer.getvalue()
+
+
+def test_without_a_home_folder_the_command_says_so(monkeypatch, capsys):
+    import pathlib
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MINILLAVA_PROGRESS", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", no_home)
+    status, _, err = command(capsys, "progress")
+    assert status == 2 and err == "minillava: this account has no home folder; set HOME to a folder of yours\n"
+
+
+@pytest.mark.parametrize("temperature", ["1e-320", "1e-7", "-1", "nan", "inf"])
+def test_a_temperature_that_no_score_can_be_divided_by_is_an_error(capsys, picture, temperature):
+    status, _, err = command(capsys, "chat", picture, "--ask", "Why?", f"--temperature={temperature}")
+    assert status == 2 and "--temperature: 0, or 1e-06 or above" in err
+
+
+def test_the_least_temperature_takes_the_likeliest_token(picture, weights):
+    said = set()
+    for temperature in (0, LEAST_TEMPERATURE):
+        chat = Chat(weights / "llava")
+        chat.look(picture)
+        said.add(chat.ask("Why?", max_new_tokens=5, temperature=temperature))
+    assert len(said) == 1
 
 
 # talking

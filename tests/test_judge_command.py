@@ -687,3 +687,9 @@ def test_it_starts_without_torch():
         capture_output=True, text=True,
     )  # fmt: skip
     assert said.stdout.split() == ["False", "False"], said.stderr
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_the_quality_of_a_judge_needs_a_scene(capsys, count):
+    assert cli.main(["judge", "quality", f"--scenes={count}"]) == 2
+    assert f"--scenes {count}: at least 1 is needed" in capsys.readouterr().err

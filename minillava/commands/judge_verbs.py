@@ -162,6 +162,8 @@ def judge_quality(options) -> Found:
     """How often a judge puts answers that were made worse on purpose below the original ones, and what it misses."""
     if options.judge != OFFLINE and not options.out:
         raise FileError(f"--judge {options.judge} needs --out, a folder for its replies")
+    if options.scenes < 1:
+        raise FileError(f"--scenes {options.scenes}: at least 1 is needed")
     rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
     ways = [vars(r) | {"share": r.share} for r in rows]
     out = {"judge": options.judge, "better first": quality.overall_share(rows), "ways": ways}

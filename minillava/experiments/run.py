@@ -6,6 +6,7 @@ stop and waits until each has saved, so the same call resumes them. When the run
 """
 
 import hashlib
+import math
 import os
 import signal
 import threading
@@ -37,6 +38,20 @@ def slug(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
+def read_state(folder: Path) -> dict:
+    """What a run notes of itself: its recipe, and the seconds of its steps. {} before the first. Raises RunError."""
+    path = folder / "state.json"
+    try:
+        state = read_json(path) if path.exists() else {}
+        times = [*state.get("seconds", {}).values(), *state.get("interrupted", {}).values()]
+        if state and (not isinstance(state.get("recipe"), dict) or not all(map(math.isfinite, times))):
+            raise ValueError("a field is missing or wrong")
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        advice = "remove this file, then the same command finds what is finished"
+        raise RunError(f"{path}: not the state of a run ({error}); {advice}") from error
+    return state
+
+
 class Run:
     """A run of one recipe. scale: all that it depends on beside the weights (`scales.Scale`, `science.QuizScale`)."""
 
@@ -57,12 +72,14 @@ class Run:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or {other}") from None
-        state = self.folder / "state.json"
-        self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}}
-        self.state |= read_json(state) if state.exists() else {}
-        if self.state["recipe"] != self.recipe:
+        try:
+            self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}} | read_state(self.folder)
+            if self.state["recipe"] != self.recipe:
+                advice = f"remove it (rm -r {self.folder}) or {other}"
+                raise RunError(f"{self.folder} holds a run of another recipe; {advice}")
+        except RunError:
             self.lock.release()
-            raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or {other}")
+            raise
 
     def __enter__(self) -> "Run":
         return self

@@ -24,7 +24,6 @@ from minillava.model.formats.authors import NOT_VISION, is_authors, load_authors
 from minillava.model.formats.chat_template import jinja
 from minillava.model.formats.files import (
     CheckpointError,
-    checked,
     end_ids,
     find_checkpoint,
     is_finite,
@@ -94,7 +93,7 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
         return (load_authors(folder, dtype, device), {}) if authors else _load_published(folder, dtype, device)
     with reading_config(path) as written:
         vision, language = VisionConfig(**written["vision"]), LanguageConfig(**written["language"])
-        config = checked(LlavaConfig(vision, language, written["select_layer"], written["projector"]["type"]))
+        config = LlavaConfig(vision, language, written["select_layer"], written["projector"]["type"])
         sizes, about = (written["projector"]["in"], written["projector"]["out"]), _known_about(written["about"])
         towers = {name: written.get("towers", {}).get(name) for name in ("vision", "language")}
     if sizes != (config.vision.hidden_size, config.language.hidden_size):

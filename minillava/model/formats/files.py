@@ -115,10 +115,15 @@ def checked(config):
         if is_dataclass(value):
             checked(value)
             continue
+        low, high = (1, LARGEST) if kind is int else (-LARGEST, LARGEST)
+        if field.name == "select_layer":
+            low, high = ~config.vision.num_layers, config.vision.num_layers
         fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-        if fits and isinstance(value, int | float) and kind is not bool:
-            fits = -LARGEST < value < LARGEST and (kind is not int or value >= 1 or field.name == "select_layer")
-        if not fits or (kind is tuple and not all(type(one) is int for one in value)):
+        if isinstance(value, tuple):
+            fits = all(type(token) is int for token in value)
+        elif fits and isinstance(value, int | float):
+            fits = kind is bool or low <= value <= high
+        if not fits:
             raise CheckpointError(f"{field.name} {str(value)[:60]!r} is not a value that a model can have")
     return config
 
@@ -203,6 +208,10 @@ def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, d
     stored: {published name: StoredTensor}. name_of: our name of a tensor to the published one. Raises CheckpointError
     that lists every tensor that does not fit.
     """
+    try:
+        checked(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     layers = [getattr(part, "num_layers", 0) for part in (config, *vars(config).values())]
     if max(layers) > len(stored):  # before so many are built
         raise CheckpointError(f"{folder}: {max(layers):,} layers in its config, {len(stored):,} tensors in its files")
