@@ -3,8 +3,10 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -19,6 +21,8 @@ from minillava.experiments import miniature
 from minillava.model.generate import LEAST_TEMPERATURE
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
+
+BENCH = scales.WEIGHTS.parent / "bench" / "coco"
 
 
 @pytest.fixture
@@ -304,3 +308,33 @@ def test_a_closed_output_ends_the_command_silently(tmp_path, pictures):
     process.stdout.close()
     said = process.stderr.read()
     assert process.wait(timeout=60) == 1 and "rror" not in said and "pipe" not in said, said
+
+
+def test_installed_as_a_wheel_every_verb_says_where_the_weights_are(tmp_path, picture):
+    """A wheel has the package alone; its data_samples is not beside it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "minillava").symlink_to(Path(cli.__file__).parent)
+    (tmp_path / "stage1.json").write_text("[]")
+    shutil.copy(BENCH / "questions.jsonl", tmp_path / "q.jsonl")
+    verbs = [
+        ["chat", str(picture), "--ask", "Why?"],
+        ["answer", "q.jsonl", "--images", ".", "--out", "a.jsonl"],
+        ["train", ".", "--out", "out"],
+        ["doctor"],
+        ["cost"],
+    ]
+    code = f"""from minillava import cli
+from minillava.course.dial import dial
+for verb in {verbs}:
+    print(cli.main(verb))
+try:
+    dial("tiny")
+except ValueError as error:
+    print(error)
+"""
+    there = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=there, capture_output=True, text=True)
+    said = done.stderr.strip().split("\n")
+    assert done.stdout.split("\n")[:5] == ["2"] * 5 and len(said) == 5, done.stderr
+    for line in [*said, done.stdout.split("\n")[5]]:
+        assert "the shipped weights are in this project's repository" in line and "pip install -e ." in line

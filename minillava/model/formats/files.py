@@ -25,6 +25,7 @@ from minillava.data.tokenizer import TokenizerError, load_tokenizer
 from minillava.errors import CheckpointError
 from minillava.files import FileError, flush_to_disk, read_json
 from minillava.model.formats.pickled import PickledFiles
+from minillava.scales import without_weights
 from minillava.text import few
 
 FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code
@@ -65,6 +66,8 @@ def find_checkpoint(source, only=()):
         return folder
     if folder.exists():
         raise CheckpointError(f"{source} is a file; a checkpoint is a folder")
+    if advice := without_weights(folder):
+        raise CheckpointError(advice)
     name, at, revision = str(source).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or (at and not revision):
         raise CheckpointError(
@@ -102,7 +105,7 @@ def read_config(path):
     except FileError as error:
         raise CheckpointError(str(error)) from error
     except OSError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise CheckpointError(without_weights(path) or f"{path}: {error}") from error
     if not isinstance(written, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(written).__name__}")
     return written
