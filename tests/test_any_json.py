@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import tempfile
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from minillava.asking import Journal, chat_request, read_batch, read_replies, request_key
 from minillava.chat import Chat
 from minillava.costs.preflight import device_bytes, llava_config
 from minillava.data.scienceqa import FORMATS, Problem, answer_text, problem_row, question_text, read_labels
@@ -90,6 +92,29 @@ COCO = {
     "images": [{"id": n, "file_name": f"{n}.png", "width": 8, "height": 8} for n in range(3)],
     "annotations": [{"id": n, "image_id": n, "caption": "A dog."} for n in range(3)],
 }
+
+
+ASKED = chat_request("gpt-4o", [{"role": "user", "content": "Hi"}])
+COMPLETION = {
+    "choices": [{"message": {"content": "A", "refusal": None}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+    "model": "m",
+}
+ERROR = {"error": {"message": "too long", "code": 400, "type": "invalid"}}
+BATCH = [
+    {"custom_id": request_key(ASKED), "response": {"status_code": status, "body": body}, "error": None}
+    for status, body in ((500, ERROR), (200, COMPLETION))
+]
+REPLIES = [{"key": request_key(ASKED), "text": "A", "finish": "stop", "model": "m", "prompt_tokens": 1, "completion_tokens": 2, "usd": 0.1}]  # fmt: skip
+
+
+def batch(path):
+    with tempfile.TemporaryDirectory() as folder, Journal(folder) as journal:
+        assert json.dumps(vars(read_batch([path], [ASKED], journal)))
+
+
+def replies(path):
+    assert all(reply.text is not None for reply in read_replies(path).values())
 
 
 def science(problems):
@@ -179,6 +204,8 @@ READERS = {
     "pope_answers.jsonl": (ANSWERS, yes_no_answers),
     "problems.json": ({name: problem_row(problem) for name, problem in PROBLEMS.items()}, labels),
     "labels.json": ([{"id": "0", "conversations": [{"value": "Q?\nA. x\nB. y"}, {"value": "B"}]}], labels),
+    "batch.jsonl": (BATCH, batch),
+    "replies.jsonl": (REPLIES, replies),
     "results.json": ({"outputs": {"0": "B", "1": "A"}, "results": {"0": 1, "1": 0}}, science_answers),
     "results.jsonl": (
         [{"question_id": str(n), "prompt": "Which? a b", "text": "B"} for n in range(3)],
