@@ -56,7 +56,7 @@ def test_cost_says_what_a_real_scale_downloads_and_under_which_licence(capsys):
     assert weight_bytes(scales.FULL_13B.vision_tower) == 1_710_540_580  # the safetensors, not the pickle beside it
     cli.main(["cost", "--scale", "full-13b"])
     said = capsys.readouterr().out
-    assert "lmsys/vicuna-13b-v1.3, 26.0 GB, licence: non-commercial" in said and "1.7 GB" in said
+    assert "lmsys/vicuna-13b-v1.3, 26 GB, licence: non-commercial" in said and "1.71 GB" in said
 
 
 # from the stand-in
