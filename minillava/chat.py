@@ -39,8 +39,8 @@ class Chat:
     def __init__(
         self, weights: str | Path, template: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
     ):
-        folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
+        folder = find_checkpoint(weights)
         tokenizer = load_tokenizer(folder)
         chosen = choose_template(template, about.get("template"), tokenizer, folder)
         preparation = read_preparation(folder, model.config.vision.image_size)

@@ -48,18 +48,23 @@ def is_authors(published):
     return published.get("model_type") in ("llava", "llava_llama") and "text_config" not in published
 
 
+def check_authors(published):
+    """Raise CheckpointError, naming the key, for a config.json in the authors' layout that cannot be loaded."""
+    for key, values in SUPPORTED.items():
+        if published.get(key) not in values:
+            known = " and ".join(repr(value) for value in values if value is not None) or "null"
+            raise CheckpointError(
+                f"{key} {published[key]!r}: only {known} can be loaded; take other weights, such as "
+                "liuhaotian/llava-v1.5-7b"
+            )
+    if not isinstance(published.get("mm_vision_tower"), str):
+        raise CheckpointError("mm_vision_tower is missing: the folder or hub id of the CLIP vision tower")
+
+
 def load_authors(folder, dtype, device):
     """The LLaVA of a folder in the authors' layout. Raises CheckpointError for settings that are not supported."""
     with reading_config(folder / "config.json") as published:
-        for key, values in SUPPORTED.items():
-            if published.get(key) not in values:
-                known = " and ".join(repr(value) for value in values if value is not None) or "null"
-                raise CheckpointError(
-                    f"{key} {published[key]!r}: only {known} can be loaded; take other weights, such as "
-                    "liuhaotian/llava-v1.5-7b"
-                )
-        if not isinstance(published.get("mm_vision_tower"), str):
-            raise CheckpointError("mm_vision_tower is missing: the folder or hub id of the CLIP vision tower")
+        check_authors(published)
         language = replace(language_config(published | {"model_type": "llama"}), ends=end_ids(folder))
         projector, layer = (
             published.get("mm_projector_type", "linear"),
