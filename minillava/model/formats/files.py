@@ -51,12 +51,12 @@ class StoredTensor(NamedTuple):
             return file.get_tensor(self.key).to(device=device, dtype=dtype, copy=True)
 
 
-def find_checkpoint(source, only=()):
+def find_checkpoint(source, only=(), judge=None):
     """The local folder of `source`: the folder itself, or for a hub id ("owner/name") its copy in the cache.
 
     A hub id is fetched if needed, at the revision after an @ (a branch, tag or commit), by default main. only: names of
-    the files to fetch, instead of all that a checkpoint has. Raises CheckpointError that says what was looked for and
-    where.
+    the files to fetch, instead of all that a checkpoint has. judge: called with what config.json says before weights
+    are fetched; it raises for a model that cannot be loaded. Raises CheckpointError that says what was looked for where.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -71,15 +71,19 @@ def find_checkpoint(source, only=()):
     from huggingface_hub import constants, snapshot_download  # takes a while, and most runs never need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    wanted = dict(ignore_patterns=["*/*"])  # no subfolders: they hold other formats
+    def fetch(revision, patterns):  # no subfolders: they hold other formats
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*patterns], ignore_patterns=["*/*"]))
+
     try:
-        found = Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=[*(only or FETCHED_FILES)], **wanted)
-        )
-        if only or any((found / file).exists() for file in SAFE):
+        found = fetch(revision or None, only or ["*.json"])
+        if only:
             return found
-        pickles = [*FETCHED_FILES, "pytorch_model*.bin"]
-        return Path(snapshot_download(name, revision=found.name, allow_patterns=pickles, **wanted))
+        if judge and (found / "config.json").exists():
+            with reading_config(found / "config.json") as config:
+                judge(config)
+        found = fetch(found.name, FETCHED_FILES)  # of the same revision
+        safe = any((found / file).exists() for file in SAFE)
+        return found if safe else fetch(found.name, [*FETCHED_FILES, "pytorch_model*.bin"])
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
