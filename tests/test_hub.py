@@ -192,7 +192,9 @@ except CheckpointError as error:
 def test_a_model_that_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub, tmp_path):
     folder = hub.root / "someone" / "llava-next"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llava_next", "text_config": {}, "vision_config": {}}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llava_next", "text_config": {}, "vision_config": {}})
+    )
     (folder / "model.safetensors").write_text("14 GB")
     said, asked = run(hub, tmp_path, JUDGED, "someone/llava-next")
     assert "llava_next" in said and not [path for path in asked if path.endswith(".safetensors")]
