@@ -16,6 +16,7 @@ from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import each_record
+from minillava.errors import UserError
 from minillava.files import FileError
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
@@ -113,7 +114,7 @@ def test_a_file_that_is_not_a_list_or_is_incomplete_is_named(book):
         ("[]", "no record is left"),
     ):
         path.write_text(text)
-        with pytest.raises(FileError, match=says):
+        with pytest.raises(UserError, match=says):
             store()
 
 
