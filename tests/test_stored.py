@@ -16,6 +16,8 @@ from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import each_record
+from minillava.errors import UserError
+from minillava.files import FileError
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import caption_record, instruction_record
@@ -112,7 +114,7 @@ def test_a_file_that_is_not_a_list_or_is_incomplete_is_named(book):
         ("[]", "no record is left"),
     ):
         path.write_text(text)
-        with pytest.raises(RecordError, match=says):
+        with pytest.raises(UserError, match=says):
             store()
 
 
@@ -127,13 +129,13 @@ def test_records_are_read_the_same_with_chunks_of_any_size(tmp_path):
 
 
 def test_broken_json_is_found_before_the_rest_of_the_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("minillava.data.valid.MAX_RECORD", 1000)
+    monkeypatch.setattr("minillava.files.MAX_RECORD", 1000)
     path = tmp_path / "r.json"
     path.write_bytes(b"[1, oops" + b" " * 50_000 + b"\xff")  # not UTF-8: reading that far is another error
-    with pytest.raises(RecordError, match="not JSON after 1 records"):
+    with pytest.raises(FileError, match="not JSON after 1 records"):
         list(each_record(path, 100))
     path.write_bytes(b"[1, 2, \xff]")
-    with pytest.raises(RecordError, match="not a JSON file"):
+    with pytest.raises(FileError, match="not a JSON file"):
         list(each_record(path))
 
 

@@ -25,8 +25,8 @@ from minillava.data.images import ImageError, open_picture
 from minillava.data.records import RecordError, pictures_of
 from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.template import Template
-from minillava.data.valid import READ_CHUNK, Tally, each_record, valid_records
-from minillava.files import atomic_write, file_mark, write_text
+from minillava.data.valid import Tally, each_record, valid_records
+from minillava.files import READ_CHUNK, atomic_write, file_mark, write_text
 
 ALLOWED_BAD = 0.01  # the share of records that may be left out because they, or their pictures, are bad
 TOGETHER = 256  # records whose pictures are opened together
