@@ -615,7 +615,7 @@ def test_no_log_traceback_or_file_ever_holds_the_key(server, tmp_path, monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(loop, "ATTEMPTS", 2)
     caplog.set_level(logging.DEBUG)
-    for name in ("aiohttp.client", "aiohttp.internal", "asyncio"):
+    for name in ("openai", "openai._base_client", "httpx2", "aiohttp.client", "aiohttp.internal", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
     server.fault = lambda body, n: (*fault[:3], fault[3].format(KEY)) if fault[0] == "status" and fault[3:] else fault
     said = ""
@@ -645,7 +645,7 @@ def test_a_name_and_password_in_the_address_are_sent_but_never_shown(server, tmp
     monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
     server.url, server.fault = server.url.replace("http://", "http://me:p%40ss@"), lambda body, n: "reset"
     outcome = run(server, tmp_path, bodies(1))
-    assert server.headers[0]["Authorization"] == "Basic bWU6cEBzcw=="
+    assert "Basic bWU6cEBzcw==" in server.headers[0].values()
     assert not any(said in str(outcome) + "".join(capfd.readouterr()) for said in ("p%40ss", "p@ss", "bWU6cEBzcw"))
 
 

@@ -4,7 +4,7 @@ A request is a plain dict. Its reply is kept in a folder's journal under the has
 only what the journal does not answer. So the same call again costs nothing, and a killed run resumes.
 
     from minillava.asking import Budget, Journal, ask_all, chat_request, confirm, estimate_cost, price_of, request_key
-    from minillava.asking.client import Client           # imports aiohttp; offline, any other `ChatClient`
+    from minillava.asking.client import Client           # imports openai; offline, any other `ChatClient`
 
     bodies = [chat_request("gpt-4o", [{"role": "user", "content": text}], max_tokens=512) for text in texts]
     with Journal("out/replies") as journal:              # one process at a time

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from minillava.asking.journal import Journal
 from minillava.asking.money import BATCH_SHARE, Price
-from minillava.asking.reading import read_error, read_reply
+from minillava.asking.reading import error_words, read_reply
 from minillava.asking.request import AskingError, BadReply, Rejected, Unbilled, request_key
 from minillava.files import write_text
 
@@ -90,7 +90,7 @@ def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | Non
         outcome.reused += 1
     elif not isinstance(response, dict) or response.get("status_code") != 200:
         said = row.get("error") or (response.get("body") if isinstance(response, dict) else None)
-        outcome.failures[name] = f"batch: {read_error(said).words if said else 'no response'}"
+        outcome.failures[name] = f"batch: {error_words(said) if said else 'no response'}"
     else:
         try:
             reply = read_reply(response.get("body"), asked[name])
