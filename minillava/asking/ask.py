@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -39,14 +40,23 @@ class ChatClient(Protocol):
 
 @dataclass
 class Outcome:
-    """What became of the requests. replies, failures: by key. stopped: why some were not asked (`""`: all were)."""
+    """What became of the requests. replies, failures: by key. reused: how many the journal had answered before.
+    stopped: why some were not asked (`""`: all were). unknown: replies in a batch that nothing here asked for."""
 
     replies: dict[str, Reply] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    reused: int = 0  # requests that the journal had answered before
+    reused: int = 0
     retries: int = 0
     spent: Cost = field(default_factory=Cost)  # in this call
     stopped: str = ""
+    unknown: int = 0
+
+    def finish(self, keys: Iterable[str], journal: Journal, before: Cost) -> "Outcome":
+        """Fill in what the journal knows. before: what it had spent."""
+        self.replies = {key: journal.replies[key] for key in keys if key in journal.replies}
+        self.failures = {key: why for key, why in self.failures.items() if key not in self.replies}
+        self.spent = journal.spent - before
+        return self
 
 
 def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Budget = NO_LIMIT,
@@ -72,10 +82,7 @@ def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Bu
                    mininterval=0.2 if sys.stderr.isatty() else 20)  # fmt: skip
         with bar:
             _threaded(AskingRun(todo, client, journal, budget, price, concurrency, backoff, bar, outcome))
-    outcome.replies = {k: journal.replies[k] for k in wanted if k in journal.replies}
-    after = journal.spent
-    outcome.spent = Cost(after.prompt - before.prompt, after.completion - before.completion, after.usd - before.usd)
-    return outcome
+    return outcome.finish(wanted, journal, before)
 
 
 def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, folder: Path, client: ChatClient,

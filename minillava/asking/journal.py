@@ -33,9 +33,14 @@ class Cost:
     usd: float = 0.0
 
     def add(self, prompt: int, completion: int, usd: float | None) -> None:
-        self.prompt += prompt
-        self.completion += completion
-        self.usd += usd or 0.0
+        self.prompt, self.completion, self.usd = (
+            self.prompt + prompt,
+            self.completion + completion,
+            self.usd + (usd or 0.0),
+        )
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.prompt - other.prompt, self.completion - other.completion, self.usd - other.usd)
 
     @property
     def tokens(self) -> int:
