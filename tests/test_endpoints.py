@@ -32,10 +32,10 @@ from minillava.asking import journal as journal_module
 from minillava.asking import server as server_module
 from minillava.asking.ask import Outcome
 from minillava.asking.client import MOST_SECONDS, Client
+from minillava.asking.errors import RateLimited, Unbilled
 from minillava.asking.loop import AskingRun
 from minillava.asking.money import NO_LIMIT
 from minillava.asking.reading import error_words, problem
-from minillava.asking.request import RateLimited, Unbilled
 from minillava.asking.server import completion
 from tests.faulty import Faulty, faulty
 

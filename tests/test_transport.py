@@ -15,7 +15,7 @@ import pytest
 
 from minillava.asking import AskingError, BadReply, Journal, ask_all, chat_request, client, loop, transport
 from minillava.asking.client import Client
-from minillava.asking.request import Lost, Unbilled
+from minillava.asking.errors import Lost, Unbilled
 from minillava.asking.transport import proxy_of
 
 BODY = b'{"choices": []}'

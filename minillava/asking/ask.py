@@ -12,16 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
+from minillava.asking.errors import AskingError
 from minillava.asking.journal import Cost, Journal
 from minillava.asking.loop import AskingRun
 from minillava.asking.money import NO_LIMIT, Budget, Price, confirm, estimate_cost
-from minillava.asking.request import AskingError, Reply, request_key
+from minillava.asking.request import Reply, request_key
 
 
 class ChatClient(Protocol):
@@ -47,7 +48,7 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     reused: int = 0
     retries: int = 0
-    spent: Cost = field(default_factory=Cost)  # in this call
+    spent: Cost = Cost()  # in this call
     stopped: str = ""
     unknown: int = 0
 
@@ -75,8 +76,7 @@ def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Bu
     for n, body in enumerate(bodies):
         wanted.setdefault(request_key(body), (body, names[n] if names else str(n)))
     todo = [(k, *item) for k, item in wanted.items() if k not in journal.replies]
-    before = replace(journal.spent)
-    outcome = Outcome(reused=len(wanted) - len(todo))
+    before, outcome = journal.spent, Outcome(reused=len(wanted) - len(todo))
     if todo:
         bar = tqdm(total=len(wanted), initial=outcome.reused, unit="reply", disable=not progress, smoothing=0.1,
                    mininterval=0.2 if sys.stderr.isatty() else 20)  # fmt: skip

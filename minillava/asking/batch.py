@@ -7,14 +7,14 @@ the same journal as if they had been asked one by one: same parser, same records
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from minillava.asking.ask import Outcome
+from minillava.asking.errors import AskingError, BadReply, Rejected, Unbilled
 from minillava.asking.journal import Journal
 from minillava.asking.money import BATCH_SHARE, Price
 from minillava.asking.reading import error_words, read_reply
-from minillava.asking.request import AskingError, BadReply, Rejected, Unbilled, request_key
+from minillava.asking.request import request_key
 from minillava.files import write_text
 
 URL = "/v1/chat/completions"
@@ -47,7 +47,7 @@ def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: P
     Replies that the journal has are not added again. Raises AskingError naming file and line where a line is not batch
     output; the replies before it are kept.
     """
-    asked, before = {request_key(body): body for body in bodies}, replace(journal.spent)
+    asked, before = {request_key(body): body for body in bodies}, journal.spent
     outcome = Outcome(reused=len(asked.keys() & journal.replies.keys()))
     try:
         for path in paths:

@@ -20,8 +20,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 import httpx2  # comes with openai
 import openai
 
+from minillava.asking.errors import AskingError, BadReply, Lost, Unbilled
 from minillava.asking.reading import problem
-from minillava.asking.request import LOOPBACK, AskingError, BadReply, Lost, Unbilled
+from minillava.asking.request import LOOPBACK
 from minillava.asking.transport import HttpClient, proxy_of
 
 OPENAI = "https://api.openai.com/v1"

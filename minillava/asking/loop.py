@@ -16,20 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from minillava.asking.errors import AskingError, BadReply, Lost, RateLimited, Rejected, Unbilled
 from minillava.asking.journal import Cost
 from minillava.asking.pace import Pace
 from minillava.asking.reading import read_reply
-from minillava.asking.request import (  # fmt: skip
-    AskingError,
-    BadReply,
-    Lost,
-    RateLimited,
-    Rejected,
-    Reply,
-    Unbilled,
-    most_tokens,
-    request_key,
-)
+from minillava.asking.request import Reply, most_tokens, request_key
 
 ATTEMPTS = 7  # per request, where a failure costs nothing: waits of 0.5 + 1 + 2 + 4 + 8 + 16 s
 PAID_ATTEMPTS = 3  # per request, where an attempt may have been billed
@@ -169,9 +160,8 @@ class AskingRun:
                 self.release(most)
         return f"{reason} ({free + paid} attempts)"
 
-    def cost(self, prompt: int, completion: int) -> tuple[int, int, float | None]:
-        """(prompt tokens, completion tokens, dollars, if the price is known)"""
-        return prompt, completion, self.price.of(prompt, completion) if self.price else None
+    def cost(self, prompt: int, completion: int) -> Cost:
+        return Cost(prompt, completion, self.price.of(prompt, completion) if self.price else None)
 
     def pause(self, failures: int) -> float:
         """The seconds to wait after some failures, where the endpoint names no time."""
@@ -179,7 +169,7 @@ class AskingRun:
 
     def keep(self, name: str, label: str, reply: Reply) -> None:
         """A reply has come: put it into the journal before anything else."""
-        self.journal.add(name, reply, self.cost(reply.prompt_tokens, reply.completion_tokens)[2], name=label)
+        self.journal.add(name, reply, self.cost(reply.prompt_tokens, reply.completion_tokens).usd, name=label)
         self.unsynced.set()
         self.pace.take(self.loop.time())
         self.failures_in_a_row = 0
@@ -223,13 +213,11 @@ class AskingRun:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), seconds)
 
-    async def reserve(self, most: tuple[int, int, float | None]) -> bool:
+    async def reserve(self, most: Cost) -> bool:
         """Reserve the most that a request can cost; may wait for others to end. False, and a stop, if it cannot fit."""
         while True:
-            after = replace(self.reserved)
-            after.add(*most)
-            if self.budget.allows(self.journal.spent, after):
-                self.reserved, self.in_flight = after, self.in_flight + 1
+            if self.budget.allows(self.journal.spent + self.reserved + most):
+                self.reserved, self.in_flight = self.reserved + most, self.in_flight + 1
                 return True
             if not self.in_flight:
                 self.stop(f"the budget of {self.budget} would be exceeded")
@@ -238,9 +226,8 @@ class AskingRun:
             self.settled.clear()
             await self.settled.wait()
 
-    def release(self, most: tuple[int, int, float | None]) -> None:
-        self.reserved.add(-most[0], -most[1], -(most[2] or 0.0))
-        self.in_flight -= 1
+    def release(self, most: Cost) -> None:
+        self.reserved, self.in_flight = self.reserved - most, self.in_flight - 1
         self.settled.set()
 
     def show_progress(self, failed: bool = False) -> None:

@@ -10,16 +10,8 @@ reaches a record or a score. An unusable answer is an error in words, not an emp
 import json
 import re
 
-from minillava.asking.request import (
-    MOST_TOKENS,
-    AskingError,
-    BadReply,
-    RateLimited,
-    Rejected,
-    Reply,
-    Unbilled,
-    most_tokens,
-)
+from minillava.asking.errors import AskingError, BadReply, RateLimited, Rejected, Unbilled
+from minillava.asking.request import MOST_TOKENS, Reply, most_tokens
 from minillava.text import printable
 
 TAG = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)"

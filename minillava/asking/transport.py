@@ -16,7 +16,7 @@ import aiohttp
 import httpx2  # comes with openai
 import yarl  # comes with aiohttp
 
-from minillava.asking.request import AskingError, BadReply, Lost, Unbilled
+from minillava.asking.errors import AskingError, BadReply, Lost, Unbilled
 
 MOST_BYTES = 16 * 1024 * 1024  # of one answer, unpacked; a reply of a million tokens has fewer
 
