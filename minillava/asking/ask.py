@@ -10,8 +10,8 @@ import asyncio
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -100,32 +100,24 @@ def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, fol
 
 def _threaded(asking: AskingRun) -> None:
     """Run it in a thread with its own loop. Ctrl-C asks it to stop; a second one drops the requests in flight."""
-    ended, failed, presses = threading.Event(), [], []
-
-    def work():
-        try:
-            asyncio.run(asking.run())
-        except BaseException as error:  # carried over to the caller's thread and raised there
-            failed.append(error)
-        finally:
-            ended.set()
+    presses = []
 
     def pressed(*_):  # a handler, because an exception could come at a bad moment
         asking.call(asking.drop if presses else asking.interrupt)
-        presses.append(time.monotonic())
+        presses.append(True)
 
     main = threading.current_thread() is threading.main_thread()  # only there does Ctrl-C arrive
     before = signal.signal(signal.SIGINT, pressed) if main else None
     try:
-        thread = threading.Thread(target=work, name="asking", daemon=True)
-        thread.start()
-        while not ended.wait(0.1):  # a signal that another thread received is handled when this one wakes
-            pass
-        thread.join()
+        with ThreadPoolExecutor(1, "asking") as pool:
+            running = pool.submit(asyncio.run, asking.run())
+            while not running.done():  # a signal that another thread received is handled when this one wakes
+                wait([running], 0.1)
     finally:
         if main:
             signal.signal(signal.SIGINT, before or signal.default_int_handler)
-    if failed and not isinstance(failed[0], asyncio.CancelledError):
-        raise failed[0]
+    error = running.exception()
+    if error and not isinstance(error, asyncio.CancelledError):
+        raise error
     if presses:
         raise KeyboardInterrupt

@@ -23,9 +23,11 @@ THOUGHT = re.compile(
 CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)(?=<\|\w+\|>|\Z)", re.S)
 BARE_CHANNEL = re.compile(r"\s*analysis(?=[A-Z]).*?(?:assistant\s*final|(?P<cut>\Z))", re.S)  # without special tokens
 
-FINISHED = set("stop end_turn eos eos_token end_of_text stop_sequence completed complete finished done".split())
-CUT = set("length max_tokens max_output_tokens max_length max_completion_tokens model_length".split())
-FILTERED = set("content_filter content_filtered safety recitation blocklist prohibited_content refusal".split())
+FINISH = {  # the API's word, and what others call it
+    "stop": "stop end_turn eos eos_token end_of_text stop_sequence completed complete finished done".split(),
+    "length": "length max_tokens max_output_tokens max_length max_completion_tokens model_length".split(),
+    "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content refusal".split(),
+}
 
 SAID = "error errors detail message msg title reason raw metadata provider_name param".split()  # where the words are
 CODE = re.compile(r'"(?:code|status|statusCode|status_code)": "?([45]\d\d)\b')
@@ -61,9 +63,7 @@ def final_text(text: str) -> str:
 
 def finish_of(reason: object) -> str | None:
     """`stop`, `length` or `content_filter`, whatever the endpoint calls it; None if it does not mean an end."""
-    reason = str(reason).strip().lower()
-    names = {"stop": FINISHED, "length": CUT, "content_filter": FILTERED}
-    return next((finish for finish, words in names.items() if reason in words), None)
+    return next((finish for finish, words in FINISH.items() if str(reason).strip().lower() in words), None)
 
 
 def _parts(content: object, kind: str) -> str:
@@ -113,7 +113,7 @@ def _usage(usage: object) -> tuple[int, int] | None:
 
 def error_words(error: object) -> str:
     """What an error says in words: an object, a list of them, a `detail`, a text, HTML."""
-    words = "; ".join(dict.fromkeys(w.strip() for w in _words(error) if w.strip())) or json.dumps(error)
+    words = "; ".join(dict.fromkeys(w.strip() for w in _words(error) if w.strip())) or json.dumps(error).strip('"')
     if words.startswith("<"):
         words = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", words, flags=re.S | re.I)
     return printable(" ".join(words.split()))[:300]
