@@ -11,6 +11,8 @@ that the replies in flight, which are paid for, can still be kept.
 
 import json
 import os
+from collections import defaultdict
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,32 +78,23 @@ class JsonLines:
             raise AskingError(f"{self.path}: cannot be written ({error.strerror}); what is in it is kept") from error
         self.size += len(data)
 
-    def sync(self) -> None:
-        try:
-            os.fsync(self.file)
-        except OSError as error:
-            raise AskingError(f"{self.path}: cannot be written to disk ({error.strerror})") from error
-
     def close(self) -> None:
         os.close(self.file)
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
     """The rows of a file, and how many of its bytes are complete lines."""
-    rows, size, lines = [], 0, data.split(b"\n")
+    rows, size, lines = [], 0, data.split(b"\n")[:-1]  # after the last line break is nothing, or an incomplete line
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line) if line.strip() else None
-            if row is not None and not isinstance(row, dict):
+            if not isinstance(row, dict | None):
                 raise ValueError
         except (ValueError, RecursionError):
-            if number >= len(lines) - 1:  # the last one: a kill or a power cut interrupted its writing
-                return rows, size
+            if number == len(lines):  # a kill or a power cut interrupted its writing
+                break
             raise AskingError(f"{path}: line {number} is not JSON; remove that line, then run again") from None
-        if number == len(lines):
-            break  # after the last line break: nothing, or a line without its end
-        if row is not None:
-            rows.append(row)
+        rows += [] if row is None else [row]
         size += len(line) + 1
     return rows, size
 
@@ -172,20 +165,18 @@ class Journal:
         self.truncated = self._replies.truncated
 
     def _count(self) -> None:
-        attempts: dict[str, list[Cost]] = {}  # by key, the most that each open attempt can have cost
+        attempts: dict[str, list[Cost]] = defaultdict(list)  # by key, the most that each open attempt can have cost
         for row in self._asked.rows:
             key, cost = _attempt(row, self._asked.path)
-            if "free" not in row:
-                attempts.setdefault(key, []).append(cost)
-                continue
-            self.spent += cost or Cost()
-            if attempts.get(key):
-                attempts[key].pop()
+            if "free" in row:
+                self.spent += cost or Cost()
+                del attempts[key][-1:]
+            else:
+                attempts[key].append(cost)
         for row in self._replies.rows:
             self.spent += Cost(row["prompt_tokens"], row["completion_tokens"], row.get("usd"))
-            if attempts.get(row["key"]):
-                attempts[row["key"]].pop()
-        for most in (most for costs in attempts.values() for most in costs):
+            del attempts[row["key"]][-1:]
+        for most in chain.from_iterable(attempts.values()):
             self.attempt_lost(most)
         self._asked.rows = self._replies.rows = []
 
@@ -233,11 +224,14 @@ class Journal:
         self.spent += Cost(reply.prompt_tokens, reply.completion_tokens, usd)
 
     def sync(self) -> None:
-        self._replies.sync()
+        try:
+            os.fsync(self._replies.file)
+        except OSError as error:
+            raise AskingError(f"{self._replies.path}: cannot be written to disk ({error.strerror})") from error
 
     def close(self) -> None:
         (self.folder / ".room").unlink(missing_ok=True)
-        self._replies.sync()
+        self.sync()
         self._replies.close()
         self._asked.close()
         self.lock.release()

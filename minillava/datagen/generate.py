@@ -32,13 +32,13 @@ from minillava.datagen.messages import (  # fmt: skip
 )
 from minillava.datagen.pictures import LeftOut, Picture
 from minillava.datagen.replies import ReplyError, checked_pairs
-from minillava.datagen.summary import QUARANTINE, SUMMARY, Summary
 from minillava.files import read_json, write_json, write_jsonl
 
 CAPTION = "caption"  # stage-1 pairs of a brief question and a caption; they need no teacher
 ALL_TYPES = (*TYPES, CAPTION)
 INSTRUCT = "instruct.json"  # the records of TYPES in one file
 FAILED = "request failed"
+QUARANTINE, SUMMARY = "quarantine.jsonl", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,52 @@ class PlannedRecord:
     def key(self) -> str | None:
         """The key of its reply in the journal."""
         return asking.request_key(self.body) if self.body else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of `generate`, as in summary.json."""
+
+    pictures: int
+    wanted: int
+    made: dict[str, int]  # by type
+    quarantined: dict[str, int]  # by reason
+    left_out: int  # records of the source
+    not_asked: int
+    unknown: int  # replies of a batch without a request
+    stopped: str  # why not all were asked
+    asked: int
+    reused: int
+    retries: int
+    tokens: dict[str, int]  # of this run
+    usd: float | None  # of this run
+    usd_in_all: float | None  # of all runs of this folder, unsettled attempts at their highest cost
+    unsettled: int
+    not_sent: list[str]  # settings that the model does not take
+    settings: dict
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record was made."""
+        return sum(self.made.values()) == self.wanted and not self.left_out
+
+    def __str__(self) -> str:
+        made = ", ".join(f"{n:,} {kind}" for kind, n in self.made.items())
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.quarantined.items())
+        because = f", because {self.stopped}" if self.stopped else ""
+        cost = "no price known" if self.usd is None else f"${self.usd:.4f} (${self.usd_in_all:.4f} in this folder)"
+        tokens = f"{self.tokens['prompt']:,} prompt and {self.tokens['completion']:,} completion tokens"
+        counted = {
+            f"quarantined: {sum(self.quarantined.values()):,} ({reasons}); see {QUARANTINE}": self.quarantined,
+            f"left out of the source: {self.left_out:,} records; see {QUARANTINE}": self.left_out,
+            f"not asked: {self.not_asked:,}{because}": self.not_asked,
+            f"{self.unknown:,} replies in the batch files were never asked for: other files or settings": self.unknown,
+            f"asked {self.asked:,}, reused {self.reused:,}, retried {self.retries:,}; {tokens}, {cost}": True,
+            f"not sent, because the model does not take it: {', '.join(self.not_sent)}": self.not_sent,
+            f"{self.unsettled:,} attempts broke off before an answer; the endpoint may bill them": self.unsettled,
+        }
+        first = f"{sum(self.made.values()):,} of {self.wanted:,} records of {self.pictures:,} pictures: {made}"
+        return "\n".join([first, *(line for line, said in counted.items() if said)])
 
 
 def plan_records(pictures: list[Picture], settings: Settings) -> list[PlannedRecord]:
