@@ -129,9 +129,8 @@ class Client:
 
     async def open(self) -> None:
         url, key = urlsplit(self._url.reveal()), self._key.reveal()
-        query, headers = dict(parse_qsl(url.query, keep_blank_values=True)), {"Accept-Encoding": "gzip, deflate"}
-        if "api-version" in query:
-            headers["api-key"] = key
+        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        headers = {"api-key": key} if "api-version" in query else {}
         if url.username is not None:  # http://name:password@host, as servers behind a proxy have it
             headers["Authorization"] = f"Basic {_login(url)}"
         proxy = None if url.hostname in LOOPBACK else proxy_of(url.scheme, url.hostname)

@@ -91,16 +91,14 @@ def read_reply(answer: object, body: dict) -> Reply:
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content = message.get("content") or choice.get("text")
     refusal = str(message.get("refusal") or "") or _parts(content, "refusal")
-    raw = _parts(content, "text")
-    named = choice.get("finish_reason")
+    raw, named = _parts(content, "text"), choice.get("finish_reason")
     finish, text = finish_of(named), final_text(raw)
-    if finish not in ("length", "content_filter") and not refusal:
-        if not text.strip():
-            mused = raw.strip() or message.get("reasoning") or message.get("reasoning_content")
-            thought = ", only thoughts" if mused else ""
-            raise BadReply(f"no text in the reply{thought} (finish_reason: {str(named)[:40]})", tokens)
-        if finish is None:
-            raise BadReply(f"the reply is not finished (finish_reason: {str(named)[:40]})", tokens)
+    if finish not in ("length", "content_filter") and not refusal and not (finish and text.strip()):
+        thought = (
+            ", only thoughts" if raw.strip() or message.get("reasoning") or message.get("reasoning_content") else ""
+        )
+        what = "the reply is not finished" if text.strip() else f"no text in the reply{thought}"
+        raise BadReply(f"{what} (finish_reason: {str(named)[:40]})", tokens)
     tokens = tokens or (most_tokens(body)[0], len(json.dumps(choice, ensure_ascii=False).encode("utf-8", "replace")))
     model = str(answer.get("model") or body["model"])
     return Reply(text, finish or "stop", model, *tokens, refusal=refusal or None)

@@ -196,20 +196,23 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     def key(row: dict):
         return (row.get("category"), row.get("question_id")) if several else row.get("question_id")
 
-    def valid(row: dict) -> bool:
-        return is_id(row.get("question_id")) and isinstance(row.get("category"), str | None)
-
-    known, rows = {key(q) for q in questions}, [a for a in answers if valid(a)]
-    times, texts = Counter(map(key, rows)), {key(a): a.get("text") for a in rows}
+    known, given, unknown = {key(q): q for q in questions}, defaultdict(list), []
+    for a in answers:
+        valid = is_id(a.get("question_id")) and isinstance(a.get("category"), str | None)
+        (given[key(a)] if valid and key(a) in known else unknown).append(a)
+    if not given:
+        what = f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions"
+        raise FileError(f"{what}; is this a file of another set?")
     pairs, excluded, authors = defaultdict(list), [], []
-    for q in questions:
-        text = texts.get(key(q))
-        read = read_yes_no(text) if isinstance(text, str) else None
-        authors += [(q["label"], authors_yes_no(text))] if isinstance(text, str) and times[key(q)] == 1 else []
+    for name, q in known.items():
+        texts = [a.get("text") for a in given[name]]
+        text = texts[0] if len(texts) == 1 and isinstance(texts[0], str) else ""
+        read = read_yes_no(text)
+        authors += [(q["label"], authors_yes_no(text))] if texts == [text] else []
         why = (
-            "no answer" if key(q) not in texts
-            else f"answered {times[key(q)]} times" if times[key(q)] > 1
-            else "an empty answer" if not isinstance(text, str) or not text.strip()
+            "no answer" if not texts
+            else f"answered {len(texts)} times" if len(texts) > 1
+            else "an empty answer" if not text.strip()
             else f"neither yes nor no: {text[:60]!r}" if read is None
             else ""
         )  # fmt: skip
@@ -217,11 +220,7 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
             excluded.append(Excluded(f"question {q['question_id']} ({q['category']})", why))
         else:
             pairs[q["category"]].append((q["label"], read))
-    unknown = [a for a in answers if not valid(a) or key(a) not in known]
     excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in unknown]
-    if not known & texts.keys():
-        what = f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions"
-        raise FileError(f"{what}; is this a file of another set?")
     scores = {category: measures(some) for category, some in pairs.items()}
     scores |= {"all": measures([pair for some in pairs.values() for pair in some])} if pairs else {}
     by_authors = {"authors": measures(authors)} if authors else {}
