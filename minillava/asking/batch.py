@@ -73,13 +73,13 @@ def _row(line: bytes, path: Path, number: int) -> dict:
 
 
 def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, outcome: Outcome) -> None:
-    name, response = row["custom_id"], row["response"]
+    name, response = row["custom_id"], row["response"] if isinstance(row["response"], dict) else {}
     if name not in asked:
         outcome.unknown += 1
     elif name in journal.replies:
         return
-    elif not isinstance(response, dict) or response.get("status_code") != 200:
-        said = row.get("error") or (response.get("body") if isinstance(response, dict) else None)
+    elif response.get("status_code") != 200:
+        said = row.get("error") or response.get("body")
         outcome.failures[name] = f"batch: {error_words(said) if said else 'no response'}"
     else:
         try:

@@ -12,6 +12,7 @@ import asyncio
 import random
 import re
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -43,27 +44,23 @@ class AskingRun:
         self.error: Exception | None = None
         self.reserved, self.in_flight, self.failures_in_a_row = Cost(), 0, 0
         self.not_taken: dict[str, str | None] = {}  # field that the endpoint does not take -> the one to send instead
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.early: list[Callable[[], None]] = []
-        self.tasks: list[asyncio.Task] = []
+        self.stopping, self.settled, self.unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.turn, self.started, self.tasks = asyncio.Lock(), threading.Event(), []
 
     def call(self, what: Callable[[], None]) -> None:
-        """Call `what` in the loop, from another thread; if the loop has not started, as soon as it does."""
-        if self.loop is None:
-            self.early.append(what)
-        elif not self.loop.is_closed():
+        """Call `what` in the loop, from another thread."""
+        self.started.wait()
+        if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(what)
 
     async def run(self) -> None:
-        self.stopping, self.settled, self.unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.loop, self.turn = asyncio.get_running_loop(), asyncio.Lock()
+        self.loop = asyncio.get_running_loop()
+        self.started.set()
         self.pace = Pace(self.loop.time(), self.backoff)
         self.journal.keep_room()
         await self.client.open()
         syncing = asyncio.create_task(self.sync())
         self.tasks = [asyncio.create_task(self.work()) for _ in range(self.workers)]
-        for what in self.early:
-            what()
         try:
             await asyncio.gather(*self.tasks)
         finally:

@@ -14,7 +14,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2  # comes with openai
-import yarl  # comes with aiohttp
 
 from minillava.asking.errors import AskingError, BadReply, Lost, Unbilled
 
@@ -24,11 +23,6 @@ MOST_BYTES = 16 * 1024 * 1024  # of one answer, unpacked; a reply of a million t
 @lru_cache(maxsize=8)  # a run has one address, and parsing it is a tenth of a request's cost
 def _address(url: str, query: str | None) -> httpx2.URL:
     return httpx2.URL(url).copy_merge_params(query) if query else httpx2.URL(url)
-
-
-@lru_cache(maxsize=8)
-def _encoded_url(address: str) -> yarl.URL:
-    return yarl.URL(address, encoded=True)
 
 
 class HttpClient(httpx2.AsyncClient):
@@ -62,7 +56,7 @@ class HttpClient(httpx2.AsyncClient):
         host = request.url.host
         try:
             async with self._session.request(
-                request.method, _encoded_url(str(request.url)), headers=request.headers.multi_items(),
+                request.method, str(request.url), headers=request.headers.multi_items(),
                 data=request.content, allow_redirects=False, proxy=self._proxy,
             ) as answer:  # fmt: skip
                 content = bytearray()
