@@ -133,7 +133,6 @@ def run(options: Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         with lock_folder(options.out):
             for one in runs:  # so that bad records of stage 2 are found before stage 1 is trained
-                if not one.finished():
-                    one.samples()
+                one.samples()
             for one in runs:
                 one.train()
