@@ -185,6 +185,11 @@ def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, d
     stored: {published name: StoredTensor}. name_of: our name of a tensor to the published one. Raises CheckpointError
     that lists every tensor that does not fit.
     """
+    layers = sum(getattr(part, "num_layers", 0) for part in (config, *vars(config).values()))
+    if layers > len(stored):  # each has tensors; building a million layers would take for ever
+        raise CheckpointError(
+            f"{folder}: its config says {layers:,} layers, but its files hold {len(stored):,} tensors"
+        )
     try:
         with torch.device("meta"):  # shapes without memory
             model = build(config)
