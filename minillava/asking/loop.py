@@ -83,9 +83,9 @@ class AskingRun:
             raise self.error
 
     def interrupt(self) -> None:
+        self.stop("stopped by Ctrl-C")  # first, as the terminal may be closed
         waiting = f"waiting for {self.in_flight} requests in flight"
         self.bar.write(f"Stopping: {waiting} (Ctrl-C again drops them)", sys.stderr)
-        self.stop("stopped by Ctrl-C")
 
     def drop(self) -> None:
         for task in self.tasks:

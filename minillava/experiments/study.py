@@ -18,8 +18,8 @@ from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import read_records
-from minillava.experiments.run import Job, Run, side_by_side, slug, still_wanted
-from minillava.files import atomic_write, read_checked, read_jsonl, write_checked, write_jsonl
+from minillava.experiments.run import Job, Run, RunError, side_by_side, slug, still_wanted
+from minillava.files import FileError, atomic_write, read_checked, read_jsonl, write_checked, write_jsonl
 from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble
@@ -76,7 +76,10 @@ def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
     model = assemble(run.weights / "vision_tower", language_model, seed, variant.layer)
     if stage == 2 and variant.start:
         home = run.home(seed, variant.start)
-        read_checked(home / "projector.json")
+        try:
+            read_checked(home / "projector.json")
+        except FileError as error:
+            raise RunError(f"{error}; remove {home / 'done'}, and the same command makes it again") from error
         model.projector.load_state_dict(load_file(home / "projector.safetensors"))
     return model, load_tokenizer(language_model), Features.load(run.folder / variant.features)
 
