@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from minillava.standins.teacher import offline_reply
 from minillava.training.checkpoints import latest
 from tests.faulty import faulty
 
+pty = pytest.importorskip("pty")  # not on Windows
 KINDS = [signal.SIGTERM, signal.SIGHUP]
 pytestmark = pytest.mark.usefixtures("no_key")
 

@@ -329,7 +329,7 @@ def test_stage_2_stopped_in_the_middle_does_not_go_on_from_another_w(run, data, 
 
 
 @pytest.mark.parametrize("harm", toy.HARMS)
-@pytest.mark.parametrize("name", ["stage1/projector.safetensors", "stage1/done.json", "model/model.safetensors", "stage2/done.json"])  # fmt: skip
+@pytest.mark.parametrize("name", ["stage1/projector.safetensors", "stage1/done.json", "model/model.safetensors", "model/tokenizer.json", "stage2/done.json"])  # fmt: skip
 def test_a_damaged_result_is_named_and_made_again_from_its_checkpoint(run, finished, name, harm):
     before, W = result(finished), (finished / "stage1" / "projector.safetensors").read_bytes()
     harm(finished / name)

@@ -221,7 +221,7 @@ class StageRun:
         whole, options = self.gather(model), self.options
         if whole is None:
             return
-        trained_on, result = f"stage {self.stage.number}: {options.data.name}, {len(samples)} records", self.result
+        trained_on, made = f"stage {self.stage.number}: {options.data.name}, {len(samples)} records", [self.result]
         if self.stage.number == 1:
             with files.atomic_write(self.result) as temporary:
                 save_file({name: t.contiguous() for name, t in whole.projector.state_dict().items()}, temporary)
@@ -230,7 +230,7 @@ class StageRun:
                 lora.save_adapters(whole, self.folder / "adapter.safetensors")
                 lora.merge(whole)
             first = read_done(options.out, 1).get("trained on", "stage 1: not known")
-            trained_on, result = f"{first}; {trained_on}", self.result.with_name("model.safetensors")
+            trained_on = f"{first}; {trained_on}"
             about = {"template": CHAT.name, "trained on": trained_on, "scale": self.scale.name}
             dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
             tokenizer, vision_tower = (
@@ -238,8 +238,9 @@ class StageRun:
                 find_checkpoint(options.vision_tower),
             )
             save_trained(whole, tokenizer, vision_tower, options.out / "model", about, dtype)
+            made = sorted(self.result.parent.iterdir())
         about = {"recipe": self.recipe(samples), "trained on": trained_on}
-        files.write_checked(self.folder / "done.json", about, [result])
+        files.write_checked(self.folder / "done.json", about, made)
 
     def gather(self, model: Llava) -> Llava | None:
         """The model with all its weights on rank 0's CPU; None on the other ranks."""
