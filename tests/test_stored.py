@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 import torch
+import toy
 from mix import picture, write_mix
 
 from minillava.data import IMAGE, stored
@@ -71,6 +72,18 @@ def test_samples_are_encoded_again_only_after_a_change(book):
     assert len(store(template=PLAIN)[0].ids) < len(encode(records[0], CHAT, book[2]).ids)
     write_records(records[:5], store.folder / "r.json")
     assert len(store(template=PLAIN)) == 5 and len(StoredSamples(store.folder / "kept")) == 5
+
+
+@pytest.mark.parametrize("harm", [*toy.HARMS, os.unlink])
+@pytest.mark.parametrize("name", ["ids.bin", "carries.bin", "text.bin", "ends.bin", "about.json", "../pictures.json"])
+def test_damaged_samples_are_encoded_again(book, name, harm):
+    _, store, _ = book
+    before = store().digest()
+    harm(store.folder / "kept" / name)
+    assert store().digest() == before == StoredSamples(store.folder / "kept").digest()
+    inode = (store.folder / "kept" / "ids.bin").stat().st_ino
+    store()
+    assert (store.folder / "kept" / "ids.bin").stat().st_ino == inode  # whole again
 
 
 def test_the_digest_changes_with_the_records_and_only_then(book):

@@ -102,8 +102,11 @@ def _threaded(asking: AskingRun) -> None:
     """Run it in a thread with its own loop. Ctrl-C asks it to stop; a second one drops the requests in flight."""
     presses = []
 
-    def pressed(*_):  # a handler, because an exception could come at a bad moment
-        asking.call(asking.drop if presses else asking.interrupt)
+    def pressed(kind, _):  # a handler, because an exception could come at a bad moment
+        if not presses:
+            asking.call(asking.interrupt)
+        elif kind == signal.SIGINT:  # not for a terminal that is closed meanwhile
+            asking.call(asking.drop)
         presses.append(True)
 
     main = threading.current_thread() is threading.main_thread()  # only there does Ctrl-C arrive

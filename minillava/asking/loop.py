@@ -71,8 +71,8 @@ class AskingRun:
             raise self.error
 
     def interrupt(self) -> None:
+        self.stop("stopped by Ctrl-C")  # first, as the terminal may be closed
         self.bar.write(f"Stopping after {self.in_flight} requests in flight (Ctrl-C again drops them)", sys.stderr)
-        self.stop("stopped by Ctrl-C")
 
     def drop(self) -> None:
         for task in self.tasks:

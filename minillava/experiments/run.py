@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from minillava.errors import UserError
-from minillava.files import read_json, write_json
+from minillava.files import FileError, read_checked, write_checked
 from minillava.machine import progress_bar
 from minillava.scales import WEIGHTS
 
@@ -59,7 +59,11 @@ class Run:
             raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or {other}") from None
         state = self.folder / "state.json"
         self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}}
-        self.state |= read_json(state) if state.exists() else {}
+        try:
+            self.state |= read_checked(state) if state.exists() else {}
+        except FileError as error:
+            self.lock.release()
+            raise RunError(f"{error}; remove it, and the same command resumes") from error
         if self.state["recipe"] != self.recipe:
             self.lock.release()
             raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or {other}")
@@ -95,7 +99,7 @@ class Run:
             self.state["interrupted"][name] = time.monotonic() - start
             raise
         finally:
-            write_json(self.folder / "state.json", self.state)
+            write_checked(self.folder / "state.json", self.state)
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,11 @@ class Job:
 
 
 def listen(stop, alone: bool) -> None:
-    """A worker has one core, unless its job is alone; it leaves Ctrl-C to the run, and ends when the run does."""
+    """A worker has one core, unless its job is alone; it leaves Ctrl-C and the like to the run, and ends when the run does."""
     if not alone:
         torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for kind in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        signal.signal(kind, signal.SIG_IGN)
     STOP.append(stop)
     threading.Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
 

@@ -186,6 +186,9 @@ def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, d
     that lists every tensor that does not fit.
     """
     try:
+        layers = sum(getattr(part, "num_layers", 0) for part in (config, *vars(config).values()))
+        if layers > len(stored):  # each layer has tensors; building a million layers would take for ever
+            raise ValueError(f"it says {layers:,} layers, but the files hold {len(stored):,} tensors")
         with torch.device("meta"):  # shapes without memory
             model = build(config)
     except CONFIG_ERRORS as error:
