@@ -20,7 +20,7 @@ from mix import write_mix
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from minillava import cli, machine, scales
+from minillava import cli, curves, machine, scales
 from minillava.commands import stage_run, train
 from minillava.commands.stage_run import StageRun
 from minillava.data import images as images_module
@@ -33,7 +33,7 @@ from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import caption_record, instruction_record
-from minillava.training import curves, features, stages
+from minillava.training import features, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
 from minillava.training.stages import TOKENS_PER_CORE

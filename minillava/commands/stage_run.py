@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from minillava import files, scales
+from minillava import curves, files, scales
 from minillava.costs.preflight import disk_bytes, llava_config
 from minillava.data.samples import fill_rate, micro_batches
 from minillava.data.stored import StoredSamples, store_samples
@@ -24,7 +24,7 @@ from minillava.model import Llava, find_checkpoint, load_language, load_vision, 
 from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.files import origin
 from minillava.model.formats.preparation import read_preparation
-from minillava.training import curves, lora
+from minillava.training import lora
 from minillava.training.checkpoints import TrainingError, latest, refusal
 from minillava.training.features import Features, LiveFeatures
 from minillava.training.parallel import (
@@ -294,7 +294,7 @@ def loss_verdict(options: Namespace, scale, number: int, folder: Path) -> str:
     try:
         curve = curves.read_curve(f"{scale.name}-stage{number}")
     except curves.CurveError:
-        return f"no reference curve ships for {scale.name}; see `python -m minillava.training.curves` to make one"
+        return f"no reference curve ships for {scale.name}; see `python -m minillava.curves` to make one"
     if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
         return f"not compared: {curve.name} is of another vision tower or language model"
     return f"{curves.describe_run(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"
