@@ -20,7 +20,6 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble
-from minillava.model.formats.authors import pictures_folder
 from minillava.model.formats.chat_template import choose_template
 from minillava.model.formats.preparation import read_preparation
 
@@ -40,11 +39,11 @@ class Chat:
     def __init__(
         self, weights: str | Path, template: str | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32
     ):
-        folder = find_checkpoint(weights)
         model, about = load_llava(weights, dtype, device)
+        folder = find_checkpoint(weights)
         tokenizer = load_tokenizer(folder)
         chosen = choose_template(template, about.get("template"), tokenizer, folder)
-        preparation = read_preparation(pictures_folder(folder), model.config.vision.image_size)
+        preparation = read_preparation(folder, model.config.vision.image_size)
         self._begin(model, about, tokenizer, preparation, chosen)
 
     @classmethod

@@ -1,14 +1,17 @@
 """One command per verb: `minillava paper`, `minillava chat`, `minillava judge`, ...; each has a module in commands/.
 
-A user's mistake ends in one line that says what to do, and in a status other than 0; a traceback means a bug. Ctrl-C
-stops cleanly, and the same command resumes.
+A user's mistake ends in one line that says what to do, and in a status other than 0; a traceback means a bug. Ctrl-C,
+SIGTERM and SIGHUP (a terminal that is closed) stop cleanly, and the same command resumes.
 """
 
 import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager, suppress
 
 from safetensors import SafetensorError
 
@@ -55,6 +58,34 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+@contextmanager
+def stopping_as_ctrl_c():
+    """Until the block ends, SIGTERM and SIGHUP do what Ctrl-C does at that moment. `nohup` keeps its meaning.
+
+    Only the first counts: a terminal that is closed sends several, and what is being saved must be finished. Under
+    torchrun they are left alone, as all processes must stop after the same step (training/parallel.py).
+    """
+    received = []
+
+    def stop(kind, frame):
+        handler = signal.getsignal(signal.SIGINT)
+        if not received:
+            received.append(kind)
+            (handler if callable(handler) else signal.default_int_handler)(kind, frame)
+
+    before = {}
+    if "LOCAL_RANK" not in os.environ and threading.current_thread() is threading.main_thread():
+        kinds = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+        before = {kind: signal.getsignal(kind) for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN}
+    for kind in before:
+        signal.signal(kind, stop)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -64,11 +95,13 @@ def main(arguments: list[str] | None = None) -> int:
             if name in RENAMED:
                 raise UserError(f"{name} is now called {RENAMED[name]}")
         options = parser(arguments[0] if arguments else None).parse_args(arguments)
-        status = options.run(options) or 0
-        sys.stdout.flush()
+        with stopping_as_ctrl_c():
+            status = options.run(options) or 0
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("\nStopped. Finished work is kept; the same command resumes.", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be closed
+            print("\nStopped. Finished work is kept; the same command resumes.", file=sys.stderr)
         return 130
     except EOFError:
         return 0

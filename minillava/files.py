@@ -1,7 +1,8 @@
 """Files written whole or not at all; JSON and JSONL read with errors that name file and line.
 
 A `FileError` means that a whole file cannot be used. An `Excluded` is one bad row: it is named, counted and left out,
-so it neither stops an evaluation nor enters a mean.
+so it neither stops an evaluation nor enters a mean. What a later run relies on is written with checksums
+(`write_checked`), so that a file that a disk or a person has changed is noticed.
 
     python -c "from minillava.files import read_jsonl; print(read_jsonl('data_samples/caps_boxes.jsonl')[0]['id'])"
 """
@@ -9,6 +10,7 @@ so it neither stops an evaluation nor enters a mean.
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from pathlib import Path
 from minillava.errors import UserError
 
 MAX_DEPTH = 100  # lists and objects inside each other in a JSON text
+READ_CHUNK = 1 << 20  # characters read at a time
+MAX_RECORD = 16 << 20  # characters per record
+REPEATED = "\0repeated"  # marks an object whose file has a key twice with different values
 
 
 class FileError(UserError):
@@ -153,6 +158,113 @@ def read_json(path: Path, **hooks) -> object:
         return parse_json(text, **hooks)
     except ValueError as error:
         raise FileError(f"{path}: not JSON ({error})") from error
+
+
+def each_value(path: Path, keys: tuple[str, ...], chunk: int = READ_CHUNK) -> Iterator:
+    """The values of a JSON list, or of JSON lines, one by one, with one chunk or line in memory. Raises FileError.
+
+    keys: the first of JSON lines is an object with one of these. A line that is not JSON comes as its text. An object
+    whose file has a key twice, with different values, has the key REPEATED.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(chunk).lstrip()
+            while not text and (more := file.read(chunk)):
+                text = more.lstrip()
+            if text.startswith("["):
+                yield from _of_list(file, text, path, chunk)
+            elif text.startswith("{"):
+                file.seek(0)
+                yield from _of_lines(file, path, keys)
+            else:
+                raise FileError(f"{path}: expected a JSON list of records, or one record per line")
+    except UnicodeDecodeError as error:
+        why = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else f"not UTF-8 ({error.reason})"
+        raise FileError(f"{path}: not a JSON file: it is {why}; save it as UTF-8") from error
+
+
+def _of_list(file, text: str, path: Path, chunk: int) -> Iterator:
+    decoder, at, count = json.JSONDecoder(object_pairs_hook=_object), 1, 0
+    while True:
+        while at < len(text) and text[at] in " \t\r\n,":
+            at += 1
+        if text[at : at + 1] == "]":
+            if text[at + 1 :].strip() or file.read(chunk).strip():
+                raise FileError(f"{path}: more than one list; there is text after the first {count} records")
+            return
+        try:
+            record, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:  # perhaps the record continues in the next chunk
+            more = file.read(chunk) if len(text) - at <= MAX_RECORD else ""
+            if not more:
+                spot = getattr(error, "pos", at)
+                where = f"after {count} records, at {text[max(at, spot - 40) : spot + 20]!r}"
+                raise FileError(f"{path}: not JSON {where} ({getattr(error, 'msg', error)})") from error
+            text, at = text[at:] + more, 0
+            continue
+        count += 1
+        yield None if too_deep(record) else record
+
+
+def _of_lines(file, path: Path, keys: tuple[str, ...]) -> Iterator:
+    lines = (line for line in iter(lambda: file.readline(MAX_RECORD), "") if line.strip())
+    for n, line in enumerate(lines):
+        try:
+            value = parse_json(line, object_pairs_hook=_object)
+        except ValueError:
+            value = line
+        if n == 0 and not (isinstance(value, dict) and any(key in value for key in keys)):
+            some = f"its keys are {', '.join(map(repr, value))[:200]}" if isinstance(value, dict) else "over many lines"
+            advice = "expected a JSON list of records, or one record per line; save the list of records alone"
+            raise FileError(f"{path}: begins with one object ({some}); {advice}")
+        yield value
+
+
+def _object(pairs: list[tuple]) -> dict:
+    """A JSON object. Of a key that appears twice Python keeps the last value; where they differ, REPEATED says so."""
+    found = dict(pairs)
+    if len(found) < len(pairs) and any(found[key] != value for key, value in pairs):
+        found[REPEATED] = True
+    return found
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file: detects accidental damage, at several GB per second."""
+    found = 0
+    with open(path, "rb") as file:
+        while some := file.read(1 << 16):
+            found = zlib.crc32(some, found)
+    return found
+
+
+def write_checked(path: Path, value: dict, files: Iterable[Path] = ()) -> None:
+    """Write a JSON object with checksums of itself and of these files, which are first flushed to the disk.
+
+    The files must stay where they are, as seen from the folder of `path`.
+    """
+    sizes = {}
+    for file in files:
+        flush_to_disk(file)
+        sizes[Path(os.path.relpath(file, path.parent)).as_posix()] = [file.stat().st_size, checksum(file)]
+    value = value | {"files": sizes}
+    write_json(path, value | {"checksum": _own_checksum(value)})
+
+
+def read_checked(path: Path) -> dict:
+    """The object that `write_checked` wrote. Raises FileError naming the file that is not as it was written."""
+    value = read_json(path)
+    if not isinstance(value, dict) or value.pop("checksum", None) != _own_checksum(value):
+        raise FileError(f"{path}: not as it was written")
+    for name, (size, found) in value.pop("files").items():
+        file = path.parent / name
+        if not file.is_file() or file.stat().st_size != size or checksum(file) != found:
+            raise FileError(f"{file}: {'not as it was written' if file.exists() else 'missing'}")
+    return value
+
+
+def _own_checksum(value: dict) -> int:
+    return zlib.crc32(json.dumps(value).encode())
 
 
 def is_id(value: object) -> bool:

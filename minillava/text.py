@@ -41,7 +41,7 @@ def listed(lines: Sequence[object], limit: int = FEW) -> str:
 
 def short_number(value: float) -> str:
     """1234567 as "1.23 M"."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.3g} "

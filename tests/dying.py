@@ -9,6 +9,7 @@ import signal
 
 import toy
 
+from minillava import files
 from minillava.training import checkpoints
 
 
@@ -27,10 +28,11 @@ def at_step(folder, stop, steps):
     toy.train(folder, lambda step, *_: step == stop and _die(), steps=steps)
 
 
-def inside(folder, where, times):
-    """Train and be killed in call number times + 1 of the function `where` of checkpoints.py."""
+def inside(folder, module, where, times):
+    """Train and be killed in call number times + 1 of the function `where` of a module."""
     _quiet()
-    calls, work = [], getattr(checkpoints, where)
+    module = {"files": files, "checkpoints": checkpoints}[module]
+    calls, work = [], getattr(module, where)
 
     def die(path):
         calls.append(path)
@@ -38,5 +40,5 @@ def inside(folder, where, times):
             _die()
         return work(path)
 
-    setattr(checkpoints, where, die)
+    setattr(module, where, die)
     toy.train(folder)

@@ -615,7 +615,7 @@ def test_no_log_traceback_or_file_ever_holds_the_key(server, tmp_path, monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setattr(loop, "ATTEMPTS", 2)
     caplog.set_level(logging.DEBUG)
-    for name in ("aiohttp.client", "aiohttp.internal", "asyncio"):
+    for name in ("openai", "openai._base_client", "httpx2", "aiohttp.client", "aiohttp.internal", "asyncio"):
         caplog.set_level(logging.DEBUG, name)
     server.fault = lambda body, n: (*fault[:3], fault[3].format(KEY)) if fault[0] == "status" and fault[3:] else fault
     said = ""
@@ -645,7 +645,7 @@ def test_a_name_and_password_in_the_address_are_sent_but_never_shown(server, tmp
     monkeypatch.setattr(loop, "PAID_ATTEMPTS", 1)
     server.url, server.fault = server.url.replace("http://", "http://me:p%40ss@"), lambda body, n: "reset"
     outcome = run(server, tmp_path, bodies(1))
-    assert server.headers[0]["Authorization"] == "Basic bWU6cEBzcw=="
+    assert "Basic bWU6cEBzcw==" in server.headers[0].values()
     assert not any(said in str(outcome) + "".join(capfd.readouterr()) for said in ("p%40ss", "p@ss", "bWU6cEBzcw"))
 
 
@@ -686,7 +686,7 @@ def test_batch_output_in_any_order_is_the_same_as_asking_one_by_one(server, tmp_
     path = write_lines(tmp_path / "output.jsonl", [output(b) for b in reversed(requests)])
     with Journal(tmp_path / "batch") as journal:
         taken = read_batch([path], requests, journal, CHEAP)
-        assert taken.replies == 6 and not taken.failures and not taken.unknown
+        assert len(taken.replies) == 6 and not taken.failures and not taken.unknown
         batched, cost = dict(journal.replies), journal.spent.usd
         assert read_batch([path], requests, journal, CHEAP).reused == 6
     direct = run(server, tmp_path / "direct", requests, price=CHEAP)
@@ -712,7 +712,7 @@ def test_what_failed_in_a_batch_is_named_and_what_was_never_asked_is_counted(tmp
         request_key(c): "batch: too late",
         request_key(d): "batch: no choices in the reply",
     }
-    assert len(taken.unknown) == 1 and taken.replies == 2
+    assert taken.unknown == 1 and len(taken.replies) == 2
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_siglip_tower_is_refused_by_name_and_missing_tensors_are_listed(folder
 
 
 @pytest.mark.parametrize("kind", ["llava", "llava_llama"])
-def test_one_can_talk_with_the_authors_checkpoint_once_its_template_is_named(folders, tmp_path, capsys, kind):
+def test_one_can_talk_with_the_authors_checkpoint_once_its_template_is_named(folders, tmp_path, kind):
     words = tokenizer_of(tmp_path / "words", "space before each text", image=False)
     made, _ = folders(model_type=kind, vocab_size=len(words))
     tensors = load_file(made / "model.safetensors")
@@ -159,9 +159,9 @@ def test_one_can_talk_with_the_authors_checkpoint_once_its_template_is_named(fol
     with pytest.raises(TemplateError, match="llava: the weights have no chat template; choose one of .*vicuna_v1"):
         Chat(made)
     chat = Chat(made, "vicuna_v1")
-    chat.look(draw(compose("dev", 0), 96))  # prepared as the tower's folder says
+    assert chat.preparation.size == 16 and chat.preparation.padded  # as the tower's folder and config.json say
+    chat.look(draw(compose("dev", 0), 96))
     assert isinstance(chat.ask("What is this?", max_new_tokens=4), str)
-    assert "pictures that are not square are cropped, not padded" in capsys.readouterr().err
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5), lambda j: st.lists(j, max_size=2) | st.dictionaries(st.text(max_size=3), j, max_size=2))  # fmt: skip

@@ -389,6 +389,22 @@ def test_a_nonsense_config_is_an_error_that_names_its_file(tmp_path, change):
         load_language(tmp_path)
 
 
+def test_a_config_with_a_million_layers_is_refused_before_one_is_built(tmp_path, monkeypatch):
+    """Building them would take for ever."""
+    save_language(LanguageModel(LanguageConfig(20, 8, 8, 1, 2)), tmp_path / "language")
+    save_vision(VisionTower(VISION), tmp_path / "vision")
+    save_llava(llava(), tmp_path / "llava", ABOUT)
+    llava_json = json.loads((tmp_path / "llava" / "llava.json").read_text())
+    rewrite_json(tmp_path / "language" / "config.json", num_hidden_layers=10**6)
+    rewrite_json(tmp_path / "vision" / "config.json", num_hidden_layers=10**6)
+    rewrite_json(tmp_path / "llava" / "llava.json", language=llava_json["language"] | {"num_layers": 10**6})
+    for module in ("language", "vision"):
+        monkeypatch.setattr(f"minillava.model.{module}.Block", lambda *_: pytest.fail("built"))
+    for name, load in (("language", load_language), ("vision", load_vision), ("llava", load_llava)):
+        with pytest.raises(CheckpointError, match=rf"{name}: .*1,000,\d+ layers, but the files hold \d+ tensors"):
+            load(tmp_path / name)
+
+
 PARTS = [("vision", {"num_heads": 3}), ("language", {"num_kv_heads": 0}), ("language", {"rope": {"kind": "new"}})]
 
 

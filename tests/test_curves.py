@@ -8,10 +8,10 @@ import types
 
 import pytest
 
+from minillava import curves
+from minillava.curves import CurveError, excursions, main, make_curve
 from minillava.figures import training as figures_training
 from minillava.files import write_jsonl
-from minillava.training import curves
-from minillava.training.curves import CurveError, excursions, main, make_curve
 
 ABOUT = {"scale": {"name": "test"}, "weights": ["a"]}
 

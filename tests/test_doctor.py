@@ -1,6 +1,7 @@
 """What a model costs, on paper, is what PyTorch counts when it runs; and the doctor says what fits."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,16 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from minillava import cli, machine, scales
 from minillava.commands import doctor
 from minillava.costs.hardware import Card, Hardware
-from minillava.costs.model import PRECISION_BYTES, SHAPES, cache_bytes, flops, memory, parameters, shapes
+from minillava.costs.model import (
+    PRECISION_BYTES,
+    SHAPES,
+    cache_bytes,
+    count_parameters,
+    flops,
+    memory,
+    parameters,
+    shapes,
+)
 from minillava.costs.preflight import fits
 from minillava.data import IGNORE, IMAGE
 from minillava.model import Batch, Cache, LanguageConfig, Llava, LlavaConfig, VisionConfig, set_trainable
@@ -53,6 +63,19 @@ def test_arithmetic_is_what_torch_counts(stage, projector, changes):
             embeds, *_ = model.splice_batch(batch.ids, batch.features)
             model.language_model.head(model.language_model(embeds)[:, -N:])
     assert counter.get_total_flops() == B * flops(model.config, T, N, stage=stage)["total"]
+
+
+def test_parameters_are_the_models_for_any_number_of_layers_and_a_million_take_no_time():
+    for layers in ((1, 1), (3, 1), (2, 5)):
+        vision, language = (
+            replace(part, num_layers=n) for part, n in zip((llava().config.vision, llava().config.language), layers)
+        )
+        config = LlavaConfig(vision, language)
+        assert parameters(config).items() >= count_parameters(Llava(config)).items()
+    large = parameters(LlavaConfig(vision, replace(language, num_layers=1_000_000)))
+    assert large["decoder"] - count_parameters(Llava(config))["decoder"] == 999_995 * sum(
+        p.numel() for p in Llava(config).language_model.layers[0].parameters()
+    )
 
 
 def test_arithmetic_of_a_written_token_is_what_torch_counts():

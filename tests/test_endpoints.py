@@ -32,10 +32,10 @@ from minillava.asking import journal as journal_module
 from minillava.asking import server as server_module
 from minillava.asking.ask import Outcome
 from minillava.asking.client import MOST_SECONDS, Client
+from minillava.asking.errors import RateLimited, Unbilled
 from minillava.asking.loop import AskingRun
 from minillava.asking.money import NO_LIMIT
-from minillava.asking.reading import read_error
-from minillava.asking.request import RateLimited, Unbilled
+from minillava.asking.reading import error_words, problem
 from minillava.asking.server import completion
 from tests.faulty import Faulty, faulty
 
@@ -224,7 +224,7 @@ def test_an_error_of_unknown_kind_may_have_been_billed_and_its_words_are_kept():
     ],
 )  # fmt: skip
 def test_the_words_of_an_error_reach_the_user_whatever_its_form(server, tmp_path, body, words):
-    assert words in read_error(body, 400).words and "\x1b" not in read_error(body, 400).words
+    assert words in error_words(body) and "\x1b" not in error_words(body)
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     server.fault = lambda request, n: ("body", 400, data)
     failure = run(server, tmp_path, bodies(1)).failures.popitem()[1]
@@ -233,7 +233,7 @@ def test_the_words_of_an_error_reach_the_user_whatever_its_form(server, tmp_path
 
 @pytest.mark.parametrize("text, wait", [('"retryDelay": "2s"', 2), ("Please try again in 1.5 s.", 1.5), ("Please try again in 20ms.", 0.02), ("Retry after 7 seconds", 7), ("later", None)])  # fmt: skip
 def test_the_wait_that_an_errors_words_ask_for_is_read(text, wait):
-    assert read_error({"error": {"message": text, "code": 429}}).wait == wait
+    assert problem({"error": {"message": text, "code": 429}}).wait == wait
 
 
 @pytest.mark.parametrize("fault", [("raw", json.dumps({"error": {"code": 429, "message": "slow"}}).encode()), ("raw", json.dumps({"error": {"code": 502}}).encode())])  # fmt: skip
@@ -265,7 +265,7 @@ def test_any_json_value_in_any_field_of_a_reply_gives_a_text_or_an_error_in_word
         else:
             assert reply.usable and "<think>" not in reply.text and isinstance(reply.model, str)
             json.dumps(reply.row())
-    assert isinstance(read_error(message).words, str)
+    assert isinstance(error_words(message), str) and isinstance(problem(message), Exception)
 
 
 # fields that a model does not take

@@ -1,8 +1,26 @@
 """Files are written whole or not at all, and read with errors that name them; text is aligned, shortened, printable."""
 
-import pytest
+import json
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from minillava.files import FileError, atomic_write, by_key, read_json, read_jsonl, write_jsonl, write_text
+import pytest
+import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minillava.files import (
+    FileError,
+    atomic_write,
+    by_key,
+    read_checked,
+    read_json,
+    read_jsonl,
+    write_checked,
+    write_jsonl,
+    write_text,
+)
 from minillava.text import aligned, few, listed, markdown_table, printable
 
 
@@ -47,6 +65,31 @@ def test_a_file_is_flushed_before_it_is_renamed_and_its_folder_after(tmp_path, m
     with atomic_write(tmp_path / "b", sync=False) as temporary:
         temporary.touch()
     assert not seen and (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("harm", [*toy.HARMS, os.unlink])
+@pytest.mark.parametrize("name", ["about.json", "a.bin", "below/b.bin"])
+def test_what_is_written_checked_is_read_only_as_it_was_written(tmp_path, name, harm):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "a.bin").write_bytes(bytes(range(256)) * 700)
+    (tmp_path / "below" / "b.bin").write_bytes(b"12345678")
+    value = {"step": 3, "rate": 0.1 + 0.2, "of": {"ü": [None, True, 1e300]}}
+    path = tmp_path / "about.json"
+    write_checked(path, value, [tmp_path / "a.bin", tmp_path / "below" / "b.bin"])
+    assert read_checked(path) == value
+    harm(tmp_path / name)
+    with pytest.raises((FileError, FileNotFoundError), match=Path(name).name):
+        read_checked(path)
+
+
+@settings(max_examples=200)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))  # fmt: skip
+def test_any_json_where_a_checked_file_is_expected_is_an_error_in_words(value):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "about.json"
+        path.write_text(json.dumps(value))
+        with pytest.raises(FileError, match="not as it was written"):
+            read_checked(path)
 
 
 def test_rows_written_are_the_rows_read_and_an_error_names_file_and_line(tmp_path):

@@ -4,6 +4,7 @@ Without the packages of the extra "real" only `colab` runs.
 """
 
 import fnmatch
+import json
 import os
 import re
 import subprocess
@@ -56,7 +57,7 @@ def test_cost_says_what_a_real_scale_downloads_and_under_which_licence(capsys):
     assert weight_bytes(scales.FULL_13B.vision_tower) == 1_710_540_580  # the safetensors, not the pickle beside it
     cli.main(["cost", "--scale", "full-13b"])
     said = capsys.readouterr().out
-    assert "lmsys/vicuna-13b-v1.3, 26.0 GB, licence: non-commercial" in said and "1.7 GB" in said
+    assert "lmsys/vicuna-13b-v1.3, 26 GB, licence: non-commercial" in said and "1.71 GB" in said
 
 
 # from the stand-in
@@ -174,3 +175,26 @@ def test_an_id_may_name_a_revision_and_safetensors_are_taken_where_a_revision_ha
     assert not [path for path in asked if "onnx" in path]
     assert again.split()[2:] == main.split()[2:]
     assert nothing.startswith(f"{id}@nothing: no such folder here, and as a hub id neither in the cache")
+
+
+JUDGED = """
+import sys
+
+from minillava.model import CheckpointError, load_llava
+
+try:
+    load_llava(sys.argv[2])
+except CheckpointError as error:
+    print(error)
+"""
+
+
+def test_a_model_that_cannot_be_loaded_is_refused_before_its_weights_are_fetched(hub, tmp_path):
+    folder = hub.root / "someone" / "llava-next"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llava_next", "text_config": {}, "vision_config": {}})
+    )
+    (folder / "model.safetensors").write_text("14 GB")
+    said, asked = run(hub, tmp_path, JUDGED, "someone/llava-next")
+    assert "llava_next" in said and not [path for path in asked if path.endswith(".safetensors")]

@@ -8,19 +8,21 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import small_run
+import toy
 from filelock import FileLock
 from small_run import SMALL
 
 from minillava import cli, paper, scales
-from minillava.experiments import miniature, report, science_report
+from minillava.experiments import miniature, report, science_report, study
 from minillava.experiments.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of
 from minillava.experiments.report import difference
 from minillava.experiments.run import Run, RunError, slug
-from minillava.files import read_jsonl
+from minillava.files import read_checked, read_jsonl, write_checked
 from minillava.scales import WEIGHTS
 
 VERDICTS = {"holds", "does not hold", "cannot be told"}
@@ -230,7 +232,52 @@ def test_what_a_step_took_is_counted_over_interruptions(weights, tmp_path):
         assert 0.2 <= run.state["interrupted"]["data"] < 60
         run.do("data", "Data", lambda: None)
         assert 0.2 <= run.state["seconds"]["data"] < 60 and not run.state["interrupted"]
-    assert json.loads((run.folder / "state.json").read_text()) == run.state
+    assert read_checked(run.folder / "state.json") == run.state
+
+
+def test_a_run_resumes_after_a_full_disk_also_where_its_state_could_not_be_written(weights, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full")
+
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        run.do("data", "Data", lambda: None)
+    for _ in range(2):
+        with monkeypatch.context() as patch, Run(tmp_path / "run", SMALL, 1, weights) as run:
+            patch.setattr(Path, "write_text", full)
+            with pytest.raises(OSError, match="full"):
+                run.do("features", "Features", full)
+    done = []
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        for name in ("data", "features"):
+            run.do(name, name, lambda name=name: done.append(name))
+    assert done == ["features"] and list(read_checked(run.folder / "state.json")["seconds"]) == ["data", "features"]
+
+
+@pytest.mark.parametrize("harm", [*toy.HARMS, lambda path: path.write_text('{"seconds": 3, "interrupted": null}')])
+def test_a_damaged_state_is_named_and_without_it_the_run_resumes(weights, tmp_path, harm):
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        run.do("data", "Data", lambda: None)
+    harm(run.folder / "state.json")
+    with pytest.raises(RunError, match="state.json: not .*; remove it, and the same command resumes"):
+        Run(tmp_path / "run", SMALL, 1, weights)
+    (run.folder / "state.json").unlink()
+    with Run(tmp_path / "run", SMALL, 1, weights) as run:
+        run.do("data", "Data", lambda: None)
+
+
+def test_a_damaged_w_of_stage_1_starts_no_row_and_is_made_again(copied, weights):
+    home = copied / "seed-0" / "stage1"
+    before = (home / "projector.safetensors").read_bytes()
+    toy.flip(home / "projector.safetensors")
+    with Run(copied, SMALL, 1, weights) as run:
+        with pytest.raises(RunError, match=r"projector.safetensors: not as it was written; remove .*stage1.done"):
+            study.load_learner(run, 0, study.Variant(), 2)
+        (home / "done").unlink()
+        with pytest.raises(RunError, match="not as it was written"):
+            study.load_learner(run, 0, study.Variant(), 2)
+        study.align(run, 0, study.Variant())
+        study.load_learner(run, 0, study.Variant(), 2)
+    assert (home / "projector.safetensors").read_bytes() == before
 
 
 def test_a_step_is_done_once_and_again_while_a_file_of_it_is_missing(weights, tmp_path):
@@ -293,9 +340,9 @@ def test_a_row_that_fails_is_the_error_of_the_run(copied, weights):
     (row / "done").unlink()
     shutil.rmtree(row / "checkpoints")
     shutil.copytree(copied / "seed-0" / slug(FULL) / "checkpoints", row / "checkpoints")  # of another recipe
-    state = json.loads((copied / "state.json").read_text())
+    state = read_checked(copied / "state.json")
     del state["seconds"]["stage2-0"]
-    (copied / "state.json").write_text(json.dumps(state))
+    write_checked(copied / "state.json", state)
     process = start(copied, weights)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and f"{slug('Conversation')}: holds a half-finished run of another recipe" in said

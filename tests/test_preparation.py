@@ -31,9 +31,15 @@ def written(folder, old=None, new=None):
     return folder
 
 
+def their_processor(folder):
+    padded = "LlavaImageProcessor" in "".join(path.read_text() for path in folder.glob("*processor*.json"))
+    kind = transformers.LlavaImageProcessorPil if padded else transformers.CLIPImageProcessor
+    return kind.from_pretrained(folder)
+
+
 def theirs(folder):
     """What transformers makes of the pictures with the settings in a folder."""
-    processor = transformers.CLIPImageProcessor.from_pretrained(folder)
+    processor = their_processor(folder)
     return torch.cat([torch.as_tensor(processor(p, return_tensors="pt").pixel_values).float() for p in PICTURES])
 
 
@@ -52,6 +58,7 @@ HONOURED = {
     "a number for both sides": {"size": 24, "default_to_square": True, "do_center_crop": False},
     "not normalised": {"do_normalize": False},
     "not rescaled": {"do_rescale": False},
+    "padded": {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "image_mean": [0.1, 0.5, 0.9]},
     "neither": {"do_rescale": False, "do_normalize": False},
     "to -1 and 1": {"rescale_factor": 1 / 127.5, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]},
     "other colours": {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]},
@@ -211,6 +218,7 @@ def test_any_settings_are_read_as_transformers_reads_them_or_refused(tmp_path_fa
         Preparation(24, (0.0,) * 3, (1.0,) * 3, edge=30, resample=2, rescale=1 / 3),
         Preparation(24, (0.5,) * 3, (0.5,) * 3, stretched=True, rescale=1.0),
         Preparation(24, (0.5,) * 3, (0.5,) * 3, edge=32, stretched=True),
+        Preparation(24, (0.1, 0.5, 0.9), (0.5,) * 3, padded=True),
     ],
     ids=str,
 )
@@ -218,7 +226,7 @@ def test_what_is_written_is_read_by_all_alike(tmp_path, how):
     write_preparation(how, tmp_path)
     assert read_preparation(tmp_path, 24) == how
     same(tmp_path, 24)
-    images = transformers.CLIPImageProcessor.from_pretrained(tmp_path)
+    images = their_processor(tmp_path)
     (tmp_path / "again").mkdir()
     images.save_pretrained(tmp_path / "again")
     assert read_preparation(tmp_path / "again", 24) == how

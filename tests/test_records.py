@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minillava.data.records import RecordError, make_record, normalise, pictures_of, write_records
 from minillava.data.valid import Tally, each_record, read_records, valid_records
+from minillava.files import FileError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1, max_size=12).filter(
     str.strip
@@ -239,7 +240,7 @@ def test_a_broken_line_of_json_lines_is_one_bad_record(tmp_path):
 )  # fmt: skip
 def test_a_file_that_is_no_list_of_records_is_named_with_the_place(text, says, tmp_path):
     (tmp_path / "r.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(FileError) as error:
         read_records(tmp_path / "r.json")
     assert str(error.value).startswith(f"{tmp_path / 'r.json'}: ") and says in str(error.value)
 

@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 import torch
+import toy
 from mix import picture, write_mix
 
 from minillava.data import IMAGE, stored
@@ -16,6 +17,8 @@ from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.template import CHAT, PLAIN
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import each_record
+from minillava.errors import UserError
+from minillava.files import FileError
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import caption_record, instruction_record
@@ -71,6 +74,18 @@ def test_samples_are_encoded_again_only_after_a_change(book):
     assert len(store(template=PLAIN)) == 5 and len(StoredSamples(store.folder / "kept")) == 5
 
 
+@pytest.mark.parametrize("harm", [*toy.HARMS, os.unlink])
+@pytest.mark.parametrize("name", ["ids.bin", "carries.bin", "text.bin", "ends.bin", "about.json", "../pictures.json"])
+def test_damaged_samples_are_encoded_again(book, name, harm):
+    _, store, _ = book
+    before = store().digest()
+    harm(store.folder / "kept" / name)
+    assert store().digest() == before == StoredSamples(store.folder / "kept").digest()
+    inode = (store.folder / "kept" / "ids.bin").stat().st_ino
+    store()
+    assert (store.folder / "kept" / "ids.bin").stat().st_ino == inode  # whole again
+
+
 def test_the_digest_changes_with_the_records_and_only_then(book):
     records, store, _ = book
     before = store().digest()
@@ -112,7 +127,7 @@ def test_a_file_that_is_not_a_list_or_is_incomplete_is_named(book):
         ("[]", "no record is left"),
     ):
         path.write_text(text)
-        with pytest.raises(RecordError, match=says):
+        with pytest.raises(UserError, match=says):
             store()
 
 
@@ -127,13 +142,13 @@ def test_records_are_read_the_same_with_chunks_of_any_size(tmp_path):
 
 
 def test_broken_json_is_found_before_the_rest_of_the_file_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("minillava.data.valid.MAX_RECORD", 1000)
+    monkeypatch.setattr("minillava.files.MAX_RECORD", 1000)
     path = tmp_path / "r.json"
     path.write_bytes(b"[1, oops" + b" " * 50_000 + b"\xff")  # not UTF-8: reading that far is another error
-    with pytest.raises(RecordError, match="not JSON after 1 records"):
+    with pytest.raises(FileError, match="not JSON after 1 records"):
         list(each_record(path, 100))
     path.write_bytes(b"[1, 2, \xff]")
-    with pytest.raises(RecordError, match="not a JSON file"):
+    with pytest.raises(FileError, match="not a JSON file"):
         list(each_record(path))
 
 

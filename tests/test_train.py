@@ -17,21 +17,23 @@ import toy
 from filelock import FileLock
 from learn import learn
 from mix import write_mix
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from minillava import cli, machine, scales
+from minillava import cli, curves, machine, scales
 from minillava.commands import stage_run, train
 from minillava.commands.stage_run import StageRun
 from minillava.data import images as images_module
 from minillava.data.records import write_records
 from minillava.data.samples import plan_batches
+from minillava.files import FileError, write_jsonl
 from minillava.model import load_llava
 from minillava.model.formats.assemble import assemble
 from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.standins.records import caption_record, instruction_record
-from minillava.training import curves, features, stages
+from minillava.training import features, stages
 from minillava.training.checkpoints import latest
 from minillava.training.features import Features
 from minillava.training.stages import TOKENS_PER_CORE
@@ -141,12 +143,12 @@ def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypat
     assert about["scale"] == "tiny" and (out / "model" / "tokenizer.json").exists()
     W = load_file(out / "stage1" / "projector.safetensors")["weight"]
     assert W.shape == model.projector.weight.shape and not torch.equal(W, model.projector.weight)
-    assert run()[1].count("done before") == 2
+    status, said, _, _ = run("--packed", "--epochs", "1")
+    assert status == 0 and said.count("done before") == 2
 
 
 def test_the_command_trains_lora_and_merges_it(run):
-    assert run("--lora", "2", "--epochs", "1", "--tokens", "300")[0] == 0
-    status, _, _, out = run("--lora", "2")
+    status, _, _, out = run("--lora", "2", "--epochs", "1", "--tokens", "300")
     assert status == 0 and len(load_file(out / "stage2" / "adapter.safetensors")) == 2 * 2 * 7
     assert load_llava(out / "model")[0]
 
@@ -240,10 +242,128 @@ def test_a_half_finished_run_is_not_gone_on_with_another_vision_tower_language_m
     other = shutil.copytree(weights / "language_model", tmp_path / "other")
     out = run("--lora", "2")[-1]
     shutil.rmtree(out / "model")  # as if it had been stopped just before
-    for more, what in (("--lora", "4"), "trained"), (("--lora", "2", "--language-model", str(other)), "language_model"):
+    for more, what in (
+        (("--lora", "4"), "stage2: holds a half-finished run of another recipe (trained)"),
+        (
+            ("--lora", "2", "--language-model", str(other)),
+            "stage1: holds a finished run of another recipe (language_model)",
+        ),
+    ):
         status, _, error, _ = run(*more)
-        assert status == 2 and f"stage2: holds a half-finished run of another recipe ({what})" in error
+        assert status == 2 and what in error
     assert run("--lora", "2")[0] == 0 and (out / "model").exists()
+
+
+@pytest.fixture(scope="module")
+def trained(weights, data, tmp_path_factory):
+    """The folder of a finished run on `data`."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert cli.main([*command(weights, data, folder / "out"), "--epochs", "1"]) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "out")
+
+
+def result(out):
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def changed_data(data, folder, name):
+    """A copy of the data with another answer in one record of one file."""
+    mine = shutil.copytree(data, folder)
+    records = json.loads((mine / name).read_text())
+    records[3]["conversations"][1]["value"] = "Something else."
+    write_records(records, mine / name)
+    return mine
+
+
+@pytest.mark.parametrize(
+    "more, what",
+    [(("--epochs", "2"), "(steps)"), (("--seed", "1"), "(seed)"), (("--batch", "4"), "(batch)"), (("--lr", "1e-5"), "(lr, muon)"),
+     (("--lora", "2"), "(lora, muon)"), (("--language-model", "other"), "(language_model)"), (("--vision-tower", "other"), "(vision_tower)")],
+)  # fmt: skip
+def test_a_finished_run_is_not_taken_for_one_of_another_recipe(run, finished, weights, tmp_path, more, what):
+    if more[1] == "other":
+        more = more[0], str(shutil.copytree(weights / more[0][2:].replace("-", "_"), tmp_path / "other"))
+    status, said, error, out = run("--epochs", "1", *more)
+    assert status == 2 and "holds a finished run of another recipe" in error and what in error, error
+    assert out == finished and result(out) == result(finished) and "stage 2: done before" not in said
+    assert run("--epochs", "1")[1].count("done before") == 2
+
+
+@pytest.mark.parametrize("name", ["stage1.json", "stage2.json"])
+def test_a_finished_run_is_not_taken_for_one_on_other_records(run, data, finished, tmp_path, name):
+    mine, before = changed_data(data, tmp_path / "mine", name), result(finished)
+    status, said, error, _ = run("--epochs", "1", data=mine)
+    assert status == 2 and f"{name[:6]}: its records have changed since the finished run here began" in error
+    assert result(finished) == before and said.count("done before") == (name == "stage2.json")
+    assert run("--epochs", "1")[1].count("done before") == 2  # the samples of `data` again
+
+
+def test_the_w_of_other_data_or_another_part_joins_no_stage_2_silently(run, data, finished, weights, tmp_path):
+    shutil.rmtree(finished / "model")
+    mine = changed_data(data, tmp_path / "mine", "stage1.json")
+    status, _, error, out = run("--epochs", "1", data=mine)
+    assert status == 2 and "stage1: its records have changed" in error and not (out / "model").exists()
+    (mine / "stage1.json").unlink()  # on purpose: then the model says so
+    assert run("--epochs", "1", data=mine)[0] == 0
+    about = load_llava(out / "model")[1]
+    assert about["trained on"] == f"stage 1: {data.name}, 12 records; stage 2: mine, 12 records"
+    for part in ("vision_tower", "language_model"):
+        shutil.rmtree(out / "model")
+        shutil.rmtree(out / "stage2")
+        other = shutil.copytree(weights / part, tmp_path / f"other_{part}")
+        status, _, error, _ = run("--epochs", "1", f"--{part.replace('_', '-')}", str(other), data=mine)
+        assert status == 2 and f"projector.safetensors: trained with the {part} {part}, not with {other.name}" in error
+        assert run("--epochs", "1", data=mine)[0] == 0
+
+
+def test_stage_2_stopped_in_the_middle_does_not_go_on_from_another_w(run, data, finished, tmp_path):
+    for gone in ("model", "stage1"):
+        shutil.rmtree(finished / gone)
+    status, _, error, _ = run("--epochs", "1", data=changed_data(data, tmp_path / "mine", "stage1.json"))
+    assert status == 2 and "stage2: holds a half-finished run of another recipe (W)" in error
+
+
+@pytest.mark.parametrize("harm", toy.HARMS)
+@pytest.mark.parametrize("name", ["stage1/projector.safetensors", "stage1/done.json", "model/model.safetensors", "model/tokenizer.json", "stage2/done.json"])  # fmt: skip
+def test_a_damaged_result_is_named_and_made_again_from_its_checkpoint(run, finished, name, harm):
+    before, W = result(finished), (finished / "stage1" / "projector.safetensors").read_bytes()
+    harm(finished / name)
+    status, said, error, out = run("--epochs", "1")
+    assert status == 2 and name in error and "; remove " in error and "Traceback" not in error
+    Path(error.partition("; remove ")[2].partition(",")[0]).unlink()
+    status, said, _, out = run("--epochs", "1")
+    assert status == 0 and said.count("done before") == 1
+    assert result(out) == before and (out / "stage1" / "projector.safetensors").read_bytes() == W
+    assert run("--epochs", "1")[1].count("done before") == 2
+
+
+def test_a_damaged_w_starts_no_stage_2_and_one_of_unknown_origin_is_not_overwritten(run, data, finished, tmp_path):
+    shutil.rmtree(finished / "model")
+    shutil.rmtree(finished / "stage2")
+    toy.flip(finished / "stage1" / "projector.safetensors")
+    only = shutil.copytree(data, tmp_path / "only")
+    (only / "stage1.json").unlink()
+    status, _, error, out = run("--epochs", "1", data=only)
+    assert (
+        status == 2 and "projector.safetensors: not as it was written; remove" in error and not (out / "model").exists()
+    )
+    (out / "stage1" / "done.json").unlink()
+    shutil.rmtree(out / "stage1" / "checkpoints")
+    before = (out / "stage1" / "projector.safetensors").read_bytes()
+    status, _, error, _ = run("--epochs", "1")
+    assert status == 2 and "nothing says how it was trained" in error
+    assert (out / "stage1" / "projector.safetensors").read_bytes() == before
+
+
+def test_a_run_stopped_between_its_result_and_the_note_of_it_goes_on(run, finished):
+    (finished / "stage1" / "done.json").unlink()
+    status, said, _, out = run("--epochs", "1")
+    assert status == 0 and said.count("done before") == 1 and (out / "stage1" / "done.json").exists()
 
 
 def test_stage_2_can_follow_the_recipe_of_scienceqa(run, monkeypatch):
@@ -420,11 +540,68 @@ def test_features_belong_to_their_picture_also_after_new_ones_and_under_any_name
     assert Features.cached(tmp_path / "none.jsonl", model, images, [], preparation, lambda *a: None).index == {}
 
 
+@pytest.mark.parametrize("harm", toy.HARMS)
+@pytest.mark.parametrize("name", ["f.jsonl", "f.jsonl.bin"])
+def test_damaged_features_are_made_again_and_never_used(weights, data, tmp_path, monkeypatch, name, harm):
+    monkeypatch.setattr(features, "VISION_BATCH", 4)
+    model = assemble(weights / "vision_tower", weights / "language_model", 0)
+    names, preparation = (
+        sorted(p.name for p in (data / "images").iterdir()),
+        read_preparation(weights / "vision_tower", 96),
+    )
+
+    def kept():
+        return Features.cached(tmp_path / "f.jsonl", model, data / "images", names, preparation, lambda *a: None)
+
+    whole = {picture: kept()[picture] for picture in names}
+    harm(tmp_path / name)
+    try:
+        damaged = Features.load(tmp_path / "f.jsonl")  # as a later process opens it
+    except FileError as error:
+        assert "f.jsonl: not an index of features" in str(error)
+    else:
+        refused = 0
+        for picture in names:
+            try:
+                assert torch.equal(damaged[picture], whole[picture]), f"{picture} is not as it was"
+            except FileError as error:
+                refused += f"f.jsonl: no features of {picture}, or damaged ones; remove" in str(error)
+        assert refused >= (name == "f.jsonl.bin")
+    again = kept()
+    assert all(torch.equal(again[picture], whole[picture]) for picture in names)
+
+
+def test_a_picture_exchanged_with_the_same_size_and_time_is_looked_at_again(weights, data, tmp_path):
+    model, images = assemble(weights / "vision_tower", weights / "language_model", 0), tmp_path / "images"
+    images.mkdir()
+    for n, colour in enumerate(("red", "blue")):
+        Image.new("RGB", (96, 96), colour).save(images / f"{n}.bmp")  # bitmaps of equal size
+    done, preparation = [], read_preparation(weights / "vision_tower", 96)
+
+    def kept():
+        path, names = tmp_path / "f.jsonl", ["0.bmp", "1.bmp"]
+        return Features.cached(path, model, images, names, preparation, lambda n, _: done.append(n))
+
+    before, about = kept(), (images / "0.bmp").stat()
+    shutil.copy(images / "1.bmp", images / "0.bmp")
+    os.utime(images / "0.bmp", ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert (images / "0.bmp").stat().st_size == about.st_size and before.holds("0.bmp")
+    done.clear()
+    after = kept()
+    assert done == [2] and not torch.equal(after["0.bmp"], before["0.bmp"])
+    torch.testing.assert_close(after["0.bmp"], after["1.bmp"], atol=0.03, rtol=0.03)
+
+
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say what is mapped")
 def test_kept_features_are_mapped_not_read(tmp_path):
     path = tmp_path / "f.jsonl"
-    path.write_text('{"key": "", "shape": [4, 8]}\n' + "".join(f'["{n}", []]\n' for n in range(100)))
-    path.with_name("f.jsonl.bin").write_bytes(torch.randn(100, 4, 8).bfloat16().view(torch.int16).numpy().tobytes())
+    rows = torch.randn(100, 4, 8).bfloat16()
+    lines = [
+        {"key": "", "shape": [4, 8]},
+        *([str(n), [], features._checksum(str(n), row)] for n, row in enumerate(rows)),
+    ]
+    write_jsonl(lines, path)
+    path.with_name("f.jsonl.bin").write_bytes(rows.view(torch.int16).numpy().tobytes())
     loaded = Features.load(path)
     assert str(path) in Path("/proc/self/maps").read_text() and loaded["99"].shape == (4, 8)
 

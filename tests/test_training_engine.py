@@ -17,6 +17,7 @@ import toy
 from filelock import FileLock
 from safetensors.torch import load_file
 from torch import nn
+from toy import cut, flip
 
 from minillava.training import checkpoints
 from minillava.training.checkpoints import Saver, TrainingError, checkpoint_path, latest
@@ -58,10 +59,10 @@ def test_a_run_killed_at_20_random_steps_equals_an_uninterrupted_one_bit_for_bit
 
 
 @needs_forkserver
-@pytest.mark.parametrize("where, times", [("_checksum", 4), ("flush_to_disk", 8)])
-def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, where, times):
-    """In `_checksum` the tensors are written and state.json is not; in `flush_to_disk` nothing is renamed yet."""
-    killed(dying.inside, tmp_path, where, times)
+@pytest.mark.parametrize("module, where, times", [("files", "checksum", 4), ("checkpoints", "flush_to_disk", 8)])
+def test_a_kill_while_a_checkpoint_is_written_leaves_those_before(tmp_path, module, where, times):
+    """In `checksum` the tensors are written and state.json is not; in `flush_to_disk` nothing is renamed yet."""
+    killed(dying.inside, tmp_path, module, where, times)
     before = latest(tmp_path)["step"]
     assert any(p.name.startswith(".step") for p in (tmp_path / "checkpoints").iterdir()) and before > 1
     steps = []
@@ -121,15 +122,8 @@ def stopped(tmp_path, monkeypatch):
     return tmp_path
 
 
-def cut(path):
-    with open(path, "r+b") as file:
-        file.truncate(path.stat().st_size // 2)
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
+def edit(path, **changed):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
 @pytest.mark.parametrize(
@@ -137,10 +131,12 @@ def flip(path):
     [
         (lambda last: cut(next(last.glob("*.safetensors"))), "not as it was written"),
         (lambda last: flip(next(last.glob("*.safetensors"))), "not as it was written"),
-        (lambda last: next(last.glob("*.safetensors")).unlink(), "cannot be read"),
-        (lambda last: cut(last / "state.json"), "cannot be read"),
-        (lambda last: (last / "state.json").write_text("[]"), "cannot be read"),
-        (lambda last: (last / "state.json").unlink(), "cannot be read"),
+        (lambda last: next(last.glob("*.safetensors")).unlink(), "safetensors: missing"),
+        (lambda last: cut(last / "state.json"), "state.json: not JSON"),
+        (lambda last: (last / "state.json").write_text("[]"), "not as it was written"),
+        (lambda last: (last / "state.json").unlink(), "No such file"),
+        (lambda last: edit(last / "state.json", step=999_999), "not as it was written"),
+        (lambda last: edit(last / "state.json", seconds=1e9), "not as it was written"),
     ],
 )
 def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(stopped, whole, capsys, harm, says):
@@ -150,6 +146,13 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(stopped, 
     assert steps[0] == 4
     said = capsys.readouterr().err
     assert str(checkpoint_path(stopped, 4)) in said and says in said
+
+
+@pytest.mark.parametrize("text", ["", "\0" * 300, '{"step": 0, "lo', None], ids=["empty", "zeros", "cut", "missing"])
+def test_a_damaged_metrics_file_is_written_again_from_the_checkpoint(stopped, whole, text):
+    (stopped / "metrics.jsonl").unlink() if text is None else (stopped / "metrics.jsonl").write_text(text)
+    toy.assert_same(toy.train(stopped, steps=STEPS), whole[0])
+    assert (stopped / "metrics.jsonl").read_text() == (whole[1] / "metrics.jsonl").read_text()
 
 
 def test_a_checkpoint_of_another_run_is_recognised_and_the_one_before_it_used(stopped, whole, tmp_path_factory, capsys):

@@ -1,5 +1,7 @@
 """A toy training and toy models for the tests."""
 
+import os
+
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -76,3 +78,25 @@ def sgd(modules, lr):
 def checkpoint_tensors(folder):
     """The tensors of the newest checkpoint of a single process."""
     return load_file(next(sorted((folder / "checkpoints").iterdir())[-1].glob("*.safetensors")))
+
+
+def flip(path, at=-5):
+    """Change one bit."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+HARMS = [flip, cut, zero, empty]  # what disks, power cuts and people do to a file

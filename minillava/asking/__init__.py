@@ -4,7 +4,7 @@ A request is a plain dict. Its reply is kept in a folder's journal under the has
 only what the journal does not answer. So the same call again costs nothing, and a killed run resumes.
 
     from minillava.asking import Budget, Journal, ask_all, chat_request, confirm, estimate_cost, price_of, request_key
-    from minillava.asking.client import Client           # imports aiohttp; offline, any other `ChatClient`
+    from minillava.asking.client import Client           # imports openai; offline, any other `ChatClient`
 
     bodies = [chat_request("gpt-4o", [{"role": "user", "content": text}], max_tokens=512) for text in texts]
     with Journal("out/replies") as journal:              # one process at a time
@@ -23,10 +23,11 @@ puts any function body -> completion behind the same API on this machine, for te
 
 from minillava.asking.ask import ChatClient, Outcome, ask_all, ask_with_consent
 from minillava.asking.batch import read_batch, write_batch
+from minillava.asking.errors import AskingError, BadReply, Rejected
 from minillava.asking.journal import Journal, read_replies
 from minillava.asking.money import NO_LIMIT, Budget, Estimate, Price, confirm, estimate_cost, price_of
 from minillava.asking.reading import final_text, read_reply
-from minillava.asking.request import AskingError, BadReply, Rejected, Reply, chat_request, request_key
+from minillava.asking.request import Reply, chat_request, request_key
 
 __all__ = [
     "NO_LIMIT", "AskingError", "BadReply", "Budget", "ChatClient", "Estimate", "Journal", "Outcome", "Price",

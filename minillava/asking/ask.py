@@ -10,17 +10,19 @@ import asyncio
 import signal
 import sys
 import threading
-import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
+from minillava.asking.errors import AskingError
 from minillava.asking.journal import Cost, Journal
 from minillava.asking.loop import AskingRun
 from minillava.asking.money import NO_LIMIT, Budget, Price, confirm, estimate_cost
-from minillava.asking.request import AskingError, Reply, request_key
+from minillava.asking.request import Reply, request_key
 
 
 class ChatClient(Protocol):
@@ -39,14 +41,23 @@ class ChatClient(Protocol):
 
 @dataclass
 class Outcome:
-    """What became of the requests. replies, failures: by key. stopped: why some were not asked (`""`: all were)."""
+    """What became of the requests. replies, failures: by key. reused: how many the journal had answered before.
+    stopped: why some were not asked (`""`: all were). unknown: replies in a batch that nothing here asked for."""
 
     replies: dict[str, Reply] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    reused: int = 0  # requests that the journal had answered before
+    reused: int = 0
     retries: int = 0
-    spent: Cost = field(default_factory=Cost)  # in this call
+    spent: Cost = Cost()  # in this call
     stopped: str = ""
+    unknown: int = 0
+
+    def finish(self, keys: Iterable[str], journal: Journal, before: Cost) -> "Outcome":
+        """Fill in what the journal knows. before: what it had spent."""
+        self.replies = {key: journal.replies[key] for key in keys if key in journal.replies}
+        self.failures = {key: why for key, why in self.failures.items() if key not in self.replies}
+        self.spent = journal.spent - before
+        return self
 
 
 def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Budget = NO_LIMIT,
@@ -65,17 +76,13 @@ def ask_all(bodies: list[dict], client: ChatClient, journal: Journal, budget: Bu
     for n, body in enumerate(bodies):
         wanted.setdefault(request_key(body), (body, names[n] if names else str(n)))
     todo = [(k, *item) for k, item in wanted.items() if k not in journal.replies]
-    before = replace(journal.spent)
-    outcome = Outcome(reused=len(wanted) - len(todo))
+    before, outcome = journal.spent, Outcome(reused=len(wanted) - len(todo))
     if todo:
         bar = tqdm(total=len(wanted), initial=outcome.reused, unit="reply", disable=not progress, smoothing=0.1,
                    mininterval=0.2 if sys.stderr.isatty() else 20)  # fmt: skip
         with bar:
             _threaded(AskingRun(todo, client, journal, budget, price, concurrency, backoff, bar, outcome))
-    outcome.replies = {k: journal.replies[k] for k in wanted if k in journal.replies}
-    after = journal.spent
-    outcome.spent = Cost(after.prompt - before.prompt, after.completion - before.completion, after.usd - before.usd)
-    return outcome
+    return outcome.finish(wanted, journal, before)
 
 
 def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, folder: Path, client: ChatClient,
@@ -93,32 +100,27 @@ def ask_with_consent(bodies: list[dict], names: list[str], usual_reply: int, fol
 
 def _threaded(asking: AskingRun) -> None:
     """Run it in a thread with its own loop. Ctrl-C asks it to stop; a second one drops the requests in flight."""
-    ended, failed, presses = threading.Event(), [], []
+    presses = []
 
-    def work():
-        try:
-            asyncio.run(asking.run())
-        except BaseException as error:  # carried over to the caller's thread and raised there
-            failed.append(error)
-        finally:
-            ended.set()
-
-    def pressed(*_):  # a handler, because an exception could come at a bad moment
-        asking.call(asking.drop if presses else asking.interrupt)
-        presses.append(time.monotonic())
+    def pressed(kind, _):  # a handler, because an exception could come at a bad moment
+        if not presses:
+            asking.call(asking.interrupt)
+        elif kind == signal.SIGINT:  # not for a terminal that is closed meanwhile
+            asking.call(asking.drop)
+        presses.append(True)
 
     main = threading.current_thread() is threading.main_thread()  # only there does Ctrl-C arrive
     before = signal.signal(signal.SIGINT, pressed) if main else None
     try:
-        thread = threading.Thread(target=work, name="asking", daemon=True)
-        thread.start()
-        while not ended.wait(0.1):  # a signal that another thread received is handled when this one wakes
-            pass
-        thread.join()
+        with ThreadPoolExecutor(1, "asking") as pool:
+            running = pool.submit(asyncio.run, asking.run())
+            while not running.done():  # a signal that another thread received is handled when this one wakes
+                wait([running], 0.1)
     finally:
         if main:
             signal.signal(signal.SIGINT, before or signal.default_int_handler)
-    if failed and not isinstance(failed[0], asyncio.CancelledError):
-        raise failed[0]
+    error = running.exception()
+    if error and not isinstance(error, asyncio.CancelledError):
+        raise error
     if presses:
         raise KeyboardInterrupt

@@ -7,13 +7,14 @@ the same journal as if they had been asked one by one: same parser, same records
 """
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from minillava.asking.ask import Outcome
+from minillava.asking.errors import AskingError, BadReply, Rejected, Unbilled
 from minillava.asking.journal import Journal
 from minillava.asking.money import BATCH_SHARE, Price
-from minillava.asking.reading import read_error, read_reply
-from minillava.asking.request import AskingError, BadReply, Rejected, Unbilled, request_key
+from minillava.asking.reading import error_words, read_reply
+from minillava.asking.request import request_key
 from minillava.files import write_text
 
 URL = "/v1/chat/completions"
@@ -40,24 +41,14 @@ def write_batch(bodies: list[dict], folder: Path) -> list[Path]:
     return paths
 
 
-@dataclass
-class BatchOutcome:
-    """What batch output files held. replies: how many are new. reused: how many the journal had. failures: key -> why.
-    unknown: custom_ids that were not asked for."""
-
-    replies: int = 0
-    reused: int = 0
-    failures: dict[str, str] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-
-
-def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: Price | None = None) -> BatchOutcome:
+def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: Price | None = None) -> Outcome:
     """Put the replies of batch output (and error) files into the journal, at the batch price. bodies: what was asked.
 
     Replies that the journal has are not added again. Raises AskingError naming file and line where a line is not batch
     output; the replies before it are kept.
     """
-    asked, outcome = {request_key(body): body for body in bodies}, BatchOutcome()
+    asked, before = {request_key(body): body for body in bodies}, journal.spent
+    outcome = Outcome(reused=len(asked.keys() & journal.replies.keys()))
     try:
         for path in paths:
             with open(path, "rb") as file:
@@ -68,8 +59,7 @@ def read_batch(paths: list[Path], bodies: list[dict], journal: Journal, price: P
         raise AskingError(f"{error.filename}: cannot be read ({error.strerror})") from error
     finally:
         journal.sync()
-    outcome.failures = {k: why for k, why in outcome.failures.items() if k not in journal.replies}
-    return outcome
+    return outcome.finish(asked, journal, before)
 
 
 def _row(line: bytes, path: Path, number: int) -> dict:
@@ -82,15 +72,15 @@ def _row(line: bytes, path: Path, number: int) -> dict:
     return row
 
 
-def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, outcome: BatchOutcome) -> None:
-    name, response = row["custom_id"], row["response"]
+def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | None, outcome: Outcome) -> None:
+    name, response = row["custom_id"], row["response"] if isinstance(row["response"], dict) else {}
     if name not in asked:
-        outcome.unknown.append(name)
+        outcome.unknown += 1
     elif name in journal.replies:
-        outcome.reused += 1
-    elif not isinstance(response, dict) or response.get("status_code") != 200:
-        said = row.get("error") or (response.get("body") if isinstance(response, dict) else None)
-        outcome.failures[name] = f"batch: {read_error(said).words if said else 'no response'}"
+        return
+    elif response.get("status_code") != 200:
+        said = row.get("error") or response.get("body")
+        outcome.failures[name] = f"batch: {error_words(said) if said else 'no response'}"
     else:
         try:
             reply = read_reply(response.get("body"), asked[name])
@@ -99,4 +89,3 @@ def _add(row: dict, asked: dict[str, dict], journal: Journal, price: Price | Non
             return
         usd = price.of(reply.prompt_tokens, reply.completion_tokens) * BATCH_SHARE if price else None
         journal.add(name, reply, usd, batch=True)
-        outcome.replies += 1

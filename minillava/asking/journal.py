@@ -11,31 +11,34 @@ that the replies in flight, which are paid for, can still be kept.
 
 import json
 import os
-from dataclasses import dataclass
+from collections import defaultdict
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from minillava.asking.errors import AskingError
 from minillava.asking.reading import final_text, finish_of
-from minillava.asking.request import MOST_TOKENS, AskingError, Reply
+from minillava.asking.request import MOST_TOKENS, Reply
 from minillava.files import flush_to_disk
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
 ROOM = 4 * 1024 * 1024  # bytes, for the replies in flight
 
 
-@dataclass
-class Cost:
-    """Tokens and US dollars; usd does not include requests without a known price."""
+class Cost(NamedTuple):
+    """Tokens and US dollars. usd: None without a known price; a sum leaves it out."""
 
     prompt: int = 0
     completion: int = 0
-    usd: float = 0.0
+    usd: float | None = 0.0
 
-    def add(self, prompt: int, completion: int, usd: float | None) -> None:
-        self.prompt += prompt
-        self.completion += completion
-        self.usd += usd or 0.0
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.prompt + other.prompt, self.completion + other.completion, self.usd + (other.usd or 0.0))
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return self + Cost(-other.prompt, -other.completion, -(other.usd or 0.0))
 
     @property
     def tokens(self) -> int:
@@ -75,32 +78,23 @@ class JsonLines:
             raise AskingError(f"{self.path}: cannot be written ({error.strerror}); what is in it is kept") from error
         self.size += len(data)
 
-    def sync(self) -> None:
-        try:
-            os.fsync(self.file)
-        except OSError as error:
-            raise AskingError(f"{self.path}: cannot be written to disk ({error.strerror})") from error
-
     def close(self) -> None:
         os.close(self.file)
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[dict], int]:
     """The rows of a file, and how many of its bytes are complete lines."""
-    rows, size, lines = [], 0, data.split(b"\n")
+    rows, size, lines = [], 0, data.split(b"\n")[:-1]  # after the last line break is nothing, or an incomplete line
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line) if line.strip() else None
-            if row is not None and not isinstance(row, dict):
+            if not isinstance(row, dict | None):
                 raise ValueError
         except (ValueError, RecursionError):
-            if number >= len(lines) - 1:  # the last one: a kill or a power cut interrupted its writing
-                return rows, size
+            if number == len(lines):  # a kill or a power cut interrupted its writing
+                break
             raise AskingError(f"{path}: line {number} is not JSON; remove that line, then run again") from None
-        if number == len(lines):
-            break  # after the last line break: nothing, or a line without its end
-        if row is not None:
-            rows.append(row)
+        rows += [] if row is None else [row]
         size += len(line) + 1
     return rows, size
 
@@ -133,13 +127,13 @@ def _reply(row: dict, path: Path) -> tuple[str, Reply]:
     return row["key"], Reply(**reply | {"finish": finish_of(row["finish"]) or row["finish"]}, not_sent=not_sent)
 
 
-def _attempt(row: dict, path: Path) -> tuple[str, list | None]:
-    """(key, cost) of a line of asked.jsonl; cost: [prompt tokens, completion tokens, usd], or None for nothing."""
+def _attempt(row: dict, path: Path) -> tuple[str, Cost | None]:
+    """(key, cost) of a line of asked.jsonl; None: the attempt cost nothing."""
     cost = row.get("free", row.get("most"))
     known = isinstance(cost, list) and [type(n) for n in cost[:2]] == [int, int] and len(cost) == 3 and _is_usd(cost[2])
     if type(row.get("key")) is not str or not (known or (cost is None and "free" in row)):
         raise AskingError(f"{path}: {json.dumps(row)[:80]} does not belong here; remove that line, then run again")
-    return row["key"], cost
+    return row["key"], Cost(*cost) if cost else None
 
 
 class Journal:
@@ -171,22 +165,19 @@ class Journal:
         self.truncated = self._replies.truncated
 
     def _count(self) -> None:
-        attempts: dict[str, list[list]] = {}  # by key, the most that each open attempt can have cost
+        attempts: dict[str, list[Cost]] = defaultdict(list)  # by key, the most that each open attempt can have cost
         for row in self._asked.rows:
             key, cost = _attempt(row, self._asked.path)
-            if "free" in row:  # the attempt is settled: it cost nothing, or what `free` says
-                if attempts.get(key):
-                    attempts[key].pop()
-                self.spent.add(*(cost or (0, 0, 0.0)))
+            if "free" in row:
+                self.spent += cost or Cost()
+                del attempts[key][-1:]
             else:
-                attempts.setdefault(key, []).append(cost)
+                attempts[key].append(cost)
         for row in self._replies.rows:
-            self.spent.add(row["prompt_tokens"], row["completion_tokens"], row.get("usd"))
-            if attempts.get(row["key"]):
-                attempts[row["key"]].pop()
-        for most in (most for costs in attempts.values() for most in costs):
-            self.spent.add(*most)
-            self.unsettled += 1
+            self.spent += Cost(row["prompt_tokens"], row["completion_tokens"], row.get("usd"))
+            del attempts[row["key"]][-1:]
+        for most in chain.from_iterable(attempts.values()):
+            self.attempt_lost(most)
         self._asked.rows = self._replies.rows = []
 
     def keep_room(self) -> None:
@@ -209,36 +200,38 @@ class Journal:
             self._full = True
             file.append(row)
 
-    def begin_attempt(self, key: str, most: tuple[int, int, float | None]) -> None:
-        """Note that an attempt is about to be sent. most: the (prompt tokens, completion tokens, usd) it can cost."""
+    def begin_attempt(self, key: str, most: Cost) -> None:
+        """Note that an attempt is about to be sent. most: what it can cost at the most."""
         if not self._full:
             self._append(self._asked, {"key": key, "most": most})
         if self._full:
             raise AskingError(f"{self.folder}: the disk is full (No space left on device); the replies so far are kept")
 
-    def attempt_lost(self, most: tuple[int, int, float | None]) -> None:
+    def attempt_lost(self, most: Cost) -> None:
         """The last attempt got no answer and may have been billed: count the most it can cost as spent."""
-        self.spent.add(*most)
+        self.spent += most
         self.unsettled += 1
 
-    def attempt_settled(self, key: str, cost: tuple[int, int, float | None] | None = None) -> None:
+    def attempt_settled(self, key: str, cost: Cost | None = None) -> None:
         """Note that the last attempt brought no usable reply, and that it cost nothing or exactly `cost`."""
         self._append(self._asked, {"key": key, "free": cost})
-        if cost:
-            self.spent.add(*cost)
+        self.spent += cost or Cost()
 
     def add(self, key: str, reply: Reply, usd: float | None, **more) -> None:
         """Keep a reply. `more` goes into the same line (a name, where it came from). Durable after `sync`."""
         self._append(self._replies, {"key": key, **more, **reply.row(), "usd": usd})
         self.replies[key] = reply
-        self.spent.add(reply.prompt_tokens, reply.completion_tokens, usd)
+        self.spent += Cost(reply.prompt_tokens, reply.completion_tokens, usd)
 
     def sync(self) -> None:
-        self._replies.sync()
+        try:
+            os.fsync(self._replies.file)
+        except OSError as error:
+            raise AskingError(f"{self._replies.path}: cannot be written to disk ({error.strerror})") from error
 
     def close(self) -> None:
         (self.folder / ".room").unlink(missing_ok=True)
-        self._replies.sync()
+        self.sync()
         self._replies.close()
         self._asked.close()
         self.lock.release()

@@ -12,23 +12,16 @@ import asyncio
 import random
 import re
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
+from minillava.asking.errors import AskingError, BadReply, Lost, RateLimited, Rejected, Unbilled
 from minillava.asking.journal import Cost
 from minillava.asking.pace import Pace
 from minillava.asking.reading import read_reply
-from minillava.asking.request import (
-    AskingError,
-    BadReply,
-    Lost,
-    RateLimited,
-    Rejected,
-    Reply,
-    Unbilled,
-    most_tokens,
-    request_key,
-)
+from minillava.asking.request import Reply, most_tokens, request_key
 
 ATTEMPTS = 7  # per request, where a failure costs nothing: waits of 0.5 + 1 + 2 + 4 + 8 + 16 s
 PAID_ATTEMPTS = 3  # per request, where an attempt may have been billed
@@ -37,8 +30,7 @@ PATIENCE = 90.0  # seconds without any answer but 429, beside what it asks to wa
 MAX_FAILURES_IN_A_ROW = 10  # after that many, the fault is not in the requests
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 NOT_TAKEN = re.compile(
-    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not (?:permitted|allowed)|deprecated|only the default",
-    re.I,
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not (?:permitted|allowed)|only the default", re.I
 )
 
 
@@ -52,27 +44,23 @@ class AskingRun:
         self.error: Exception | None = None
         self.reserved, self.in_flight, self.failures_in_a_row = Cost(), 0, 0
         self.not_taken: dict[str, str | None] = {}  # field that the endpoint does not take -> the one to send instead
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.early: list[Callable[[], None]] = []
-        self.tasks: list[asyncio.Task] = []
+        self.stopping, self.settled, self.unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.turn, self.started, self.tasks = asyncio.Lock(), threading.Event(), []
 
     def call(self, what: Callable[[], None]) -> None:
-        """Call `what` in the loop, from another thread; if the loop has not started, as soon as it does."""
-        if self.loop is None:
-            self.early.append(what)
-        elif not self.loop.is_closed():
+        """Call `what` in the loop, from another thread."""
+        self.started.wait()
+        if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(what)
 
     async def run(self) -> None:
-        self.stopping, self.settled, self.unsynced = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.loop, self.turn = asyncio.get_running_loop(), asyncio.Lock()
+        self.loop = asyncio.get_running_loop()
+        self.started.set()
         self.pace = Pace(self.loop.time(), self.backoff)
         self.journal.keep_room()
         await self.client.open()
         syncing = asyncio.create_task(self.sync())
         self.tasks = [asyncio.create_task(self.work()) for _ in range(self.workers)]
-        for what in self.early:
-            what()
         try:
             await asyncio.gather(*self.tasks)
         finally:
@@ -83,9 +71,8 @@ class AskingRun:
             raise self.error
 
     def interrupt(self) -> None:
-        waiting = f"waiting for {self.in_flight} requests in flight"
-        self.bar.write(f"Stopping: {waiting} (Ctrl-C again drops them)", sys.stderr)
-        self.stop("stopped by Ctrl-C")
+        self.stop("stopped by Ctrl-C")  # first, as the terminal may be closed
+        self.bar.write(f"Stopping after {self.in_flight} requests in flight (Ctrl-C again drops them)", sys.stderr)
 
     def drop(self) -> None:
         for task in self.tasks:
@@ -121,13 +108,12 @@ class AskingRun:
                 self.failures_in_a_row += 1
                 self.show_progress(failed=True)
                 if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-                    count = f"{MAX_FAILURES_IN_A_ROW} requests failed one after another"
-                    self.stop(AskingError(f"{self.client.endpoint}: {count}; the last: {failure}"))
+                    what = f"{MAX_FAILURES_IN_A_ROW} requests failed one after another; the last: {failure}"
+                    self.stop(AskingError(f"{self.client.endpoint}: {what}"))
 
     async def ask(self, name: str, body: dict, label: str) -> str | None:
         """Ask one request until it is answered or has failed for good. Returns why it failed, otherwise None."""
-        prompt, completion = most_tokens(body)
-        most = prompt, completion, self.price.of(prompt, completion) if self.price else None
+        most = self.cost(*most_tokens(body))
         reason, free, paid, wait = "", 0, 0, 0.0
         while free < ATTEMPTS and paid < PAID_ATTEMPTS:
             if reason:
@@ -139,18 +125,17 @@ class AskingRun:
             sent, at, wait = self.adapted(body), self.loop.time(), 0.0
             try:
                 self.journal.begin_attempt(name, most)
-                reply = read_reply(await self.client.complete(sent, name if sent is body else request_key(sent)), sent)
+                reply = read_reply(await self.client.complete(sent, name if sent == body else request_key(sent)), sent)
             except Unbilled as error:
                 self.journal.attempt_settled(name)
                 reason = str(error)
+                if error.wait and error.wait > MAX_WAIT:
+                    self.stop(f"the endpoint asks to wait {error.wait:.0f} s ({error}); run the same command then")
+                    return None
                 if isinstance(error, RateLimited):
                     self.slow_down(error, at)
                     continue
-                free, wait = free + 1, error.wait
-                if (wait or 0) > MAX_WAIT:
-                    self.stop(f"the endpoint asks to wait {wait:.0f} s ({error}); run the same command then")
-                    return None
-                wait = wait or self.backoff * 2 ** (free - 1) * random.uniform(0.75, 1.25)
+                free, wait = free + 1, error.wait or self.pause(free)
                 if error.everyone:
                     self.pace.wait(self.loop.time(), wait)
                     wait = 0.0
@@ -158,10 +143,8 @@ class AskingRun:
                 paid, reason = paid + 1, str(error)
                 self.journal.attempt_lost(most)
             except BadReply as error:
-                paid, reason = paid + 1, str(error)
-                wait = self.backoff * 2 ** (2 * paid - 1) * random.uniform(0.75, 1.25)
-                tokens = error.tokens or most[:2]
-                self.journal.attempt_settled(name, (*tokens, self.price.of(*tokens) if self.price else None))
+                paid, reason, wait = paid + 1, str(error), self.pause(2 * paid + 1)
+                self.journal.attempt_settled(name, self.cost(*error.tokens) if error.tokens else most)
             except Rejected as error:
                 self.journal.attempt_settled(name)
                 reason = str(error)
@@ -174,10 +157,16 @@ class AskingRun:
                 self.release(most)
         return f"{reason} ({free + paid} attempts)"
 
+    def cost(self, prompt: int, completion: int) -> Cost:
+        return Cost(prompt, completion, self.price.of(prompt, completion) if self.price else None)
+
+    def pause(self, failures: int) -> float:
+        """The seconds to wait after some failures, where the endpoint names no time."""
+        return self.backoff * 2**failures * random.uniform(0.75, 1.25)
+
     def keep(self, name: str, label: str, reply: Reply) -> None:
         """A reply has come: put it into the journal before anything else."""
-        usd = self.price.of(reply.prompt_tokens, reply.completion_tokens) if self.price else None
-        self.journal.add(name, reply, usd, name=label)
+        self.journal.add(name, reply, self.cost(reply.prompt_tokens, reply.completion_tokens).usd, name=label)
         self.unsynced.set()
         self.pace.take(self.loop.time())
         self.failures_in_a_row = 0
@@ -185,8 +174,6 @@ class AskingRun:
 
     def adapted(self, body: dict) -> dict:
         """The request without the fields that the endpoint does not take."""
-        if not self.not_taken.keys() & body.keys():
-            return body
         names = {name: self.not_taken.get(name, name) for name in body}
         return {names[name]: value for name, value in body.items() if names[name]}
 
@@ -203,16 +190,14 @@ class AskingRun:
 
     def slow_down(self, error: RateLimited, at: float) -> None:
         """All ask more slowly. An endpoint that says nothing but 429 for too long ends the run."""
-        now, wait = self.loop.time(), error.wait or 0.0
+        now = self.loop.time()
         self.pace.slow(now, at, error.wait)
-        quiet = now - max(self.pace.last_taken, self.pace.start)
-        if wait > MAX_WAIT:
-            self.stop(f"the endpoint asks to wait {wait:.0f} s ({error}); run the same command then")
-        elif quiet > PATIENCE + self.pace.asked:
+        quiet = now - self.pace.last_taken
+        if quiet > PATIENCE + self.pace.asked:
             self.stop(f"the endpoint has answered nothing else for {quiet:.0f} s: {error}; run the same command later")
 
     async def wait_for_turn(self) -> None:
-        """Wait until the endpoint may be asked again: one after another, by one clock."""
+        """Wait until the endpoint may be asked again: one after another, by one clock (`pace.py`)."""
         async with self.turn:
             while (wait := self.pace.next - self.loop.time()) > 0 and not self.stopping.is_set():
                 await self.sleep(min(wait, 0.01))  # the next turn may come sooner
@@ -221,20 +206,15 @@ class AskingRun:
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but wake when the run is to stop."""
-        if seconds <= 0:
-            return
-        try:
-            await asyncio.wait_for(self.stopping.wait(), seconds)
-        except asyncio.TimeoutError:
-            return
+        if seconds > 0:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), seconds)
 
-    async def reserve(self, most: tuple[int, int, float | None]) -> bool:
+    async def reserve(self, most: Cost) -> bool:
         """Reserve the most that a request can cost; may wait for others to end. False, and a stop, if it cannot fit."""
         while True:
-            after = replace(self.reserved)
-            after.add(*most)
-            if self.budget.allows(self.journal.spent, after):
-                self.reserved, self.in_flight = after, self.in_flight + 1
+            if self.budget.allows(self.journal.spent + self.reserved + most):
+                self.reserved, self.in_flight = self.reserved + most, self.in_flight + 1
                 return True
             if not self.in_flight:
                 self.stop(f"the budget of {self.budget} would be exceeded")
@@ -243,9 +223,8 @@ class AskingRun:
             self.settled.clear()
             await self.settled.wait()
 
-    def release(self, most: tuple[int, int, float | None]) -> None:
-        self.reserved.add(-most[0], -most[1], -(most[2] or 0.0))
-        self.in_flight -= 1
+    def release(self, most: Cost) -> None:
+        self.reserved, self.in_flight = self.reserved - most, self.in_flight - 1
         self.settled.set()
 
     def show_progress(self, failed: bool = False) -> None:

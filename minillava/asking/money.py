@@ -10,8 +10,9 @@ import re
 import sys
 from dataclasses import dataclass
 
+from minillava.asking.errors import AskingError
 from minillava.asking.journal import Cost
-from minillava.asking.request import AskingError, likely_tokens, most_tokens
+from minillava.asking.request import likely_tokens, most_tokens
 
 MILLION = 1_000_000
 
@@ -64,17 +65,13 @@ class Budget:
     usd: float | None = None
     tokens: int | None = None
 
-    def allows(self, spent: Cost, reserved: Cost) -> bool:
-        fits = self.usd is None or spent.usd + reserved.usd <= self.usd + 1e-9
-        return fits and (self.tokens is None or spent.tokens + reserved.tokens <= self.tokens)
+    def allows(self, cost: Cost) -> bool:
+        fits = self.usd is None or cost.usd <= self.usd + 1e-9
+        return fits and (self.tokens is None or cost.tokens <= self.tokens)
 
     def __str__(self) -> str:
-        parts = []
-        if self.usd is not None:
-            parts.append(f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}")
-        if self.tokens is not None:
-            parts.append(f"{self.tokens:,} tokens")
-        return " and ".join(parts) or "no limit"
+        usd = [] if self.usd is None else [f"${self.usd:.2f}" if round(self.usd, 2) == self.usd else f"${self.usd:g}"]
+        return " and ".join(usd + ([] if self.tokens is None else [f"{self.tokens:,} tokens"])) or "no limit"
 
     def check(self, price: Price | None, model: str) -> None:
         """Raise AskingError for a negative budget, or one in dollars for a model without a known price."""
@@ -104,13 +101,12 @@ class Estimate:
 
 def estimate_cost(bodies: list[dict], price: Price | None, reply: int | None = None) -> Estimate:
     """The estimate for requests. reply: the usual number of tokens of a reply; None: half the limit."""
-    about, most = Cost(), Cost()
+    about, most, usd = Cost(), Cost(), price.of if price else lambda *_: None
     for body in bodies:
-        limit = most_tokens(body)
-        cost = price.of if price else lambda *_: 0.0
-        likely = sum(likely_tokens(m["content"]) + 4 for m in body["messages"]), min(limit[1], reply or limit[1] // 2)
-        about.add(*likely, cost(*likely))
-        most.add(*limit, cost(*limit))
+        prompt, limit = most_tokens(body)
+        likely = sum(likely_tokens(m["content"]) + 4 for m in body["messages"]), min(limit, reply or limit // 2)
+        about += Cost(*likely, usd(*likely))
+        most += Cost(prompt, limit, usd(prompt, limit))
     return Estimate(len(bodies), about, most, price is not None)
 
 

@@ -9,18 +9,9 @@ reaches a record or a score. An unusable answer is an error in words, not an emp
 
 import json
 import re
-from typing import NamedTuple
 
-from minillava.asking.request import (
-    MOST_TOKENS,
-    AskingError,
-    BadReply,
-    RateLimited,
-    Rejected,
-    Reply,
-    Unbilled,
-    most_tokens,
-)
+from minillava.asking.errors import AskingError, BadReply, RateLimited, Rejected, Unbilled
+from minillava.asking.request import MOST_TOKENS, Reply, most_tokens
 from minillava.text import printable
 
 TAG = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)"
@@ -32,18 +23,23 @@ THOUGHT = re.compile(
 CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>(.*?)(?=<\|\w+\|>|\Z)", re.S)
 BARE_CHANNEL = re.compile(r"\s*analysis(?=[A-Z]).*?(?:assistant\s*final|(?P<cut>\Z))", re.S)  # without special tokens
 
-FINISHED = set("stop end_turn eos eos_token end_of_text stop_sequence completed complete finished done".split())
-CUT = set("length max_tokens max_output_tokens max_length max_completion_tokens model_length".split())
-FILTERED = set("content_filter content_filtered safety recitation blocklist prohibited_content refusal".split())
+FINISH = {  # the API's word, and what others call it
+    "stop": "stop end_turn eos eos_token end_of_text stop_sequence completed complete finished done".split(),
+    "length": "length max_tokens max_output_tokens max_length max_completion_tokens model_length".split(),
+    "content_filter": "content_filter content_filtered safety recitation blocklist prohibited_content refusal".split(),
+}
 
-SAID = "error errors detail message msg error_description title reason raw metadata provider_name param".split()
-MEANS = (  # what an error without a status means, by its code or type, or else by its words
+SAID = "error errors detail message msg title reason raw metadata provider_name param".split()  # where the words are
+CODE = re.compile(r'"(?:code|status|statusCode|status_code)": "?([45]\d\d)\b')
+MEANS = (  # what an error without a status means, by its words
     (429, re.compile(r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl", re.I)),
-    (503, re.compile(r"overload|unavailable|server.?error|internal|time.?out|capacity|try again", re.I)),
     (400, re.compile(r"invalid.?(?:request|argument|prompt|value)|context.?(?:length|window)|unsupported", re.I)),
+    (503, re.compile(r"overload|unavailable|server.?error|internal|time.?out|capacity|try again", re.I)),
 )
-NO_CREDIT = re.compile(r"insufficient.?quota|insufficient.?(?:balance|credit)|billing.?(?:hard|not.?active)", re.I)
+NO_CREDIT = re.compile(r"insufficient.?(?:quota|balance|credit)|billing.?(?:hard|not.?active)", re.I)
 WAIT = re.compile(r"(?:retryDelay\W+|(?:try again|retry)\w* (?:in|after) )(\d+(?:\.\d+)?) ?(ms|s)", re.I)
+REFUSED = {401: "the key is refused", 402: "the account has no credit left", 403: "not allowed",
+           404: "no such model or address"}  # fmt: skip
 
 
 def final_text(text: str) -> str:
@@ -67,9 +63,7 @@ def final_text(text: str) -> str:
 
 def finish_of(reason: object) -> str | None:
     """`stop`, `length` or `content_filter`, whatever the endpoint calls it; None if it does not mean an end."""
-    reason = str(reason).strip().lower()
-    names = {"stop": FINISHED, "length": CUT, "content_filter": FILTERED}
-    return next((finish for finish, words in names.items() if reason in words), None)
+    return next((finish for finish, words in FINISH.items() if str(reason).strip().lower() in words), None)
 
 
 def _parts(content: object, kind: str) -> str:
@@ -89,26 +83,22 @@ def read_reply(answer: object, body: dict) -> Reply:
         raise BadReply(f"not a JSON object: {str(answer)[:80]!r}")
     choices, tokens = answer.get("choices"), _usage(answer.get("usage"))
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    for error in (answer.get("error"), (choice or {}).get("error")):
-        if error:
-            said = read_error(error)
-            raise problem(said) if said.status else BadReply(f"the endpoint reports an error: {said.words}", tokens)
+    if error := answer.get("error") or (choice or {}).get("error"):
+        raise problem(error)
     if choice is None:
         raise BadReply("no choices in the reply", tokens)
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content = message.get("content") or choice.get("text")
     refusal = str(message.get("refusal") or "") or _parts(content, "refusal")
-    raw = _parts(content, "text")
-    named = choice.get("finish_reason")
+    raw, named = _parts(content, "text"), choice.get("finish_reason")
     finish, text = finish_of(named), final_text(raw)
-    if finish not in ("length", "content_filter") and not refusal:
-        if not text.strip():
-            mused = raw.strip() or message.get("reasoning") or message.get("reasoning_content")
-            thought = ", only thoughts" if mused else ""
-            raise BadReply(f"no text in the reply{thought} (finish_reason: {str(named)[:40]})", tokens)
-        if finish is None:
-            raise BadReply(f"the reply is not finished (finish_reason: {str(named)[:40]})", tokens)
+    if finish not in ("length", "content_filter") and not refusal and not (finish and text.strip()):
+        thought = (
+            ", only thoughts" if raw.strip() or message.get("reasoning") or message.get("reasoning_content") else ""
+        )
+        what = "the reply is not finished" if text.strip() else f"no text in the reply{thought}"
+        raise BadReply(f"{what} (finish_reason: {str(named)[:40]})", tokens)
     tokens = tokens or (most_tokens(body)[0], len(json.dumps(choice, ensure_ascii=False).encode("utf-8", "replace")))
     model = str(answer.get("model") or body["model"])
     return Reply(text, finish or "stop", model, *tokens, refusal=refusal or None)
@@ -119,61 +109,44 @@ def _usage(usage: object) -> tuple[int, int] | None:
     return tuple(counts) if all(type(n) is int and 0 <= n < MOST_TOKENS for n in counts) else None
 
 
-class Said(NamedTuple):
-    """What an error says. status: its HTTP status, from its numbers or its words; 0: unknown. wait: seconds."""
-
-    words: str
-    status: int = 0
-    wait: float | None = None
-
-
-def read_error(error: object, status: int = 0) -> Said:
-    """What an error's body says: an object, a list of them, a `detail`, a text, HTML. status: its HTTP status."""
-    text = error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)[:20_000]
-    words = "; ".join(dict.fromkeys(w.strip() for w in _words(error) if w.strip())) or text
-    if re.match(r"\s*<(?:!doctype|html|head|body)\b", words, re.I):
+def error_words(error: object) -> str:
+    """What an error says in words: an object, a list of them, a `detail`, a text, HTML."""
+    words = "; ".join(dict.fromkeys(w.strip() for w in _words(error) if w.strip())) or json.dumps(error).strip('"')
+    if words.startswith("<"):
         words = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", words, flags=re.S | re.I)
-    words = printable(" ".join(words.split()))[:300]
-    codes = " ".join(_codes(error))
-    numbers = [int(code) for code in re.findall(r"\b[45]\d\d\b", codes)]
-    by_words = [meant for where in (codes, words) for meant, pattern in MEANS if pattern.search(where)]
-    wait = WAIT.search(text)
-    seconds = float(wait[1]) / (1000 if wait[2].lower() == "ms" else 1) if wait else None
-    status = 402 if NO_CREDIT.search(f"{codes} {words}") else status or (numbers + by_words + [0])[0]
-    return Said(words, status, seconds)
+    return printable(" ".join(words.split()))[:300]
 
 
 def _words(error: object, depth: int = 5) -> list[str]:
-    if isinstance(error, str):
-        return [error]
-    if not depth or not isinstance(error, dict | list):
-        return []
-    if isinstance(error, list):
+    if isinstance(error, list) and depth:
         return [words for one in error[:3] for words in _words(one, depth - 1)]
-    place = ".".join(map(str, error["loc"][:6])) + ": " if isinstance(error.get("loc"), list) else ""
+    if not isinstance(error, dict) or not depth:
+        return [error] if isinstance(error, str) else []
+    place = ".".join(map(str, error["loc"])) + ": " if isinstance(error.get("loc"), list) else ""
     return [place + words for key in SAID for words in _words(error.get(key), depth - 1)]
 
 
-def _codes(error: object, depth: int = 3) -> list[str]:
-    """The codes, types and statuses in an error, the outermost first."""
-    if isinstance(error, list):
-        return [code for one in error[:3] for code in _codes(one, depth)]
-    if not depth or not isinstance(error, dict):
-        return []
-    own = [error.get(k) for k in ("code", "status", "statusCode", "status_code", "type")]
-    return [str(code)[:80] for code in own if isinstance(code, str | int)] + _codes(error.get("error"), depth - 1)
+def problem(error: object, status: int = 0, wait: float | None = None, endpoint: str = "the endpoint") -> Exception:
+    """The exception for an error. status: of HTTP; 0: it came with 200, so its codes or its words say what it means.
 
-
-def problem(said: Said, wait: float | None = None, endpoint: str = "the endpoint") -> Exception:
-    """The exception for an error with a status. wait: the seconds that the answer's headers ask to wait."""
-    status, wait = said.status, said.wait if wait is None else wait
-    words = f"HTTP {status}: {said.words}"
+    wait: the seconds that the answer's headers ask to wait; None: its words may say.
+    """
+    text, words = json.dumps(error, ensure_ascii=False), error_words(error)
+    if NO_CREDIT.search(text):
+        status = 402
+    elif not status and (code := CODE.search(text)):
+        status = int(code[1])
+    elif not status:
+        status = next((meant for meant, pattern in MEANS if pattern.search(text)), 0)
+    if wait is None and (asked := WAIT.search(text)):
+        wait = float(asked[1]) / (1000 if asked[2].lower() == "ms" else 1)
+    if not status:
+        return BadReply(f"the endpoint reports an error: {words}")
+    words = f"HTTP {status}: {words}"
     if status == 429:
         return RateLimited(words, wait)
     if status in (408, 409, 425) or status >= 500:
         return Unbilled(words, wait, everyone=wait is not None)
     if status in (400, 413, 422):
         return Rejected(words)
-    what = {401: "the key is refused", 402: "the account has no credit left", 403: "not allowed"}
-    what[404] = "no such model or address"
-    return AskingError(f"{endpoint}: {what.get(status, 'refused')} ({words})")
+    return AskingError(f"{endpoint}: {REFUSED.get(status, 'refused')} ({words})")

@@ -1,4 +1,4 @@
-"""One request and its reply: the body of a chat completion, its key, its most tokens, and how asking can fail.
+"""One request and its reply: the body of a chat completion, its key, and the most tokens it can cost.
 
 A reply is kept under the hash of the whole body (model, messages, settings): the same question is never paid for twice,
 and a changed prompt is a new question.
@@ -11,45 +11,10 @@ import json
 import re
 from dataclasses import dataclass
 
-from minillava.errors import UserError
-
 KEY_DIGITS = 32  # of a SHA-256: 128 bits; also the `custom_id` of batch files, which may have 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine
 MOST_TOKENS = 10**9  # of one reply; a larger count must be wrong
 REASONING = re.compile(r"(^|/)(o\d|gpt-5)")  # their limit includes hidden reasoning, and they take no temperature
-
-
-class AskingError(UserError):
-    """Asking cannot start or continue; the message says what to do. Replies so far are kept."""
-
-
-class BadReply(ValueError):
-    """The endpoint's answer is not a chat completion with a reply in it. tokens: its own count, if it gives one."""
-
-    def __init__(self, reason: str, tokens: tuple[int, int] | None = None):
-        super().__init__(reason)
-        self.tokens = tokens
-
-
-class Unbilled(Exception):
-    """The endpoint did not do the work (5xx, no connection). wait: the seconds it asks to wait, if any.
-    everyone: all requests should wait, not only this one."""
-
-    def __init__(self, reason: str, wait: float | None = None, everyone: bool = False):
-        super().__init__(reason)
-        self.wait, self.everyone = wait, everyone
-
-
-class RateLimited(Unbilled):
-    """The endpoint takes no more requests for now (429). That is no failure: it is asked more slowly."""
-
-
-class Lost(Exception):
-    """The request was sent but no answer came (a time-out, a reset), so it may have been billed."""
-
-
-class Rejected(Exception):
-    """The endpoint refuses this request (400, 413, 422); asking again would not help."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from minillava.asking.request import AskingError, Rejected, likely_tokens
+from minillava.asking.errors import AskingError, Rejected
+from minillava.asking.request import likely_tokens
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 MAX_SECONDS = 30.0  # for a client to send a request, or its next one

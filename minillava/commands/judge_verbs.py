@@ -138,7 +138,7 @@ def judge_pope(options) -> Found:
 
 
 def _client(options, model: str):
-    from minillava.asking.client import Client  # imports aiohttp
+    from minillava.asking.client import Client  # imports openai
 
     return Client(model, options.base_url, options.timeout)
 

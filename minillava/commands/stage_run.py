@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from minillava import files, scales
+from minillava import curves, files, scales
 from minillava.costs.preflight import disk_bytes, llava_config
 from minillava.data.samples import fill_rate, micro_batches
 from minillava.data.stored import StoredSamples, store_samples
@@ -24,7 +24,8 @@ from minillava.model import Llava, find_checkpoint, load_language, load_vision, 
 from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.files import origin
 from minillava.model.formats.preparation import read_preparation
-from minillava.training import curves, lora
+from minillava.training import lora
+from minillava.training.checkpoints import TrainingError, latest, refusal
 from minillava.training.features import Features, LiveFeatures
 from minillava.training.parallel import (
     broadcast,
@@ -35,7 +36,7 @@ from minillava.training.parallel import (
     rank,
     world_size,
 )
-from minillava.training.stages import TOKENS_PER_CORE, recompute_activations, train_stage, useful_cores
+from minillava.training.stages import TOKENS_PER_CORE, recipe_of, recompute_activations, train_stage, useful_cores
 
 
 def say(text: str) -> None:
@@ -56,8 +57,17 @@ def records_file(data: Path, number: int) -> Path:
 
 
 def result_path(out: Path, number: int) -> Path:
-    """The file that exists once a stage is finished."""
+    """The file that a finished stage leaves."""
     return out / ("stage1/projector.safetensors" if number == 1 else "model/llava.json")
+
+
+def read_done(out: Path, number: int) -> dict:
+    """What done.json says of a finished stage: its recipe, its data; {} without one. Raises TrainingError for damage."""
+    path = out / f"stage{number}" / "done.json"
+    try:
+        return files.read_checked(path) if path.exists() else {}
+    except files.FileError as error:
+        raise TrainingError(f"{error}; remove {result_path(out, number)}, and train stage {number} again") from error
 
 
 class StageRun:
@@ -70,8 +80,31 @@ class StageRun:
         self.config = llava_config(options.vision_tower, options.language_model)
         self.lora_rank = stage.lora if stage.number == 2 else 0
 
-    def finished(self) -> bool:
-        return broadcast(self.result.exists())
+    def settings(self, samples: StoredSamples) -> dict:
+        """The arguments of `train_stage` that its recipe is made of."""
+        stage, start = self.stage, result_path(self.options.out, 1)
+        muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
+        return dict(
+            batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
+            lr_muon=stage.lr if muon else 0.0, seed=self.options.seed,
+            start=files.checksum(start) if stage.number == 2 else None,
+        )  # fmt: skip
+
+    def recipe(self, samples: StoredSamples) -> dict:
+        """What a finished stage is compared by."""
+        parts = {name: origin(getattr(self.options, name)) for name in ("vision_tower", "language_model")}
+        return recipe_of(self.stage.number, samples, **self.settings(samples)) | parts | {"lora": self.lora_rank}
+
+    def finished(self, samples: StoredSamples) -> bool:
+        """Whether the result is here. Raises TrainingError for one of another recipe, or one that is damaged."""
+        if not self.result.exists():
+            return False
+        kept, recipe = read_done(self.options.out, self.stage.number), self.recipe(samples)
+        if kept and kept["recipe"] != recipe:
+            raise TrainingError(refusal(self.folder, kept["recipe"], recipe, "finished"))
+        if not kept and not latest(self.folder):  # with a checkpoint the run was stopped while it wrote its result
+            raise TrainingError(f"{self.result}: nothing says how it was trained; move it, or name another --out")
+        return bool(kept)
 
     def samples(self) -> StoredSamples:
         """The stage's records as samples on disk, made by rank 0 unless they are there; says what was taken of them."""
@@ -119,7 +152,12 @@ class StageRun:
         with torch.device(device):
             model = Llava(self.config, vision, language)
         if self.stage.number == 2:
-            model.projector.load_state_dict(load_file(result_path(self.options.out, 1)))
+            W, first = result_path(self.options.out, 1), read_done(self.options.out, 1).get("recipe", {})
+            for name in ("vision_tower", "language_model"):
+                mine = origin(getattr(self.options, name))
+                if first.get(name, mine) != mine:
+                    raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")
+            model.projector.load_state_dict(load_file(W))
         return model
 
     def _prepared(self, model: Llava) -> Llava:
@@ -150,25 +188,23 @@ class StageRun:
 
     def train(self) -> None:
         """Train the stage and write its result, unless the result exists."""
-        stage, name = self.stage, f"stage {self.stage.number}"
-        if self.finished():
+        stage, name, samples = self.stage, f"stage {self.stage.number}", StoredSamples(self.folder / "samples")
+        if broadcast(rank() == 0 and self.finished(samples)):
             return say(f"{name}: done before, {self.result}")
-        samples, model = StoredSamples(self.folder / "samples"), self.build()
-        features, steps = self.features(model, samples.pictures()), -(-len(samples) // stage.batch) * stage.epochs
+        model, settings = self.build(), self.settings(samples)
+        features, steps = self.features(model, samples.pictures()), settings["steps"]
         most = stage.micro * stage.longest_sample
         tokens = self.options.tokens or (min(TOKENS_PER_CORE, most) if self.device.type == "cpu" else most)
         filled = self._fill_rate(samples.lengths(self.config.vision.num_patches), tokens)
         say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "
             f"{self.dtype}, up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
-        muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
         with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
             bar.disable = rank() > 0
             train_stage(
-                model, stage.number, samples, features, self.folder, batch_size=stage.batch, steps=steps, lr=stage.lr,
-                lr_muon=stage.lr if muon else 0.0, seed=self.options.seed, progress=report, tokens=tokens,
-                packed=self.options.packed, uneven=True, dtype=self.dtype, cores=useful_cores(model),
+                model, stage.number, samples, features, self.folder, progress=report, tokens=tokens,
+                packed=self.options.packed, dtype=self.dtype, cores=useful_cores(model), **settings,
             )  # fmt: skip
-        self.save(model, len(samples))
+        self.save(model, samples)
         broadcast(None)  # the others wait until rank 0 has written
         if rank() == 0:
             loss = loss_verdict(self.options, self.scale, stage.number, self.folder)
@@ -180,17 +216,21 @@ class StageRun:
         parts = micro_batches(lengths, order, tokens, self.options.packed)
         return fill_rate(lengths, parts, self.options.packed)
 
-    def save(self, model: Llava, records: int) -> None:
+    def save(self, model: Llava, samples: StoredSamples) -> None:
         """Write the result from rank 0: W after stage 1, the whole model after stage 2, with LoRA merged into it."""
         whole, options = self.gather(model), self.options
-        if whole is not None and self.stage.number == 1:
+        if whole is None:
+            return
+        trained_on, made = f"stage {self.stage.number}: {options.data.name}, {len(samples)} records", [self.result]
+        if self.stage.number == 1:
             with files.atomic_write(self.result) as temporary:
                 save_file({name: t.contiguous() for name, t in whole.projector.state_dict().items()}, temporary)
-        elif whole is not None:
+        else:
             if self.stage.lora:
                 lora.save_adapters(whole, self.folder / "adapter.safetensors")
                 lora.merge(whole)
-            trained_on = f"{options.data.name}: {records} records"
+            first = read_done(options.out, 1).get("trained on", "stage 1: not known")
+            trained_on = f"{first}; {trained_on}"
             about = {"template": CHAT.name, "trained on": trained_on, "scale": self.scale.name}
             dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
             tokenizer, vision_tower = (
@@ -198,6 +238,9 @@ class StageRun:
                 find_checkpoint(options.vision_tower),
             )
             save_trained(whole, tokenizer, vision_tower, options.out / "model", about, dtype)
+            made = sorted(self.result.parent.iterdir())
+        about = {"recipe": self.recipe(samples), "trained on": trained_on}
+        files.write_checked(self.folder / "done.json", about, made)
 
     def gather(self, model: Llava) -> Llava | None:
         """The model with all its weights on rank 0's CPU; None on the other ranks."""
@@ -251,7 +294,7 @@ def loss_verdict(options: Namespace, scale, number: int, folder: Path) -> str:
     try:
         curve = curves.read_curve(f"{scale.name}-stage{number}")
     except curves.CurveError:
-        return f"no reference curve ships for {scale.name}; see `python -m minillava.training.curves` to make one"
+        return f"no reference curve ships for {scale.name}; see `python -m minillava.curves` to make one"
     if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
         return f"not compared: {curve.name} is of another vision tower or language model"
     return f"{curves.describe_run(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"

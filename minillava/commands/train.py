@@ -19,7 +19,7 @@ one alone never does.
         --rdzv-endpoint $(scontrol show hostnames $SLURM_JOB_NODELIST | head -1):29500 -m minillava train ...
 
 A stopped run resumes from its checkpoint, also with another number of processes; DATA and OUT must then be folders that
-all machines share. Records and features are on disk and read as they are needed. The results are
+all machines share. A finished stage is not trained again; one of another recipe, or on other records, is refused. Records and features are on disk and read as they are needed. The results are
 OUT/stage1/projector.safetensors and OUT/model, with which `minillava chat --weights OUT/model` talks.
 """
 
@@ -133,7 +133,6 @@ def run(options: Namespace) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         with lock_folder(options.out):
             for one in runs:  # so that bad records of stage 2 are found before stage 1 is trained
-                if not one.finished():
-                    one.samples()
+                one.samples()
             for one in runs:
                 one.train()

@@ -12,6 +12,7 @@ Try it: `memory(SHAPES["full-7b"], stage=2, batch=4, tokens=512, supervised=128)
 B batch, P patches, T tokens after splicing, D width, F width within the MLP, H heads of size d, V vocabulary, L layers.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -58,8 +59,16 @@ def count_parameters(model):
 @lru_cache
 def parameters(config):
     """`count_parameters` of a config's model, and how many of them "stage 1" and "stage 2" train."""
-    with torch.device("meta"):  # shapes without memory; still takes a second for a large model
-        parts = count_parameters(Llava(config))
+
+    def of_layers(count):
+        vision, language = (replace(part, num_layers=count) for part in (config.vision, config.language))
+        with torch.device("meta"):  # shapes without memory
+            return count_parameters(Llava(replace(config, vision=vision, language=language)))
+
+    parts, two = of_layers(1), of_layers(2)  # building all takes long for many, and every layer has as many
+    for name, layers in (("vision_tower", config.vision.num_layers), ("decoder", config.language.num_layers)):
+        more = (layers - 1) * (two[name] - parts[name])
+        parts |= {name: parts[name] + more, "total": parts["total"] + more}
     language = sum(parts[name] for name in ("embedding", "decoder", "head"))
     of = {"projector": parts["projector"], "language_model": language}
     return parts | {f"stage {stage}": sum(of[name] for name in names) for stage, names in STAGES.items()}

@@ -41,6 +41,7 @@ class Preparation:
 
     size: pixels per side of the input. mean, std: per colour. edge: the length that the shorter side gets before the
     crop, by default `size`. stretched: both sides get it. resample: Pillow's number. rescale: what a byte counts.
+    padded: the picture becomes a square first, with bars in the colour of the mean, so that nothing is cropped.
     """
 
     size: int
@@ -50,6 +51,7 @@ class Preparation:
     stretched: bool = False
     resample: int = BICUBIC
     rescale: float = 1 / 255
+    padded: bool = False
 
 
 @contextmanager
@@ -166,10 +168,19 @@ def crop(
     return picture.resize((width, height), resample).crop(kept)
 
 
+def _square(picture: Image.Image, mean: tuple[float, float, float]) -> Image.Image:
+    """The picture in the middle of a square as long as its longer side, the rest in the colour of `mean`."""
+    longest = max(picture.size)
+    square = Image.new("RGB", (longest, longest), tuple(int(255 * m) for m in mean))
+    square.paste(picture, tuple((longest - side) // 2 for side in picture.size))
+    return square
+
+
 def pixels(pictures: Iterable[Image.Image], preparation: Preparation) -> torch.Tensor:
     """RGB pictures -> (B, 3, size, size): cropped, scaled (commonly to [0, 1]), then normalised by mean and std."""
     p = preparation
     one = partial(crop, size=p.size, edge=p.edge, stretched=p.stretched, resample=p.resample)
-    cropped = [np.asarray(c, dtype=np.float32) for c in map(one, pictures)]  # of an iterator, one whole picture is held
+    whole = (_square(picture, p.mean) if p.padded else picture for picture in pictures)
+    cropped = [np.asarray(c, dtype=np.float32) for c in map(one, whole)]  # of an iterator, one whole picture is held
     array = np.stack(cropped) / np.float32(1 / p.rescale)
     return torch.from_numpy((array - np.float32(p.mean)) / np.float32(p.std)).permute(0, 3, 1, 2).contiguous()

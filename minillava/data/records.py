@@ -17,12 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minillava.errors import UserError
-from minillava.files import atomic_write
+from minillava.files import REPEATED, atomic_write
 
 IMAGE_TOKEN = "<image>"  # the place of a picture
 ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "system": "system"}
 TURNS = ("conversations", "messages")  # where the turns are
-REPEATED = "\0repeated"  # the key that `data.valid` adds to an object whose file has a key twice with different values
 FORM = "other keys, roles or parts of messages become `conversations`"
 SYSTEM = "a system message is left out"
 HALF = re.compile("[\ud800-\udfff]")  # half of a character (a lone surrogate), which UTF-8 and tokenizers refuse

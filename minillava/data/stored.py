@@ -3,14 +3,16 @@
 Records that cannot be used, and records whose picture is missing or broken, are left out: named in left_out.jsonl,
 counted in the table of records.txt, and together no more than an allowance. Each picture is opened once, before the
 vision tower looks; a second run opens only those that are new or have changed. Samples on disk are used again unless
-the records, a picture, the template, the length limit or the tokenizer changed.
+the records, a picture, the template, the length limit or the tokenizer changed, or the samples are damaged.
 
     FOLDER/ids.bin (int32), carries.bin (1 where there is loss), text.bin (id, pictures), ends.bin (3 per sample)
+    FOLDER/about.json   what they were made from, and their checksums
 """
 
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,8 +27,8 @@ from minillava.data.images import ImageError, open_picture
 from minillava.data.records import RecordError, pictures_of
 from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.template import Template
-from minillava.data.valid import READ_CHUNK, Tally, each_record, valid_records
-from minillava.files import atomic_write, file_mark, write_text
+from minillava.data.valid import Tally, each_record, valid_records
+from minillava.files import READ_CHUNK, FileError, atomic_write, file_mark, read_checked, write_checked, write_text
 
 ALLOWED_BAD = 0.01  # the share of records that may be left out because they, or their pictures, are bad
 TOGETHER = 256  # records whose pictures are opened together
@@ -105,11 +107,11 @@ def store_samples(
         "allow_bad": allow_bad,
     }
     about, table, looked_at = folder / "about.json", folder.with_name("records.txt"), folder.with_name("pictures.json")
-    looks = json.loads(looked_at.read_text()) if looked_at.exists() else {}
+    looks = _checked(looked_at)
     if looks.get("folder") != str(images):
         looks = {"folder": str(images), "found": {}}
     found = looks["found"]  # name of a picture -> [its mark, what is wrong with it or ""]
-    if about.exists() and table.exists() and json.loads(about.read_text()) == made_from:
+    if table.exists() and _checked(about) == made_from:
         if all(file_mark(images / name) == mark for name, (mark, _) in found.items()):
             say(table.read_text(encoding="utf-8"))
             return StoredSamples(folder)
@@ -119,12 +121,12 @@ def store_samples(
         if name not in found or found[name][0] != mark:
             found[name] = [mark, _fault(images / name)]
 
-    with atomic_write(folder, sync=False) as temporary, ExitStack() as stack:
+    with atomic_write(folder) as temporary, ExitStack() as stack:
         temporary.mkdir()
         files = {name: stack.enter_context(open(temporary / f"{name}.bin", "wb")) for name in DTYPES}
         log = stack.enter_context(open(folder.with_name("left_out.jsonl"), "w", encoding="utf-8"))
         pool = stack.enter_context(ThreadPoolExecutor(torch.get_num_threads()))
-        stack.callback(lambda: write_text(looked_at, json.dumps(looks)))
+        stack.callback(lambda: write_checked(looked_at, looks))
         tally = Tally(lambda *row: log.write(json.dumps(dict(zip(("record", "why", "picture"), row))) + "\n"))
         records, seen = valid_records(each_record(path, chunk), tally), set()
         while some := list(islice(records, TOGETHER)):
@@ -149,9 +151,20 @@ def store_samples(
         if not files["ends"].tell():
             raise RecordError(f"{path}: no record is left\n{shown}")
         say(shown)
-        (temporary / "about.json").write_text(json.dumps(made_from))
+        for file in files.values():
+            file.close()
+        write_checked(temporary / "about.json", made_from, (temporary / f"{name}.bin" for name in DTYPES))
         shutil.rmtree(folder, ignore_errors=True)
     return StoredSamples(folder)
+
+
+def _checked(path: Path) -> dict:
+    """What was written to a file of this folder; nothing where it, or a file that it names, is missing or damaged."""
+    try:
+        return read_checked(path) if path.exists() else {}
+    except FileError as error:
+        print(f"{error}; made again", file=sys.stderr)
+        return {}
 
 
 def _encode(

@@ -8,7 +8,6 @@ record is in the quarantine file with the reason. Neither torch nor transformers
     minillava generate --source data_samples/caps_boxes.jsonl --images data_samples/pictures --out runs/generated
 """
 
-import copy
 import json
 import random
 from collections import Counter
@@ -20,7 +19,7 @@ from pathlib import Path
 from minillava import asking
 from minillava.asking.request import likely_tokens
 from minillava.data.records import IMAGE_TOKEN, make_record, write_records
-from minillava.datagen.messages import (
+from minillava.datagen.messages import (  # fmt: skip
     BRIEF_INSTRUCTIONS,
     DETAILED_INSTRUCTIONS,
     PROMPT_FOLDERS,
@@ -33,13 +32,13 @@ from minillava.datagen.messages import (
 )
 from minillava.datagen.pictures import LeftOut, Picture
 from minillava.datagen.replies import ReplyError, checked_pairs
-from minillava.datagen.summary import QUARANTINE, SUMMARY, Summary
-from minillava.files import FileError, read_json, write_json, write_jsonl
+from minillava.files import read_json, write_json, write_jsonl
 
 CAPTION = "caption"  # stage-1 pairs of a brief question and a caption; they need no teacher
 ALL_TYPES = (*TYPES, CAPTION)
 INSTRUCT = "instruct.json"  # the records of TYPES in one file
 FAILED = "request failed"
+QUARANTINE, SUMMARY = "quarantine.jsonl", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,52 @@ class PlannedRecord:
     def key(self) -> str | None:
         """The key of its reply in the journal."""
         return asking.request_key(self.body) if self.body else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of `generate`, as in summary.json."""
+
+    pictures: int
+    wanted: int
+    made: dict[str, int]  # by type
+    quarantined: dict[str, int]  # by reason
+    left_out: int  # records of the source
+    not_asked: int
+    unknown: int  # replies of a batch without a request
+    stopped: str  # why not all were asked
+    asked: int
+    reused: int
+    retries: int
+    tokens: dict[str, int]  # of this run
+    usd: float | None  # of this run
+    usd_in_all: float | None  # of all runs of this folder, unsettled attempts at their highest cost
+    unsettled: int
+    not_sent: list[str]  # settings that the model does not take
+    settings: dict
+
+    @property
+    def complete(self) -> bool:
+        """Whether every record was made."""
+        return sum(self.made.values()) == self.wanted and not self.left_out
+
+    def __str__(self) -> str:
+        made = ", ".join(f"{n:,} {kind}" for kind, n in self.made.items())
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in self.quarantined.items())
+        because = f", because {self.stopped}" if self.stopped else ""
+        cost = "no price known" if self.usd is None else f"${self.usd:.4f} (${self.usd_in_all:.4f} in this folder)"
+        tokens = f"{self.tokens['prompt']:,} prompt and {self.tokens['completion']:,} completion tokens"
+        counted = {
+            f"quarantined: {sum(self.quarantined.values()):,} ({reasons}); see {QUARANTINE}": self.quarantined,
+            f"left out of the source: {self.left_out:,} records; see {QUARANTINE}": self.left_out,
+            f"not asked: {self.not_asked:,}{because}": self.not_asked,
+            f"{self.unknown:,} replies in the batch files were never asked for: other files or settings": self.unknown,
+            f"asked {self.asked:,}, reused {self.reused:,}, retried {self.retries:,}; {tokens}, {cost}": True,
+            f"not sent, because the model does not take it: {', '.join(self.not_sent)}": self.not_sent,
+            f"{self.unsettled:,} attempts broke off before an answer; the endpoint may bill them": self.unsettled,
+        }
+        first = f"{sum(self.made.values()):,} of {self.wanted:,} records of {self.pictures:,} pictures: {made}"
+        return "\n".join([first, *(line for line, said in counted.items() if said)])
 
 
 def plan_records(pictures: list[Picture], settings: Settings) -> list[PlannedRecord]:
@@ -135,20 +180,10 @@ def _without_image_token(text: str) -> str:
     return text.replace(IMAGE_TOKEN, " ").strip() if IMAGE_TOKEN in text else text
 
 
-def generate(
-    pictures: list[Picture],
-    teacher: asking.ChatClient,
-    out: Path,
-    settings: Settings,
-    problems: list[LeftOut] = (),
-    price: asking.Price | None = None,
-    budget: asking.Budget = asking.NO_LIMIT,
-    concurrency: int = 16,
-    consent: Callable[[asking.Estimate], None] = lambda estimate: None,
-    batch: list[Path] | None = None,
-    progress: bool = True,
-    backoff: float = 0.5,
-) -> Summary:
+def generate(pictures: list[Picture], teacher: asking.ChatClient, out: Path, settings: Settings,
+             problems: list[LeftOut] = (), price: asking.Price | None = None, budget: asking.Budget = asking.NO_LIMIT,
+             concurrency: int = 16, consent: Callable[[asking.Estimate], None] = lambda estimate: None,
+             batch: list[Path] | None = None, progress: bool = True, backoff: float = 0.5) -> Summary:  # fmt: skip
     """Make the records of all pictures and types and write them into `out`. Called again, it resumes a stopped run.
 
     `out` gets one JSON file per type, `instruct.json` with TYPES together, quarantine, summary and the journal.
@@ -160,38 +195,24 @@ def generate(
     asked = [item for item in items if item.body]
     bodies = [item.body for item in asked]
     with asking.Journal(out) as journal:
-        replies, before, unknown = len(journal.replies), copy.copy(journal.spent), 0
         if batch is not None:
-            reused = len({item.key for item in asked} & set(journal.replies))
-            taken = asking.read_batch(batch, bodies, journal, price)
-            outcome, unknown = asking.Outcome(failures=taken.failures, reused=reused), len(taken.unknown)
+            outcome = asking.read_batch(batch, bodies, journal, price)
         else:
-            todo = unanswered(asked, journal)
-            if todo:
+            if todo := unanswered(asked, journal):
                 consent(estimate_cost(todo, price))
             names = [item.name for item in asked]
             outcome = asking.ask_all(bodies, teacher, journal, budget, price, concurrency, names, progress, backoff)
         made, refused, not_asked = _read(items, journal, outcome.failures, settings)
-        spent, not_sent = journal.spent, _not_sent(asked, journal, settings)
+        spent, not_sent = outcome.spent, _not_sent(asked, outcome, settings)
         summary = Summary(
-            pictures=len(pictures),
-            wanted=len(items),
-            made={kind: len(records) for kind, records in made.items()},
-            quarantined=dict(Counter(row["reason"] for row in refused).most_common()),
-            left_out=len(problems),
-            not_asked=not_asked,
-            unknown=unknown,
-            stopped=outcome.stopped,
-            asked=len(journal.replies) - replies,
-            reused=outcome.reused,
-            retries=outcome.retries,
-            tokens={"prompt": spent.prompt - before.prompt, "completion": spent.completion - before.completion},
-            usd=spent.usd - before.usd if price else None,
-            usd_in_all=spent.usd if price else None,
-            unsettled=journal.unsettled,
-            not_sent=not_sent,
+            pictures=len(pictures), wanted=len(items), made={kind: len(records) for kind, records in made.items()},
+            quarantined=dict(Counter(row["reason"] for row in refused).most_common()), left_out=len(problems),
+            not_asked=not_asked, unknown=outcome.unknown, stopped=outcome.stopped,
+            asked=len(outcome.replies) - outcome.reused, reused=outcome.reused, retries=outcome.retries,
+            tokens={"prompt": spent.prompt, "completion": spent.completion}, usd=spent.usd if price else None,
+            usd_in_all=journal.spent.usd if price else None, unsettled=journal.unsettled, not_sent=not_sent,
             settings=vars(settings) | {"prompts": Path(settings.prompts).name} | dict.fromkeys(not_sent),
-        )
+        )  # fmt: skip
         if not_asked or outcome.failures:
             _check_nothing_lost(made, not_asked + len(outcome.failures), out)
         left_out = [{"id": p.record, "stage": "source", "reason": p.reason, "file": p.file} for p in problems]
@@ -199,10 +220,9 @@ def generate(
     return summary
 
 
-def _not_sent(asked: list[PlannedRecord], journal: asking.Journal, settings: Settings) -> list[str]:
+def _not_sent(asked: list[PlannedRecord], outcome: asking.Outcome, settings: Settings) -> list[str]:
     """The settings that the endpoint did not get, because this model does not take them."""
-    replies = [journal.replies[item.key] for item in asked if item.key in journal.replies]
-    names = {name for reply in replies for name in reply.not_sent}
+    names = {name for reply in outcome.replies.values() for name in reply.not_sent}
     unused = settings.temperature is not None and any("temperature" not in item.body for item in asked)
     return sorted(names | {"temperature"} if unused else names)
 
@@ -210,13 +230,10 @@ def _not_sent(asked: list[PlannedRecord], journal: asking.Journal, settings: Set
 def _check_nothing_lost(made: dict[str, list[dict]], missing: int, out: Path) -> None:
     """Raise AskingError when an incomplete run would overwrite records that it could not make."""
     for kind, records in made.items():
-        path, now = out / f"{kind}.json", {record["id"]: record for record in records}
-        try:
-            before = read_json(path) if path.exists() else []
-        except FileError:
-            before = []
-        before = [r for r in before if isinstance(r, dict)] if isinstance(before, list) else []
-        if any(now.get(str(r.get("id"))) != r for r in before):
+        path = out / f"{kind}.json"
+        before = read_json(path) if path.exists() else []
+        before = before if isinstance(before, list) else [before]
+        if not {json.dumps(record) for record in records}.issuperset(map(json.dumps, before)):
             raise asking.AskingError(
                 f"{path} holds {len(before):,} records of a run with other settings or pictures, and {missing:,} "
                 "replies of this one are missing, so nothing was overwritten. The replies are kept: run the same "

@@ -40,5 +40,5 @@ def openai_teacher(model: str, base_url: str | None = None, timeout: float = 120
     try:
         from minillava.asking.client import Client
     except ModuleNotFoundError as error:
-        raise AskingError(f"the client is not installed ({error}); pip install aiohttp") from error
+        raise AskingError(f"the client is not installed ({error}); pip install openai aiohttp") from error
     return Client(model, base_url, timeout)

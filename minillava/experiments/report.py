@@ -8,6 +8,7 @@ in pairs and all seeds, is above zero and every seed agrees; otherwise it "does 
 from pathlib import Path
 
 from minillava import paper
+from minillava.curves import read_losses
 from minillava.experiments.cells import accuracy, cell, judged, over, signed
 from minillava.experiments.miniature import CAPTIONER, CHOICES, CONTROLS, FULL, MIXTURES, POPE_ROWS, UNTUNED, records_of
 from minillava.experiments.run import Run, slug
@@ -23,7 +24,6 @@ from minillava.machine import describe_machine
 from minillava.scenes.questions import EXACT_KINDS
 from minillava.standins.judge import RULE_ID
 from minillava.text import aligned, markdown_table
-from minillava.training.curves import read_losses
 
 CATEGORY = dict(zip(paper.TABLE_4.columns, (*CATEGORIES, None)))  # column -> the questions it is about; None: all
 BENCH = {"Table 4": "coco", "Table 5": "wild"}

@@ -6,7 +6,6 @@ stop and waits until each has saved, so the same call resumes them. When the run
 """
 
 import hashlib
-import math
 import os
 import signal
 import threading
@@ -21,7 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from minillava.errors import UserError
-from minillava.files import read_json, write_json
+from minillava.files import FileError, read_checked, write_checked
 from minillava.machine import progress_bar
 from minillava.scales import WEIGHTS
 
@@ -36,20 +35,6 @@ class RunError(UserError):
 def slug(name: str) -> str:
     """The name of a row or table as it stands in file names."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def read_state(folder: Path) -> dict:
-    """What a run notes of itself: its recipe, and the seconds of its steps. {} before the first. Raises RunError."""
-    path = folder / "state.json"
-    try:
-        state = read_json(path) if path.exists() else {}
-        times = [*state.get("seconds", {}).values(), *state.get("interrupted", {}).values()]
-        if state and (not isinstance(state.get("recipe"), dict) or not all(map(math.isfinite, times))):
-            raise ValueError("a field is missing or wrong")
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        advice = "remove this file, then the same command finds what is finished"
-        raise RunError(f"{path}: not the state of a run ({error}); {advice}") from error
-    return state
 
 
 class Run:
@@ -72,14 +57,16 @@ class Run:
             self.lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{self.folder}: another run is at work in this folder; wait for it or {other}") from None
+        state = self.folder / "state.json"
+        self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}}
         try:
-            self.state = {"recipe": self.recipe, "seconds": {}, "interrupted": {}} | read_state(self.folder)
-            if self.state["recipe"] != self.recipe:
-                advice = f"remove it (rm -r {self.folder}) or {other}"
-                raise RunError(f"{self.folder} holds a run of another recipe; {advice}")
-        except RunError:
+            self.state |= read_checked(state) if state.exists() else {}
+        except FileError as error:
             self.lock.release()
-            raise
+            raise RunError(f"{error}; remove it, and the same command resumes") from error
+        if self.state["recipe"] != self.recipe:
+            self.lock.release()
+            raise RunError(f"{self.folder} holds a run of another recipe; remove it (rm -r {self.folder}) or {other}")
 
     def __enter__(self) -> "Run":
         return self
@@ -112,7 +99,7 @@ class Run:
             self.state["interrupted"][name] = time.monotonic() - start
             raise
         finally:
-            write_json(self.folder / "state.json", self.state)
+            write_checked(self.folder / "state.json", self.state)
 
 
 @dataclass(frozen=True)
@@ -133,10 +120,11 @@ class Job:
 
 
 def listen(stop, alone: bool) -> None:
-    """A worker has one core, unless its job is alone; it leaves Ctrl-C to the run, and ends when the run does."""
+    """A worker has one core, unless its job is alone; it leaves Ctrl-C and the like to the run, and ends when the run does."""
     if not alone:
         torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for kind in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        signal.signal(kind, signal.SIG_IGN)
     STOP.append(stop)
     threading.Thread(target=lambda: parent_process().join() or os._exit(1), daemon=True).start()
 

@@ -18,8 +18,8 @@ from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.data.valid import read_records
-from minillava.experiments.run import Job, Run, side_by_side, slug, still_wanted
-from minillava.files import atomic_write, read_jsonl, write_jsonl
+from minillava.experiments.run import Job, Run, RunError, side_by_side, slug, still_wanted
+from minillava.files import FileError, atomic_write, read_checked, read_jsonl, write_checked, write_jsonl
 from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble
@@ -75,7 +75,12 @@ def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
     language_model = run.weights / variant.language_model
     model = assemble(run.weights / "vision_tower", language_model, seed, variant.layer)
     if stage == 2 and variant.start:
-        model.projector.load_state_dict(load_file(run.home(seed, variant.start) / "projector.safetensors"))
+        home = run.home(seed, variant.start)
+        try:
+            read_checked(home / "projector.json")
+        except FileError as error:
+            raise RunError(f"{error}; remove {home / 'done'}, and the same command makes it again") from error
+        model.projector.load_state_dict(load_file(home / "projector.safetensors"))
     return model, load_tokenizer(language_model), Features.load(run.folder / variant.features)
 
 
@@ -86,7 +91,9 @@ def align(run: Run, seed: int, variant: Variant) -> None:
     home, batch, lr = run.home(seed, variant.start), run.scale.stage1_batch, run.scale.stage1_lr
     settings = {"batch_size": batch, "steps": len(samples) // batch, "lr": lr, "seed": seed}
     train_stage(model, 1, samples, features, home, progress=still_wanted, **settings)
-    save_file(model.projector.state_dict(), home / "projector.safetensors")
+    with atomic_write(home / "projector.safetensors") as temporary:
+        save_file(model.projector.state_dict(), temporary)
+    write_checked(home / "projector.json", {}, [home / "projector.safetensors"])
 
 
 def steps_of(scale, records: int) -> int:

@@ -25,7 +25,7 @@ from minillava.data.scienceqa import parquet_pictures, read_parquet, science_rec
 from minillava.data.valid import Tally, each_record, read_records, valid_records
 from minillava.fetch import remote
 from minillava.fetch.remote import FetchError, MissingPictures, Progress, RemoteZip, download_each, write_picture
-from minillava.files import write_json
+from minillava.files import FileError, write_json
 from minillava.machine import progress_bar
 
 RUN_LENGTH = 64  # neighbours in the zip that are drawn together: 60,000 pictures take a thousand requests
@@ -201,7 +201,7 @@ def _records(path: Path, dataset: HubDataset, format: str, tally: Tally) -> Iter
             yield from valid_records((science_record(p, format) for p in read_parquet(path).values()), tally)
         else:
             yield from valid_records(each_record(path), tally)
-    except RecordError as error:
+    except (FileError, RecordError) as error:
         raise FetchError(str(error)) from error
 
 

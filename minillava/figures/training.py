@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from minillava.figures.charts import lines, stacked
-from minillava.figures.panels import above
-from minillava.figures.style import BLUE, ORANGE, canvas, fills, plain_log
-from minillava.training.curves import (
+from minillava.curves import (
     Curve,
     CurveError,
     describe_run,
@@ -24,6 +21,9 @@ from minillava.training.curves import (
     read_losses,
     recipe_of,
 )
+from minillava.figures.charts import lines, stacked
+from minillava.figures.panels import above
+from minillava.figures.style import BLUE, ORANGE, canvas, fills, plain_log
 
 TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
 LOSS, SEEDS = "loss, nats per token", "other seeds"

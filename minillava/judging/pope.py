@@ -19,37 +19,33 @@ from minillava.files import Excluded, FileError, by_key, is_id, read_json, read_
 from minillava.judging.bench import another_question
 
 NEGATIVES = ("random", "popular", "adversarial")
-# How answers say yes and no; `n't` stands alone by then.
+# How answers say yes and no. They are in lower case by then, `n't` is `not`, and a clause is one part of a sentence.
+IDIOM = re.compile(r"\b(?:no|without (?:a|any)) (?:doubt|question|problem)\b|\bnot only\b")  # these deny nothing
+CLAUSE = re.compile(r"\s*[,;:—–]\s*|\s+-+\s+|\s+(?:but|however|although|though|while|whereas|because)\s+")
 LEAD_YES = re.compile(
-    r"(?:well |oh |hmm+ )?(?:yes|yeah|yep|yup)\b"
+    r"(?:(?:well|oh|hmm+) )?(?:yes|yeah|yep|yup)\b"
     r"|(?:sure|certainly|definitely|absolutely|indeed|correct|true|affirmative|of course)$"
 )
-LEAD_NO = re.compile(r"(?:well |oh |hmm+ )?(?:no|nope|nah)\b|(?:incorrect|false|negative|wrong)$")
-IDIOM = re.compile(  # they deny nothing
-    r"\b(?:no|without (?:a |any )?) ?(?:doubt|question|problem|wonder|worries|matter)\b|\bnot only\b"
-    r"|\b(?:no|n't|not) (?:deny|denying|miss)\b(?: (?:it|that))?"
-)
+LEAD_NO = re.compile(r"(?:(?:well|oh|hmm+) )?(?:no|nope|nah)\b|(?:incorrect|false|negative|wrong)$")
+BOTH = re.compile(r"(yes|no)\W+(?:(?:or|and) )?(?!\1)(?:yes|no)\b")
+YES_THERE_IS_NO = re.compile(r"yes\W+(?:no|(?:there|it|they) ?(?:is|are)? ?(?:no|not))\b")
+LATER = re.compile(r"(?:(?:actually|so|and),? )?(yes|no)(?:$|[,;:—–-])")  # of a sentence that is not the first
 UNSURE = re.compile(
-    r"\b(?:n't|not|un)(?: be)?(?: \w+ly| quite)? ?"
-    r"(?:sure|certain|clear|know|tell|say|determined?|possible|confirm)\b"
-    r"|\b(?:maybe|perhaps|possibly|might|may|could|(?:hard|difficult|impossible) to|whether)\b"
+    r"\bnot (?:be |\w+ly )?(?:sure|certain|clear|know|tell|say|determine|possible|confirm|deny|miss)\b"
+    r"|\b(?:unsure|uncertain|unclear|maybe|perhaps|possibly|might|may|could|whether|(?:hard|difficult|impossible) to)\b"
 )
 DENIAL = re.compile(
-    r"\b(?:no|not|none|nothing|nobody|nowhere|neither|nor|never|zero|0|doubt|unable|absent|absence|hardly)\b|n't\b"
-    r"|\b(?:lacks?|lacking|(?:is|are|'s) missing|fails? to)\b"
+    r"\b(?:no|not|none|nothing|nobody|neither|nor|never|zero|0|doubt|unable|absence|absent|hardly"
+    r"|missing|lacks?|lacking|fails? to)\b"
 )
-SEE = (
-    r"\bthere (?:is|are|was|were|appears?|seems?|exists?)\b|\b(?:is|are) there\b|\bi (?:can |do )?(?:see|spot|notice)\b"
-)
+SEE = r"\b(?:there (?:is|are|was|were|appears?|seems?|exists?)|(?:is|are) there|i (?:can |do )?(?:see|spot|notice))\b"
 THERE_IS_A = re.compile(
-    rf"(?:{SEE})(?: to be)? (?:\w+ly |also |indeed |at least |only |just )*"
-    r"(?:an?|one|two|three|some|several|many|multiple|the|your|his|her)\b(?! (?:lack|absence))"
+    rf"{SEE}(?: to be)? (?:\w+ly |also |only |just )*(?:an?|one|two|three|some|several|many|the)\b"
+    r"(?! (?:lack|absence))"
 )
 EXISTS = re.compile(
-    rf"{SEE}|\b(?:is|are|be) (?:\w+ly )?(?:visible|present|shown|there|seen)\b"
-    r"|^(?:it|they|he|she) (?:is|are|does|do)$|^(?:is|are)$"
+    rf"{SEE}|\b(?:is|are|be) (?:\w+ly )?(?:visible|present|shown|there|seen)\b|^(?:it|they) (?:is|are)$"
 )
-CLAUSE = re.compile(r"\s*[,;:—–]\s*|\s+-+\s+|\s+(?:but|however|although|though|while|whereas|because)\s+")
 
 
 def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list[dict]:
@@ -96,41 +92,36 @@ def read_yes_no(text: str) -> str | None:
     if it begins with yes or no by itself. Thoughts and Markdown do not count.
     """
     text = re.sub(r"[*_`#>\"“”()\[\]]+", " ", final_text(text)).replace("’", "'").lower()
-    text = IDIOM.sub(
-        " ", re.sub(r"\bcan't\b|\bcan ?not\b", "can n't", text).replace("n't", " n't").replace("there's", "there is")
-    )
-    parts = [part for part, end in re.findall(r"([^.!?\n]+)([.!?]*)", text) if "?" not in end]
-    sentences = [" ".join(part.strip(" ,;:-").split()) for part in parts if part.strip(" ,;:-")]
-    if not sentences:
+    text = IDIOM.sub(" ", text)
+    text = re.sub(r"\bcan't\b|\bcannot\b", "can not", text).replace("n't", " not").replace("there's", "there is")
+    parts = re.findall(r"([^.!?\n]+)([.!?]*)", text)
+    sentences = [" ".join(part.strip(" ,;:-").split()) for part, end in parts if "?" not in end and part.strip(" ,;:-")]
+    if not sentences or YES_THERE_IS_NO.match(sentences[0]):
         return None
-    leads = {
-        lead[1] for s in sentences[1:] if (lead := re.match(r"(?:(?:actually|so|and),? )?(yes|no)(?:$|[,;:—–-])", s))
-    }
-    first = next((said for c in CLAUSE.split(sentences[0]) if c and (said := _said(c.strip()))), None)
-    if first == "yes" and re.match(r"yes\W+(?:no|(?:there|it|they) ?(?:is|are|'s)? ?(?:no|not|n't))\b", sentences[0]):
-        return None  # `Yes, there is no dog`
-    if first is None and len(leads) == 1:
-        return leads.pop()
-    return first if first in ("yes", "no") and leads <= {first} else None
+    first = next((said for clause in CLAUSE.split(sentences[0]) if (said := _said(clause))), None)
+    later = {lead[1] for sentence in sentences[1:] if (lead := LATER.match(sentence))}
+    if first is None and len(later) == 1:
+        return later.pop()
+    return first if first != "unclear" and later <= {first} else None
 
 
 def _said(clause: str) -> str | None:
     """What one clause says: yes, no, `unclear`, or nothing."""
-    if re.match(r"(?:yes|no|nope)\s*(?:/|or|and)\s*(?:yes|no)\b|(?:no\W+yes|yes\W+no)\b", clause):
+    if BOTH.match(clause):
         return "unclear"
     if LEAD_NO.match(clause):
         return "no"
     if LEAD_YES.match(clause):
         return "yes"
+    denials = [*DENIAL.finditer(re.sub(r"\bneither\b(.*?)\bnor\b", r"neither\1or", clause))]
+    there, only = THERE_IS_A.search(clause), re.search(r"\b(?:only|just)\b", clause)
     if UNSURE.search(clause):
         return "unclear"
-    denials = [*DENIAL.finditer(re.sub(r"\bneither\b(.*?)\bnor\b", r"neither\1or", clause))]
-    there = THERE_IS_A.search(clause)
     if there and not (denials and denials[0].start() < there.end()):
-        return "unclear" if re.search(r"\b(?:only|just)\b", clause[: there.end()]) else "yes"
+        return "unclear" if only and only.start() < there.end() else "yes"
     if denials:
         return "no" if len(denials) == 1 else "unclear"
-    if re.search(r"\b(?:only|just)\b", clause):
+    if only:
         return "unclear"
     return "yes" if re.search(r"\byes\b", clause) or EXISTS.search(clause) else None
 
@@ -212,23 +203,25 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     def key(row: dict):
         return (row.get("category"), row.get("question_id")) if several else row.get("question_id")
 
-    def valid(row: dict) -> bool:
-        return is_id(row.get("question_id")) and isinstance(row.get("category"), str | None)
-
-    known, rows = {key(q) for q in questions}, [a for a in answers if valid(a)]
-    times, found = Counter(map(key, rows)), {key(a): a for a in rows}
+    known, given, unknown = {key(q): q for q in questions}, defaultdict(list), []
+    for a in answers:
+        valid = is_id(a.get("question_id")) and isinstance(a.get("category"), str | None)
+        (given[key(a)] if valid and key(a) in known else unknown).append(a)
+    if not given:
+        what = f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions"
+        raise FileError(f"{what}; is this a file of another set?")
     pairs, excluded, authors, others = defaultdict(list), [], [], []
-    for q in questions:
-        row = found.get(key(q), {})
-        text, other = row.get("text"), another_question(row, _asked(q["text"]), image=q.get("image"))
-        read = read_yes_no(text) if isinstance(text, str) else None
-        once = isinstance(text, str) and times[key(q)] == 1 and not other
-        authors += [(q["label"], authors_yes_no(text))] if once else []
+    for name, q in known.items():
+        texts = [a.get("text") for a in given[name]]
+        text = texts[0] if len(texts) == 1 and isinstance(texts[0], str) else ""
+        other = another_question(given[name][0], _asked(q["text"]), image=q.get("image")) if texts else ""
+        read = read_yes_no(text)
+        authors += [(q["label"], authors_yes_no(text))] if texts == [text] and not other else []
         others += [f"question {q['question_id']}: {other}"] if other else []
         why = (
-            "no answer" if key(q) not in found
-            else f"answered {times[key(q)]} times" if times[key(q)] > 1
-            else "an empty answer" if not isinstance(text, str) or not text.strip()
+            "no answer" if not texts
+            else f"answered {len(texts)} times" if len(texts) > 1
+            else "an empty answer" if not text.strip()
             else other if other
             else f"neither yes nor no: {text[:60]!r}" if read is None
             else ""
@@ -237,11 +230,7 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
             excluded.append(Excluded(f"question {q['question_id']} ({q['category']})", why))
         else:
             pairs[q["category"]].append((q["label"], read))
-    unknown = [a for a in answers if not valid(a) or key(a) not in known]
     excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in unknown]
-    if not known & found.keys():
-        what = f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions"
-        raise FileError(f"{what}; is this a file of another set?")
     if len(others) > sum(map(len, pairs.values())):
         what = f"{len(others)} of the {len(answers)} answers are not to the question with their id"
         raise FileError(f"{what} ({others[0]}); is this a file of another set?")

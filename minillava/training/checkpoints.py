@@ -1,7 +1,7 @@
 """Checkpoints during training: written whole or not at all, the last two kept, a damaged one recognised.
 
     FOLDER/checkpoints/step-00000120/   *.safetensors   weights that train, optimizer states, random states
-                                        state.json      step, recipe, seconds, size and checksum of every file
+                                        state.json      step, recipe, losses, seconds, checksums of all files
 
 A checkpoint is written to a temporary folder, flushed to the disk, then renamed, so a kill or a full disk leaves the
 earlier ones as they are. Each process writes its part with `torch.distributed.checkpoint`, and any number of processes
@@ -16,7 +16,6 @@ import shutil
 import sys
 import time
 import warnings
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from minillava.errors import UserError
-from minillava.files import flush_to_disk
+from minillava.files import flush_to_disk, read_checked, write_checked
 from minillava.training.optim import Optimizer
 from minillava.training.parallel import broadcast, rank, wait_for_rank_0, world_size
 
@@ -65,7 +64,7 @@ class Saver:
 
     def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizer, recipe: dict):
         self.folder, self.model, self.optimizer = Path(folder), model, optimizer
-        self.recipe, self.saved_step = json.loads(json.dumps(recipe)), None
+        self.recipe, self.saved_step, self.losses = json.loads(json.dumps(recipe)), None, []  # losses: one per step
         self.start = self.saved_at = time.monotonic()
         self.seconds_before, self.save_seconds = 0.0, 0.0  # of earlier runs; that the last save took
 
@@ -83,7 +82,7 @@ class Saver:
             _load(path, self.model, self.optimizer)
             if state["scaler"]:
                 self.optimizer.scaler.load_state_dict(state["scaler"])
-            self.saved_step, self.seconds_before = state["step"] or None, state["seconds"]
+            self.saved_step, self.seconds_before, self.losses = state["step"] or None, state["seconds"], state["losses"]
         self.start = self.saved_at = time.monotonic()
         return self.saved_step or 0
 
@@ -99,7 +98,8 @@ class Saver:
         if step == self.saved_step:
             return
         begin = time.monotonic()
-        state = dict(step=step, recipe=self.recipe, seconds=self.seconds_before + begin - self.start)
+        seconds = self.seconds_before + begin - self.start
+        state = dict(step=step, recipe=self.recipe, losses=self.losses, seconds=seconds)
         _write(self.folder, self.model, self.optimizer, state)
         self.saved_step, self.saved_at = step, time.monotonic()
         self.save_seconds = self.saved_at - begin
@@ -137,12 +137,9 @@ def _write(folder: Path, model: nn.Module, optimizer: Optimizer, state: dict) ->
             writer = dcp.HuggingFaceStorageWriter(str(temporary), _file_numbers(tensors), save_distributed=True)
             dcp.save(tensors, storage_writer=writer, no_dist=world_size() == 1)
         if rank() == 0:
-            files = sorted(temporary.glob("*.safetensors"))
             state["scaler"] = optimizer.scaler.state_dict()
-            state["files"] = {file.name: [file.stat().st_size, _checksum(file)] for file in files}
-            (temporary / "state.json").write_text(json.dumps(state))
-            for written in (*temporary.iterdir(), temporary):
-                flush_to_disk(written)
+            write_checked(temporary / "state.json", state, sorted(temporary.glob("*.safetensors")))
+            flush_to_disk(temporary)
             shutil.rmtree(path, ignore_errors=True)
             temporary.rename(path)
             flush_to_disk(path.parent)
@@ -172,25 +169,27 @@ def _choose(folder: Path, recipe: dict) -> tuple[Path, dict] | str | None:
         print(f"{path} is skipped: {why}; the one before it is used", file=sys.stderr)
     if other is None:
         return None
-    differ = sorted(name for name in other | recipe if other.get(name) != recipe.get(name))
-    what = f"holds a half-finished run of another recipe ({', '.join(differ)});"
+    return refusal(folder, other, recipe, "half-finished")
+
+
+def refusal(folder: Path, kept: dict, recipe: dict, state: str) -> str:
+    """Why a run of this recipe cannot use a folder with a run of another one. state: finished or half-finished."""
+    differ = sorted(name for name in kept | recipe if kept.get(name) != recipe.get(name))
+    what = f"holds a {state} run of another recipe ({', '.join(differ)});"
     if differ == ["records"]:
-        what = "its records have changed since the half-finished run here began; put them back as they were, or"
+        what = f"its records have changed since the {state} run here began; put them back as they were, or"
     return f"{folder}: {what} remove the folder or choose another"
 
 
 def _read_state(path: Path) -> dict | str:
     """state.json of an undamaged checkpoint, or what is wrong with it."""
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = read_checked(path / "state.json")
         old = (*RENAMED, "stand-in")
         state["recipe"] = {RENAMED.get(k, k): RENAMED.get(v, v) if k in old else v for k, v in state["recipe"].items()}
-        for name, (size, checksum) in state["files"].items():
-            if (path / name).stat().st_size != size or _checksum(path / name) != checksum:
-                return f"{name} is not as it was written"
-        return state if {"step", "recipe", "seconds", "scaler"} <= state.keys() else "state.json is incomplete"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"it cannot be read ({error})"
+        return state
+    except (OSError, UserError) as error:
+        return str(error)
 
 
 def _load(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
@@ -286,11 +285,6 @@ def _quiet():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         yield
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32 of a file: detects accidental damage."""
-    return zlib.crc32(np.memmap(path, np.uint8, "r"))
 
 
 def _os_error(error: BaseException) -> OSError | None:

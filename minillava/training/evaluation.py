@@ -1,11 +1,12 @@
 """Measuring a model while it trains: figures every few hundred steps, in gates.jsonl."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
+
+from minillava.files import read_jsonl, write_jsonl
 
 Progress = Callable[[int, int, float], None]
 
@@ -23,12 +24,11 @@ def with_evaluation(
         if step % max(1, steps // times) and step != steps:
             return
         path = Path(folder) / "gates.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = [row for row in map(json.loads, lines) if row["step"] < step]
+        rows = [row for row in (read_jsonl(path) if path.exists() else []) if row["step"] < step]
         model.eval()
         with torch.no_grad():
             rows.append({"step": step, **measure()})
         model.train()
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_jsonl(rows, path)
 
     return show

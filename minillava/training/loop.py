@@ -75,18 +75,17 @@ def fit(
     params = list(checkpoints.trainable(model).values())
     with checkpoints.lock_folder(folder), parallel.stop_event() as stop:
         saver = checkpoints.Saver(folder, model, optimizer, recipe)
-        step = saver.resume()
-        losses = _losses_before(step, folder / "metrics.jsonl")
+        step, losses = saver.resume(), saver.losses
 
         def failed(what, advice="lower the learning rate or look at its batch"):
             records = f"; its records are {few(ids_at(step))}" if ids_at(step) else ""
             return TrainingError(f"{folder}: the {what}; {advice}{records}")
 
         consistent = True  # the weights are those after `step` steps, so they may be saved
-        with open(folder / "metrics.jsonl" if parallel.rank() == 0 else os.devnull, "a", buffering=1) as metrics:
+        with open(folder / "metrics.jsonl" if parallel.rank() == 0 else os.devnull, "w", buffering=1) as metrics:
+            metrics.writelines(_row(t, loss, steps) for t, loss in enumerate(losses))  # of the steps before
             try:
                 while step < steps:
-                    factor = cosine(step, steps)
                     loss = accumulate_gradients(model, optimizer, loss_at(step), cores)
                     loss, due, stopped = parallel.sum_over_ranks([loss, saver.due(), stop.is_set()])
                     if not math.isfinite(loss):
@@ -98,9 +97,9 @@ def fit(
                     if not norm.isfinite() and not optimizer.scaler.is_enabled():  # a scaler skips such a step itself
                         raise failed(f"gradient of step {step} is {norm:f}")
                     consistent = False  # until the step is complete: a Ctrl-C in between leaves the last checkpoint
-                    optimizer.step(factor)
+                    optimizer.step(cosine(step, steps))
                     losses.append(round(loss, 5))
-                    metrics.write(json.dumps({"step": step, "loss": losses[-1], "lr_factor": round(factor, 5)}) + "\n")
+                    metrics.write(_row(step, losses[-1], steps))
                     if exploded(losses):
                         advice = "start again in another folder with a lower learning rate, or look at earlier batches"
                         raise failed(f"loss exploded: {loss:.3g} at step {step}", advice)
@@ -117,11 +116,6 @@ def fit(
     return losses
 
 
-def _losses_before(step: int, path: Path) -> list[float]:
-    """The losses of the steps before `step`. Later lines of the file are removed, as these steps are taken again."""
-    losses = []
-    if parallel.rank() == 0:
-        lines = path.read_text().splitlines(keepends=True)[:step] if step else []
-        path.write_text("".join(lines))
-        losses = [json.loads(line)["loss"] for line in lines]
-    return parallel.broadcast(losses)
+def _row(step: int, loss: float, steps: int) -> str:
+    """A line of metrics.jsonl."""
+    return json.dumps({"step": step, "loss": loss, "lr_factor": round(cosine(step, steps), 5)}) + "\n"

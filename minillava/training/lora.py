@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from minillava.files import atomic_write
+
 
 class LoraLinear(nn.Module):
     """A frozen matrix with its two trained ones."""
@@ -74,4 +76,5 @@ def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_adapters(model: nn.Module, path: Path) -> None:
-    save_file({name: tensor.cpu().contiguous() for name, tensor in adapters(model).items()}, path)
+    with atomic_write(path) as temporary:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in adapters(model).items()}, temporary)

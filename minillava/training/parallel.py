@@ -98,7 +98,8 @@ def stop_event():
     if world_size() == 1:
         yield stop
         return
-    before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    kinds = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in kinds}
     try:
         yield stop
     finally:

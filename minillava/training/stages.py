@@ -61,6 +61,7 @@ def train_stage(
     uneven: bool = False,
     dtype: torch.dtype | None = None,
     cores: int = 1,
+    start: int | None = None,
 ) -> list[float]:
     """Train stage 1 or 2 on these samples, resuming what is in `folder`. Returns the loss of every step.
 
@@ -70,7 +71,7 @@ def train_stage(
     to compute at once (gradient accumulation); 0 for the whole batch. packed, uneven: as in `data.samples`. dtype: None
     for what the machine does best. cores: how many parts to compute at the same time in a single process (see
     `useful_cores`). Of many processes each computes its share of every batch. However a batch is divided, its loss is
-    the mean over all its supervised tokens.
+    the mean over all its supervised tokens. start: the checksum of the W that it begins with, for the recipe.
     """
     if not lora.adapters(model):  # `lora.add` has already decided what trains
         set_trainable(model, stage)
@@ -105,12 +106,28 @@ def train_stage(
     def ids_at(step):
         return [samples[i].id for i in batches[step]]
 
-    records = samples.digest() if isinstance(samples, StoredSamples) else digest(samples)
-    recipe = dict(stage=stage, samples=len(samples), records=records, batch=batch_size, steps=steps)
-    recipe |= dict(lr=lr, muon=lr_muon, seed=seed, uneven=uneven)
+    recipe = recipe_of(stage, samples, batch_size, steps, lr, lr_muon, seed, uneven, start)
     recipe |= {name: getattr(getattr(model, name), "origin", None) for name in ("vision_tower", "language_model")}
     recipe["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at, cores=cores)
+
+
+def recipe_of(
+    stage: int,
+    samples: Sequence[Sample],
+    batch_size: int,
+    steps: int,
+    lr: float,
+    lr_muon: float = 0.0,
+    seed: int = 0,
+    uneven: bool = False,
+    start: int | None = None,
+) -> dict:
+    """What identifies a training of a stage besides its model, as JSON. The arguments are those of `train_stage`."""
+    records = samples.digest() if isinstance(samples, StoredSamples) else digest(samples)
+    recipe = dict(stage=stage, samples=len(samples), records=records, batch=batch_size, steps=steps)
+    recipe |= dict(lr=lr, muon=lr_muon, seed=seed, uneven=uneven)
+    return recipe if start is None else recipe | {"W": start}
 
 
 def recompute_activations(model: Llava) -> None:

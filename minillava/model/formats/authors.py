@@ -2,13 +2,12 @@
 
 config.json is the language model's, with model_type llava or llava_llama and the keys mm_*. The tensors are the language
 model's, `model.mm_projector.*`, and in some files the vision tower under `model.vision_tower.vision_tower.*`. Its sizes,
-and where they are absent its weights, are those of `mm_vision_tower`, a folder or hub id. How pictures are prepared
-stands there too. The authors' files do not say their template: LLaVA-1.5's is `vicuna_v1`.
+and where they are absent its weights, are those of `mm_vision_tower`, a folder or hub id. How pictures are prepared stands
+there too (preparation.py). The authors' files do not say their template: LLaVA-1.5's is `vicuna_v1`.
 
 Try it: `load_llava("liuhaotian/llava-v1.5-7b")`.
 """
 
-import sys
 from dataclasses import replace
 
 from minillava.model.formats.files import (
@@ -49,26 +48,29 @@ def is_authors(published):
     return published.get("model_type") in ("llava", "llava_llama") and "text_config" not in published
 
 
+def check_authors(published):
+    """Raise CheckpointError, naming the key, for a config.json in the authors' layout that cannot be loaded."""
+    for key, values in SUPPORTED.items():
+        if published.get(key) not in values:
+            known = " and ".join(repr(value) for value in values if value is not None) or "null"
+            raise CheckpointError(
+                f"{key} {published[key]!r}: only {known} can be loaded; take other weights, such as "
+                "liuhaotian/llava-v1.5-7b"
+            )
+    if not isinstance(published.get("mm_vision_tower"), str):
+        raise CheckpointError("mm_vision_tower is missing: the folder or hub id of the CLIP vision tower")
+
+
 def load_authors(folder, dtype, device):
     """The LLaVA of a folder in the authors' layout. Raises CheckpointError for settings that are not supported."""
     with reading_config(folder / "config.json") as published:
-        for key, values in SUPPORTED.items():
-            if published.get(key) not in values:
-                known = " and ".join(repr(value) for value in values if value is not None) or "null"
-                raise CheckpointError(
-                    f"{key} {published[key]!r}: only {known} can be loaded; take other weights, such as "
-                    "liuhaotian/llava-v1.5-7b"
-                )
-        if not isinstance(published.get("mm_vision_tower"), str):
-            raise CheckpointError("mm_vision_tower is missing: the folder or hub id of the CLIP vision tower")
+        check_authors(published)
         language = replace(language_config(published | {"model_type": "llama"}), ends=end_ids(folder))
         projector, layer = (
             published.get("mm_projector_type", "linear"),
             feature_layer(published, "mm_vision_select_layer"),
         )
         tower = find_checkpoint(published["mm_vision_tower"])
-        if published.get("image_aspect_ratio") == "pad":  # as transformers prepares them for the same weights
-            print(f"{folder}: pictures that are not square are cropped, not padded as in training", file=sys.stderr)
     with reading_config(tower / "config.json") as written:
         vision = vision_config(written)
     stored = open_tensors(folder)
@@ -94,11 +96,3 @@ def authors_names(stored):
         return projector + rest if part == "projector" else language_name(rest)
 
     return name_of
-
-
-def pictures_folder(folder):
-    """The folder that says how pictures are prepared: a checkpoint's own, or in the authors' layout the tower's."""
-    if not (folder / "config.json").exists():
-        return folder
-    with reading_config(folder / "config.json") as written:
-        return find_checkpoint(written["mm_vision_tower"]) if is_authors(written) else folder

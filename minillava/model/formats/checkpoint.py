@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from minillava.model.formats.authors import NOT_VISION, is_authors, load_authors
+from minillava.model.formats.authors import NOT_VISION, check_authors, is_authors, load_authors
 from minillava.model.formats.chat_template import jinja
 from minillava.model.formats.files import (
     CheckpointError,
@@ -57,7 +57,7 @@ REQUIRED_ABOUT = ("template", "trained on")  # what `about` must say of a LLaVA
 
 def load_vision(source, dtype=torch.float32, device="cpu"):
     """The vision tower of a CLIPVisionModel or CLIPModel folder or hub id. dtype None keeps what is stored."""
-    folder = find_checkpoint(source)
+    folder = find_checkpoint(source, judge=vision_config)
     with reading_config(folder / "config.json") as published:
         config = vision_config(published)
     stored = open_tensors(folder, skip=NOT_VISION)
@@ -70,7 +70,7 @@ def load_vision(source, dtype=torch.float32, device="cpu"):
 
 def load_language(source, dtype=torch.float32, device="cpu"):
     """The language model of a Llama, Mistral or Qwen2 ForCausalLM folder or hub id. dtype None keeps what is stored."""
-    folder = find_checkpoint(source)
+    folder = find_checkpoint(source, judge=language_config)
     with reading_config(folder / "config.json") as published:
         config = replace(language_config(published), ends=end_ids(folder))
     stored = open_tensors(folder)
@@ -85,7 +85,9 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
 
     about: what `save_llava` was given; {} for a folder of others. dtype None keeps what is stored.
     """
-    folder = find_checkpoint(source)
+    folder = find_checkpoint(
+        source, judge=lambda config: (check_authors if is_authors(config) else llava_config)(config)
+    )
     path = folder / "llava.json"
     if not path.exists() and (folder / "config.json").exists():
         with reading_config(folder / "config.json") as published:

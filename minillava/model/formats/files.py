@@ -54,12 +54,12 @@ class StoredTensor(NamedTuple):
             return file.get_tensor(self.key).to(device=device, dtype=dtype, copy=True)
 
 
-def find_checkpoint(source, only=()):
+def find_checkpoint(source, only=(), judge=None):
     """The local folder of `source`: the folder itself, or for a hub id ("owner/name") its copy in the cache.
 
     A hub id is fetched if needed, at the revision after an @ (a branch, tag or commit), by default main. only: names of
-    the files to fetch, instead of all that a checkpoint has. Raises CheckpointError that says what was looked for and
-    where.
+    the files to fetch, instead of all that a checkpoint has. judge: called with what config.json says before weights
+    are fetched; it raises for a model that cannot be loaded. Raises CheckpointError that says what was looked for where.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -76,15 +76,19 @@ def find_checkpoint(source, only=()):
     from huggingface_hub import constants, snapshot_download  # takes a while, and most runs never need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    wanted = dict(ignore_patterns=["*/*"])  # no subfolders: they hold other formats
+    def fetch(revision, patterns):  # no subfolders: they hold other formats
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*patterns], ignore_patterns=["*/*"]))
+
     try:
-        found = Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=[*(only or FETCHED_FILES)], **wanted)
-        )
-        if only or any((found / file).exists() for file in SAFE):
+        found = fetch(revision or None, only or ["*.json"])
+        if only:
             return found
-        pickles = [*FETCHED_FILES, "pytorch_model*.bin"]
-        return Path(snapshot_download(name, revision=found.name, allow_patterns=pickles, **wanted))
+        if judge and (found / "config.json").exists():
+            with reading_config(found / "config.json") as config:
+                judge(config)
+        found = fetch(found.name, FETCHED_FILES)  # of the same revision
+        safe = any((found / file).exists() for file in SAFE)
+        return found if safe else fetch(found.name, [*FETCHED_FILES, "pytorch_model*.bin"])
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
         raise CheckpointError(
@@ -213,12 +217,9 @@ def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, d
     """
     try:
         checked(config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
-    layers = [getattr(part, "num_layers", 0) for part in (config, *vars(config).values())]
-    if max(layers) > len(stored):  # before so many are built
-        raise CheckpointError(f"{folder}: {max(layers):,} layers in its config, {len(stored):,} tensors in its files")
-    try:
+        layers = sum(getattr(part, "num_layers", 0) for part in (config, *vars(config).values()))
+        if layers > len(stored):  # each layer has tensors; building a million layers would take for ever
+            raise ValueError(f"it says {layers:,} layers, but the files hold {len(stored):,} tensors")
         with torch.device("meta"):  # shapes without memory
             model = build(config)
     except CONFIG_ERRORS as error:

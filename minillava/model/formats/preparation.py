@@ -8,9 +8,11 @@ Try it: `read_preparation("data_samples/weights/vision_tower", 96)`.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from minillava.data.images import Preparation
+from minillava.model.formats.authors import is_authors
 from minillava.model.formats.files import CheckpointError, find_checkpoint, reading_config
 
 NEW, OLD = "processor_config.json", "preprocessor_config.json"
@@ -36,9 +38,15 @@ DEFAULTS = {  # do_convert_rgb is not among them: our pictures are RGB before
 def read_preparation(source, size) -> Preparation:
     """The preparation that a folder or hub id asks for. size: its vision tower's image_size, pixels per side.
 
-    Raises CheckpointError for a folder without it, for a setting that is not supported, and for another size.
+    In the authors' layout the vision tower's folder says it, and config.json whether pictures are padded. Raises
+    CheckpointError for a folder without it, for a setting that is not supported, and for another size.
     """
     folder = find_checkpoint(source)
+    if (folder / "config.json").exists():
+        with reading_config(folder / "config.json") as config:
+            if is_authors(config):
+                made = read_preparation(config["mm_vision_tower"], size)
+                return replace(made, padded=config.get("image_aspect_ratio") == "pad")
     path = folder / OLD
     if (folder / NEW).exists():
         with reading_config(folder / NEW) as config:
@@ -63,7 +71,7 @@ def _preparation(settings: dict) -> Preparation:
         if not isinstance(stated[key], bool):
             raise CheckpointError(f"{key} {stated[key]!r} must be true or false")
     for key, supported in (("do_resize", True), ("do_pad", False), ("use_square_size", False)):
-        if stated[key] != supported:
+        if stated[key] != supported and not (key == "do_pad" and kind.startswith("Llava") and stated["do_normalize"]):
             raise CheckpointError(
                 f"{key} {json.dumps(stated[key])} is not supported: a picture is resized, then its centre is cropped. "
                 f"Where that is what the weights expect, set it to {json.dumps(supported)}"
@@ -84,7 +92,8 @@ def _preparation(settings: dict) -> Preparation:
     if not stated["do_normalize"]:
         mean, std = (0.0,) * 3, (1.0,) * 3
     rescale = rescale if stated["do_rescale"] else 1.0
-    return Preparation(size, mean, std, edge if edge != size else None, stretched, stated["resample"], rescale)
+    edge = edge if edge != size else None
+    return Preparation(size, mean, std, edge, stretched, stated["resample"], rescale, stated["do_pad"])
 
 
 def _numbers(key: str, value: object, count: int, low: float) -> tuple[float, ...]:
@@ -116,7 +125,8 @@ def write_preparation(how: Preparation, folder) -> None:
     """Write preprocessor_config.json with every setting stated, so that all versions of `transformers` read it alike."""
     edge = how.edge or how.size
     settings = {
-        "image_processor_type": "CLIPImageProcessor",
+        "image_processor_type": "LlavaImageProcessor" if how.padded else "CLIPImageProcessor",
+        "do_pad": how.padded,
         "do_resize": True,
         "size": {"height": edge, "width": edge} if how.stretched else {"shortest_edge": edge},
         "resample": int(how.resample),

@@ -4,8 +4,8 @@ A curve is made from the metrics.jsonl of at least three seeds of one recipe. Lo
 logarithms, because batches of short answers and of long ones alternate. The band extends from their mean by a factor of
 1.15 and three standard deviations over seeds to each side. A curve is valid only for its own weights and recipe.
 
-    python -m minillava.training.curves make tiny-stage2 runs/paper/seed-*/full-data
-    python -m minillava.training.curves check tiny-stage2 runs/paper/seed-0/full-data
+    python -m minillava.curves make tiny-stage2 runs/paper/seed-*/full-data
+    python -m minillava.curves check tiny-stage2 runs/paper/seed-0/full-data
 """
 
 import argparse
@@ -160,7 +160,7 @@ def describe_run(metrics: str | Path, curve: Curve) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m minillava.training.curves", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m minillava.curves", description=__doc__.partition("\n")[0])
     parser.add_argument("do", choices=("make", "check"))
     parser.add_argument("name", help="the curve's name, such as tiny-stage2")
     parser.add_argument("runs", nargs="+", type=Path, help="folders with a metrics.jsonl")
