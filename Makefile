@@ -42,10 +42,12 @@ paper: $(READY)  ## the same with options, e.g. make paper ARGS="--help"
 lab: $(READY)  ## the course, in Jupyter
 	$(PY) -m jupyterlab notebooks/00_start_here.ipynb
 
-test: lint  ## lint, the tests, then every notebook from top to bottom
-	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests
+test: lint  ## lint, the tests, then every notebook from top to bottom, also when a test has failed
+	failed=0; \
+	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests || failed=1; \
 	OMP_NUM_THREADS=1 MINILLAVA_SCALE=tiny MINILLAVA_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(PY) -m pytest -q -n $(JOBS) --dist loadfile \
-	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions)
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
+	exit $$failed
 
 test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
 	$(PIP) -e ".[course,browser,tests]"

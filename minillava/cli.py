@@ -49,6 +49,15 @@ def parser(asked: str | None) -> argparse.ArgumentParser:
     return main
 
 
+def open_streams() -> None:
+    """Open what was closed before the start, to nothing; print a ? where a terminal has no such character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # the lowest free number first
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+
+
 @contextmanager
 def stopping_as_ctrl_c():
     """Until the block ends, SIGTERM and SIGHUP do what Ctrl-C does at that moment. `nohup` keeps its meaning.
@@ -80,6 +89,7 @@ def stopping_as_ctrl_c():
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_streams()
     try:
         for name in (argument.partition("=")[0] for argument in arguments):
             if name in RENAMED:
@@ -98,6 +108,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discard what is still to be flushed
         return 1
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # the words of pathlib, which other libraries use too
+            raise
+        print("minillava: this account has no home folder; set HOME to a folder of yours", file=sys.stderr)
+        return 2
     except (UserError, OSError, SafetensorError) as error:
         message = printable(str(error))
         if os.strerror(errno.ENOSPC) in message:  # safetensors' own error has no number, only these words

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from minillava.errors import UserError
 
+MAX_DEPTH = 100  # lists and objects inside each other in a JSON text
 READ_CHUNK = 1 << 20  # characters read at a time
 MAX_RECORD = 16 << 20  # characters per record
 REPEATED = "\0repeated"  # marks an object whose file has a key twice with different values
@@ -111,6 +112,29 @@ def _text(path: Path) -> str:
         raise FileError(f"{path}: not UTF-8 text ({error.reason})") from error
 
 
+def parse_json(text: str, **hooks) -> object:
+    """The value of a JSON text. hooks: of `json.loads`. Raises ValueError, also for a number of too many digits.
+
+    And for deep nesting, which would end in a RecursionError wherever the value is used.
+    """
+    try:
+        value = json.loads(text, **hooks)
+        if not too_deep(value):
+            return value
+    except RecursionError:
+        pass
+    raise ValueError(f"lists or objects inside each other, more than {MAX_DEPTH} levels deep")
+
+
+def too_deep(value: object) -> bool:
+    """Whether lists and dicts are inside each other in more than `MAX_DEPTH` levels."""
+    level = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        insides = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for inside in insides for inner in inside if isinstance(inner, dict | list)]
+    return bool(level)
+
+
 def read_jsonl(path: Path) -> list[dict]:
     """The rows of a JSONL file; blank lines are skipped. Raises FileError naming file and line."""
     rows = []
@@ -118,8 +142,8 @@ def read_jsonl(path: Path) -> list[dict]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also for too many digits, or too deep nesting
+            row = parse_json(line)
+        except ValueError as error:
             raise FileError(f"{path}, line {n}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise FileError(f"{path}, line {n}: expected a JSON object, found {type(row).__name__}")
@@ -127,11 +151,12 @@ def read_jsonl(path: Path) -> list[dict]:
     return rows
 
 
-def read_json(path: Path) -> object:
-    """The value in a JSON file. Raises FileError naming it."""
+def read_json(path: Path, **hooks) -> object:
+    """The value in a JSON file. hooks: as in `parse_json`. Raises FileError naming it."""
+    text = _text(path)
     try:
-        return json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(text, **hooks)
+    except ValueError as error:
         raise FileError(f"{path}: not JSON ({error})") from error
 
 
@@ -179,15 +204,15 @@ def _of_list(file, text: str, path: Path, chunk: int) -> Iterator:
             text, at = text[at:] + more, 0
             continue
         count += 1
-        yield record
+        yield None if too_deep(record) else record
 
 
 def _of_lines(file, path: Path, keys: tuple[str, ...]) -> Iterator:
     lines = (line for line in iter(lambda: file.readline(MAX_RECORD), "") if line.strip())
     for n, line in enumerate(lines):
         try:
-            value = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError):
+            value = parse_json(line, object_pairs_hook=_object)
+        except ValueError:
             value = line
         if n == 0 and not (isinstance(value, dict) and any(key in value for key in keys)):
             some = f"its keys are {', '.join(map(repr, value))[:200]}" if isinstance(value, dict) else "over many lines"

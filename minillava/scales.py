@@ -26,6 +26,17 @@ class ScaleError(UserError):
     """An unknown scale, stage or piece of hardware."""
 
 
+def without_weights(path: str | Path) -> str:
+    """What to do where a part of the shipped weights is asked for and none are installed; "" for any other path."""
+    if WEIGHTS.exists() or WEIGHTS not in (Path(path), *Path(path).parents):
+        return ""
+    return (
+        f"{path}: the shipped weights are in this project's repository and not in its wheel. Clone it and install it "
+        "with `pip install -e .`, or name other weights: --weights, --vision-tower and --language-model, or in "
+        "notebooks MINILLAVA_SCALE and MINILLAVA_WEIGHTS"
+    )
+
+
 @dataclass(frozen=True)
 class Stage:
     """One training run.

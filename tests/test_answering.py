@@ -73,7 +73,9 @@ def command(capsys, *arguments):
 def test_answers_are_rows_of_the_authors_form_and_what_the_model_says_when_it_is_asked_alone(talk, answers):
     rows, asked = answers(), read_jsonl(QUESTIONS)
     assert [(r["question_id"], r["prompt"]) for r in rows] == [(q["question_id"], q["text"]) for q in asked]
-    assert all({"question_id", "prompt", "text", "answer_id", "model_id", "metadata"} == r.keys() for r in rows)
+    authors = {"question_id", "prompt", "text", "answer_id", "model_id", "metadata"}
+    assert all(authors | {"image", "shown"} == r.keys() for r in rows)
+    assert [r["image"] for r in rows] == [q["image"] for q in asked]
     assert len({r["answer_id"] for r in rows}) == len(rows) and {r["model_id"] for r in rows} == {"m"}
     for row, question in list(zip(rows, asked))[:7:3]:
         talk.look(IMAGES / question["image"])
@@ -166,7 +168,39 @@ def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp
     with pytest.raises(FileError, match="notes.jsonl"):
         answers("notes.jsonl")
     assert other.read_text() == "what I think"
-    assert read_answers(tmp_path / "none.jsonl", {}) == []
+    assert read_answers(tmp_path / "none.jsonl", {}, {}) == set()
+
+
+@pytest.mark.parametrize("changed", ["prompt", "picture", "name", "no picture", "another id", "blank", "made before"])
+def test_answers_to_other_questions_or_pictures_are_never_taken_for_these(answers, seen, tmp_path, changed):
+    """Before, the command said "0 made now", and a score was taken of answers to other questions."""
+    images, rows = shutil.copytree(IMAGES, tmp_path / "images"), read_jsonl(QUESTIONS)
+    condition = "blank" if changed == "blank" else "picture"
+    made = answers(images=images, condition=condition)
+    if changed == "prompt":
+        rows[4]["text"] += " Really?"
+    elif changed == "picture":
+        shutil.copy(images / rows[0]["image"], images / rows[4]["image"])
+    elif changed == "another id":
+        rows[4]["question_id"] = 99
+    elif changed == "made before":  # by a version that did not say which picture was shown
+        old = [{k: v for k, v in row.items() if k not in ("image", "shown")} for row in made]
+        write_jsonl(old, tmp_path / "answers.jsonl")
+    elif changed == "no picture":
+        del rows[4]["image"]
+    else:
+        rows[4]["image"] = rows[0]["image"]
+    write_jsonl(rows, tmp_path / "q.jsonl")
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    with pytest.raises(FileError, match=r"answers.jsonl holds an answer to question \d+ that is not .*--out"):
+        answers(questions=tmp_path / "q.jsonl", images=images, condition=condition)
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+    assert answers("more.jsonl", limit=5) == answers("more.jsonl", limit=None)[:5] and answers.made == len(rows) - 5
+
+
+def test_a_device_is_not_read_to_its_end(answers):
+    with pytest.raises(FileError, match="/dev/full: not a regular file"):
+        answers("/dev/full")
 
 
 def test_ids_that_repeat_in_each_category_are_told_apart(answers, seen, tmp_path):

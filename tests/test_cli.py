@@ -3,8 +3,10 @@
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,8 +18,11 @@ from minillava.chat import Chat, ChatError, terminal_picture
 from minillava.commands import chat as verb
 from minillava.data.template import CHAT
 from minillava.experiments import miniature
+from minillava.model.generate import LEAST_TEMPERATURE
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
+
+BENCH = scales.WEIGHTS.parent / "bench" / "coco"
 
 
 @pytest.fixture
@@ -165,6 +170,50 @@ def test_a_programming_mistake_is_not_hidden(monkeypatch, picture):
         cli.main(["chat", str(picture), "--ask", "Why?"])
 
 
+def test_streams_that_are_closed_are_opened_to_nothing(picture, weights, monkeypatch, capsys):
+    arguments = ["chat", str(picture), "--weights", str(weights / "llava")]
+    for name, more in (("stdin", []), ("stdout", ["--ask", "Why?"]), ("stderr", ["--ask", "Why?"])):
+        with monkeypatch.context() as closed:
+            closed.setattr(sys, name, None)
+            assert cli.main([*arguments, *more]) == 0
+            getattr(sys, name).close()
+
+
+def test_a_terminal_without_a_character_shows_a_question_mark(monkeypatch, weights, tmp_path):
+    monkeypatch.setenv("MINILLAVA_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert cli.main(["progress"]) == 0
+    sys.stdout.flush()
+    assert b"0 of " in sys.stdout.buffer.getvalue() and b" ? " in sys.stdout.buffer.getvalue()
+
+
+def test_without_a_home_folder_the_command_says_so(monkeypatch, capsys):
+    import pathlib
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MINILLAVA_PROGRESS", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", no_home)
+    status, _, err = command(capsys, "progress")
+    assert status == 2 and err == "minillava: this account has no home folder; set HOME to a folder of yours\n"
+
+
+@pytest.mark.parametrize("temperature", ["1e-320", "1e-7", "-1", "nan", "inf"])
+def test_a_temperature_that_no_score_can_be_divided_by_is_an_error(capsys, picture, temperature):
+    status, _, err = command(capsys, "chat", picture, "--ask", "Why?", f"--temperature={temperature}")
+    assert status == 2 and "--temperature: 0, or 1e-06 or above" in err
+
+
+def test_the_least_temperature_takes_the_likeliest_token(picture, weights):
+    said = set()
+    for temperature in (0, LEAST_TEMPERATURE):
+        chat = Chat(weights / "llava")
+        chat.look(picture)
+        said.add(chat.ask("Why?", max_new_tokens=5, temperature=temperature))
+    assert len(said) == 1
+
+
 # talking
 
 
@@ -259,3 +308,33 @@ def test_a_closed_output_ends_the_command_silently(tmp_path, pictures):
     process.stdout.close()
     said = process.stderr.read()
     assert process.wait(timeout=60) == 1 and "rror" not in said and "pipe" not in said, said
+
+
+def test_installed_as_a_wheel_every_verb_says_where_the_weights_are(tmp_path, picture):
+    """A wheel has the package alone; its data_samples is not beside it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "minillava").symlink_to(Path(cli.__file__).parent)
+    (tmp_path / "stage1.json").write_text("[]")
+    shutil.copy(BENCH / "questions.jsonl", tmp_path / "q.jsonl")
+    verbs = [
+        ["chat", str(picture), "--ask", "Why?"],
+        ["answer", "q.jsonl", "--images", ".", "--out", "a.jsonl"],
+        ["train", ".", "--out", "out"],
+        ["doctor"],
+        ["cost"],
+    ]
+    code = f"""from minillava import cli
+from minillava.course.dial import dial
+for verb in {verbs}:
+    print(cli.main(verb))
+try:
+    dial("tiny")
+except ValueError as error:
+    print(error)
+"""
+    there = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=there, capture_output=True, text=True)
+    said = done.stderr.strip().split("\n")
+    assert done.stdout.split("\n")[:5] == ["2"] * 5 and len(said) == 5, done.stderr
+    for line in [*said, done.stdout.split("\n")[5]]:
+        assert "the shipped weights are in this project's repository" in line and "pip install -e ." in line

@@ -7,6 +7,8 @@ import shutil
 import time
 import tracemalloc
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import huggingface_hub.constants
 import pyarrow.parquet
@@ -81,7 +83,7 @@ def test_neighbours_share_a_request_and_distant_pictures_do_not(root, monkeypatc
 def test_a_broken_zip_and_a_server_without_ranges_are_refused(server, endpoints, tmp_path):
     with pytest.raises(FetchError, match="not a zip that can be read"):
         RemoteZip(lambda start, end: bytes(end - start), 1000, "broken.zip")
-    server.ranges = False
+    server.ranges, server.handle_error = False, lambda *_: None  # a reset connection
     with pytest.raises(FetchError, match="range requests"):
         fetch("pretrain", tmp_path / "out", limit=5, endpoints=endpoints)
 
@@ -284,3 +286,58 @@ def test_the_first_eight_lines_are_listed_and_the_others_counted():
     missing.add("a", "x"), missing.add("b", "x")
     with pytest.raises(FetchError, match="3 of 10"):
         missing.add("c", "x")
+
+
+class Unkind(BaseHTTPRequestHandler):
+    """A server that never ends a picture, sends it byte by byte, or redirects in a circle."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        kind, server = self.path.strip("/").partition(".")[0], self.server
+        self.send_response(302 if kind == "circle" else 200)
+        self.send_header("Location", self.path)
+        self.end_headers()
+        try:
+            while kind != "circle" and not server.ended:
+                server.sent += self.wfile.write(b"\0" if kind == "trickle" else bytes(1 << 16))
+                time.sleep(0.01 if kind == "trickle" else 0)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def unkind(monkeypatch):
+    monkeypatch.setattr(remote, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
+    monkeypatch.setattr(remote, "MAX_PICTURE", 1 << 20)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unkind) as server:
+        server.sent, server.ended, server.daemon_threads = 0, False, True
+        server.handle_error = lambda *_: None  # a reset connection
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.ended = True
+        server.shutdown()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("endless.jpg", "endless.jpg: more than 1,048,576 bytes"),
+        ("trickle.jpg", "trickle.jpg: cannot be fetched .only .* bytes in 0 seconds"),
+        ("circle.jpg", "circle.jpg: cannot be fetched .*redirect"),
+    ],
+)
+def test_a_server_without_end_is_given_up_and_little_is_read(unkind, tmp_path, name, message):
+    base = f"http://127.0.0.1:{unkind.server_address[1]}"
+    with pytest.raises(FetchError, match=message):
+        remote.download_each(base, tmp_path, [name], MissingPictures(1, 0.0), lambda n: None)
+    assert unkind.sent < 16 << 20 and not list(tmp_path.iterdir())  # the rest is in the sockets' buffers
+
+
+def test_of_a_zip_without_ranges_no_more_than_was_asked_for_is_read(server, endpoints, tmp_path):
+    server.ranges, server.handle_error = False, lambda *_: None  # a reset connection
+    with pytest.raises(FetchError, match=r"asked for \d+ bytes, got more: the server does not support range"):
+        fetch("pretrain", tmp_path / "out", limit=5, endpoints=endpoints)

@@ -231,7 +231,7 @@ def test_rows_without_a_caption_are_named_and_the_status_is_1(capsys, tmp_path, 
 @pytest.mark.parametrize(
     "name, text, message",
     [
-        ("c.md", b"a dog", "expected .txt, .tsv, .csv or .json"), ("c.json", b"{", "not a JSON file"), ("c.json", b"[" * 100_000, "not a JSON file"), ("c.csv", b"a,b\n1,2\n", "expected a column `caption`"),
+        ("c.md", b"a dog", "expected .txt, .tsv, .csv or .json"), ("c.json", b"{", "not JSON"), ("c.json", b"[" * 100_000, "not JSON"), ("c.csv", b"a,b\n1,2\n", "expected a column `caption`"),
         ("c.csv", b"caption\n" + b"x" * 200_000, "c.csv: not a CSV file (field larger"),
         ("c.txt", b"", "no captions"), ("c.txt", b"\xff", "no captions"), (None, b"", "none.txt: cannot be read"),
     ],
@@ -270,3 +270,10 @@ def test_figure_7_shows_every_phrase_before_and_after():
     shown = axis.get_xlabel() + " ".join(t.get_text() for t in axis.get_legend().get_texts())
     assert all(n in shown for n in ("108,182", "31,423", "before: 3 unique", "after: 2 unique"))
     assert figures_data.concept_figure(concepts.FilterResult([], {}, {}, 0, "rules"), *limits)
+
+
+def test_captions_without_a_noun_phrase_are_an_error_in_words(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("!!!\n???\n")
+    assert cli.main(["filter", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out"), "--chunker", "rules"]) == 2
+    assert "a.txt: no noun phrase in its 2 captions" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

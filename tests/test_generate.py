@@ -215,10 +215,10 @@ def test_no_prompts_give_no_answers_and_bad_prompts_are_named(model):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_new_tokens": 0}, {"max_new_tokens": [1, 2]}, {"temperature": -1}, {"top_p": 0.0}, {"top_p": 1.5}, {"stop": [[1], []]}, {"stop": ["###"]}],
+    [{"max_new_tokens": 0}, {"max_new_tokens": [1, 2]}, {"temperature": -1}, {"temperature": 1e-320}, {"top_p": 0.0}, {"top_p": 1.5}, {"stop": [[1], []]}, {"stop": ["###"]}],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(model, wrong):
-    with pytest.raises(ValueError, match="max_new_tokens >= 1|empty stop|a tokenizer is needed"):
+    with pytest.raises(ValueError, match="temperature|max_new_tokens >= 1|empty stop|a tokenizer is needed"):
         generate(model, [torch.tensor([1])], [[]], **({"max_new_tokens": 3, "stop": []} | wrong))
 
 

@@ -5,6 +5,8 @@ The files are written here byte by byte where Pillow cannot write them.
 
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -313,3 +315,18 @@ def test_an_eps_file_under_another_name_starts_no_interpreter(tmp_path, monkeypa
         Image.new("RGB", (8, 8), RED).save(tmp_path / name, "EPS")
         with pytest.raises(ImageError, match=f"{name}: not a picture that can be read .damaged, or of another"):
             open_picture(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_of_large_photos_one_is_held_at_a_time(tmp_path):
+    """20 photos of 48 megapixels took 4.5 GB; one alone is 192 MB in memory, and its coefficients are 144 MB."""
+    Image.linear_gradient("L").resize((8000, 6000)).convert("RGB").save(tmp_path / "a.jpg", progressive=True)
+    code = f"""import re
+from pathlib import Path
+from minillava.data.images import Preparation, open_picture, pixels
+used = lambda: int(re.search("VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3  # the peak in MB
+before = used()
+pixels((open_picture({str(tmp_path / "a.jpg")!r}) for _ in range(4)), Preparation(96, (0.5,) * 3, (0.5,) * 3))
+print(used() - before)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 150 < float(done.stdout) < 400

@@ -379,6 +379,11 @@ def test_answers_that_match_no_question_are_named_counted_and_left_out(items, tm
         "question 5: answered 2 times", "question 11: no answer",
     ]  # fmt: skip
     assert [c.item.question_id for c in cases] == [3, 4, 6, 7, 8, 9, 10]
+    rows = answers_of(items)
+    rows[4]["image"], rows[6]["image"] = "elsewhere.png", items[6].image
+    assert [str(e) for e in match_answers(items, rows, tmp_path)[1]] == [
+        "question 4: the answer is about another picture, 'elsewhere.png'"
+    ]
 
 
 def test_an_answer_file_of_another_benchmark_is_an_error(items, tmp_path):
@@ -682,3 +687,9 @@ def test_it_starts_without_torch():
         capture_output=True, text=True,
     )  # fmt: skip
     assert said.stdout.split() == ["False", "False"], said.stderr
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_the_quality_of_a_judge_needs_a_scene(capsys, count):
+    assert cli.main(["judge", "quality", f"--scenes={count}"]) == 2
+    assert f"--scenes {count}: at least 1 is needed" in capsys.readouterr().err

@@ -221,3 +221,26 @@ def test_an_odd_number_of_questions_and_empty_pictures_are_refused(records):
         build_pope(records, per_picture=3)
     with pytest.raises(FileError, match="no picture shows anything"):
         build_pope([{"image": "a.png", "instances": []}])
+
+
+def test_answers_to_other_questions_or_pictures_with_the_same_ids_are_left_out(rows):
+    """8 of 22 prompts were other questions, and all 22 were scored."""
+    some = rows[:22]
+    answers = [
+        {"question_id": r["question_id"], "text": r["label"], "prompt": f"<image>\n{r['text']}\nAnswer with one word."}
+        for r in some
+    ]
+    assert evaluate(some, answers)["scores"]["all"] | {"yes": 0} == {
+        "accuracy": 100, "precision": 100, "recall": 100, "f1": 100, "yes": 0, "questions": 22
+    }  # fmt: skip
+    for row in answers[:7]:
+        row |= {"prompt": "Is there a zebra?", "text": "No."}
+    answers[7]["image"] = "elsewhere.png"
+    out = evaluate(some, answers)
+    assert out["scores"]["all"]["questions"] == out["authors"]["questions"] == 14 and len(out["excluded"]) == 8
+    assert "question 0 (random): the answer is to another question, 'Is there a zebra?'" in out["excluded"]
+    assert "question 7 (random): the answer is about another picture, 'elsewhere.png'" in out["excluded"]
+    for row in answers[:15]:
+        row["prompt"] = "Is there a zebra?"
+    with pytest.raises(FileError, match="15 of the 22 answers are not to the question with their id .*another set"):
+        evaluate(some, answers)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from minillava import cli
 from minillava.data.records import normalise
 from minillava.data.scienceqa import (
     Problem,
@@ -19,7 +20,7 @@ from minillava.data.scienceqa import (
     science_record,
     write_problems,
 )
-from minillava.files import write_jsonl
+from minillava.files import FileError, write_jsonl
 from minillava.judging.scienceqa import (
     COLUMNS,
     AnswerError,
@@ -99,9 +100,9 @@ def test_a_file_of_problems_that_cannot_be_used_is_named(tmp_path, change, messa
 
 
 def test_files_without_valid_problems_are_named(tmp_path):
-    for text, message in (("{", "not a JSON file"), ("[]", "no problems"), ('[{"id": "4"}]', "4"), ("[3]", "number 0")):
+    for text, message in (("{", "not JSON"), ("[]", "no problems"), ('[{"id": "4"}]', "4"), ("[3]", "number 0")):
         (tmp_path / "a.json").write_text(text)
-        with pytest.raises(ScienceError, match=f"a.json: .*{message}"):
+        with pytest.raises((ScienceError, FileError), match=f"a.json: .*{message}"):
             read_labels(tmp_path / "a.json")
     twice = [{"id": "4", "conversations": [{"value": "Q?\nA. x\nB. y"}, {"value": "B"}]}] * 2
     (tmp_path / "e.json").write_text(json.dumps(twice))
@@ -229,6 +230,25 @@ def test_answers_that_do_not_join_are_named_and_left_out(tmp_path):
     (tmp_path / "c.json").write_text('{"results": {}}')
     with pytest.raises(ScienceError, match="c.json: expected results with `outputs`"):
         read_results(tmp_path / "c.json")
+
+
+def test_answers_to_other_problems_with_the_same_ids_are_left_out(tmp_path, capsys):
+    problems = {str(n): replace(PLANT, id=str(n)) for n in range(4)}
+    own = f"{question_text(PLANT)}\n<image>\nAnswer with the option's letter from the given choices directly."
+    rows = [{"question_id": name, "text": "B", "prompt": own} for name in problems]
+    rows[0]["prompt"] = question_text(replace(PLANT, choices=("cat", "oak", "cup")))
+    write_jsonl(rows, tmp_path / "a.jsonl")
+    out = evaluate(problems, read_results(tmp_path / "a.jsonl"))
+    assert out["strict"]["Avg"] == {"accuracy": 100.0, "right": 3, "questions": 3} and len(out["excluded"]) == 1
+    assert out["excluded"][0].startswith("problem 0: the answer is to another question, 'Which of these is a plant?")
+    write_problems(list(problems.values()), tmp_path / "p")
+    command = ["judge", "scienceqa", *map(str, (tmp_path / "a.jsonl", tmp_path / "p")), "--expert"]
+    assert cli.main([*command, str(tmp_path / "a.jsonl")]) == 1  # of the problems that were answered
+    write_jsonl([row | {"prompt": "Why?"} for row in rows], tmp_path / "b.jsonl")
+    assert cli.main([*command, str(tmp_path / "b.jsonl")]) == 2
+    assert "b.jsonl: problem 1: the answer is to another question, 'Why?' (3 such in all)" in capsys.readouterr().err
+    with pytest.raises(ScienceError, match="4 of the 4 answers are not to the problem with their id"):
+        evaluate(problems, read_results(tmp_path / "b.jsonl"))
 
 
 def test_the_files_own_indices_are_scored_beside_the_strict_reading(tmp_path):

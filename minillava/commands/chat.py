@@ -11,6 +11,7 @@ from minillava import scales
 from minillava.chat import Chat, ChatError, device_and_dtype, terminal_picture
 from minillava.data.images import frame_count
 from minillava.model import SpliceError
+from minillava.model.generate import LEAST_TEMPERATURE
 
 
 def arguments(parser) -> None:
@@ -34,8 +35,10 @@ def arguments(parser) -> None:
 
 def run(options) -> None:
     """Questions about a picture, from --ask or line by line; answers stream. Raises ChatError for invalid settings."""
-    if options.max_new_tokens < 1 or not 0 <= options.temperature < math.inf or not 0 < options.top_p <= 1:
-        raise ChatError("--max-new-tokens: at least 1; --temperature: 0 or above; --top-p: above 0, at most 1")
+    cold = options.temperature != 0 and not LEAST_TEMPERATURE <= options.temperature < math.inf
+    if options.max_new_tokens < 1 or cold or not 0 < options.top_p <= 1:
+        what = f"--temperature: 0, or {LEAST_TEMPERATURE:g} or above"
+        raise ChatError(f"--max-new-tokens: at least 1; {what}; --top-p: above 0, at most 1")
     if not 0 <= options.seed < 2**32:
         raise ChatError(f"--seed {options.seed}: from 0 to {2**32 - 1}")
     chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype))

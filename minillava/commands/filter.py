@@ -39,6 +39,9 @@ def run(options) -> int:
         captions, options.least, options.most, options.seed, options.chunker, not options.keep_case,
         options.determiners, options.occurrences, options.pooled, progress=True,
     )  # fmt: skip
+    if not found.before:
+        what = f"no noun phrase in its {found.captions:,} captions, so there is nothing to keep"
+        raise concepts.CaptionError(f"{options.captions}: {what}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         concepts.write_captions([raw[i] for i in found.kept], out / f"captions{options.captions.suffix}")

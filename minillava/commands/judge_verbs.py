@@ -38,14 +38,23 @@ def judge_reviews(options) -> Found:
         none = "none (a judge gave equal scores throughout)"
         score, lead = (none if found[k] is None else f"{found[k]:.3f}" for k in ("candidate", "lead"))
         said = f"the candidate's score {score}, its lead over the reference {lead}"
-        lines.append(f"Rank correlation over {found['questions']} questions: {said}")
+        apart = f" (of one judge only, so not compared: {found['unshared']})" if found["unshared"] else ""
+        lines.append(f"Rank correlation over {found['questions']} questions{apart}: {said}")
     return out, "\n\n".join(lines), any(f.excluded for f in files)
+
+
+def _own_texts(path, problems) -> dict[str, str]:
+    """An expert's answers. Raises FileError if one is to another problem than that with its id."""
+    results = scienceqa.read_results(path)
+    _, others = scienceqa.answers_of(problems, results)
+    for name, other in others.items():
+        raise FileError(f"{path}: problem {name}: {other} ({len(others)} such in all)")
+    return results.texts
 
 
 def _expert_answers(options, problems, llava) -> tuple[dict[str, str], dict[str, str] | None]:
     """The text-only expert's answers, and its second ones: from files, or asked for and written to --out."""
-    expert = scienceqa.read_results(options.expert).texts if options.expert else None
-    again = scienceqa.read_results(options.again).texts if options.again else None
+    expert, again = (path and _own_texts(path, problems) for path in (options.expert, options.again))
     if not options.ask:
         return expert, again
     if not options.out:
@@ -74,9 +83,10 @@ def judge_scienceqa(options) -> Found:
         scores[path.stem] = out.setdefault("controls", {})[path.stem] = found["strict"]
         out["excluded"] += [f"{path.stem}, {e}" for e in found["excluded"]]
     if options.expert or options.ask:
-        asked = {name: p for name, p in problems.items() if name in results.texts}
-        expert, again = _expert_answers(options, asked, results.texts)
-        out["ensembles"] = ensembles.ensembles(asked, expert, results.texts, again)
+        llava, _ = scienceqa.answers_of(problems, results)
+        asked = {name: problems[name] for name in llava}
+        expert, again = _expert_answers(options, asked, llava)
+        out["ensembles"] = ensembles.ensembles(asked, expert, llava, again)
         scores |= {f"{name} (strict)": row for name, row in out["ensembles"]["rows"].items() if name != "LLaVA"}
     return out, "\n".join(_scienceqa_lines(out, scores)), bool(out["excluded"])
 
@@ -152,6 +162,8 @@ def judge_quality(options) -> Found:
     """How often a judge puts answers that were made worse on purpose below the original ones, and what it misses."""
     if options.judge != OFFLINE and not options.out:
         raise FileError(f"--judge {options.judge} needs --out, a folder for its replies")
+    if options.scenes < 1:
+        raise FileError(f"--scenes {options.scenes}: at least 1 is needed")
     rows = quality.measure_judge(_judge(options), build_bench("coco", options.scenes))
     ways = [vars(r) | {"share": r.share} for r in rows]
     out = {"judge": options.judge, "better first": quality.overall_share(rows), "ways": ways}

@@ -230,6 +230,8 @@ def dial(scale: str | None = None, weights: str | None = None) -> Dial:
     elif name == "full":
         name = "full-13b" if (memory or 0) >= MIN_MEMORY["full-13b"] else "full-7b"
     data = Path(os.environ.get("MINILLAVA_DATA") or Path.home() / ".cache" / "minillava")
+    if name == "tiny" and (advice := scales.without_weights(WEIGHTS)):  # here, not in every cell
+        raise ScaleError(advice)
     made = Dial(name, why, weights or os.environ.get("MINILLAVA_WEIGHTS") or None, data)
     print(made)
     return made

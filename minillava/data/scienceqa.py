@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minillava.errors import UserError
-from minillava.files import write_text
+from minillava.files import read_json, write_text
 
 LETTERS = "ABCDEFGH"
 SPLITS = ("train", "val", "test")
@@ -80,26 +80,19 @@ def problem_row(problem: Problem) -> dict:
     return row | {"choices": list(problem.choices), "image": problem.image and Path(problem.image).name}
 
 
-def _json(path: Path):
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, or nested too deeply
-        raise ScienceError(f"{path}: not a JSON file ({error})") from error
-
-
 def read_problems(folder: Path, split: str | None = None) -> dict[str, Problem]:
     """Problems by id from problems.json; with `split`, only those that pid_splits.json lists, in its order.
 
     folder: the folder of both files, or the path of problems.json. Raises ScienceError naming the file or the problem.
     """
     path = Path(folder) / "problems.json" if Path(folder).is_dir() else Path(folder)
-    rows = _json(path)
+    rows = read_json(path)
     if not isinstance(rows, dict):
         raise ScienceError(f"{path}: expected an object of problems by id, found {type(rows).__name__}")
     if split is None:
         return {name: parse_problem(name, row) for name, row in rows.items()}
     index = path.with_name("pid_splits.json")
-    splits = _json(index)
+    splits = read_json(index)
     if not isinstance(splits, dict) or split not in splits:
         known = ", ".join(splits) if isinstance(splits, dict) else "none"
         raise ScienceError(f"{index}: no split {split!r}; there are {known}")
@@ -186,7 +179,7 @@ def read_labels(path: Path, split: str = "test") -> dict[str, Problem]:
         return read_parquet(path)
     if path.is_dir() or (path.name == "problems.json" and path.with_name("pid_splits.json").exists()):
         return read_problems(path, split)
-    rows = _json(path)
+    rows = read_json(path)
     if isinstance(rows, dict):
         return read_problems(path)
     out = {}

@@ -52,7 +52,9 @@ def load_tokenizer(folder: str | Path):
                 "pip install 'minillava[real]', or pip install sentencepiece protobuf"
             ) from error
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        tokenizer.encode("a")  # settings of another type than expected fail only when they are used
+        return tokenizer
     except Exception as error:  # its parsers raise errors of many kinds, even a bare Exception
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise TokenizerError(f"{folder}: its tokenizer files cannot be read ({said}); fetch them again") from error

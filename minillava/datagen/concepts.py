@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from minillava.datagen.chunks import find_chunker, normalise
 from minillava.errors import UserError
-from minillava.files import atomic_write, write_text
+from minillava.files import atomic_write, read_json, write_text
 from minillava.paper import DATA
 
 RARE_BELOW, COMMON_ABOVE = DATA["rare_below"].value, DATA["common_above"].value  # 3 and 100
@@ -167,10 +167,7 @@ def _by_csv(path: Path):
 
 
 def _by_record(path: Path):
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise CaptionError(f"{path}: not a JSON file ({error})") from error
+    rows = read_json(path)
     captions, raw, problems = [], [], []
     for n, row in enumerate(rows if isinstance(rows, list) else [rows]):
         try:

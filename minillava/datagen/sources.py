@@ -10,7 +10,6 @@ things. Its ids are numbers, so "000000000139" and 139 are the same picture.
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from minillava.datagen.pictures import (
     required_text,
 )
 from minillava.errors import UserError
+from minillava.files import parse_json, read_json
 
 Rows = Iterable[tuple[str, Callable[[], Picture]]]  # (name of the record, function that makes its picture)
 
@@ -98,8 +98,8 @@ def _from_caps_boxes(text: str | None) -> Picture:
     if text is None:
         raise BadRecord("not UTF-8")
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(text)
+    except ValueError as error:
         raise BadRecord(f"not JSON ({error})") from None
     if not isinstance(row, dict) or not isinstance(row.get("instances", []), list):
         raise BadRecord("expected an object with `id`, `image`, `captions`, `instances`")
@@ -150,10 +150,7 @@ def _read_coco(path: Path, *names: str) -> dict:
         row.pop("segmentation", None)
         return row
 
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"), object_hook=without_segmentation)
-    except (ValueError, RecursionError) as error:  # broken JSON, not UTF-8, or nested too deeply
-        raise SourceError(f"{path}: not a JSON file ({error})") from error
+    data = read_json(path, object_hook=without_segmentation)
     for name in names:
         rows = data.get(name) if isinstance(data, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

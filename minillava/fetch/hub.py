@@ -114,7 +114,7 @@ def fetch_error(what: str, error: Exception) -> FetchError:
 def remote_zip(repo: str, endpoints: Endpoints) -> RemoteZip:
     """A dataset's images.zip, read in ranges. Raises FetchError."""
     from huggingface_hub import HfFileSystem
-    from huggingface_hub.utils import http_backoff
+    from huggingface_hub.utils import http_stream_backoff
 
     at = f"@{quote(endpoints.revision, safe='')}" if endpoints.revision else ""
     files, path = HfFileSystem(endpoint=endpoints.hub), f"datasets/{repo}{at}/images.zip"
@@ -123,11 +123,12 @@ def remote_zip(repo: str, endpoints: Endpoints) -> RemoteZip:
         headers = files._api._build_hf_headers()
 
         def read(start, end):
-            wanted = headers | {"range": f"bytes={start}-{end - 1}"}
+            wanted = headers | remote.UNPACKED | {"range": f"bytes={start}-{end - 1}"}
+            wait = {"timeout": 60, "base_wait_time": remote.FIRST_DELAY}
             try:
-                response = http_backoff("GET", url, headers=wanted, timeout=60, base_wait_time=remote.FIRST_DELAY)
-                response.raise_for_status()
-                return response.content
+                with http_stream_backoff("GET", url, headers=wanted, **wait) as response:
+                    response.raise_for_status()
+                    return remote.read_body(response, end - start)
             except network_errors() as error:
                 raise fetch_error(path, error) from error
 

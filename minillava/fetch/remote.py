@@ -26,6 +26,8 @@ MAX_REQUESTS = 8  # at a time
 MAX_GAP, MAX_RUN = 64 << 10, 4 << 20  # bytes between two pictures of one request, and bytes per request
 ATTEMPTS, FIRST_DELAY = 4, 1.0  # per request; seconds before the second attempt, doubled for each further one
 MAX_PICTURE = 64 << 20  # bytes per picture
+PATIENCE, LEAST_RATE = 60.0, 1024  # after so many seconds, a server that sent fewer bytes per second is given up
+UNPACKED = {"accept-encoding": "identity"}  # the header that asks for the bytes as they are
 Progress = Callable[[int], None]  # called with the number of pictures just done
 
 
@@ -76,6 +78,19 @@ def write_picture(data: bytes, path: Path) -> None:
         temporary.write_bytes(data)
 
 
+def read_body(response, most: int) -> bytes:
+    """The body of an httpx response that is streamed, or its first `most` + 1 bytes. Raises TimeoutError for a trickle."""
+    data, start = bytearray(), time.monotonic()
+    for chunk in response.iter_raw():
+        data += chunk
+        if len(data) > most:
+            break
+        seconds = time.monotonic() - start
+        if seconds > PATIENCE and len(data) < LEAST_RATE * seconds:
+            raise TimeoutError(f"only {len(data):,} bytes in {seconds:.0f} seconds")
+    return bytes(data[: most + 1])
+
+
 class RemoteFile(io.RawIOBase):
     """A remote file that `zipfile` can read and seek in. read(start, end) -> the file's bytes in [start, end).
 
@@ -116,6 +131,7 @@ class RemoteFile(io.RawIOBase):
 
 
 def _no_ranges(wanted: int, got: int) -> FetchError:
+    got = "more" if got > wanted else got
     return FetchError(f"asked for {wanted} bytes, got {got}: the server does not support range requests")
 
 
@@ -186,30 +202,30 @@ def download_each(base: str, folder: Path, names: list[str], missing: MissingPic
 
     wanted = [n for n in names if not (folder / n).exists()]
     progress(len(names) - len(wanted))
-    with httpx.Client(timeout=30, follow_redirects=True) as client:
+    with httpx.Client(timeout=30, follow_redirects=True, headers=UNPACKED) as client:
 
         def request(name):
             for attempt in range(ATTEMPTS):
                 if attempt:
                     time.sleep(FIRST_DELAY * 2 ** (attempt - 1))
                 try:
-                    response = client.get(f"{base}/{name}")
-                except httpx.TransportError as error:
+                    with client.stream("GET", f"{base}/{name}") as response:
+                        status = response.status_code
+                        if status < 500 and status != 429:
+                            return status, read_body(response, MAX_PICTURE) if status == 200 else b""
+                        why = f"status {status}"
+                except (httpx.HTTPError, TimeoutError) as error:  # also for redirects in a circle
                     why = error
-                    continue
-                if response.status_code < 500 and response.status_code != 429:
-                    return response
-                why = f"status {response.status_code}"
             raise FetchError(f"{base}/{name}: cannot be fetched ({why}); run the same command again to resume")
 
         for name, future in prefetch(request, wanted):
-            response = future.result()
+            status, data = future.result()
             try:
-                if response.status_code != 200:
-                    raise ValueError(f"status {response.status_code}")
-                if len(response.content) > MAX_PICTURE:
-                    raise ValueError(f"{len(response.content)} bytes")
-                write_picture(response.content, folder / name)
+                if status != 200:
+                    raise ValueError(f"status {status}")
+                if len(data) > MAX_PICTURE:
+                    raise ValueError(f"more than {MAX_PICTURE:,} bytes")
+                write_picture(data, folder / name)
             except ValueError as error:
                 missing.add(name, str(error))
             progress(1)

@@ -1,7 +1,7 @@
 """From a file of questions to a file of answers, in the authors' formats: LLaVA-Bench, POPE, ScienceQA (section 5).
 
-Each batch of answers is written as soon as it is made, so a stopped run resumes. Answers with other weights or settings
-are never added to the same file.
+Each batch of answers is written as soon as it is made, so a stopped run resumes. Answers with other weights, settings,
+questions or pictures are never added to the same file.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from minillava.data.images import Preparation, open_picture
 from minillava.data.records import whole
 from minillava.data.scienceqa import Problem, question_text, read_labels
 from minillava.data.template import CHAT, Template
-from minillava.files import FileError, by_key, is_id, write_text
+from minillava.files import FileError, by_key, is_id, parse_json, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.pope import read_rows
@@ -96,22 +96,35 @@ def read_question_file(path: Path, science: bool = False, split: str = "test") -
     return [QuestionRow({f: row[f] for f in fields}, row["text"], row.get("image")) for row in rows]
 
 
-def read_answers(path: Path, metadata: dict) -> list[dict]:
-    """The rows of an answers file to resume; drops an incomplete last line. Raises FileError for another run's file."""
+def read_answers(path: Path, metadata: dict, asked: dict[tuple, tuple]) -> set[tuple]:
+    """The questions that a file of answers to resume has; drops an incomplete last line.
+
+    asked: the key of each question -> its prompt, the name of its picture, and the digest of what is shown. Raises
+    FileError for a file of another run: with another setting, question or picture.
+    """
     if not path.exists():
-        return []
+        return set()
     lines, _, incomplete = path.read_text(encoding="utf-8").rpartition("\n")
+    advice, done = "choose another --out, or remove it", set()
     try:
-        rows = [json.loads(line) for line in lines.splitlines() if line.strip()]
-        others = [row.get("metadata") for row in rows if row.get("metadata") != metadata]
-    except (ValueError, AttributeError) as error:
+        rows = [parse_json(line) for line in lines.split("\n") if line.strip()]
+        if others := [row.get("metadata") for row in rows if row.get("metadata") != metadata]:
+            raise FileError(f"{path} holds answers of {others[0]}, not answers of {metadata}; {advice}")
+        for row in rows:
+            key = row.get("category"), row.get("question_id")
+            if asked.get(key) != (row.get("prompt"), row.get("image"), row.get("shown")):
+                what = f"an answer to question {key[1]} that is not to this question about this picture"
+                raise FileError(f"{path} holds {what}; {advice}")
+            done.add(key)
+    except FileError:
+        raise
+    except (ValueError, AttributeError, TypeError) as error:  # also a row that is no object, or a list as an id
         raise FileError(f"{path}: not a file of answers ({error}); choose another --out") from error
-    if others or (incomplete and not rows):
-        found = f"answers of {others[0]}" if others else "something else"
-        raise FileError(f"{path} holds {found}, not answers of {metadata}; choose another --out, or remove it")
+    if incomplete and not rows:
+        raise FileError(f"{path} holds something else, not answers; {advice}")
     if incomplete:
         write_text(path, lines + "\n")
-    return rows
+    return done
 
 
 def projector_digest(model: Llava) -> str:
@@ -120,6 +133,13 @@ def projector_digest(model: Llava) -> str:
     for _, tensor in sorted(model.projector.state_dict().items()):
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def _digest(name: str | None, images: Path) -> str | None:
+    """What tells the picture that is shown from others: a digest of its file, the blank picture's name, None if none."""
+    if name is None or name == BLANK:
+        return name
+    return hashlib.sha256((images / name).read_bytes()).hexdigest()[:12]
 
 
 def write_answers(
@@ -137,6 +157,8 @@ def write_answers(
         raise FileError(f"{images / missing[0]}: no such picture ({len(missing)} missing in all); see --images")
     if settings.condition == "shuffled" and len(pictures) < 2:
         raise FileError("--look shuffled shows another question's picture, so it needs questions about two or more")
+    if out.exists() and not out.is_file():  # a device such as /dev/full has no end
+        raise FileError(f"{out}: not a regular file; name a file with --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out.with_name(f".{out.name}.lock"), timeout=0):
@@ -155,9 +177,11 @@ def _write(model, tokenizer, template, preparation, questions, images, out, mode
     metadata = {"weights": digest, "look": condition, "format": settings.format, "most": settings.max_new_tokens}
     metadata |= {} if settings.joint == TRAINED_JOINT else {"joint": settings.joint}
     metadata |= {} if template == CHAT else {"template": template.name}
-    done = {(row.get("category"), row.get("question_id")) for row in read_answers(out, metadata)}
     shown = iter(PICTURES_SHOWN[condition]([q.image for q in questions if q.image]))
     pictures = [next(shown) if q.image else None for q in questions]  # the picture that each question is shown
+    seen = {name: _digest(name, images) for name in {*pictures}}
+    asked = {q.key: (q.text, q.image, seen[name]) for q, name in zip(questions, pictures)}
+    done = read_answers(out, metadata, asked)
     todo = [(q, name) for q, name in zip(questions, pictures) if q.key not in done]
     with open(out, "a", encoding="utf-8") as file, progress_bar(len(questions), "answer") as progress:
         progress.update(len(questions) - len(todo))
@@ -168,10 +192,11 @@ def _write(model, tokenizer, template, preparation, questions, images, out, mode
             except SpliceError as error:  # it counts from the first of the batch
                 first, last = batch[0].ids["question_id"], batch[-1].ids["question_id"]
                 raise FileError(f"questions {first} to {last}: {error}") from error
-            for q, text in zip(batch, texts):
+            for q, name, text in zip(batch, names, texts):
                 answer_id = f"{digest}-{condition}-{q.ids['question_id']}"
-                row = {**q.ids, "prompt": q.text, "text": text, "answer_id": answer_id}
-                file.write(json.dumps(row | {"model_id": model_id, "metadata": metadata}) + "\n")
+                row = {**q.ids, "prompt": q.text, "image": q.image, "shown": seen[name], "text": text}
+                row |= {"answer_id": answer_id, "model_id": model_id, "metadata": metadata}
+                file.write(json.dumps(row) + "\n")
             file.flush()
             progress.update(len(batch))
     return len(todo)

@@ -104,6 +104,24 @@ def read_bench(folder: Path) -> list[Item]:
     return load_bench(*(Path(folder) / f"{name}.jsonl" for name in ("questions", "context", "reference")))
 
 
+def another_question(row: dict, *texts: str, image: str | None = None) -> str:
+    """Why a row of answers is not to the question with its id, which has these texts; "" if nothing says so.
+
+    Its `prompt`, if it has one, must have all texts; spaces and `<image>` do not count, and scripts add instructions.
+    Its `image`, if it has one, must be the question's picture.
+    """
+    prompt, shown = row.get("prompt"), row.get("image")
+    if isinstance(prompt, str) and not all(_words(text) in _words(prompt) for text in texts):
+        return f"the answer is to another question, {_words(prompt)[:80]!r}"
+    if image and isinstance(shown, str) and Path(shown).name != Path(image).name:
+        return f"the answer is about another picture, {shown[:80]!r}"
+    return ""
+
+
+def _words(text: str) -> str:
+    return " ".join(text.replace("<image>", " ").split())
+
+
 def score_pairs(reviews: list[dict], category: str | None = None) -> list[tuple[float, float]]:
     """(reference, candidate) scores of rows of reviews, of one category or of all."""
     return [tuple(r["tuple"]) for r in reviews if category in (None, r["category"])]

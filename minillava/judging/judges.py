@@ -16,7 +16,7 @@ from typing import Protocol
 
 from minillava.asking import ChatClient, Reply, ask_with_consent, chat_request, final_text, request_key
 from minillava.files import Excluded, FileError, is_id
-from minillava.judging.bench import Item
+from minillava.judging.bench import Item, another_question
 from minillava.judging.reviews import ScoreError, read_scores
 from minillava.judging.rubric import RULES, review_messages, rubric_of
 
@@ -45,7 +45,7 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
     """One case for each question that the file answers, and what is left out.
 
     answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out: missing and
-    empty answers, ids that occur twice, answers to another question (its id is unknown, or the `prompt` differs).
+    empty answers, ids that occur twice, answers to another question (its id is unknown, or its `prompt` or `image` differs).
     Raises FileError for a file of another benchmark: no answer is left, or more prompts differ than agree.
     """
     known = {item.question_id: item for item in items}
@@ -60,16 +60,16 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
             rows[i] = row
     cases, others = [], 0
     for i, item in known.items():
-        text, prompt = rows.get(i, {}).get("text"), _question(rows.get(i, {}).get("prompt"))
+        row = rows.get(i, {})
+        text, other = row.get("text"), another_question(row, item.text, image=item.image)
         text = final_text(text) if isinstance(text, str) else None
         why = (
             "no answer" if i not in rows
             else f"answered {times[i]} times" if times[i] > 1
             else "an empty answer" if not text or not text.strip()
-            else f"the answer is to another question, {prompt!r}" if prompt not in (None, _question(item.text))
-            else ""
+            else other
         )  # fmt: skip
-        others += why.startswith("the answer is to another question")
+        others += bool(other)
         if why:
             excluded.append(Excluded(f"question {i}", why))
         else:
@@ -79,11 +79,6 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
         count = f"{len(cases) or 'None'} of its {len(answers)} rows answer one of the {len(items)} questions"
         raise FileError(f"{path}: is this an answer file of another benchmark? {count}; {excluded[0]}")
     return cases, excluded
-
-
-def _question(text: object) -> str | None:
-    """A prompt without its image token and extra spaces; None if it is not text."""
-    return " ".join(text.replace("<image>", " ").split()) if isinstance(text, str) else None
 
 
 @dataclass

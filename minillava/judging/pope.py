@@ -16,6 +16,7 @@ from pathlib import Path
 
 from minillava.asking import final_text
 from minillava.files import Excluded, FileError, by_key, is_id, read_json, read_jsonl
+from minillava.judging.bench import another_question
 
 NEGATIVES = ("random", "popular", "adversarial")
 # How answers say yes and no. They are in lower case by then, `n't` is `not`, and a clause is one part of a sentence.
@@ -152,7 +153,7 @@ def read_questions(paths: list[Path]) -> list[dict]:
                 raise FileError(f"{path}, row {n}: a question needs `question_id`, `text` and a `label` of yes or no")
             if not all(isinstance(row.get(field), str | None) for field in ("image", "category")):
                 raise FileError(f"{path}, row {n}: `image` and `category` must be text")
-            key = row.get("image"), row["text"].partition("\n")[0].strip()
+            key = row.get("image"), _asked(row["text"])
             if "label" in row:
                 labels[key] = row["label"]
             category = row.get("category") or path.stem.rpartition("_")[2]
@@ -165,6 +166,11 @@ def read_questions(paths: list[Path]) -> list[dict]:
     for category in {q["category"] for q in questions}:
         by_key([q for q in questions if q["category"] == category], paths[0], "question_id")
     return questions
+
+
+def _asked(text: str) -> str:
+    """The question alone: the authors' llava_pope_test.jsonl has an instruction in a second line."""
+    return text.replace("<image>", "").strip().partition("\n")[0].strip()
 
 
 def measures(pairs: list[tuple[str, str]]) -> dict[str, float]:
@@ -189,7 +195,8 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
 
     `authors`: the scores over all by the authors' rule, which reads every answer.
 
-    answers: rows of question_id and text, with `category` if ids repeat. Raises FileError if none fits a question.
+    answers: rows of question_id and text, with `category` if ids repeat. An answer to another question than that with
+    its id is excluded. Raises FileError if none fits a question, or if more are to others.
     """
     several = len({q["question_id"] for q in questions}) < len(questions)
 
@@ -203,16 +210,19 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
     if not given:
         what = f"none of the {len(answers)} answers belongs to one of the {len(questions)} questions"
         raise FileError(f"{what}; is this a file of another set?")
-    pairs, excluded, authors = defaultdict(list), [], []
+    pairs, excluded, authors, others = defaultdict(list), [], [], []
     for name, q in known.items():
         texts = [a.get("text") for a in given[name]]
         text = texts[0] if len(texts) == 1 and isinstance(texts[0], str) else ""
+        other = another_question(given[name][0], _asked(q["text"]), image=q.get("image")) if texts else ""
         read = read_yes_no(text)
-        authors += [(q["label"], authors_yes_no(text))] if texts == [text] else []
+        authors += [(q["label"], authors_yes_no(text))] if texts == [text] and not other else []
+        others += [f"question {q['question_id']}: {other}"] if other else []
         why = (
             "no answer" if not texts
             else f"answered {len(texts)} times" if len(texts) > 1
             else "an empty answer" if not text.strip()
+            else other if other
             else f"neither yes nor no: {text[:60]!r}" if read is None
             else ""
         )  # fmt: skip
@@ -221,6 +231,9 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
         else:
             pairs[q["category"]].append((q["label"], read))
     excluded += [Excluded(f"question {a.get('question_id')}", "not a question of this set") for a in unknown]
+    if len(others) > sum(map(len, pairs.values())):
+        what = f"{len(others)} of the {len(answers)} answers are not to the question with their id"
+        raise FileError(f"{what} ({others[0]}); is this a file of another set?")
     scores = {category: measures(some) for category, some in pairs.items()}
     scores |= {"all": measures([pair for some in pairs.values() for pair in some])} if pairs else {}
     by_authors = {"authors": measures(authors)} if authors else {}

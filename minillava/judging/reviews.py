@@ -270,12 +270,14 @@ def _ranks(values: list[float]) -> list[float]:
 
 def agreement(one: list[Review], two: list[Review]) -> dict:
     """Spearman's rank correlation of two judges, over questions that both judged, of the candidate's score and of its
-    lead over the reference; None where a judge gave equal scores throughout. Raises FileError below three questions."""
+    lead over the reference; None where a judge gave equal scores throughout. unshared: the questions of only one judge.
+    Raises FileError for fewer than three shared questions, or where most are not shared."""
     a, b = scores_by_question(one), scores_by_question(two)
     both = [q for q in a if q in b]
-    if len(both) < 3:
-        raise FileError(f"to compare two judges, both must have judged at least 3 questions; here are {len(both)}")
-    out = {"questions": len(both)}
+    if len(both) < 3 or 2 * len(both) < max(len(a), len(b)):
+        what = f"here are {len(both)} of {max(len(a), len(b))}"
+        raise FileError(f"to compare two judges, both must have judged at least 3 questions, and most of them; {what}")
+    out = {"questions": len(both), "unshared": len(a.keys() ^ b.keys())}
     for name, value in (("candidate", lambda pair: pair[1]), ("lead", lambda pair: pair[1] - pair[0])):
         ranks = [_ranks([value(judge[q]) for q in both]) for judge in (a, b)]
         flat = any(len(set(r)) == 1 for r in ranks)

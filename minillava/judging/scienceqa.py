@@ -10,12 +10,13 @@ its question does not have, and the draw happened to be right. A results file's 
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minillava.asking import final_text
 from minillava.data.scienceqa import LETTERS, Problem, ScienceError
 from minillava.files import Excluded, read_json, read_jsonl
+from minillava.judging.bench import another_question
 
 ANSWER_SENTENCE = re.compile(r"The answer is ([A-Z])\.")
 LETTER_ALONE = re.compile(r"([A-Z])(?:\. .*)?$", re.S)  # `B`, or `B. because ...`, as later models answer
@@ -65,6 +66,7 @@ class Results:
     texts: dict[str, str]
     stored: dict[str, int]
     excluded: tuple[Excluded, ...] = ()
+    prompts: dict[str, str] = field(default_factory=dict)  # what was asked, where the file says it
 
 
 def read_results(path: Path) -> Results:
@@ -73,7 +75,7 @@ def read_results(path: Path) -> Results:
     A JSONL row without text, or with an id that occurred before, is excluded. Raises ScienceError, FileError.
     """
     if Path(path).suffix == ".jsonl":
-        texts, excluded = {}, []
+        texts, excluded, prompts = {}, [], {}
         for n, row in enumerate(read_jsonl(path), 1):
             name, text = str(row.get("question_id", "")), row.get("text")
             if not name:
@@ -82,8 +84,8 @@ def read_results(path: Path) -> Results:
                 why = "occurs twice; the first was used" if name in texts else "no answer text"
                 excluded.append(Excluded(f"problem {name}", why))
             else:
-                texts[name] = text
-        return Results(texts, {}, tuple(excluded))
+                texts[name], prompts[name] = text, row.get("prompt")
+        return Results(texts, {}, tuple(excluded), prompts)
     value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("outputs"), dict):
         raise ScienceError(f"{path}: expected results with `outputs` by question id, or a .jsonl of answers")
@@ -92,6 +94,17 @@ def read_results(path: Path) -> Results:
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(index, int) for index in indices):
         raise ScienceError(f"{path}: `outputs` must map ids to texts, and `results` ids to indices")
     return Results(value["outputs"], stored)
+
+
+def answers_of(problems: dict[str, Problem], results: Results) -> tuple[dict[str, str], dict[str, str]]:
+    """(text by id, reason by id of each answer to another problem than that with its id), over these problems."""
+    texts, others = {}, {}
+    for name, problem in problems.items():
+        if name in results.texts:
+            row = {"prompt": results.prompts.get(name)}
+            other = another_question(row, problem.question, *problem.choices)
+            (others if other else texts)[name] = other or results.texts[name]
+    return texts, others
 
 
 def read_predictions(problems: dict[str, Problem], texts: dict[str, str]) -> tuple[dict[str, int], dict[str, str]]:
@@ -129,15 +142,20 @@ def score(problems: dict[str, Problem], predictions: dict[str, int]) -> dict[str
 def evaluate(problems: dict[str, Problem], results: Results, seed: int | None = None) -> dict:
     """Everything `minillava judge scienceqa` prints. seed: also score with the authors' older guesses.
 
-    Questions without an answer and answers to unknown questions are excluded. Raises ScienceError if none fit.
+    Questions without an answer and answers to other questions are excluded. Raises ScienceError if most do not fit.
     """
-    asked = {name: p for name, p in problems.items() if name in results.texts}
+    texts, others = answers_of(problems, results)
+    asked = {name: problems[name] for name in texts}
+    if len(others) >= max(1, len(asked)):
+        (name, other), *_ = others.items()
+        what = f"{len(others)} of the {len(results.texts)} answers are not to the problem with their id"
+        raise ScienceError(f"{what} (problem {name}: {other}); is it another set?")
     if not asked:
         raise ScienceError("no answer belongs to these questions; is it another set, or the hub's form without ids?")
-    excluded = [*results.excluded]
+    excluded = [*results.excluded, *(Excluded(f"problem {n}", other) for n, other in others.items())]
     excluded += [Excluded(f"problem {n}", "no answer") for n in problems if n not in results.texts]
     excluded += [Excluded(f"problem {n}", "an answer to no question here") for n in results.texts if n not in problems]
-    found, failed = read_predictions(asked, results.texts)
+    found, failed = read_predictions(asked, texts)
     out = {"questions": len(asked), "strict": score(asked, found), "failures": failed}
     out["excluded"] = [str(e) for e in excluded]
     if results.stored:

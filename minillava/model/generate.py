@@ -24,6 +24,8 @@ from minillava.data import IMAGE
 from minillava.model.cache import Cache
 from minillava.model.llava import SpliceError
 
+LEAST_TEMPERATURE = 1e-6  # above 0; scores divided by less are infinite in float32
+
 
 def generate(model, prompts, features, max_new_tokens, stop=(), temperature=0.0, top_p=1.0, seed=0, tokenizer=None):
     """The new token ids of each prompt, without the stop: a list of lists.
@@ -182,8 +184,10 @@ class Session:
 def _tokens(model, prompts, features, max_new_tokens, ends, temperature, top_p, seed, session=None):
     """(row, token) pairs in the order in which they are made, the stop included."""
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    if len(limits) != len(prompts) or min(limits, default=1) < 1 or temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError("needs max_new_tokens >= 1 (one, or one per prompt), temperature >= 0 and 0 < top_p <= 1")
+    if len(limits) != len(prompts) or min(limits, default=1) < 1 or not 0 < top_p <= 1:
+        raise ValueError("needs max_new_tokens >= 1 (one, or one per prompt) and 0 < top_p <= 1")
+    if not (temperature == 0 or temperature >= LEAST_TEMPERATURE):
+        raise ValueError(f"temperature {temperature}: 0, or {LEAST_TEMPERATURE:g} or above")
     if not prompts:
         return
     context, language = model.config.language.max_position, model.language_model

@@ -94,13 +94,9 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
             authors = is_authors(published)
         return (load_authors(folder, dtype, device), {}) if authors else _load_published(folder, dtype, device)
     with reading_config(path) as written:
-        config = LlavaConfig(
-            vision=VisionConfig(**written["vision"]),
-            language=LanguageConfig(**written["language"]),
-            select_layer=written["select_layer"],
-            projector=written["projector"]["type"],
-        )
-        sizes, about = (written["projector"]["in"], written["projector"]["out"]), written["about"]
+        vision, language = VisionConfig(**written["vision"]), LanguageConfig(**written["language"])
+        config = LlavaConfig(vision, language, written["select_layer"], written["projector"]["type"])
+        sizes, about = (written["projector"]["in"], written["projector"]["out"]), _known_about(written["about"])
         towers = {name: written.get("towers", {}).get(name) for name in ("vision", "language")}
     if sizes != (config.vision.hidden_size, config.language.hidden_size):
         raise CheckpointError(
@@ -114,11 +110,17 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
     return model, about
 
 
+def _known_about(about):
+    if not isinstance(about, dict) or not isinstance(about.get("template"), str | None):
+        raise CheckpointError("`about` must be an object, and its template a name")
+    return about
+
+
 def _load_published(folder, dtype, device):
     """(model, about) of a LlavaForConditionalGeneration folder, in any layout of its tensors' names."""
     with reading_config(folder / "config.json") as published:
         config, written = llava_config(published), published.get("minillava", {})
-        about, towers = written.get("about", {}), written.get("towers", {})
+        about, towers = _known_about(written.get("about", {})), written.get("towers", {})
         towers = {name: towers.get(name) for name in ("vision", "language")}
         # In what `save_pretrained` wrote, generation_config.json has the template's stop too, or the last token of it.
         ends = tuple(published["text_config"].get("eos_token_id") or ()) if written else end_ids(folder)

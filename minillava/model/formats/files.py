@@ -13,6 +13,7 @@ import json
 import re
 import tempfile
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +23,9 @@ from safetensors.torch import save_file
 
 from minillava.data.tokenizer import TokenizerError, load_tokenizer
 from minillava.errors import CheckpointError
-from minillava.files import flush_to_disk
+from minillava.files import FileError, flush_to_disk, read_json
 from minillava.model.formats.pickled import PickledFiles
+from minillava.scales import without_weights
 from minillava.text import few
 
 FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code
@@ -31,10 +33,11 @@ SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # read where a folder has neither of the above
 # Tensors that older versions of transformers stored, although the config determines them.
 DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")
+LARGEST = 1e12  # of a config's numbers
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # quantised types mean nothing without their scales
 
 # Errors that a config with an invalid size raises while the model is built.
-CONFIG_ERRORS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
+CONFIG_ERRORS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 
 
 class StoredTensor(NamedTuple):
@@ -63,6 +66,8 @@ def find_checkpoint(source, only=(), judge=None):
         return folder
     if folder.exists():
         raise CheckpointError(f"{source} is a file; a checkpoint is a folder")
+    if advice := without_weights(folder):
+        raise CheckpointError(advice)
     name, at, revision = str(source).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or (at and not revision):
         raise CheckpointError(
@@ -100,9 +105,34 @@ def origin(source):
 def read_config(path):
     """The object in a JSON file. Raises CheckpointError, naming the file, if it cannot be read."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        written = read_json(path)
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
+    except OSError as error:
+        raise CheckpointError(without_weights(path) or f"{path}: {error}") from error
+    if not isinstance(written, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(written).__name__}")
+    return written
+
+
+def checked(config):
+    """A config read from JSON, if each value is of its field's type. Raises CheckpointError that names the field."""
+    for field in fields(config):
+        value, kind = getattr(config, field.name), float | int if field.type is float else field.type
+        if is_dataclass(value):
+            checked(value)
+            continue
+        low, high = (1, LARGEST) if kind is int else (-LARGEST, LARGEST)
+        if field.name == "select_layer":
+            low, high = ~config.vision.num_layers, config.vision.num_layers
+        fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        if isinstance(value, tuple):
+            fits = all(type(token) is int for token in value)
+        elif fits and isinstance(value, int | float):
+            fits = kind is bool or low <= value <= high
+        if not fits:
+            raise CheckpointError(f"{field.name} {str(value)[:60]!r} is not a value that a model can have")
+    return config
 
 
 @contextmanager
@@ -186,6 +216,7 @@ def load_strictly(build, config, stored, folder, name_of, dtype=torch.float32, d
     that lists every tensor that does not fit.
     """
     try:
+        checked(config)
         layers = sum(getattr(part, "num_layers", 0) for part in (config, *vars(config).values()))
         if layers > len(stored):  # each layer has tensors; building a million layers would take for ever
             raise ValueError(f"it says {layers:,} layers, but the files hold {len(stored):,} tensors")

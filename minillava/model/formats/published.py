@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from minillava.model.formats.files import CheckpointError
+from minillava.model.formats.files import CheckpointError, checked
 from minillava.model.language import LanguageConfig
 from minillava.model.llava import LlavaConfig
 from minillava.model.rope import KINDS, Rope
@@ -62,7 +62,7 @@ def vision_config(published):
     published = nested
     if published.get("hidden_act", "quick_gelu") != "quick_gelu":
         raise CheckpointError(f"hidden_act {published['hidden_act']!r}: only CLIP's quick_gelu is supported")
-    return VisionConfig(**{ours: published.get(*theirs) for ours, theirs in VISION_NAMES.items()})
+    return checked(VisionConfig(**{ours: published.get(*theirs) for ours, theirs in VISION_NAMES.items()}))
 
 
 def vision_published(config):
@@ -88,7 +88,7 @@ def language_config(published):
         sizes["max_position"] = max(sizes["max_position"], int(rope.factor * rope.original))
     if published.get("sliding_window") and published.get("use_sliding_window", True):
         sizes["max_position"] = min(sizes["max_position"], published["sliding_window"])  # up to there all see all
-    return LanguageConfig(**sizes, rope_theta=theta, attention_bias=kind == "qwen2", rope=rope)
+    return checked(LanguageConfig(**sizes, rope_theta=theta, attention_bias=kind == "qwen2", rope=rope))
 
 
 def _rope(published, trained):
