@@ -180,7 +180,7 @@ def pixels(pictures: Iterable[Image.Image], preparation: Preparation) -> torch.T
     """RGB pictures -> (B, 3, size, size): cropped, scaled (commonly to [0, 1]), then normalised by mean and std."""
     p = preparation
     one = partial(crop, size=p.size, edge=p.edge, stretched=p.stretched, resample=p.resample)
-    whole = (_square(picture, p.mean) if p.padded else picture for picture in pictures)
+    whole = map(partial(_square, mean=p.mean), pictures) if p.padded else pictures
     cropped = [np.asarray(c, dtype=np.float32) for c in map(one, whole)]  # of an iterator, one whole picture is held
     array = np.stack(cropped) / np.float32(1 / p.rescale)
     return torch.from_numpy((array - np.float32(p.mean)) / np.float32(p.std)).permute(0, 3, 1, 2).contiguous()
