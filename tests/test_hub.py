@@ -122,7 +122,9 @@ def test_a_real_scale_runs_from_the_dial_to_a_step_of_stage_2_and_an_answer(hub,
     said, asked = run(hub, tmp_path, SCRIPT, name, *(["talk only"] if name == "full-13b" else []))
     assert f"scale {scale.name}" in said and re.search(r"^before:.*W: ", said, re.M)
     if name != "full-13b":
-        assert "stage 2: 12 samples, 2 steps of 6" in said and re.search(r"^after:.*stage 2: data, 12 records", said, re.M)
+        assert "stage 2: 12 samples, 2 steps of 6" in said and re.search(
+            r"^after:.*stage 2: data, 12 records", said, re.M
+        )
     for part in (scale.vision_tower, scale.language_model):
         files = HUB[part]["files"]
         fetched = {path.rpartition("/")[2] for path in asked if path.startswith(f"/{part}/resolve/")}
