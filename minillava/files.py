@@ -209,16 +209,25 @@ def _of_list(file, text: str, path: Path, chunk: int) -> Iterator:
 
 def _of_lines(file, path: Path, keys: tuple[str, ...]) -> Iterator:
     lines = (line for line in iter(lambda: file.readline(MAX_RECORD), "") if line.strip())
-    for n, line in enumerate(lines):
+    held: list | None = []  # the values up to the first record, which may be bad ones
+    for line in lines:
         try:
             value = parse_json(line, object_pairs_hook=_object)
         except ValueError:
             value = line
-        if n == 0 and not (isinstance(value, dict) and any(key in value for key in keys)):
-            some = f"its keys are {', '.join(map(repr, value))[:200]}" if isinstance(value, dict) else "over many lines"
-            advice = "expected a JSON list of records, or one record per line; save the list of records alone"
-            raise FileError(f"{path}: begins with one object ({some}); {advice}")
-        yield value
+        if held is None:
+            yield value
+            continue
+        held.append(value)
+        if isinstance(value, dict) and any(key in value for key in keys):
+            yield from held
+            held = None
+        elif len(held) == 100:
+            break
+    if held is not None:
+        some = f"its keys are {', '.join(map(repr, held[0]))[:200]}" if isinstance(held[0], dict) else "over many lines"
+        advice = "expected a JSON list of records, or one record per line; save the list of records alone"
+        raise FileError(f"{path}: begins with one object ({some}); {advice}")
 
 
 def _object(pairs: list[tuple]) -> dict:

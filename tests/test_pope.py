@@ -104,7 +104,7 @@ SAYS = {
         "Yes", "Yes.", "yes!", "YES", "**Yes**", "Yes, there is a dog.", "Yes; a brown one.", "Yeah", "Yep, a dog.",
         "Yes, there's no doubt.", "Yes, there is no doubt about it.", "Not only is there a dog, but yes, also a cat.",
         "Not only that, but yes.", "No doubt, there is a dog.", "Without a doubt, there is a dog.",
-        "There is no doubt that there is a dog.", "There is a dog that is not brown.", "There is a dog, but no cat.",
+        "There is no doubt that there is a dog.", "There is a dog that is not brown.", "There is a dog with no collar.",
         "There is a dog with no collar.", "There's a dog.", "There are two dogs.", "There is one.", "I see a dog.",
         "I can see a dog on the left.", "There appears to be a dog.", "There seems to be a dog.", "A dog can be seen.",
         "A dog is visible.", "The dog is clearly visible.", "A dog is present.", "In the picture, there is a dog.",
@@ -131,6 +131,21 @@ SAYS = {
 @pytest.mark.parametrize("said, text", [(said, text) for said, texts in SAYS.items() for text in texts])
 def test_yes_and_no_are_read_in_every_way_of_saying_them_and_nothing_is_guessed(said, text):
     assert read_yes_no(text) == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is a cat in the image, but there is no dog.", "There are two cats. No dogs are visible.",
+        "There is a cat on the couch, and no dog.", "I see a cat, but I do not see a dog.",
+        "There is a cat, not a dog, on the sofa.", "A cat is present, but a dog is not.",
+        "There are no dogs. There is a cat.", "There is no dog, but there is a cat.",
+    ],
+)  # fmt: skip
+def test_where_one_thing_is_there_and_another_is_not_the_clause_that_names_it_counts(text):
+    assert read_yes_no(text, "dog") == "no" and read_yes_no(text, "cat") == "yes" and read_yes_no(text) != "yes"
+    question = {"question_id": 1, "label": "no", "category": "random", "text": "Is there a dog in the image?"}
+    assert evaluate([question], [{"question_id": 1, "text": text}])["scores"]["all"]["accuracy"] == 100
 
 
 @given(

@@ -1,5 +1,6 @@
 """A folder with only a tokenizer.model, as Vicuna's are published: read as SentencePiece reads it, or refused with advice."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_make_conda_and_colab_install_the_extra():
     for name in ("Makefile", "environment.yml", "minillava/course/colab.py"):
         text = (Path(__file__).parents[1] / name).read_text()
         assert re.search(r"(\.|\{home\})\[[\w,]*\breal\b[\w,]*\]", text), name
+
+
+@pytest.mark.parametrize("kind", ["llava", "llava_llama", "mistral", "llama"])
+def test_whatever_model_has_the_tokenizer_its_ids_are_sentencepieces(vicuna, tmp_path, kind):
+    ours, theirs = vicuna
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_model())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    for text in ("a red car", "\nWhat", "USER: is it"):
+        assert load_tokenizer(tmp_path).encode(text, add_special_tokens=False) == theirs.encode(text)
 
 
 def test_it_has_vicunas_special_tokens_and_keeps_them_when_saved(vicuna, tmp_path):

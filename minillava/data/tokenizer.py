@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from minillava.errors import UserError
 
@@ -42,7 +42,9 @@ def load_tokenizer(folder: str | Path):
     """
     if not any((Path(folder) / name).is_file() for name in FILES):
         raise FileNotFoundError(f"{folder}: no tokenizer files here; copy tokenizer.json next to the weights")
+    kind = AutoTokenizer
     if (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer.json").is_file():
+        kind = LlamaTokenizer  # whatever model_type config.json has: for some, AutoTokenizer leaves out the first blank
         try:  # transformers needs both, and without them asks for another package
             import google.protobuf  # noqa: F401
             import sentencepiece  # noqa: F401
@@ -52,7 +54,7 @@ def load_tokenizer(folder: str | Path):
                 "pip install 'minillava[real]', or pip install sentencepiece protobuf"
             ) from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        tokenizer = kind.from_pretrained(str(folder), trust_remote_code=False)
         tokenizer.encode("a")  # settings of another type than expected fail only when they are used
         return tokenizer
     except Exception as error:  # its parsers raise errors of many kinds, even a bare Exception

@@ -47,6 +47,9 @@ EXISTS = re.compile(
     rf"{SEE}|\b(?:is|are|be) (?:\w+ly )?(?:visible|present|shown|there|seen)\b|^(?:it|they) (?:is|are)$"
 )
 
+DENIED = re.compile(r"\b(?:no|none|neither|not (?:an?|any|see|spot|notice|visible|present|there))\b|\b(?:is|are) not$")
+ASKED = re.compile(r"\bthere (?:an?|any|some) (.+?)(?: in (?:the|this) \w+)?\?", re.I)  # what a question asks for
+
 
 def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list[dict]:
     """The questions with all three kinds of negatives: rows of question_id, image, text, label, category.
@@ -85,11 +88,12 @@ def build_pope(records: list[dict], per_picture: int = 6, seed: int = 0) -> list
     return rows
 
 
-def read_yes_no(text: str) -> str | None:
+def read_yes_no(text: str, thing: str | None = None) -> str | None:
     """yes or no, as an answer to "Is there ...?" says it; None if it says neither, both, or that it is not sure.
 
     The first sentence that is no question counts, and in it the first clause that says something; a later sentence only
-    if it begins with yes or no by itself. Thoughts and Markdown do not count.
+    if it begins with yes or no by itself. Thoughts and Markdown do not count. thing: what is asked for, in lower case.
+    Where one thing is there and another is not, the clauses that name it count.
     """
     text = re.sub(r"[*_`#>\"“”()\[\]]+", " ", final_text(text)).replace("’", "'").lower()
     text = IDIOM.sub(" ", text)
@@ -102,6 +106,13 @@ def read_yes_no(text: str) -> str | None:
     later = {lead[1] for sentence in sentences[1:] if (lead := LATER.match(sentence))}
     if first is None and len(later) == 1:
         return later.pop()
+    if first in ("yes", "no") and not LEAD_YES.match(sentences[0]) and not LEAD_NO.match(sentences[0]):
+        clauses = [clause for sentence in sentences for clause in CLAUSE.split(sentence)]
+        named = {_said(c) for c in clauses if thing and re.search(rf"\b{re.escape(thing)}", c)} - {None}
+        if len(named) == 1 and named <= {"yes", "no"}:
+            first = named.pop()
+        elif first == "yes" and any(DENIED.search(c) and _said(c) == "no" for c in clauses):
+            return None
     return first if first != "unclear" and later <= {first} else None
 
 
@@ -215,7 +226,8 @@ def evaluate(questions: list[dict], answers: list[dict]) -> dict:
         texts = [a.get("text") for a in given[name]]
         text = texts[0] if len(texts) == 1 and isinstance(texts[0], str) else ""
         other = another_question(given[name][0], _asked(q["text"]), image=q.get("image")) if texts else ""
-        read = read_yes_no(text)
+        thing = ASKED.search(q["text"])
+        read = read_yes_no(text, thing and thing[1].lower())
         authors += [(q["label"], authors_yes_no(text))] if texts == [text] and not other else []
         others += [f"question {q['question_id']}: {other}"] if other else []
         why = (
