@@ -47,7 +47,7 @@ def write_mix(folder):
         {"images": ["a.png", "b.png"], "messages": said("<image>Compare it with <image>.", "Both are noise.", "Why?", "I see no shape.")},
         {"images": ["c.png"], "messages": said([{"type": "image"}, {"type": "text", "text": "What?"}], [{"type": "text", "text": "Noise."}])},
         coco[5] | {"image": "d.png", "conversations": turns("Is there a picture?", "There is.")},
-        coco[6] | {"conversations": turns("<image>\nDescribe it.", "It has two parts.\n\n### Colour\nMany.\n\n#### Shape\nNone.</s>")},
+        coco[6] | {"conversations": turns("<image>\nDescribe <s>it.", "It has two parts.\n\n### Colour\nMany.\n\n#### Shape\nNone.</s>")},
         coco[7] | {"conversations": turns("<image>\r\nWhat colour?", "Nice \ud83d")},
         coco[8] | {"conversations": turns("First a greeting.", "Hello.", "<image>\nAnd now?", "Noise.")},
         {"id": "blind", "conversations": turns("<image>\nWhat is it?", "A cat.")},

@@ -161,6 +161,10 @@ def test_what_is_changed_is_changed_so_and_said(raw, wanted, change):
         (record("<image>", "Hi.", image="/a.png"), "outside the image folder"),
         (record("<image>", "Hi.", image="a\0.png"), "outside the image folder"),
         (record("<video> What?", "Hi.", videos=["a.mp4"]), "video or sound"),
+        (record("Hi?", "Hi.", history=[["So?", "So."]]), "`history`, `objects` or"),
+        (record("Hi?", "Hi.", messages=[{"role": "user", "content": "No?"}]), "different turns"),
+        ({"id": "r7", "messages": [{"role": "user", "content": "a", "loss": False},
+         {"role": "assistant", "content": "b", "loss": False}]}, "not to be learned"),
     ],
 )  # fmt: skip
 def test_what_cannot_become_a_record_is_refused_with_its_cause(raw, cause, tmp_path):

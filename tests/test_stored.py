@@ -203,7 +203,7 @@ def test_the_shapes_of_the_fields_files_are_taken_and_one_table_says_what_was_ch
         "changed: a system message is left out": "000000000002", "changed: a last question without": "000000000003",
         "changed: pictures in a list": "000000000004, number 10, number 11", "changed: an empty `image`": "null",
         "changed: a record without an id": "number 10, number 11", "changed: other keys, roles": "number 10, number 11",
-        "changed: a picture without `<image>`": "000000000005", "changed: </s> inside a text becomes </s,": "000000000006", "changed: ### inside a text becomes ##": "000000000006",
+        "changed: a picture without `<image>`": "000000000005", "changed: </s> inside a text becomes </s,": "000000000006", "changed: <s> inside a text becomes <s,": "000000000006", "changed: ### inside a text becomes ##": "000000000006",
         "changed: line ends": "000000000007", "changed: half a character": "000000000007",
         "left out: an empty question or answer": "empty", "left out: `<image>` appears more or less": "blind",
         "left out: a picture cannot be read": "vg/torn.jpg, vg/html.jpg", "left out: a picture is missing": "vg/gone.jpg",

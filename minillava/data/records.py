@@ -84,12 +84,18 @@ def normalise(raw: object, number: int = 0) -> tuple[dict, list[str]]:
         raise RecordError("a key appears twice, with different values")
     if any(raw.get(key) for key in ("video", "videos", "audio", "audios")):
         raise RecordError("video or sound, which LLaVA does not read")
+    if raw.get("history") or raw.get("objects") or any(turn.get("tool_calls") for turn in given):
+        raise RecordError("`history`, `objects` or `tool_calls`, which are not read here")
+    if any(some and some != given for some in lists):
+        raise RecordError("different turns in `conversations` and `messages`")
     changes = {SYSTEM} if raw.get("system") else set()
     turns, inside = [], []  # (role, text); the names of pictures inside messages
     for turn in given:
         role, value = turn.get("from") or turn.get("role"), turn.get("value")
         if not isinstance(role, str) or role not in ROLES:
             raise RecordError("a turn is neither human's nor gpt's")
+        if ROLES[role] == "gpt" and (turn.get("loss") is False or turn.get("weight") == 0):
+            raise RecordError("an answer that is not to be learned (`loss`, `weight`)")
         parts = turn.get("content") if value is None else value
         text = _joined(parts, inside, changes) if isinstance(parts, list) else _text(parts, changes)
         ours = given is raw.get("conversations") and turn.get("from") in ("human", "gpt", "system")

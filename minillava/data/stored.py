@@ -24,7 +24,7 @@ import torch
 
 from minillava.data import IGNORE
 from minillava.data.images import ImageError, open_picture
-from minillava.data.records import RecordError, pictures_of
+from minillava.data.records import IMAGE_TOKEN, RecordError, pictures_of
 from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.template import Template
 from minillava.data.valid import Tally, each_record, valid_records
@@ -175,9 +175,8 @@ def _encode(
     for picture in pictures:
         if found[picture][1]:
             return tally.leave_out(name, found[picture][1], picture)
-    stops = [
-        s for s in dict.fromkeys((template.stop, tokenizer.eos_token)) if s and without_stop(record, s) is not record
-    ]
+    marks = dict.fromkeys((template.stop, *tokenizer.all_special_tokens))  # in a text they would become control tokens
+    stops = [mark for mark in marks if mark and mark != IMAGE_TOKEN and without_stop(record, mark) is not record]
     for stop in stops:
         record = without_stop(record, stop)
     try:
@@ -186,7 +185,7 @@ def _encode(
         return tally.leave_out(name, "no token carries loss, or the template leaves out a picture")
     if len(sample.ids) + (patches - 1) * len(pictures) > longest:
         return tally.leave_out(name, f"more than {longest:,} tokens, with its pictures (not counted as bad)", bad=False)
-    tally.change(name, [f"{stop} inside a text becomes {stop[:-1]}, as it ends an answer" for stop in stops])
+    tally.change(name, [f"{stop} inside a text becomes {stop[:-1]}, as it is a mark of the format" for stop in stops])
     files["ids"].write(sample.ids.numpy().astype(np.int32).tobytes())
     files["carries"].write((sample.labels != IGNORE).numpy().astype(np.uint8).tobytes())
     files["text"].write(json.dumps([name, *(pictures or [None])]).encode())
