@@ -45,7 +45,7 @@ from minillava.text import aligned
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 FULL_DISK = "full disk"
 MOST = 3  # faults in one folder
-CONCURRENCY, LATENCY = 8, 0.2  # requests at a time; seconds for a reply
+CONCURRENCY, LATENCY = 8, 0.5  # requests at a time; seconds for a reply, so that most moments fall into the asking
 PICTURES = 24  # of generate (three requests each) and of train
 PATIENCE = 600  # seconds until a run counts as stuck
 # Files that say how or when a run went, not what it made; report.json has what report.md says.
