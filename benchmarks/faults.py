@@ -228,10 +228,10 @@ def main() -> int:
             whole = Undisturbed(verb, command, folder / verb)
             print(f"{verb}: {whole.seconds:.0f} s without a fault", flush=True)
             for wanted, faults in ((kills, SIGNALS), (full, (FULL_DISK,))):
-                turns = cycle(rng.sample(faults, len(faults)))
+                turns, most = cycle(rng.sample(faults, len(faults))), min(MOST, max(1, wanted // len(faults)))
                 while wanted > 0:
                     with tempfile.TemporaryDirectory(dir=folder) as inner:
-                        rows.append(disturb(whole, next(turns), min(wanted, MOST), rng, Path(inner), teacher))
+                        rows.append(disturb(whole, next(turns), min(wanted, most), rng, Path(inner), teacher))
                     wanted -= rows[-1]["times"]
                     print(*(f"{name} {value}" for name, value in rows[-1].items()), sep=", ", flush=True)
     table, problems = summary(rows), [row for row in rows if row["problems"]]
