@@ -6,7 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("*.py"))
@@ -33,6 +35,37 @@ def test_every_script_says_how_to_run_it_and_takes_quick_and_json(path):
     if any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body):
         said = ast.get_docstring(tree)
         assert f"python benchmarks/{path.name}" in said and "--quick" in said and "--json" in said
+
+
+def test_a_fault_that_changed_something_is_seen(environment, tmp_path):
+    import faults
+
+    whole, one, two = tmp_path / "whole", np.ones(3), np.full(3, 2.0)
+    files = {
+        "records.json": "[1]",
+        "replies.jsonl": '{"a": 1}\n{"b": 2}\n',
+        "report.json": '{"seconds": 1, "score": 5}',
+    }
+    step = whole / "checkpoints" / "step-2" / "shard.safetensors"
+    step.parent.mkdir(parents=True)
+    for name, text in files.items():
+        (whole / name).write_text(text)
+    step.write_bytes(save({"weights": one, "random/0/python": one}))
+    wanted = faults.made(whole)
+
+    (whole / "replies.jsonl").write_text('{"b": 2}\n{"a": 1}\n')
+    (whole / "report.json").write_text('{"seconds": 9, "score": 5}')
+    (whole / "asked.jsonl").write_text("{}")
+    step.write_bytes(save({"weights": one, "random/0/python": two}))
+    assert faults.compare(wanted, faults.made(whole)) == ([], [])
+
+    (whole / "records.json").unlink()
+    (whole / "replies.jsonl").write_text('{"b": 2}\n{"a": 3}\n')
+    (whole / "report.json").write_text('{"seconds": 9, "score": 6}')
+    (whole / ".records.json.tmp").write_text("")
+    step.write_bytes(save({"weights": two}))
+    lost, other = faults.compare(wanted, faults.made(whole))
+    assert lost == ["records.json is missing"] and len(other) == 4
 
 
 def test_figures_are_kept_with_the_machine_and_without_its_name(environment, tmp_path):
