@@ -107,7 +107,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def made(folder: Path) -> dict[str, str]:
-    """Each file's checksum, of what must be equal in it: no seconds, replies in any order, no unused random state."""
+    """A checksum of each file. Seconds, the order of replies and unused random states may differ, so they are left out."""
     found = {}
     for path in folder.rglob("*"):
         if path.is_file() and path.name not in OF_A_RUN:

@@ -33,7 +33,8 @@ class Chat:
 
     `Chat(weights)`, then `look(picture)`, then `ask(question)` any number of times; `look` starts a new conversation.
     weights: a folder or a hub id. template: the name of the conversation's format; by default the one that the weights
-    name, or that their chat template writes. Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each naming the file.
+    name, or that their chat template writes. Raises CheckpointError, FileNotFoundError, ImageError or ChatError, each
+    naming the file.
     """
 
     def __init__(

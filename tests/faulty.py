@@ -8,11 +8,17 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 
-from minillava.asking.request import request_key
+from minillava.asking.request import chat_request, request_key
 from minillava.asking.server import Handler, completion, error_body, serve
 
 SAYS_429 = ("status", 429, {})
 SAYS_500 = ("status", 500, {})
+
+
+def bodies(n, **settings):
+    """n requests, each with a question of its own."""
+    settings = {"max_tokens": 50, **settings}
+    return [chat_request("small", [{"role": "user", "content": f"question {i}"}], **settings) for i in range(n)]
 
 
 class Faulty(Handler):

@@ -41,7 +41,7 @@ from minillava.asking import (
 from minillava.asking import journal as journal_module
 from minillava.asking.client import Client, find_api_key, retry_after
 from minillava.asking.server import completion, serve
-from tests.faulty import SAYS_429, SAYS_500, faulty
+from tests.faulty import SAYS_429, SAYS_500, bodies, faulty
 
 KEY = "sk-never-to-be-seen-0123456789"
 CHEAP = Price(1.0, 2.0)
@@ -52,10 +52,6 @@ pytestmark = pytest.mark.usefixtures("no_key")
 def server():
     with faulty() as server:
         yield server
-
-
-def bodies(n, **settings):
-    return [chat_request("small", [{"role": "user", "content": f"question {i}"}], **{"max_tokens": 50, **settings}) for i in range(n)]  # fmt: skip
 
 
 def run(server, folder, requests, timeout=5.0, **more):

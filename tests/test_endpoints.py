@@ -37,7 +37,7 @@ from minillava.asking.loop import AskingRun
 from minillava.asking.money import NO_LIMIT
 from minillava.asking.reading import error_words, problem
 from minillava.asking.server import completion
-from tests.faulty import Faulty, faulty
+from tests.faulty import Faulty, bodies, faulty
 
 pytestmark = pytest.mark.usefixtures("no_key")
 BODY = chat_request("small", [{"role": "user", "content": "question"}], 50, 0.5)
@@ -47,10 +47,6 @@ BODY = chat_request("small", [{"role": "user", "content": "question"}], 50, 0.5)
 def server():
     with faulty() as server:
         yield server
-
-
-def bodies(n, **settings):
-    return [chat_request("small", [{"role": "user", "content": f"question {i}"}], **{"max_tokens": 50, **settings}) for i in range(n)]  # fmt: skip
 
 
 def run(server, folder, requests, **more):

@@ -42,7 +42,7 @@ class ChatClient(Protocol):
 @dataclass
 class Outcome:
     """What became of the requests. replies, failures: by key. reused: how many the journal had answered before.
-    stopped: why some were not asked (`""`: all were). unknown: replies in a batch that nothing here asked for."""
+    stopped: why some were not sent; empty if all were. unknown: replies in a batch to requests that are not here."""
 
     replies: dict[str, Reply] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)

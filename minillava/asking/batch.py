@@ -3,7 +3,7 @@
 `custom_id` is the key of the request, so replies may come back in any order and in any number of files. They go into
 the same journal as if they had been asked one by one: same parser, same records, nothing asked twice.
 
-    python -c "from minillava.asking import *; write_batch([chat_request('gpt-4o', [])], '/tmp/batch')"
+    python -c "from minillava.asking import *; write_batch([chat_request('gpt-4o', [])], 'batch')"
 """
 
 import json

@@ -4,9 +4,9 @@ Two append-only files: `replies.jsonl` has one line per finished request, writte
 fsynced; `asked.jsonl` has a line before every attempt and one after each that cost nothing. An attempt with neither a
 reply nor such a line (a time-out, a kill in mid-flight) may have been billed and counts as spent. An incomplete last
 line, left by a kill, is cut off. One process at a time. A file of `ROOM` bytes is given up when the disk is full, so
-that the replies in flight, which are paid for, can still be kept.
+that replies to requests already sent, which are paid for, can still be kept.
 
-    python -c "from minillava.asking import Journal; j = Journal('/tmp/asked'); print(len(j.replies), j.spent)"
+    python -c "from minillava.asking import Journal; j = Journal('asked'); print(len(j.replies), j.spent)"
 """
 
 import json
@@ -24,7 +24,7 @@ from minillava.asking.request import MOST_TOKENS, Reply
 from minillava.files import flush_to_disk
 
 REPLIES, ASKED = "replies.jsonl", "asked.jsonl"
-ROOM = 4 * 1024 * 1024  # bytes, for the replies in flight
+ROOM = 4 * 1024 * 1024  # bytes, for replies to requests already sent
 
 
 class Cost(NamedTuple):
@@ -181,7 +181,7 @@ class Journal:
         self._asked.rows = self._replies.rows = []
 
     def keep_room(self) -> None:
-        """Set disk space aside for the replies in flight. Raises AskingError when there is none."""
+        """Set disk space aside for replies to requests already sent. Raises AskingError when there is none."""
         try:
             with open(self.folder / ".room", "wb") as file:
                 file.write(bytes(ROOM))  # written, because a hole in a file takes no space

@@ -122,7 +122,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if mode == "F" or (mode == "I" and image.format != "PPM"):
         raise ImageError(f"32 bits per pixel (mode {mode}) have no agreed black and white; save it with 8 or 16 bits")
     if clear is not None and stored == "RGB;16B":
-        raise ImageError("16-bit colour of which one is transparent is not supported; save it with 8 bits per colour")
+        raise ImageError("16-bit colour with one transparent colour is not supported; save it with 8 bits per colour")
     if clear is not None and stored in GREY_STEPS:
         image.info["transparency"] = clear * GREY_STEPS[stored]
     image.load()

@@ -218,7 +218,7 @@ def note_check(task_id: str, passed: bool) -> None:
 
 
 def progress() -> str:
-    """The page of `minillava progress`: one line per exercise, with one mark per task (● passes, ○ tried, · not begun)."""
+    """The page of `minillava progress`: one line per exercise, one mark per task (● passes, ○ tried, · not begun)."""
     known, lines, done, count = read_progress(), [], 0, 0
     for number in exercise_numbers():
         some = tasks_of(number).values()

@@ -171,7 +171,7 @@ def asked(scene: Scene, rng: random.Random) -> list[Question | None]:
 
 
 def ten_pictures(weights: Path) -> tuple[Figure, list[dict]]:
-    """Ten scenes of the benchmark by a seed, not chosen, each with five questions, answers and verdicts; also as rows."""
+    """Ten scenes of the benchmark, drawn by a seed, each with five questions, answers and verdicts; also as rows."""
     rng, chat, rows, pictures = random.Random("ten pictures 0"), Chat(weights), [], []
     for scene in [compose("bench", index) for index in rng.sample(range(700), 10)]:
         chat.look(draw(scene, chat.model.config.vision.image_size))

@@ -45,7 +45,7 @@ def match_answers(items: list[Item], answers: list[dict], path: Path) -> tuple[l
     """One case for each question that the file answers, and what is left out.
 
     answers: rows in the authors' format (question_id and text; optionally prompt and answer_id). Left out: missing and
-    empty answers, ids that occur twice, answers to another question (its id is unknown, or its `prompt` or `image` differs).
+    empty answers, ids that occur twice, answers to another question (unknown id, other `prompt` or `image`).
     Raises FileError for a file of another benchmark: no answer is left, or more prompts differ than agree.
     """
     known = {item.question_id: item for item in items}

@@ -95,7 +95,8 @@ def _text(template, pairs):
 
 
 def _rendered(tokenizer, source, pairs):
-    """What a chat template makes of a conversation."""
+    """What a chat template makes of a conversation. Raises TemplateError with the template's own last error."""
+    why = ""
     for multimodal in (False, True):  # a message's content is a text, or a list of an image and a text
         messages = []
         for question, answer in pairs:
@@ -108,11 +109,12 @@ def _rendered(tokenizer, source, pairs):
             text = tokenizer.apply_chat_template(
                 messages, chat_template=source, tokenize=False, add_generation_prompt=True
             )
-        except Exception:  # a template raises errors of its own, of any kind
+        except Exception as error:  # a template raises errors of its own, of any kind
+            why = f" ({type(error).__name__}: {str(error)[:100]})"
             continue
         if all(turn in text for pair in pairs for turn in pair if turn):
             return text
-    raise TemplateError("the weights' own chat template does not write a question about a picture as it is asked")
+    raise TemplateError(f"the weights' own chat template does not write a question about a picture as it is asked{why}")
 
 
 def jinja(template):

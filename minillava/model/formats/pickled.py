@@ -1,4 +1,4 @@
-"""Weights in torch's own files (pytorch_model.bin), which are pickles in a zip: read tensor by tensor; nothing in them runs.
+"""Weights in torch's own files (pytorch_model.bin), which are pickles in a zip. Nothing in them runs.
 
 torch.load(weights_only=True) builds named tensors and refuses everything else. mmap=True reads only what is used, so
 that memory never holds a whole file.
