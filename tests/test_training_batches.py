@@ -240,7 +240,7 @@ def test_recomputed_activations_change_nothing_and_keep_less():
 
 def test_a_loss_that_is_not_finite_names_the_records_of_the_batch(tmp_path):
     samples, seen = toy.tiny_samples(4)
-    seen["0.png"] = seen["0.png"] * torch.nan
+    seen.values[seen.index["0.png"]] *= torch.nan
     with pytest.raises(TrainingError, match="loss of step 0 is nan; .* its records are lesson-"):
         stage(tmp_path, samples, seen, batch_size=4)
 

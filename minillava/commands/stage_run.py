@@ -36,7 +36,15 @@ from minillava.training.parallel import (
     rank,
     world_size,
 )
-from minillava.training.stages import TOKENS_PER_CORE, recipe_of, recompute_activations, train_stage, useful_cores
+from minillava.training.stages import (
+    TOKENS_PER_CORE,
+    compile_blocks,
+    is_large,
+    recipe_of,
+    recompute_activations,
+    train_stage,
+    useful_cores,
+)
 
 
 def say(text: str) -> None:
@@ -164,6 +172,8 @@ class StageRun:
         set_trainable(model, self.stage.number)
         if self.lora_rank:
             lora.add(model, self.lora_rank, dtype=self.dtype)
+        if self.device.type == "cuda" and world_size() == 1 and is_large(model):
+            compile_blocks(model)
         if self.stage.checkpointing:
             recompute_activations(model)
         return model

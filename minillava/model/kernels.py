@@ -39,11 +39,13 @@ def attend(q, k, v, mask=None, causal=False):
 
     A step in float32 takes 1.53 times as long without it.
     """
-    if q.shape[1] > k.shape[1]:
+    shared = q.shape[1] > k.shape[1]
+    if shared and not (q.is_cuda and mask is None):  # there, flash attention reads shared keys by itself
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # (B, H, S, d)
+        shared = False
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
         return attend_in_bfloat16(q, k, v, mask, causal)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=shared)
 
 
 def attend_in_bfloat16(q, k, v, mask=None, causal=False):
@@ -96,11 +98,13 @@ def attend_behind(q, k, v, allowed, first_k, first_v, first_seen, place, most):
 
 
 def normalise(x, eps):
-    """`language.normalise`, with its gradient written out.
+    """`language.normalise`, with its gradient written out; on a GPU PyTorch's own.
 
     Without it a norm's forward and backward pass takes 2.3 times as long in float32, 1.8 times in bfloat16. A step
     takes 0.98 to 1.04 times as long, but its activations need 1.11 times the memory in float32, 1.14 times in bfloat16.
     """
+    if x.is_cuda:
+        return F.rms_norm(x.float(), x.shape[-1:], eps=eps).to(x.dtype)
     return _Normalise.apply(x, eps)
 
 

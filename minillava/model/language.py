@@ -16,6 +16,7 @@ look at (those in the cache and the new ones).
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -93,16 +94,16 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(D, config.num_kv_heads * d, bias=config.attention_bias)
         self.o_proj = nn.Linear(config.num_heads * d, D, bias=False)
 
-    def forward(self, x, cos, sin, allowed, cache, layer):  # x: (B, T, D)
+    def forward(self, x, cos, sin, allowed, read):  # x: (B, T, D); read: how a cache is read, None without one
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, T, d) and two (B, H_kv, T, d)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        if cache is None:
+        if read is None:
             seen = attend(q, k, v, allowed, causal=allowed is None)  # (B, H, T, d)
         else:
-            seen = cache.attend(layer, q, k, v, allowed)  # (B, H, T, d)
+            seen = read(q, k, v, allowed)  # (B, H, T, d)
         return self.o_proj(seen.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
@@ -132,7 +133,8 @@ class Block(nn.Module):
 
     def forward(self, x, *where, wanted=None):  # (B, T, D); where: what `Attention` takes beside it
         x = x + self.self_attn(self.input_layernorm(x), *where)
-        x = x if wanted is None else x[wanted]  # (N, D): after the last attention, no token sees the others
+        if wanted is not None:
+            x = x.flatten(0, 1).index_select(0, wanted)  # (N, D): after the last attention, no token sees the others
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -164,8 +166,9 @@ class LanguageModel(nn.Module):
         mask: (B, T), True at real tokens. Padding on the left needs it; no token sees padding on its right.
             Or (B, T, T), True where a token (row) may see another one, for several samples packed in one row.
         cache: a `Cache` with the tokens before these; it takes these in. Raises ValueError when it is full.
-        wanted: (B, T), True at N tokens. Then the result is their hidden states (N, D), and the last MLP, which needs
-            no other token, is computed for them alone: a training step takes 0.9 times as long (LOG.md, 2026-11-27).
+        wanted: (N,) places in the flattened (B, T). Then the result is their hidden states (N, D), and the last MLP,
+            which needs no other token, is computed for them alone: a training step takes 0.9 times as long (LOG.md,
+            2026-11-27).
         """
         T = embeds.shape[1]
         allowed = None  # plain causal
@@ -180,8 +183,9 @@ class LanguageModel(nn.Module):
         cos, sin = rotations(positions, self.config)  # (B, 1, T, d) each
         x = embeds
         for layer, block in enumerate(self.layers):
+            read = None if cache is None else partial(cache.attend, layer)
             last = layer == len(self.layers) - 1
-            x = block(x, cos, sin, allowed, cache, layer, wanted=wanted if last else None)  # (B, T, D)
+            x = block(x, cos, sin, allowed, read, wanted=wanted if last else None)  # (B, T, D)
         if cache is not None:
             cache.length += T
         return self.norm(x)

@@ -17,6 +17,7 @@ N tokens with a label.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -104,31 +105,32 @@ class Llava(nn.Module):
         Returns embeddings (B, T', D), 0 at padding; position map (B, T'), -1 for a patch and at padding; and mask
         (B, T'), True at real tokens. Raises SpliceError, before anything is computed, for what `check` refuses.
         """
-        for sample in zip(ids, features, labels or [None] * len(ids), names or range(len(ids)), strict=True):
-            self.check(*sample)
+        flat, origin, lengths = self._spliced(ids, features, labels, names)
+        starts = torch.tensor([0, *map(len, ids[:-1])]).cumsum(0).repeat_interleave(torch.tensor(lengths))
+        source = (origin - starts).masked_fill(torch.cat(ids).cpu()[origin] == IMAGE, -1).to(flat.device)
+        pad = partial(pad_sequence, batch_first=True, padding_side=pad)
+        mask = pad(torch.ones_like(source, dtype=torch.bool).split(lengths))
+        return pad(flat.split(lengths)), pad(source.split(lengths), padding_value=-1), mask
+
+    def _spliced(self, ids, features, labels=None, names=None):
+        """The samples end to end: embeddings (all T', D), the id that each comes from (all T',), T' of each sample.
+
+        What needs no weights is computed on the CPU, so that it never waits for a GPU.
+        """
+        samples = zip(ids, features, labels or [None] * len(ids), names or range(len(ids)), strict=True)
+        lengths, shown = [self.check(*sample) for sample in samples], [x for pictures in features for x in pictures]
         table, W = self.language_model.embed_tokens.weight, next(self.projector.parameters())
-        every = torch.cat(ids).to(table.device)
-        words = self.language_model.embed(every.masked_fill(every == IMAGE, 0))  # (all tokens, D)
-        shown = [picture.to(W.device, W.dtype) for pictures in features for picture in pictures]
-        none = W.new_empty(0, self.config.vision.hidden_size)
-        patches = self.projector(torch.cat([none, *shown])).to(words.dtype)  # (all patches, D), Eq. 1: Hv = W Zv
-        pictures, rows, sources = iter(patches.split([len(picture) for picture in shown])), [], []
-        for tokens, text in zip(ids, words.split([len(tokens) for tokens in ids]), strict=True):  # (T,), (T, D)
-            index, start = torch.arange(len(tokens), device=table.device), 0
-            row, source = [patches[:0]], []  # (0, D): without pictures W has a gradient of 0, which DDP waits for
-            for at in (tokens == IMAGE).nonzero().flatten().tolist():
-                picture = next(pictures)  # (P, D)
-                row += [text[start:at], picture]
-                source += [index[start:at], index.new_full((len(picture),), -1)]
-                start = at + 1
-            rows.append(torch.cat([*row, text[start:]]))  # (T', D)
-            sources.append(torch.cat([*source, index[start:]]))  # (T',)
-        masks = [torch.ones_like(source, dtype=torch.bool) for source in sources]
-        return (
-            pad_sequence(rows, batch_first=True, padding_side=pad),
-            pad_sequence(sources, batch_first=True, padding_side=pad, padding_value=-1),
-            pad_sequence(masks, batch_first=True, padding_side=pad),
-        )
+        every = torch.cat(ids).cpu()  # (all T,)
+        words = self.language_model.embed(to_device(every.masked_fill(every == IMAGE, 0), table.device))  # (all T, D)
+        none = W.new_empty(0, self.config.vision.hidden_size)  # so that W has a gradient, 0, which DDP waits for
+        seen = torch.cat([none, *(to_device(x, W.device) for x in shown)]).to(W.dtype)
+        patches = self.projector(seen).to(words.dtype)  # (all P, D), Eq. 1: Hv = W Zv
+        count = torch.ones_like(every)  # of positions after splicing: a word has 1, a picture P
+        count[every == IMAGE] = torch.tensor([len(x) for x in shown], dtype=torch.long)
+        origin = torch.arange(len(every)).repeat_interleave(count)
+        is_patch = every[origin] == IMAGE
+        place = torch.where(is_patch, len(every) + is_patch.cumsum(0) - 1, origin)  # patches stand after all words
+        return torch.cat([words, patches]).index_select(0, to_device(place, words.device)), origin, lengths
 
     def check(self, ids, features, labels=None, name=0):
         """The length T' of one sample after splicing. Raises SpliceError: what is wrong with sample `name`."""
@@ -174,23 +176,36 @@ class Llava(nn.Module):
         packed: all samples in one row without padding, each seeing only itself, its positions from 0: the same loss.
         Raises SpliceError, which names the sample, for one that `check` refuses.
         """
-        embeds, source, mask = self.splice_batch(batch.ids, batch.features, batch.labels, names=batch.names)
-        labels = pad_sequence(batch.labels, batch_first=True, padding_value=IGNORE).to(source.device)  # (B, T)
-        labels = labels.gather(1, source.clamp(min=0)).masked_fill(source < 0, IGNORE)  # (B, T')
-        target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # (B, T'): each row predicts the token after it
-        wanted, count = target != IGNORE, int((target != IGNORE).sum())
+        flat, origin, lengths = self._spliced(batch.ids, batch.features, batch.labels, batch.names)
+        labels, begins = torch.cat(batch.labels).cpu()[origin], torch.tensor([0, *lengths[:-1]]).cumsum(0)
+        labels[begins] = IGNORE  # nothing predicts a first token
+        target = F.pad(labels[1:], (0, 1), value=IGNORE)  # (all T',): each position predicts the token after it
         if packed:
-            sample = torch.arange(len(mask), device=mask.device)[:, None].expand_as(mask)[mask]  # (all tokens,)
-            positions, alone = (mask.cumsum(1) - 1)[mask], sample[:, None] == sample
-            where = {"positions": positions[None], "mask": alone[None], "wanted": wanted[mask][None]}
-            hidden = self.language_model(embeds[mask][None], **where)  # (N, D)
+            sample = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))  # (all T',)
+            positions, device = torch.arange(len(flat)) - begins[sample], flat.device
+            sample, positions = to_device(sample, device), to_device(positions, device)
+            where = {"positions": positions[None], "mask": (sample[:, None] == sample)[None]}
+            embeds, target = flat[None], target[None]
+            wanted = target != IGNORE
         else:  # causal, so padding on the right needs no mask
-            embeds, target, wanted = kernels.in_few_sizes(embeds, target, wanted, self.config.language.max_position)
-            hidden = self.language_model(embeds, wanted=wanted)  # (N, D)
+            where, embeds = {}, pad_sequence(flat.split(lengths), batch_first=True)  # (B, T', D)
+            target = pad_sequence(target.split(lengths), batch_first=True, padding_value=IGNORE)  # (B, T')
+            sizes = embeds, target, target != IGNORE, self.config.language.max_position
+            embeds, target, wanted = kernels.in_few_sizes(*sizes)
+        at = wanted.flatten().nonzero().flatten()  # (N,)
+        hidden = self.language_model(embeds, **where, wanted=to_device(at, embeds.device))  # (N, D)
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
-        return F.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE), count
+        loss = F.cross_entropy(logits.float(), to_device(target.flatten()[at], logits.device), ignore_index=IGNORE)
+        return loss, int((target != IGNORE).sum())
 
     forward = loss  # what DDP and FSDP wrap
+
+
+def to_device(x, device):
+    """A tensor on this device. A copy from the CPU to a GPU is only begun, so that the CPU can go on."""
+    if x.device.type == "cpu" and device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def set_trainable(model, stage):

@@ -15,7 +15,8 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -24,8 +25,10 @@ from minillava.data.images import Preparation, open_picture, pixels
 from minillava.files import FileError, file_mark, write_jsonl
 from minillava.machine import compute_dtype
 from minillava.model import Llava
+from minillava.model.llava import to_device
 
 VISION_BATCH = 64  # pictures at a time
+READERS = 8  # threads that open and resize pictures for a GPU, each with one picture in memory
 Progress = Callable[[int, int], None]  # (pictures done, of how many)
 
 
@@ -38,10 +41,16 @@ class Features:
     def __init__(self, index: dict[str, int], values: torch.Tensor, checks: dict[str, int] | None = None, path=None):
         self.index, self.values, self.checks, self.path = index, values, checks, path
 
+    def of(self, names: Sequence[str]) -> list[torch.Tensor]:
+        """Those of these pictures as they are stored, (P, Dv) in bfloat16 each. Raises FileError."""
+        for name in names:
+            if not self.holds(name):
+                what = f"no features of {name}, or damaged ones"
+                raise FileError(f"{self.path}: {what}; remove this file to make it again")
+        return [self.values[self.index[name]] for name in names]
+
     def __getitem__(self, name: str) -> torch.Tensor:
-        if not self.holds(name):
-            raise FileError(f"{self.path}: no features of {name}, or damaged ones; remove this file to make it again")
-        return self.values[self.index[name]].float()
+        return self.of([name])[0].float()
 
     def holds(self, name: str) -> bool:
         """Whether this picture's numbers are here, as they were written."""
@@ -54,7 +63,7 @@ class Features:
         cls, model: Llava, folder: Path, names: list[str], preparation: Preparation, progress: Progress
     ) -> "Features":
         """The features of these pictures of a folder, in memory."""
-        values = torch.cat(list(_batches(model, folder, names, preparation, progress)))
+        values = torch.cat([some.cpu() for some in _batches(model, folder, names, preparation, progress)])
         return cls({name: n for n, name in enumerate(names)}, values)
 
     @classmethod
@@ -80,6 +89,7 @@ class Features:
             todo = [name for name in names if known.get(name, 0) != marks[name] or not before.holds(name)]
             done = len(names) - len(todo)
             for values in _batches(model, folder, todo, preparation, lambda n, _: progress(done + n, len(names))):
+                values = values.cpu()
                 file.write(values.view(torch.int16).numpy().tobytes())
                 file.flush()
                 os.fsync(file.fileno())
@@ -107,22 +117,27 @@ class LiveFeatures:
     def __init__(self, model: Llava, folder: Path, preparation: Preparation):
         self.model, self.folder, self.preparation = model, folder, preparation
 
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return next(_batches(self.model, self.folder, [name], self.preparation))[0].float()
+    def of(self, names: Sequence[str]) -> list[torch.Tensor]:
+        """Those of these pictures, (P, Dv) in bfloat16 each, on the vision tower's device."""
+        return [row for some in _batches(self.model, self.folder, names, self.preparation) for row in some]
 
 
 def _batches(
-    model: Llava, folder: Path, names: list[str], preparation: Preparation, progress: Progress = lambda *_: None
+    model: Llava, folder: Path, names: Sequence[str], preparation: Preparation, progress: Progress = lambda *_: None
 ) -> Iterator[torch.Tensor]:
     """The features of the pictures in turn, VISION_BATCH at a time: (up to VISION_BATCH, P, Dv) in bfloat16."""
     device = next(model.vision_tower.parameters()).device
-    dtype = compute_dtype(device.type)
-    for start in range(0, len(names), VISION_BATCH):
-        pictures = (open_picture(folder / name) for name in names[start : start + VISION_BATCH])  # one at a time
-        views = pixels(pictures, preparation).to(device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            yield model.features(views).to("cpu", torch.bfloat16)
-        progress(min(start + VISION_BATCH, len(names)), len(names))
+    dtype, readers = compute_dtype(device.type), READERS if device.type == "cuda" else 1  # a CPU is busy with the tower
+
+    def view(name):
+        return pixels([open_picture(folder / name)], preparation)
+
+    with ThreadPoolExecutor(readers) as pool:
+        for start in range(0, len(names), VISION_BATCH):
+            views = torch.cat(list(pool.map(view, names[start : start + VISION_BATCH])))
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                yield model.features(to_device(views, device)).to(torch.bfloat16)
+            progress(min(start + VISION_BATCH, len(names)), len(names))
 
 
 def fingerprint(model: Llava, preparation: Preparation) -> str:

@@ -40,13 +40,13 @@ def accumulate_gradients(model: nn.Module, optimizer: Optimizer, parts: Parts, c
     whole = isinstance(parts, torch.Tensor)
     if cores > 1 and not whole:
         return parallel.gradients_on_cores(parts, checkpoints.trainable(model).values(), cores, optimizer.scaler.scale)
-    total = 0.0
+    losses = []
     for part in [parts] if whole else parts:
         loss = part if whole else part()
         share = loss * parallel.world_size()  # gradients are averaged over ranks, but the parts' losses are summed
         optimizer.scaler.scale(share).backward()
-        total += loss.item()
-    return total
+        losses.append(loss.detach())
+    return sum(loss.item() for loss in losses)  # at the end, so that a GPU never waits between parts
 
 
 def fit(

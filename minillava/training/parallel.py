@@ -197,3 +197,15 @@ class Prefetch:
             order = range(step, self.steps)
             self.batches = iter(DataLoader(self, batch_size=None, sampler=order, num_workers=1, prefetch_factor=4))
         return next(self.batches)
+
+
+class Ahead:
+    """Do the next step's work meanwhile, in a thread: `Ahead(work, steps)(t)` is work(t), and work(t + 1) begins."""
+
+    def __init__(self, work: Callable, steps: int):
+        self.work, self.steps, self.begun, self.thread = work, steps, {}, ThreadPoolExecutor(1)
+
+    def __call__(self, step):
+        now = self.begun.pop(step, None) or self.thread.submit(self.work, step)
+        self.begun = {step + 1: self.thread.submit(self.work, step + 1)} if step + 1 < self.steps else {}
+        return now.result()

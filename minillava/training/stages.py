@@ -22,11 +22,16 @@ from minillava.training import lora
 from minillava.training.features import Features
 from minillava.training.loop import fit
 from minillava.training.optim import adam, muon
-from minillava.training.parallel import rank, world_size
+from minillava.training.parallel import Ahead, rank, world_size
 
 SMALL_MODEL = 16_000_000  # parameters of a language model whose matrices do not occupy several cores
 TOKENS_PER_CORE = 4096  # of a small model, at a time (see `useful_cores`)
 MOST_CORES = 8  # with more, the parts of a batch of 32 are small, and Python's one thread at a time is the limit
+
+
+def is_large(model: Llava) -> bool:
+    """Whether the language model's matrices occupy several cores, or a GPU."""
+    return sum(p.numel() for p in model.language_model.parameters()) >= SMALL_MODEL
 
 
 def useful_cores(model: Llava) -> int:
@@ -38,9 +43,8 @@ def useful_cores(model: Llava) -> int:
     Measured at the tiny scale on two cores of an Intel Xeon (benchmarks/train.py): parts of 1024 / 2048 / 4096 / 8192
     tokens take 3.8 / 3.2 / 3.0 / 3.1 s per epoch; one part after another on both cores takes 1.1 to 1.3 times as long.
     """
-    size = sum(p.numel() for p in model.language_model.parameters())
     on_cpu = next(model.projector.parameters()).device.type == "cpu"
-    return min(torch.get_num_threads(), MOST_CORES) if on_cpu and size < SMALL_MODEL and world_size() == 1 else 1
+    return min(torch.get_num_threads(), MOST_CORES) if on_cpu and not is_large(model) and world_size() == 1 else 1
 
 
 def train_stage(
@@ -83,25 +87,35 @@ def train_stage(
     lengths = samples.lengths() if isinstance(samples, StoredSamples) else [len(s.ids) for s in samples]
     batches = plan_batches(lengths, batch_size, steps, seed, uneven)
 
-    def loss_of(chosen, weight):
-        """The sum of the losses of these samples' supervised tokens, times `weight`."""
-        some = [samples[i] for i in chosen]
-        pictures = [[features[name] for name in s.images] for s in some]
-        batch = Batch([s.ids for s in some], [s.labels for s in some], pictures, [s.id for s in some])
+    def read(step):
+        """This process's parts of a step: (batch, what each of its tokens counts)."""
+        some = {i: samples[i] for i in batches[step]}
+        lengths = {i: len(s.ids) + (P - 1) * len(s.images) for i, s in some.items()}
+        each = 1 / sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
+        parts = micro_batches(lengths, batches[step], tokens, packed, world_size() * cores)[rank() :: world_size()]
+        if world_size() == 1:
+            return [(batch_of([some[i] for i in part]), each) for part in parts if part]
+        # all ranks must take part in every exchange: instead of nothing they compute a sample that counts nothing
+        spare = some[batches[step][0]]
+        return [(batch_of([some[i] for i in part] or [spare]), each if part else 0.0) for part in parts]
+
+    def batch_of(some):
+        pictures = [[on_the_way(zv) for zv in features.of(s.images)] for s in some]
+        return Batch([s.ids for s in some], [s.labels for s in some], pictures, [s.id for s in some])
+
+    def on_the_way(zv):  # to a GPU, which fetches it without making the CPU wait
+        return zv.pin_memory() if kind == "cuda" and zv.device.type == "cpu" else zv
+
+    def loss_of(batch, weight):
+        """The sum of the losses of the batch's supervised tokens, times `weight`."""
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
             loss, count = model(batch, packed)
         return loss * (count * weight)
 
+    parts_at = Ahead(read, steps) if kind == "cuda" else read
+
     def loss_at(step):
-        some = {i: samples[i] for i in batches[step]}
-        lengths = {i: len(s.ids) + (P - 1) * len(s.images) for i, s in some.items()}
-        total = sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
-        divided = micro_batches(lengths, batches[step], tokens, packed, world_size() * cores)
-        for part in divided[rank() :: world_size()]:
-            if part:
-                yield partial(loss_of, part, 1 / total)
-            elif world_size() > 1:  # all ranks must take part in every exchange: compute a sample that counts nothing
-                yield partial(loss_of, batches[step][:1], 0.0)
+        return [partial(loss_of, *part) for part in parts_at(step)]
 
     def ids_at(step):
         return [samples[i].id for i in batches[step]]
@@ -134,3 +148,12 @@ def recompute_activations(model: Llava) -> None:
     """Activation checkpointing: keep only the input of each block of the language model, and compute the rest again."""
     for block in model.language_model.layers:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def compile_blocks(model: Llava) -> None:
+    """Let `torch.compile` join what stands between the large products of a block: on a GPU it waits for memory there.
+
+    Two compilations serve all blocks and lengths. Call it before `recompute_activations`.
+    """
+    for block in model.language_model.layers:
+        block.forward = torch.compile(block.forward, dynamic=True)
