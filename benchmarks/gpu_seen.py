@@ -10,7 +10,7 @@ Written to --out: plan.json (recipe and steps); for every model its losses per s
 reference curves of three seeds (`minillava/curves.py`). A model whose result is complete is not trained again.
 
     python benchmarks/gpu_seen.py --language-model FOLDER --out OUT --json benchmarks/results/gpu-seen.json
-    python benchmarks/gpu_seen.py --dry --out OUT       # on the CPU, at mock size, as --quick elsewhere
+    python benchmarks/gpu_seen.py --dry --out OUT       # on the CPU, at mock size
 """
 
 import argparse
@@ -21,9 +21,9 @@ import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import wait
@@ -42,12 +42,9 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.files import read_json, write_json
 from minillava.judging import answers
-from minillava.model import load_llava
-from minillava.model.formats.assemble import assemble, save_trained
+from minillava.model.formats.assemble import assemble
 from minillava.model.formats.chat_template import own_template
-from minillava.model.formats.preparation import read_preparation
 from minillava.scales import TINY, WEIGHTS
-from minillava.standins.gates import relative_scores
 from minillava.training.checkpoints import Saver
 from minillava.training.stages import train_stage
 
@@ -82,6 +79,7 @@ class Recipe:
     stage2_lr: float = 3e-4  # the highest at which it did not forget what it knew
     lr_muon: float = 0.0
     most: tuple[int, int] = (375, 4000)
+    own_answers: int = 1_000  # text alone, in two templates: what keeps it from forgetting (`parts.own_answers`)
     trial: int = 20  # steps of each stage in the trial
     share: tuple[float, float] = (0.13, 0.45)  # of the time left after the trial; the rest is for answers and the quiz
     quiz: tuple[int, int] = (6_000, 300)  # problems to learn and to answer
@@ -97,7 +95,8 @@ SMOL = Recipe()
 TINY_STEPS = TINY.pairs // TINY.stage1_batch, (2900 + 1150 + 3850) * TINY.stage2_epochs // TINY.stage2_batch
 BOOK = replace(SMOL, seeds=(0,), stage1_lr=TINY.stage1_lr, stage2_lr=TINY.stage2_lr, lr_muon=TINY.stage2_lr_muon,
                most=tuple(10 * steps for steps in TINY_STEPS), trial=100)  # fmt: skip
-DRY = dict(scenes=16, stage1_batch=4, stage2_batch=4, most=(8, 8), trial=3, quiz=(8, 2), per_kind=2, bench=2)
+DRY = dict(scenes=16, stage1_batch=4, stage2_batch=4, most=(8, 8), trial=3, quiz=(8, 2), per_kind=2, bench=2,
+           own_answers=4)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,7 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     """One model, from its parts to its scores, in a process of its own. board: for each process what it has reached
     (1 loaded, 2 tried) and its seconds for a step of each stage. flags: what the process waits for."""
     device, recipe, began = "cuda" if torch.cuda.is_available() else "cpu", job.recipe, time.monotonic()
+    threading.Thread(target=lambda: multiprocessing.parent_process().join() or os._exit(1), daemon=True).start()
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
     answers.BATCH = 256 if device == "cuda" else answers.BATCH  # decoding waits for launches, not for products
@@ -154,8 +154,11 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     tokenizer, model = load_tokenizer(job.language_model), job.assemble(device).eval()
     own = own_template(tokenizer, job.language_model) if tokenizer.chat_template else CHAT
     note(knowledge={"before": parts.ask_knowledge(model, tokenizer, own)})
+    templates = [own, CHAT]
+    kept = parts.own_answers(model, tokenizer, templates, recipe.own_answers) if job.name == "smol" else []
     flags["drawn"].wait()
-    features, samples = parts.read_data(folder, job.name)
+    features, samples = parts.read_data(folder, job.name, device)
+    samples["instructions"] += kept
     board[3 * place] = 1
     flags["try"].wait()
     if not (job.home.parent / "plan.json").exists():
@@ -174,7 +177,8 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
         took, lengths = time.monotonic() - start, [len(s.ids) for s in samples[what]]
         batch = recipe.stage1_batch if stage == 1 else recipe.stage2_batch
         plan = plan_batches(lengths, batch, steps[stage - 1], job.seed)
-        tokens = sum(lengths[i] + model.config.vision.num_patches - 1 for chosen in plan for i in chosen)
+        more = model.config.vision.num_patches - 1
+        tokens = sum(lengths[i] + more * len(samples[what][i].images) for chosen in plan for i in chosen)
         seen, losses = batch * steps[stage - 1], read_losses(home)
         row = {"steps": steps[stage - 1], "seconds": round(took, 1), "samples/s": round(seen / took, 1)}
         row |= {"epochs": round(seen / len(lengths), 2), "tokens/s": round(tokens / took)}
@@ -187,10 +191,10 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     scores, examples = parts.ask_about_pictures(model, tokenizer, recipe, features)
     note(sight=scores, examples=examples)
     if job.name == "book":
-        beside_the_shipped(job, model, tokenizer, features, note, scores)
+        parts.beside_the_shipped(job, model, tokenizer, features, note, scores)
     else:
-        after = {"after, own template": own, "after, our template": CHAT}
-        knowledge = {when: parts.ask_knowledge(model, tokenizer, template) for when, template in after.items()}
+        after = zip(("after, own template", "after, our template"), templates)
+        knowledge = {when: parts.ask_knowledge(model, tokenizer, template) for when, template in after}
         note(knowledge=result["knowledge"] | knowledge)
         left, per_step = deadline - time.time() - 15, 2 * result["stage 2"]["seconds"] / steps[1]  # longer samples
         count = min(int(left / per_step), 2 * recipe.quiz[0] // recipe.stage2_batch)
@@ -200,21 +204,6 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
             model.eval()
             note(quiz={"steps": max(2, count), "right": parts.ask_quiz(model, tokenizer, features, recipe.quiz[1])})
     note(done=True)
-
-
-def beside_the_shipped(job: Job, model, tokenizer, features, note, scores: dict) -> None:
-    """The shipped LLaVA's scores under the same questions. The new weights are kept where they are better."""
-    device, preparation = next(model.parameters()).device, read_preparation(parts.VISION_TOWER, parts.SIZE)
-    shipped, _ = load_llava(WEIGHTS / "llava")
-    shipped.to(device).eval()
-    theirs, _ = parts.ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), job.recipe, features)
-    better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in parts.ORDERS)
-    note(shipped=theirs, better=better)
-    if better:
-        about = {"template": CHAT.name, "trained on": "benchmarks/gpu_seen.py", "seed": job.seed}
-        save_trained(model, tokenizer, parts.VISION_TOWER, job.home / "model", about)
-    both = {"book": model, "shipped": shipped}
-    note(bench={who: relative_scores(one, tokenizer, preparation, job.recipe.bench) for who, one in both.items()})
 
 
 def plan_steps(jobs: list[Job], board, left: float) -> dict[str, list[int]]:
@@ -227,14 +216,6 @@ def plan_steps(jobs: list[Job], board, left: float) -> dict[str, list[int]]:
         wanted = [int(left * share / seconds) // 10 * 10 for share, seconds in zip(recipe.share, slow)]
         found[name] = [max(8, min(pair)) for pair in zip(wanted, recipe.most)]
     return found
-
-
-def draw_all(recipe: Recipe, tokenizers: dict[str, Path], folder: Path) -> None:
-    """Pictures and records into the folder, on all cores. Forked, which is quick: this process never meets the GPU."""
-    cores = min(os.cpu_count() or 1, recipe.scenes // 8)
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
-        make = partial(parts.make_part, recipe, tokenizers, folder, parts=cores)
-        list(pool.map(make, range(cores)))
 
 
 def run(out: Path, language_model: Path, seconds: float, dry: bool, write: Callable[[dict], None]) -> int:
@@ -262,7 +243,7 @@ def run(out: Path, language_model: Path, seconds: float, dry: bool, write: Calla
         for process in processes:
             process.start()
         if jobs:
-            draw_all(recipes["smol"], folders, folder)
+            parts.draw_all(recipes["smol"], folders, folder)
             print(f"drawn after {time.time() - began:.0f} s", flush=True)
         flags["drawn"].set()
         all_reach(1)

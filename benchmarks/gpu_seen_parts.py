@@ -4,9 +4,13 @@ Everything is drawn and encoded before any training, by one process for each cor
 two captions, five records and their encoding by two tokenizers.
 """
 
+import multiprocessing
+import os
 import random
 import re
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +18,7 @@ from environment import describe_machine
 
 from minillava.curves import CurveError, make_curve, read_losses, write_curve
 from minillava.data.records import make_record
-from minillava.data.samples import Sample, encode
+from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.scienceqa import science_record
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -23,13 +27,15 @@ from minillava.files import read_json
 from minillava.judging.answer_scienceqa import answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, answer_segments, blank_picture, vision_features
 from minillava.judging.scienceqa import read_predictions
-from minillava.model.formats.assemble import assemble
+from minillava.model import load_llava
+from minillava.model.formats.assemble import assemble, save_trained
 from minillava.model.formats.preparation import read_preparation
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 from minillava.scenes.questions import exact_match, is_correct
 from minillava.standins.bench import ANSWER_COUNTS, exact_questions
+from minillava.standins.gates import relative_scores
 from minillava.standins.quiz import problem, quiz
 from minillava.standins.records import caption_record, instruction_record
 from minillava.training.features import Features
@@ -62,6 +68,14 @@ KNOWLEDGE = {
     "Which language is spoken in Brazil?": "portuguese",
     "Which gas do plants take from the air?": "carbon co2 co₂",
 }
+
+WORD_QUESTIONS = (
+    "What is the meaning of the word {}?",
+    "What do you know about {}?",
+    "Tell me a fact about {}.",
+    "Explain {} in one sentence.",
+    "What is {} used for?",
+)
 
 
 def records_of(scene, recipe, number: int) -> list[dict]:
@@ -103,8 +117,16 @@ def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts:
     torch.save(out, path / f"{part:02}.pt")
 
 
-def read_data(path: Path, name: str) -> tuple[Features, dict[str, list[Sample]]]:
-    """All features, and the samples of a model."""
+def draw_all(recipe, tokenizers: dict[str, Path], folder: Path) -> None:
+    """Pictures and records into the folder, on all cores. Forked, which is quick: this process never meets the GPU."""
+    cores = min(os.cpu_count() or 1, recipe.scenes // 8)
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
+        make = partial(make_part, recipe, tokenizers, folder, parts=cores)
+        list(pool.map(make, range(cores)))
+
+
+def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, list[Sample]]]:
+    """All features, on the device, and the samples of a model."""
     parts = [torch.load(file, weights_only=True) for file in sorted(path.glob("*.pt"))]
     index = {image: n for n, image in enumerate(image for part in parts for image in part["names"])}
     samples = {what: [] for what in WHATS}
@@ -114,7 +136,7 @@ def read_data(path: Path, name: str) -> tuple[Features, dict[str, list[Sample]]]
             lengths = [length for _, length, *_ in flat["rows"]]
             texts = zip(flat["rows"], flat["ids"].split(lengths), flat["labels"].split(lengths))
             found += [Sample(row[0], ids, labels, tuple(row[2:])) for row, ids, labels in texts]
-    return Features(index, torch.cat([part["values"] for part in parts])), samples
+    return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples
 
 
 def ask_about_pictures(model, tokenizer, recipe, features) -> tuple[dict, list[dict]]:
@@ -143,6 +165,25 @@ def ask_knowledge(model, tokenizer, template) -> list[dict]:
             for (q, words), t in rows]  # fmt: skip
 
 
+def own_answers(model, tokenizer, templates: list, count: int) -> list[Sample]:
+    """Text alone, to keep what the model knew: questions about words of its vocabulary, and its own answers to them.
+
+    It answers in the first template, and learns the answers in all of them. Answers end with their last full sentence.
+    """
+    words = sorted(word[1:] for word in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]{5,}", word))
+    chosen = random.Random("own answers").sample(words, min(count, len(words)))
+    asked = [WORD_QUESTIONS[n % len(WORD_QUESTIONS)].format(word) for n, word in enumerate(chosen)]
+    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 60)
+    samples = []
+    for n, (question, text) in enumerate(zip(asked, texts)):
+        text = text[: text.rfind(".") + 1]
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text}]
+        for template in templates if text and "<image>" not in text else []:
+            record = without_stop({"id": f"own-{n}", "conversations": turns}, template.stop)
+            samples.append(encode(record, template, tokenizer))
+    return samples
+
+
 def ask_quiz(model, tokenizer, features, count: int) -> float:
     """The share of right letters, in per cent, among the first problems of the test split."""
     problems = quiz("test", count)
@@ -150,6 +191,21 @@ def ask_quiz(model, tokenizer, features, count: int) -> float:
     texts = answer_problems(model, tokenizer, CHAT, problems, shown, FORMAT)
     found, _ = read_predictions({p.id: p for p in problems}, {p.id: text for p, text in zip(problems, texts)})
     return round(100 * sum(found.get(p.id) == p.answer for p in problems) / count, 1)
+
+
+def beside_the_shipped(job, model, tokenizer, features, note, scores: dict) -> None:
+    """The shipped LLaVA's scores under the same questions. The new weights are kept where they are better."""
+    device, preparation = next(model.parameters()).device, read_preparation(VISION_TOWER, SIZE)
+    shipped, _ = load_llava(WEIGHTS / "llava")
+    shipped.to(device).eval()
+    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), job.recipe, features)
+    better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in ORDERS)
+    note(shipped=theirs, better=better)
+    if better:
+        about = {"template": CHAT.name, "trained on": "benchmarks/gpu_seen.py", "seed": job.seed}
+        save_trained(model, tokenizer, VISION_TOWER, job.home / "model", about)
+    both = {"book": model, "shipped": shipped}
+    note(bench={who: relative_scores(one, tokenizer, preparation, job.recipe.bench) for who, one in both.items()})
 
 
 def gates_of(result: dict, recipe) -> list[dict]:
