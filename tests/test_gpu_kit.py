@@ -1,0 +1,31 @@
+"""benchmarks/gpu.sh runs on the CPU at mock size, so that it still runs on the day a GPU is at hand."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def kit(*arguments, out):
+    """The results that the kit writes in a dry run."""
+    command = ["bash", "benchmarks/gpu.sh", "--dry", "--out", str(out), *arguments]
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return {path.name: json.loads(path.read_text()) for path in out.glob("*.json")}
+
+
+def test_speed_is_measured_part_by_part_and_a_second_run_measures_nothing_again(tmp_path):
+    (first,) = kit("fast", out=tmp_path).values()
+    assert first["dry"] and len(first["parts"]) == 6 and not any("raised" in part for part in first["parts"].values())
+    assert first["parts"]["0.5B, stage 1"]["tokens a second"] > 0
+    (again,) = kit("fast", out=tmp_path).values()
+    assert again == first
+
+
+def test_an_unknown_part_is_refused():
+    done = subprocess.run(["bash", ROOT / "benchmarks/gpu.sh", "slow"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "slow" in done.stderr
