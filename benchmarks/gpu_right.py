@@ -235,7 +235,9 @@ def run(name, work):
         for one in work():
             rows.append(one)
             show(one)
-    except Exception:  # any: the next check does not depend on this one
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # any, also CheckpointException, which is no Exception: the next check is independent
         said = " | ".join(line.strip() for line in traceback.format_exc().splitlines()[-5:])
         rows.append(dict(check=name, precision="", difference=None, tolerance=None, ok=False, note=f"raised: {said}"))
         show(rows[-1])
