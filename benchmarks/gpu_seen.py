@@ -33,6 +33,7 @@ from unittest.mock import patch
 import gpu_seen_parts as parts
 import torch
 from environment import write_results
+from gpu_parts import machine
 from safetensors.torch import save_file
 
 from minillava.curves import read_losses
@@ -46,7 +47,7 @@ from minillava.model.formats.assemble import assemble
 from minillava.model.formats.chat_template import own_template
 from minillava.scales import TINY, WEIGHTS
 from minillava.training.checkpoints import Saver
-from minillava.training.stages import train_stage
+from minillava.training.stages import compile_blocks, train_stage
 
 STAGES = (1, "captions"), (2, "instructions")
 
@@ -85,6 +86,7 @@ class Recipe:
     quiz: tuple[int, int] = (6_000, 300)  # problems to learn and to answer
     per_kind: int = 100  # questions of each of the seven kinds
     bench: int = 100  # scenes of the LLaVA-Bench for `book`
+    compiled: bool = False  # stage 2 by `stages.compile_blocks`, for `smol`
     seen: int = 85  # the gates
     above_chance: int = 12
     lost: int = 2
@@ -123,8 +125,12 @@ class Job:
         batch, lr = (self.recipe.stage1_batch, self.recipe.stage1_lr) if stage == 1 else (0, self.recipe.stage2_lr)
         settings = {"batch_size": batch or self.recipe.stage2_batch, "steps": steps, "lr": lr, "seed": self.seed}
         muon = self.recipe.lr_muon if stage == 2 else 0.0
+        if stage == 2 and self.recipe.compiled:
+            compile_blocks(model)
         with patch.object(Saver, "save", lambda *_: None):
             train_stage(model, stage, samples, features, folder, lr_muon=muon, **settings, **more)
+        for block in model.language_model.layers:
+            vars(block).pop("forward", None)  # answers are not compiled
 
     def timed(self, model, stage: int, samples, features, folder: Path, steps: int) -> float:
         """Seconds for a step of a short training."""
@@ -142,9 +148,7 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
     answers.BATCH = 256 if device == "cuda" else answers.BATCH  # decoding waits for launches, not for products
-    result = {"job": job.name, "seed": job.seed, "device": device, "done": False}
-    if device == "cuda":
-        result |= {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
+    result = {"job": job.name, "seed": job.seed, "machine": machine(), "done": False}
 
     def note(**more):
         result.update(more, seconds=round(time.monotonic() - began, 1))
@@ -218,10 +222,12 @@ def plan_steps(jobs: list[Job], board, left: float) -> dict[str, list[int]]:
     return found
 
 
-def run(out: Path, language_model: Path, seconds: float, dry: bool, write: Callable[[dict], None]) -> int:
+def run(
+    out: Path, language_model: Path, seconds: float, dry: bool, compiled: bool, write: Callable[[dict], None]
+) -> int:
     """All models that are not done, side by side. write: gets the results whenever one ends. Returns how many failed."""
     began, change = time.time(), DRY if dry else {}
-    recipes = {"smol": replace(SMOL, **change), "book": replace(BOOK, **change)}
+    recipes = {"smol": replace(SMOL, **change, compiled=compiled), "book": replace(BOOK, **change)}
     folders = {"smol": language_model, "book": WEIGHTS / "language_model"}
     every = [Job(name, seed, recipe, folders[name], out / f"{name}-{seed}")
              for name, recipe in recipes.items() for seed in recipe.seeds]  # fmt: skip
@@ -268,6 +274,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path, help="the file of all results")
     parser.add_argument("--seconds", type=float, default=240, help="the whole run ends within these")
+    parser.add_argument("--compiled", action="store_true", help="compile the blocks of `smol` for stage 2")
     parser.add_argument("--dry", action="store_true", help="mock size, with the smallest shipped language model")
     options = parser.parse_args()
     language_model = WEIGHTS / "language_model_small" if options.dry else options.language_model
@@ -275,7 +282,8 @@ def main() -> int:
         parser.error("--language-model is needed")
     try:
         write = partial(write_results, options.json)
-        return int(run(options.out, language_model, options.seconds, options.dry, write) > 0)
+        settings = options.seconds, options.dry, options.compiled
+        return int(run(options.out, language_model, *settings, write) > 0)
     except UserError as error:
         print(f"gpu_seen: {error}", file=sys.stderr)
         return 2
