@@ -14,7 +14,7 @@ import forward
 import side_by_side as side
 import torch
 import torch.distributed as dist
-from gpu_differences import HALF, LOSS, gradients, norm_apart, our_loss, row
+from gpu_differences import HALF, LOSS, gradients, norm_apart, our_loss, row, setting
 
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
@@ -58,7 +58,7 @@ def train(dry, steps, dtype, lr_muon=0.0, folder=None, stop=None, model=None):
 
     torch.manual_seed(0)
     model, (samples, seen) = model or learner(side.DEVICE), lessons(8 if dry else 64)
-    settings = dict(batch_size=4 if dry else 16, steps=steps, lr=TINY.stage2_lr, lr_muon=lr_muon, dtype=dtype)
+    settings = dict(batch_size=2 if dry else 16, steps=steps, lr=TINY.stage2_lr, lr_muon=lr_muon, dtype=dtype)
     with tempfile.TemporaryDirectory() as new:
         try:
             losses = train_stage(model, 2, samples, seen, folder or new, progress=progress, **settings)
@@ -70,7 +70,7 @@ def train(dry, steps, dtype, lr_muon=0.0, folder=None, stop=None, model=None):
 
 def float16(lr_muon, dry):
     """Stage 2 in float16 with the scaler learns as much as in float32 and bfloat16."""
-    steps, last = (4, 2) if dry else (200, 20)
+    steps, last = (2, 1) if dry else (100 if lr_muon else 200, 20)
     ends, name = {}, "Muon" if lr_muon else "Adam"
     for precision, dtype in ({"float32": torch.float32} | HALF).items():
         losses, _, state = train(dry, steps, dtype, lr_muon)
@@ -98,7 +98,7 @@ def resumed(lr_muon, deterministic, dry):
     how = f"{'Muon' if lr_muon else 'Adam'}{', deterministic' if deterministic else ''}"
     try:
         torch.use_deterministic_algorithms(deterministic)
-        ours, _, batch, _ = forward.setting("tiny", "float32")
+        ours, _, batch, _ = setting("tiny", "float32")
         (_, a), (_, b) = (gradients("bfloat16 autocast", our_loss, ours, batch) for _ in range(2))
         differ = [name for name in a if not torch.equal(a[name], b[name])]
         said = f"{len(differ)} of {len(a)} differ {differ[-2:]}"
@@ -116,7 +116,7 @@ def resumed(lr_muon, deterministic, dry):
 
 def one_update(dry):
     """One step of AdamW and of Muon from equal gradients, here and on the CPU."""
-    here, _, batch, _ = forward.setting("tiny", "float32")
+    here, _, batch, _ = setting("tiny", "float32")
     there = copy.deepcopy(here).cpu()
     _, found = gradients("float32", our_loss, there, batch)
     for name, tolerance in (("AdamW", 1e-4), ("Muon", 5e-2)):  # Muon computes in bfloat16
