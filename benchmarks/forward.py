@@ -57,9 +57,9 @@ def samples(name, config, count=4):
     return chosen
 
 
-def setting(name, precision, stage=2, count=4):
+def setting(name, precision, stage=2, count=4, weights=side.same_weights):
     """(our model, theirs, our batch, their padded batch): both ready to train in a stage, on the same samples."""
-    ours, theirs = side.same_weights(name, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    ours, theirs = weights(name, torch.bfloat16 if precision == "bfloat16" else torch.float32)
     config, P = ours.config, ours.config.vision.num_patches
     set_trainable(ours, stage)
     theirs.model.vision_tower.requires_grad_(False)

@@ -1,11 +1,13 @@
 """A whole training step at the paper's size, stage 1 and stage 2: forward, backward and AdamW; ours and `transformers`.
 
 Both sides have the same random weights, batch and vision features (as in `forward.py`), all in bfloat16. Stage 1 takes
-the paper's 16 samples per GPU; stage 2 its 4, and 16, with recomputed activations on both sides.
+the paper's 16 samples per GPU. Stage 2 takes its 4 and more, with and without activations that are computed again, on
+both sides alike. Ours is timed as it is and with its blocks compiled, as `minillava train` does on one GPU.
 
-One side is timed to its end before the other begins, as there is room for only one set of Adam's moments of a 7B model
-(27 GB). Both losses must agree before any weight changes. Utilisation is the FLOPs that the step needs (recomputing not
-counted) relative to a large matrix product on this machine. Peak memory includes weights and moments.
+One side is timed to its end before the next begins, as there is room for only one set of Adam's moments of a 7B model
+(27 GB). All losses must agree before any weight changes. Utilisation is the FLOPs that the step needs (recomputing not
+counted) relative to a large matrix product on this machine. Peak memory includes weights and moments; beside it stands
+what `costs.model.memory` foresees.
 
     python benchmarks/large.py --json benchmarks/results/large-gpu.json     # on a GPU of 80 GB: full-7b
     python benchmarks/large.py --quick                                      # anywhere: the small model, to see it run
@@ -13,24 +15,29 @@ counted) relative to a large matrix product on this machine. Peak memory include
 
 import statistics
 import time
+from functools import lru_cache
 
 import forward
 import side_by_side as side
 import torch
 
-from minillava.costs.model import flops
+from minillava.costs.model import flops, memory
 from minillava.machine import matmul_speed
-from minillava.training.stages import recompute_activations
+from minillava.training.stages import compile_blocks, recompute_activations
 
 PRECISIONS = ("bfloat16",)
-GOALS = {1: None, 2: 50}  # per cent of the large product
-STEPS = ((1, 16), (2, 4), (2, 16))  # (stage, samples)
+GOALS = {1: None, 2: 60}  # per cent of the large product
+STEPS = ((1, 16, False), (2, 4, True), (2, 8, False), (2, 16, True))  # (stage, samples, activations computed again)
+
+weights = lru_cache(1)(side.same_weights)
+speed_of_a_product = lru_cache(1)(lambda: matmul_speed(torch.bfloat16, side.DEVICE))
 
 
 def time_steps(step, model, rounds):
     """(seconds of each step, peak bytes or None) of one side, with new moments."""
     adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6, weight_decay=0.0, fused=True)
     if side.DEVICE == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     seconds = []
     for _ in range(rounds + 1):  # the first creates the moments and is not counted
@@ -45,43 +52,55 @@ def time_steps(step, model, rounds):
     return seconds[1:], peak
 
 
-def measure(name, stage, count, quick):
-    """Print and return the figures of one stage with `count` samples."""
-    ours, theirs, batch, padded = forward.setting(name, "bfloat16", stage, count)
-    if stage == 2:
+def prepare(ours, theirs, compiled, again):
+    """Set both sides to keep activations or to compute them again, and ours to compiled blocks or plain ones."""
+    for block in ours.language_model.layers:
+        vars(block).pop("forward", None)  # what an earlier call put there
+    if compiled:
+        compile_blocks(ours)
+    if again:
         recompute_activations(ours)
-        theirs.activation_checkpointing_enable({"use_reentrant": False})
-    sides = forward.steps(ours, theirs.train(), batch, padded, "bfloat16")
-    losses = {way: step() for way, step in sides.items()}
-    if abs(losses["ours"] - losses["transformers"]) > 0.05:
-        raise SystemExit(f"{name}, stage {stage}: the losses differ: {losses}")
-    ours.zero_grad(set_to_none=True), theirs.zero_grad(set_to_none=True)
+        theirs.gradient_checkpointing_enable({"use_reentrant": False})
+    else:
+        theirs.gradient_checkpointing_disable()
+
+
+def measure(name, precision, stage, count, again, rounds, ways=("ours compiled", "ours", "transformers")):
+    """Print and return the figures of one stage with `count` samples. ways: which sides are timed."""
+    ours, theirs, batch, padded = forward.setting(name, precision, stage, count, weights)
+    sides = forward.steps(ours, theirs.train(), batch, padded, precision)
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
     scored = sum(int((labels[1:] != forward.IGNORE).sum()) for labels in batch.labels) / len(lengths)
     work = sum(flops(ours.config, n, scored, 0, stage)["total"] for n in lengths)
-    peak, figures, median = matmul_speed(torch.bfloat16, side.DEVICE), {}, {}
-    loss = f"loss {losses['ours']:.3f}, theirs {losses['transformers']:.3f}"
-    print(f"\n{name}, stage {stage}: {len(lengths)} samples, {sum(lengths):,} tokens, {loss}")
-    for way, model in (("ours", ours), ("transformers", theirs)):
-        seconds, most = time_steps(sides[way], model, 2 if quick else 10)
+    foreseen = memory(ours.config, stage, len(lengths), max(lengths), scored, precision, again)["total"]
+    figures, losses, median, peak = {}, {}, {}, speed_of_a_product()
+    kept = "activations computed again" if again else "activations kept"
+    print(f"\n{name}, {precision}, stage {stage}: {len(lengths)} samples, {sum(lengths):,} tokens, {kept}", flush=True)
+    for way in ways:
+        who, model = ("transformers", theirs) if way == "transformers" else ("ours", ours)
+        prepare(ours, theirs, way == "ours compiled", again)
+        losses[way] = sides[who]()
+        if abs(losses[way] - losses[ways[0]]) > 0.05:
+            raise SystemExit(f"{name}, stage {stage}: the losses differ: {losses}")
+        model.zero_grad(set_to_none=True)
+        seconds, most = time_steps(sides[who], model, rounds)
         median[way] = took = statistics.median(seconds)
         speed, share = sum(lengths) / took, 100 * work / took / peak
         figures[way] = {"seconds": seconds, "tokens a second": speed, "utilisation": share, "peak memory": most}
-        goal = f", goal {GOALS[stage]}" if GOALS[stage] and way == "ours" else ""
-        memory = f", at most {most / 1e9:.1f} GB" if most else ""
-        line = f"  {way:13}{took:8.3f} s per step, {speed:10,.0f} tokens/s, {share:4.0f} % of a large product"
-        print(line + goal + memory, flush=True)
-    ratio = median["transformers"] / median["ours"]
-    print(f"  ours is {ratio:.2f} x as fast")
-    figures |= dict(shape=name, stage=stage, samples=len(lengths), tokens=sum(lengths), loss=losses, matmul=peak)
-    return figures | {"ratio": ratio}
+        goal = f", goal {GOALS[stage]}" if GOALS[stage] and who == "ours" else ""
+        used = f", {most / 1e9:.1f} GB (foreseen {foreseen / 1e9:.1f})" if most else ""
+        line = f"  {way:14}{took:8.3f} s per step, {speed:10,.0f} tokens/s, {share:4.0f} % of a large product"
+        print(line + goal + used, flush=True)
+    figures |= dict(shape=name, precision=precision, stage=stage, samples=len(lengths), tokens=sum(lengths))
+    figures |= {"activations": kept, "loss": losses, "matmul": peak, "foreseen memory": foreseen}
+    return figures | {"ratios": {way: median["transformers"] / median[way] for way in ways if "transformers" in ways}}
 
 
 def main():
     options = side.arguments(__doc__, PRECISIONS)
     shapes = ["tiny"] if options.quick else [s for s in options.shapes if s == "full-7b"] or options.shapes[:1]
-    steps = STEPS[:2] if options.quick else STEPS
-    found = [measure(name, stage, count, options.quick) for name in shapes for stage, count in steps]
+    steps, rounds = (STEPS[:2], 2) if options.quick else (STEPS, 10)
+    found = [measure(name, "bfloat16", *step, rounds) for name in shapes for step in steps]
     side.write_results(options, {"benchmark": "large", "goals": GOALS, "results": found})
 
 

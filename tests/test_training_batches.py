@@ -121,6 +121,18 @@ def test_packed_samples_do_not_see_each_other():
     assert abs(single[0] - single[1]) > 1e-3
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_cpu_never_waits_for_the_numbers_of_a_gpu(packed):
+    """On the device "meta" tensors have no numbers, so whatever needs one (`.item()`, `x[mask]`) raises."""
+    samples, seen = toy.tiny_samples(6, text_only=(2,))
+    with torch.device("meta"):
+        model = toy.tiny_llava()
+    set_trainable(model, 2)
+    loss, count = model(batch_of(samples, seen), packed)
+    loss.backward()
+    assert loss.device.type == "meta" and count > 6 and model.projector.weight.grad is not None
+
+
 def stage(folder, samples, seen, model=None, **more):
     """(losses, weights) of two steps of stage 2 with 32 samples each."""
     model = model or toy.tiny_llava()

@@ -68,7 +68,9 @@ def tiny_samples(count, seed=0, text_only=()):
         if images:
             ids[1], seen[images[0]] = IMAGE, torch.randn(4, 16, generator=generator)
         samples.append(Sample(f"lesson-{n}", ids, torch.where(torch.arange(length) < asked, IGNORE, ids), images))
-    return samples, Features({name: n for n, name in enumerate(seen)}, torch.stack([*seen.values()] or [torch.empty(0)]))
+    return samples, Features(
+        {name: n for n, name in enumerate(seen)}, torch.stack([*seen.values()] or [torch.empty(0)])
+    )
 
 
 def sgd(modules, lr):

@@ -1,0 +1,246 @@
+"""What `gpu_seen.py` trains on and asks: features, samples, questions; and the gates that its results must pass.
+
+Everything is drawn and encoded before any training, by one process for each core: about 10 ms for a scene with its
+two captions, five records and their encoding by two tokenizers.
+"""
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from environment import describe_machine
+
+from minillava.curves import CurveError, make_curve, read_losses, write_curve
+from minillava.data.records import make_record
+from minillava.data.samples import Sample, encode, without_stop
+from minillava.data.scienceqa import science_record
+from minillava.data.template import CHAT
+from minillava.data.tokenizer import load_tokenizer
+from minillava.datagen.messages import TYPES
+from minillava.files import read_json
+from minillava.judging.answer_scienceqa import answer_problems
+from minillava.judging.answers import BLANK, CONDITIONS, answer, answer_segments, blank_picture, vision_features
+from minillava.judging.scienceqa import read_predictions
+from minillava.model import load_llava
+from minillava.model.formats.assemble import assemble, save_trained
+from minillava.model.formats.chat_template import training_template
+from minillava.model.formats.preparation import read_preparation
+from minillava.scales import WEIGHTS
+from minillava.scenes.compose import compose
+from minillava.scenes.draw import draw
+from minillava.scenes.questions import exact_match, is_correct
+from minillava.standins.bench import ANSWER_COUNTS, exact_questions
+from minillava.standins.gates import relative_scores
+from minillava.standins.quiz import problem, quiz
+from minillava.standins.records import caption_record, instruction_record
+from minillava.training.features import Features
+
+VISION_TOWER, SIZE, FORMAT = WEIGHTS / "vision_tower", 96, "QCM-LEPA"
+ORDERS, LOOKS = ("first", "after"), {"picture": "", "blank": "-blank", "shuffled": "-shuffled"}
+KINDS = "colour", "side", "place", "existence"
+WHATS = ("captions", "instructions", "quiz")
+
+# Question -> accepted answers, as words of the answer.
+KNOWLEDGE = {
+    "What is the capital of France?": "paris",
+    "What is the capital of Japan?": "tokyo",
+    "Which planet do we live on?": "earth",
+    "What is the largest planet of the solar system?": "jupiter",
+    "Which star is at the centre of the solar system?": "sun",
+    "How many days are in a week?": "7 seven",
+    "How many months are in a year?": "12 twelve",
+    "How many legs does a spider have?": "8 eight",
+    "What is two plus two?": "4 four",
+    "What is the opposite of hot?": "cold cool",
+    "Who wrote Romeo and Juliet?": "shakespeare",
+    "Who painted the Mona Lisa?": "leonardo vinci",
+    "Who was the first president of the United States?": "washington",
+    "What is the chemical formula of water?": "h2o h₂o",
+    "At how many degrees Celsius does water freeze?": "0 zero",
+    "What do bees make?": "honey",
+    "On which continent is Egypt?": "africa",
+    "What is the largest ocean?": "pacific",
+    "Which language is spoken in Brazil?": "portuguese",
+    "Which gas do plants take from the air?": "carbon co2 co₂",
+}
+
+WORD_QUESTIONS = (
+    "What is the meaning of the word {}?",
+    "What do you know about {}?",
+    "Tell me a fact about {}.",
+    "Explain {} in one sentence.",
+    "What is {} used for?",
+)
+
+
+def records_of(scene, recipe, number: int) -> list[dict]:
+    """The instruction records of a scene; in each the picture is before or after the first question, by a coin."""
+    conversation, *others = [instruction_record(scene, kind) for kind in TYPES]
+    values = [turn["value"].replace("<image>", "").strip() for turn in conversation["conversations"]]
+    pairs, rng = list(zip(values[::2], values[1::2])), random.Random(f"turns {scene.id}")
+    turns = len(pairs) if number % recipe.whole == 0 else recipe.turns
+    for start in range(0, len(pairs), turns):
+        some = pairs[start : start + turns]
+        others.append(make_record(f"{scene.id}-{start}", f"{scene.id}.png", some, rng))
+    return others
+
+
+def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts: int) -> None:
+    """Every so-manieth picture as features, and its records as samples for each tokenizer, in a file; on one core."""
+    torch.set_num_threads(1)
+    train = {n: compose("train", n) for n in range(part, recipe.scenes, parts)}
+    held_out = [compose("bench", n) for n in range(part, 20 * recipe.per_kind, parts)]
+    learned, asked = ([problem(s, n) for n in range(part, c, parts)] for s, c in zip(("train", "test"), recipe.quiz))
+    pictures = {f"{s.id}.png": draw(s, SIZE) for s in (*train.values(), *held_out)}
+    pictures |= {p.image: draw(s, SIZE) for p, s in (*learned, *asked) if s}
+    pictures |= {BLANK: blank_picture(SIZE)} if part == 0 else {}
+    model = assemble(VISION_TOWER, WEIGHTS / "language_model", 0)
+    values = vision_features(model, read_preparation(VISION_TOWER, SIZE), list(pictures.values()))
+    records = {
+        "captions": [caption_record(s, n) for s in train.values() for n in range(recipe.captions)],
+        "instructions": [r for n, s in train.items() for r in records_of(s, recipe, n)],
+        "quiz": [science_record(p, FORMAT) for p, _ in learned],
+    }
+    out = {"names": list(pictures), "values": values.bfloat16()}
+    for name, folder in tokenizers.items():
+        tokenizer, template = load_tokenizer(folder), training_template(folder)
+        for what, some in records.items():
+            samples = [encode(record, template, tokenizer) for record in some]
+            ids, labels = (torch.cat([getattr(s, key) for s in samples]) for key in ("ids", "labels"))
+            rows = [(s.id, len(s.ids), *s.images) for s in samples]
+            out[f"{name} {what}"] = {"ids": ids, "labels": labels, "rows": rows}
+    torch.save(out, path / f"{part:02}.pt")
+
+
+def draw_all(recipe, tokenizers: dict[str, Path], folder: Path) -> None:
+    """Pictures and records into the folder, on all cores. Forked, which is quick: this process never meets the GPU."""
+    cores = min(os.cpu_count() or 1, recipe.scenes // 8)
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
+        make = partial(make_part, recipe, tokenizers, folder, parts=cores)
+        list(pool.map(make, range(cores)))
+
+
+def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, list[Sample]]]:
+    """All features, on the device, and the samples of a model."""
+    parts = [torch.load(file, weights_only=True) for file in sorted(path.glob("*.pt"))]
+    index = {image: n for n, image in enumerate(image for part in parts for image in part["names"])}
+    samples = {what: [] for what in WHATS}
+    for part in parts:
+        for what, found in samples.items():
+            flat = part[f"{name} {what}"]
+            lengths = [length for _, length, *_ in flat["rows"]]
+            texts = zip(flat["rows"], flat["ids"].split(lengths), flat["labels"].split(lengths))
+            found += [Sample(row[0], ids, labels, tuple(row[2:])) for row, ids, labels in texts]
+    return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples
+
+
+def ask_about_pictures(model, tokenizer, template, recipe, features) -> tuple[dict, list[dict]]:
+    """{order: {look: accuracy of each kind in per cent}} on held-out scenes, and 20 answers to look at."""
+    asked = exact_questions("bench", 20 * recipe.per_kind, recipe.per_kind)
+    names, scores, examples = [f"{scene.id}.png" for scene, _ in asked], {}, []
+    for order, form in zip(ORDERS, ("<image>\n{}", "{}\n<image>")):
+        scores[order] = {}
+        for look, tag in LOOKS.items():
+            prompts = [template.segments([(form.format(q.text), None)]) for _, q in asked]
+            shown = [[features[name]] for name in CONDITIONS[tag](names)]
+            texts = answer_segments(model, tokenizer, template, prompts, shown, 40)
+            scores[order][look] = exact_match([(s.id, q) for s, q in asked], texts)
+            rows = zip(names, asked, texts)
+            rows = [(n, order, q.text, q.answer, text, is_correct(q, text)) for n, (_, q), text in rows]
+            examples += rows[:: max(1, len(rows) // 10)][:10] if look == "picture" else []
+    keys = ("picture", "order", "question", "right answer", "answer", "is right")
+    return scores, [dict(zip(keys, row)) for row in examples]
+
+
+def ask_knowledge(model, tokenizer, template) -> list[dict]:
+    """The answers to the plain questions, without a picture, in a template."""
+    texts = answer(model, tokenizer, template, [(question, None) for question in KNOWLEDGE], 40)
+    rows = zip(KNOWLEDGE.items(), texts)
+    return [{"question": q, "answer": t, "right": bool({*words.split()} & {*re.findall(r"\w+", t.lower())})}
+            for (q, words), t in rows]  # fmt: skip
+
+
+def own_answers(model, tokenizer, templates: list, count: int) -> list[Sample]:
+    """Text alone, to keep what the model knew: questions about words of its vocabulary, and its own answers to them.
+
+    It answers in the first template, and learns the answers in all of them. Answers end with their last full sentence.
+    """
+    words = sorted(word[1:] for word in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]{5,}", word))
+    chosen = random.Random("own answers").sample(words, min(count, len(words)))
+    asked = [WORD_QUESTIONS[n % len(WORD_QUESTIONS)].format(word) for n, word in enumerate(chosen)]
+    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 60)
+    samples = []
+    for n, (question, text) in enumerate(zip(asked, texts)):
+        text = text[: text.rfind(".") + 1]
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text}]
+        for template in templates if text and "<image>" not in text else []:
+            record = without_stop({"id": f"own-{n}", "conversations": turns}, template.stop)
+            samples.append(encode(record, template, tokenizer))
+    return samples
+
+
+def ask_quiz(model, tokenizer, template, features, count: int) -> float:
+    """The share of right letters, in per cent, among the first problems of the test split."""
+    problems = quiz("test", count)
+    shown = [features[p.image] if p.image else None for p in problems]
+    texts = answer_problems(model, tokenizer, template, problems, shown, FORMAT)
+    found, _ = read_predictions({p.id: p for p in problems}, {p.id: text for p, text in zip(problems, texts)})
+    return round(100 * sum(found.get(p.id) == p.answer for p in problems) / count, 1)
+
+
+def beside_the_shipped(job, model, tokenizer, features, note, scores: dict) -> None:
+    """The shipped LLaVA's scores under the same questions. The new weights are kept where they are better."""
+    device, preparation = next(model.parameters()).device, read_preparation(VISION_TOWER, SIZE)
+    shipped, _ = load_llava(WEIGHTS / "llava")
+    shipped.to(device).eval()
+    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, job.recipe, features)
+    better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in ORDERS)
+    note(shipped=theirs, better=better)
+    if better:
+        about = {"template": CHAT.name, "trained on": "benchmarks/gpu_seen.py", "seed": job.seed}
+        save_trained(model, tokenizer, VISION_TOWER, job.home / "model", about)
+    both = {"book": model, "shipped": shipped}
+    note(bench={who: relative_scores(one, tokenizer, preparation, job.recipe.bench) for who, one in both.items()})
+
+
+def gates_of(result: dict, recipe) -> list[dict]:
+    """Each gate of one seed of `smol`: what was wanted, what was measured."""
+    rows = []
+    for order, scores in result.get("sight", {}).items():
+        for kind in KINDS:
+            rows.append((f"{kind}, picture {order}", ">=", recipe.seen, scores["picture"][kind]))
+            for look in ("blank", "shuffled"):
+                most = round(100 / ANSWER_COUNTS[kind] + recipe.above_chance, 1)
+                rows.append((f"{kind}, picture {order}, {look}", "<=", most, scores[look][kind]))
+    knowledge = result.get("knowledge", {})
+    for when in [when for when in knowledge if when != "before"]:
+        pairs = zip(knowledge["before"], knowledge[when])
+        rows.append((f"lost {when}", "<=", recipe.lost, sum(b["right"] and not a["right"] for b, a in pairs)))
+    if "quiz" in result:
+        rows.append(("quiz", ">=", recipe.letters, result["quiz"]["right"]))
+    keys = ("gate", "must be", "than", "measured", "passed")
+    return [dict(zip(keys, (*row, row[3] >= row[2] if row[1] == ">=" else row[3] <= row[2]))) for row in rows]
+
+
+def summary(out: Path, jobs: list, recipe, seconds: float) -> dict:
+    """Everything so far, the gates of each seed; beside it the reference curves and the best seed's W, as files."""
+    smol = [job.result for job in jobs if job.name == "smol" and job.result["done"]]
+    gates = {r["seed"]: gates_of(r, recipe) for r in smol}
+    plan = read_json(out / "plan.json")
+    for stage in (1, 2):
+        try:
+            runs = [read_losses(out / f"smol-{r['seed']}" / f"stage{stage}") for r in smol]
+            write_curve(make_curve(f"smol-stage{stage}", runs, plan["recipe"]["smol"]), out)
+        except CurveError as error:
+            print(f"no reference curve yet: {error}")
+    if smol:
+        best = max(smol, key=lambda r: sum(r["sight"][order]["picture"]["all"] for order in ORDERS))
+        shutil.copy(out / f"smol-{best['seed']}" / "projector.safetensors", out / "projector.safetensors")
+    return {"machine": describe_machine(), "seconds": round(seconds, 1), **plan, "gates": gates,
+            "results": [job.result for job in jobs]}  # fmt: skip

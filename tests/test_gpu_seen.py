@@ -1,0 +1,102 @@
+"""The run on a GPU that shows that a real language model sees: at mock size it takes every way that the real one takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minillava.curves import read_curve
+from minillava.scenes.compose import compose
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import gpu_seen  # noqa: E402
+import gpu_seen_parts as parts  # noqa: E402
+
+sys.path.pop(0)
+ABSENT = ["datasets", "openai", "jupyter", "nbval", "pytest", "hypothesis", "matplotlib"]  # from a bare machine
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The folder of a run at mock size, its results, and its command."""
+    out = tmp_path_factory.mktemp("seen")
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_seen.py"), "--dry", "--out", str(out / "out")]
+    done = subprocess.run([*command, "--json", str(out / "all.json")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return out / "out", json.loads((out / "all.json").read_text()), command
+
+
+def test_it_is_imported_on_a_bare_machine():
+    code = f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); sys.path.insert(0, 'benchmarks'); import gpu_seen"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_model_is_trained_and_asked_with_its_controls(ran):
+    out, results, _ = ran
+    assert [(r["job"], r["seed"]) for r in results["results"]] == [("smol", 0), ("smol", 1), ("smol", 2), ("book", 0)]
+    for r in results["results"]:
+        assert r["done"] and set(r["sight"]) == {"first", "after"} and len(r["examples"]) == 20
+        assert all(set(looks) == {"picture", "blank", "shuffled"} for looks in r["sight"].values())
+        for stage, steps in zip((1, 2), results["steps"][r["job"]]):
+            lines = (out / f"{r['job']}-{r['seed']}" / f"stage{stage}" / "metrics.jsonl").read_text().splitlines()
+            assert len(lines) == r[f"stage {stage}"]["steps"] == steps
+    smol, book = results["results"][0], results["results"][3]
+    assert {"before", "after, own template", "after, our template"} == set(smol["knowledge"]) and "quiz" in smol
+    assert set(book["bench"]) == {"book", "shipped"} and set(book["shipped"]) == {"first", "after"}
+    assert {read_curve(f"smol-stage{stage}", out).seeds for stage in (1, 2)} == {3}
+    assert (out / "projector.safetensors").exists()
+
+
+def test_a_model_that_is_done_is_not_trained_again(ran):
+    out, results, command = ran
+    stamp = {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")}
+    path = out / "smol-1" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"done": False}))
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    again = {path.parent.parent.name for path, time in stamp.items() if path.stat().st_mtime_ns != time}
+    assert again == {"smol-1"} and json.loads(path.read_text())["done"]
+    assert json.loads((out / "plan.json").read_text())["steps"] == results["steps"]
+
+
+def test_a_run_of_another_recipe_is_refused(ran):
+    out, _, command = ran
+    done = subprocess.run([*command[:2], "--language-model", "X", "--out", str(out)], capture_output=True, text=True)
+    assert done.returncode == 2 and "another recipe" in done.stderr
+
+
+def test_a_conversation_is_cut_into_records_that_hold_all_of_it():
+    scene, recipe = compose("train", 3), gpu_seen.SMOL
+    records = {number: parts.records_of(scene, recipe, number) for number in (0, 1)}
+
+    def texts(some):
+        turns = [turn["value"] for record in some for turn in record["conversations"]]
+        return sorted(text.replace("<image>", "").strip() for text in turns)
+
+    assert len(records[0]) == 3 and len(records[1]) == 6 and texts(records[0]) == texts(records[1])
+    for record in records[1]:
+        values = [turn["value"] for turn in record["conversations"]]
+        assert "<image>" in values[0] and "<image>" not in "".join(values[1:])
+    assert len({record["id"] for record in records[1]}) == 6
+
+
+def test_the_time_decides_the_steps_by_the_slowest_seed_that_is_alive():
+    jobs = [gpu_seen.Job("smol", seed, gpu_seen.SMOL, Path(), Path()) for seed in (0, 1, 2)]
+    board = [2.0, 0.1, 0.1, 2.0, 0.1, 0.2, 0.0, 9.0, 9.0]
+    (one, two) = gpu_seen.plan_steps(jobs, board, 100.0)["smol"]
+    assert (one, two) == (130, 220)
+    assert gpu_seen.plan_steps(jobs, board, 1e9)["smol"] == list(gpu_seen.SMOL.most)
+
+
+def test_gates_pass_and_fail():
+    good = dict.fromkeys(parts.KINDS, 90.0)
+    chance = {kind: 100 / parts.ANSWER_COUNTS[kind] for kind in parts.KINDS}
+    before = [{"right": True}] * 4
+    looks = {"picture": good, "blank": chance, "shuffled": chance}
+    result = {"sight": {"first": looks, "after": looks | {"shuffled": good}}, "quiz": {"right": 70.0}}
+    result["knowledge"] = {"before": before, "after, own template": [*before[:1], *[{"right": False}] * 3]}
+    failed = {row["gate"] for row in parts.gates_of(result, gpu_seen.SMOL) if not row["passed"]}
+    other = {f"{kind}, picture after, shuffled" for kind in parts.KINDS}
+    assert failed == other | {"quiz", "lost after, own template"}
