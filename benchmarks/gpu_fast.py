@@ -114,7 +114,7 @@ def training(dry, stage):
             if not live:
                 features = Features.cached(folder / "features", model, folder, photos, preparation, lambda *_: None)
             settings = dict(batch_size=batch, steps=steps, lr=1e-4, tokens=tokens, packed=packed)
-            settings |= {"dtype": compute_dtype(side.DEVICE), "progress": lambda *_: stamps.append(time.perf_counter())}
+            settings |= {"dtype": compute_dtype(side.DEVICE), "progress": partial(stamp, stamps)}
             train_stage(model, stage, samples, features, folder / way, **settings)
             found[way] = figures_of(config, stage, samples, batch, tokens, live, packed, stamps)
             speed, each = found[way]["tokens a second"], found[way]["samples a second"]
@@ -140,6 +140,10 @@ def figures_of(config, stage, samples, batch, tokens, live, packed, stamps):
         "tokens at once": tokens, "peak memory": peak_memory(),
         "foreseen memory": memory(config, stage, size, longest, share)["total"],
     }  # fmt: skip
+
+
+def stamp(stamps, *_):
+    stamps.append(time.perf_counter())
 
 
 def reset_peak():
@@ -177,8 +181,8 @@ PARTS = {
     "0.5B, stage 2": partial(training, stage=2),
     "7B, a step of stage 2": partial(step, name="full-7b", precision="bfloat16", stage=2, count=16, again=False),
     "7B, answers": answers,
-    "0.5B, a step of stage 2": partial(step, name="colab", precision="mixed", stage=2, count=32, again=False),
-    "0.5B, a step of stage 1": partial(step, name="colab", precision="mixed", stage=1, count=32, again=False),
+    "0.5B, a step of stage 2": partial(step, name="colab", precision="mixed", stage=2, count=64, again=False),
+    "0.5B, a step of stage 1": partial(step, name="colab", precision="mixed", stage=1, count=64, again=False),
     "7B, a step of stage 2, recomputed": partial(
         step, name="full-7b", precision="bfloat16", stage=2, count=16, again=True
     ),
