@@ -80,9 +80,9 @@ class Recipe:
     stage2_lr: float = 3e-4  # the highest at which it did not forget what it knew
     lr_muon: float = 0.0
     most: tuple[int, int] = (375, 4000)
-    own_answers: int = 1_000  # text alone, in two templates: what keeps it from forgetting (`parts.own_answers`)
+    own_answers: tuple[int, int] = (1_200, 3)  # questions, copies: a tenth of the records is text, against forgetting
     trial: int = 20  # steps of each stage in the trial
-    share: tuple[float, float] = (0.13, 0.45)  # of the time left after the trial; the rest is for answers and the quiz
+    share: tuple[float, float] = (0.14, 0.52)  # of the time left after the trial; the rest is for answers and the quiz
     quiz: tuple[int, int] = (6_000, 300)  # problems to learn and to answer
     per_kind: int = 100  # questions of each of the seven kinds
     bench: int = 100  # scenes of the LLaVA-Bench for `book`
@@ -98,7 +98,7 @@ TINY_STEPS = TINY.pairs // TINY.stage1_batch, (2900 + 1150 + 3850) * TINY.stage2
 BOOK = replace(SMOL, seeds=(0,), stage1_lr=TINY.stage1_lr, stage2_lr=TINY.stage2_lr, lr_muon=TINY.stage2_lr_muon,
                most=tuple(10 * steps for steps in TINY_STEPS), trial=100)  # fmt: skip
 DRY = dict(scenes=16, stage1_batch=4, stage2_batch=4, most=(8, 8), trial=3, quiz=(8, 2), per_kind=2, bench=2,
-           own_answers=4)  # fmt: skip
+           own_answers=(4, 1))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     own = own_template(tokenizer, job.language_model) if tokenizer.chat_template else CHAT
     note(knowledge={"before": parts.ask_knowledge(model, tokenizer, own)})
     templates = [own, CHAT]
-    kept = parts.own_answers(model, tokenizer, templates, recipe.own_answers) if job.name == "smol" else []
+    kept = parts.own_answers(model, tokenizer, templates, *recipe.own_answers) if job.name == "smol" else []
     flags["drawn"].wait()
     features, samples = parts.read_data(folder, job.name, device)
     samples["instructions"] += kept

@@ -75,6 +75,11 @@ WORD_QUESTIONS = (
     "Tell me a fact about {}.",
     "Explain {} in one sentence.",
     "What is {} used for?",
+    "Who knows most about {}?",
+    "How many kinds of {} are there?",
+    "Where does {} come from?",
+    "When does one speak of {}?",
+    "Which country is known for {}?",
 )
 
 
@@ -165,23 +170,23 @@ def ask_knowledge(model, tokenizer, template) -> list[dict]:
             for (q, words), t in rows]  # fmt: skip
 
 
-def own_answers(model, tokenizer, templates: list, count: int) -> list[Sample]:
+def own_answers(model, tokenizer, templates: list, count: int, copies: int) -> list[Sample]:
     """Text alone, to keep what the model knew: questions about words of its vocabulary, and its own answers to them.
 
-    It answers in the first template, and learns the answers in all of them. Answers end with their last full sentence.
+    It answers in the first template, and learns the answers in all of them, each so many times. Answers end with their last full sentence.
     """
     words = sorted(word[1:] for word in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]{5,}", word))
     chosen = random.Random("own answers").sample(words, min(count, len(words)))
     asked = [WORD_QUESTIONS[n % len(WORD_QUESTIONS)].format(word) for n, word in enumerate(chosen)]
-    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 60)
+    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 40)
     samples = []
     for n, (question, text) in enumerate(zip(asked, texts)):
-        text = text[: text.rfind(".") + 1]
+        text = (re.match(r"(?s).*[a-z]\.", text) or [""])[0]
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text}]
         for template in templates if text and "<image>" not in text else []:
             record = without_stop({"id": f"own-{n}", "conversations": turns}, template.stop)
             samples.append(encode(record, template, tokenizer))
-    return samples
+    return samples * copies
 
 
 def ask_quiz(model, tokenizer, features, count: int) -> float:
