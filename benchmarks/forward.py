@@ -13,7 +13,7 @@ printed with the estimate of `costs.memory`; the speed is printed with that of a
 """
 
 import statistics
-from functools import partial
+from functools import lru_cache, partial
 
 import side_by_side as side
 import torch
@@ -39,6 +39,7 @@ PRECISIONS = ("float32", "mixed") if side.DEVICE == "cpu" else ("float32", "mixe
 TINY_BATCH = 32  # other shapes: 4, the paper's per GPU
 
 
+@lru_cache
 def samples(name, config, count=4):
     """(ids, labels) of each sample of one batch of stage 2; at the tiny shape always TINY_BATCH samples."""
     if name == "tiny":
@@ -91,9 +92,16 @@ def divided(ours, batch):
     return cores, [Batch(*([field[i] for i in part] for field in fields)) for part in parts if part]
 
 
+def their_loss(theirs, ids, labels, mask, features):
+    """The loss of `transformers` on a padded batch of `setting`, from features as `LlavaForConditionalGeneration` does."""
+    embeds = theirs.get_input_embeddings()(ids)
+    patches = theirs.model.multi_modal_projector(features).to(embeds.dtype)
+    embeds = embeds.masked_scatter((ids == theirs.config.image_token_id)[..., None], patches)
+    return theirs(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
+
+
 def steps(ours, theirs, batch, padded, precision):
     """{side: a forward and backward pass that returns the loss}."""
-    ids, labels, mask, features = padded
     optimizer, total = adam([ours], 0.0), sum(int((t[1:] != IGNORE).sum()) for t in batch.labels)
     cores, parts = divided(ours, batch)
 
@@ -116,10 +124,7 @@ def steps(ours, theirs, batch, padded, precision):
     def their_step():
         theirs.zero_grad(set_to_none=True)
         with autocast():
-            embeds = theirs.get_input_embeddings()(ids)
-            patches = theirs.model.multi_modal_projector(features).to(embeds.dtype)
-            embeds = embeds.masked_scatter((ids == theirs.config.image_token_id)[..., None], patches)
-            loss = theirs(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
+            loss = their_loss(theirs, *padded)
         loss.backward()
         return loss.item()
 

@@ -38,13 +38,12 @@ from safetensors.torch import save_file
 
 from minillava.curves import read_losses
 from minillava.data.samples import plan_batches
-from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.files import read_json, write_json
 from minillava.judging import answers
 from minillava.model.formats.assemble import assemble
-from minillava.model.formats.chat_template import own_template
+from minillava.model.formats.chat_template import own_template, training_template
 from minillava.scales import TINY, WEIGHTS
 from minillava.training.checkpoints import Saver
 from minillava.training.stages import compile_blocks, train_stage
@@ -156,9 +155,10 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
         print(f"{job.name} {job.seed}, {result['seconds']:.0f} s: {', '.join(more)}", flush=True)
 
     tokenizer, model = load_tokenizer(job.language_model), job.assemble(device).eval()
-    own = own_template(tokenizer, job.language_model) if tokenizer.chat_template else CHAT
+    ours = training_template(job.language_model)
+    own = own_template(tokenizer, job.language_model) if tokenizer.chat_template else ours
     note(knowledge={"before": parts.ask_knowledge(model, tokenizer, own)})
-    templates = [own, CHAT]
+    templates = [own, ours]
     kept = parts.own_answers(model, tokenizer, templates, *recipe.own_answers) if job.name == "smol" else []
     flags["drawn"].wait()
     features, samples = parts.read_data(folder, job.name, device)
@@ -192,7 +192,7 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     W = {key: value.cpu().contiguous() for key, value in model.projector.state_dict().items()}
     save_file(W, job.home / "projector.safetensors")
     model.eval()
-    scores, examples = parts.ask_about_pictures(model, tokenizer, recipe, features)
+    scores, examples = parts.ask_about_pictures(model, tokenizer, ours, recipe, features)
     note(sight=scores, examples=examples)
     if job.name == "book":
         parts.beside_the_shipped(job, model, tokenizer, features, note, scores)
@@ -206,7 +206,8 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
             shutil.rmtree(job.home / "quiz", ignore_errors=True)
             job.train(model, 2, samples["quiz"], features, job.home / "quiz", max(2, count))
             model.eval()
-            note(quiz={"steps": max(2, count), "right": parts.ask_quiz(model, tokenizer, features, recipe.quiz[1])})
+            right = parts.ask_quiz(model, tokenizer, ours, features, recipe.quiz[1])
+            note(quiz={"steps": max(2, count), "right": right})
     note(done=True)
 
 

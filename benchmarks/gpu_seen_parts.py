@@ -29,6 +29,7 @@ from minillava.judging.answers import BLANK, CONDITIONS, answer, answer_segments
 from minillava.judging.scienceqa import read_predictions
 from minillava.model import load_llava
 from minillava.model.formats.assemble import assemble, save_trained
+from minillava.model.formats.chat_template import training_template
 from minillava.model.formats.preparation import read_preparation
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import compose
@@ -113,9 +114,9 @@ def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts:
     }
     out = {"names": list(pictures), "values": values.bfloat16()}
     for name, folder in tokenizers.items():
-        tokenizer = load_tokenizer(folder)
+        tokenizer, template = load_tokenizer(folder), training_template(folder)
         for what, some in records.items():
-            samples = [encode(record, CHAT, tokenizer) for record in some]
+            samples = [encode(record, template, tokenizer) for record in some]
             ids, labels = (torch.cat([getattr(s, key) for s in samples]) for key in ("ids", "labels"))
             rows = [(s.id, len(s.ids), *s.images) for s in samples]
             out[f"{name} {what}"] = {"ids": ids, "labels": labels, "rows": rows}
@@ -144,16 +145,16 @@ def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, l
     return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples
 
 
-def ask_about_pictures(model, tokenizer, recipe, features) -> tuple[dict, list[dict]]:
+def ask_about_pictures(model, tokenizer, template, recipe, features) -> tuple[dict, list[dict]]:
     """{order: {look: accuracy of each kind in per cent}} on held-out scenes, and 20 answers to look at."""
     asked = exact_questions("bench", 20 * recipe.per_kind, recipe.per_kind)
     names, scores, examples = [f"{scene.id}.png" for scene, _ in asked], {}, []
     for order, form in zip(ORDERS, ("<image>\n{}", "{}\n<image>")):
         scores[order] = {}
         for look, tag in LOOKS.items():
-            prompts = [CHAT.segments([(form.format(q.text), None)]) for _, q in asked]
+            prompts = [template.segments([(form.format(q.text), None)]) for _, q in asked]
             shown = [[features[name]] for name in CONDITIONS[tag](names)]
-            texts = answer_segments(model, tokenizer, CHAT, prompts, shown, 40)
+            texts = answer_segments(model, tokenizer, template, prompts, shown, 40)
             scores[order][look] = exact_match([(s.id, q) for s, q in asked], texts)
             rows = zip(names, asked, texts)
             rows = [(n, order, q.text, q.answer, text, is_correct(q, text)) for n, (_, q), text in rows]
@@ -189,11 +190,11 @@ def own_answers(model, tokenizer, templates: list, count: int, copies: int) -> l
     return samples * copies
 
 
-def ask_quiz(model, tokenizer, features, count: int) -> float:
+def ask_quiz(model, tokenizer, template, features, count: int) -> float:
     """The share of right letters, in per cent, among the first problems of the test split."""
     problems = quiz("test", count)
     shown = [features[p.image] if p.image else None for p in problems]
-    texts = answer_problems(model, tokenizer, CHAT, problems, shown, FORMAT)
+    texts = answer_problems(model, tokenizer, template, problems, shown, FORMAT)
     found, _ = read_predictions({p.id: p for p in problems}, {p.id: text for p, text in zip(problems, texts)})
     return round(100 * sum(found.get(p.id) == p.answer for p in problems) / count, 1)
 
@@ -203,7 +204,7 @@ def beside_the_shipped(job, model, tokenizer, features, note, scores: dict) -> N
     device, preparation = next(model.parameters()).device, read_preparation(VISION_TOWER, SIZE)
     shipped, _ = load_llava(WEIGHTS / "llava")
     shipped.to(device).eval()
-    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), job.recipe, features)
+    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, job.recipe, features)
     better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in ORDERS)
     note(shipped=theirs, better=better)
     if better:

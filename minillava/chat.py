@@ -15,12 +15,12 @@ from PIL import Image
 
 from minillava.data.images import Preparation, open_picture, pixels, to_rgb
 from minillava.data.samples import prompt_ids
-from minillava.data.template import CHAT, Template
+from minillava.data.template import Template
 from minillava.data.tokenizer import load_tokenizer
 from minillava.errors import UserError
 from minillava.model import Session, find_checkpoint, load_llava, load_projector, stream
 from minillava.model.formats.assemble import assemble
-from minillava.model.formats.chat_template import choose_template
+from minillava.model.formats.chat_template import choose_template, training_template
 from minillava.model.formats.preparation import read_preparation
 
 
@@ -65,10 +65,11 @@ class Chat:
         if projector:
             load_projector(model, projector)
         made = cls.__new__(cls)
-        about = {"template": "chat", "trained on": f"W: {projector or 'not trained'}"}
-        words = load_tokenizer(find_checkpoint(language_model))
+        folder = find_checkpoint(language_model)
+        words, template = load_tokenizer(folder), training_template(folder)
+        about = {"template": template.name, "trained on": f"W: {projector or 'not trained'}"}
         preparation = read_preparation(vision_tower, model.config.vision.image_size)
-        made._begin(model, about, words, preparation, CHAT)
+        made._begin(model, about, words, preparation, template)
         return made
 
     def _begin(self, model, about: dict, tokenizer, preparation: Preparation, template: Template) -> None:
@@ -107,8 +108,10 @@ class Chat:
             self.model, ids, [self.features], self.tokenizer, max_new_tokens, [self.template.stop], temperature, top_p,
             seed, self.session,
         ):  # fmt: skip
+            piece = piece if answer else piece.lstrip()  # a template's blank before the answer
             answer += piece
-            yield piece
+            if piece:
+                yield piece
         self.turns.append((asked, answer.strip()))
 
     def ask(self, question: str, **settings) -> str:

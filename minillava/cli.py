@@ -27,6 +27,7 @@ VERBS = {
     "doctor": "what this machine is, what each scale costs, and which fits here",
     "cost": "what each scale trains, how long it takes, and what it costs",
     "fetch": "the paper's real data, or a part of it, from the hub and from COCO",
+    "import": "a language model in a GGUF file becomes a folder that `train` reads",
     "progress": "which tasks of the exercises pass on this machine; nothing is sent",
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
     "generate": "instruction data from captioned pictures, by the offline teacher or any model",

@@ -224,7 +224,7 @@ def test_weights_that_transformers_can_load_answer_alike_and_a_template_can_be_n
     assert Chat(tmp_path / "out").template == chat.template  # its chat template is this one
     (tmp_path / "out" / "chat_template.jinja").unlink()
     with pytest.raises(
-        TemplateError, match="out: the weights have no chat template; choose one of chat, plain.*--template"
+        TemplateError, match="out: the weights have no chat template; choose one of chat, chat_v1, plain.*--template"
     ):
         Chat(tmp_path / "out")
     scene.save(tmp_path / "a.png")

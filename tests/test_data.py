@@ -15,7 +15,7 @@ from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, Preparation, open_picture, pixels
 from minillava.data.records import RecordError
 from minillava.data.samples import encode, plan_batches, prompt_ids, without_stop
-from minillava.data.template import CHAT, PLAIN, TEMPLATES, VICUNA_V1
+from minillava.data.template import CHAT, CHAT_V1, PLAIN, TEMPLATES, VICUNA_V1
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.scenes.compose import scenes
@@ -86,7 +86,7 @@ def test_the_plain_template_is_image_caption_stop_without_the_question(tokenizer
     sample = encode(record("Describe this.\n<image>", "A red car."), PLAIN, tokenizer)
     assert decoded(sample.ids, tokenizer) == "<image>A red car.\n"
     assert sample.labels[:2].tolist() == [IGNORE, IGNORE] and (sample.labels[2:] == sample.ids[2:]).all()
-    assert TEMPLATES == {"chat": CHAT, "plain": PLAIN, "vicuna_v1": VICUNA_V1}
+    assert TEMPLATES == {"chat": CHAT, "chat_v1": CHAT_V1, "plain": PLAIN, "vicuna_v1": VICUNA_V1}
 
 
 def test_a_record_without_a_picture_has_no_image_token(tokenizer):

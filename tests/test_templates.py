@@ -3,15 +3,25 @@
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from minillava import scales
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode_segments, prompt_ids
-from minillava.data.template import CHAT, VICUNA_V1
-from minillava.model.formats.chat_template import TemplateError, choose_template, jinja, own_template
+from minillava.data.template import CHAT, CHAT_V1, VICUNA_V1
+from minillava.errors import CheckpointError
+from minillava.model.formats.chat_template import (
+    TemplateError,
+    choose_template,
+    jinja,
+    own_template,
+    retrained,
+    training_template,
+)
 
 ASKED = "What is in this picture?"
 # A message is a text, between two special tokens: as Qwen2.5's.
@@ -78,7 +88,12 @@ def theirs(tokenizer, parts):
 
 KINDS = ["bytes", "space before each text", "space before the first"]
 CASES = [(kind, source) for source in (CHATML, LLAVA, INST) for kind in KINDS if (kind, source) != ("bytes", INST)]
-CASES += [(KINDS[0], jinja(CHAT)), (KINDS[0], jinja(VICUNA_V1)), (KINDS[1], jinja(VICUNA_V1))]
+CASES += [
+    (KINDS[0], jinja(CHAT)),
+    (KINDS[0], jinja(CHAT_V1)),
+    (KINDS[0], jinja(VICUNA_V1)),
+    (KINDS[1], jinja(VICUNA_V1)),
+]
 
 
 @pytest.mark.parametrize("kind, source", CASES)
@@ -89,7 +104,7 @@ def test_a_first_question_has_the_ids_of_transformers(tmp_path, kind, source):
     image = tokenizer.convert_tokens_to_ids("<image>")
     ours = prompt_ids(f"<image>\n{ASKED}", template, tokenizer).tolist()
     assert IMAGE in ours and [image if i == IMAGE else i for i in ours] == expected
-    names = {CHATML: "own", INST: "own", LLAVA: "vicuna_v1", jinja(CHAT): "chat", jinja(VICUNA_V1): "vicuna_v1"}
+    names = {CHATML: "own", INST: "own", LLAVA: "vicuna_v1"} | {jinja(t): t.name for t in (CHAT, CHAT_V1, VICUNA_V1)}
     assert template.name == names[source]
 
 
@@ -127,17 +142,58 @@ def test_a_template_that_cannot_be_taken_apart_is_refused(tmp_path, source):
     tokenizer = tokenizer_of(tmp_path, "bytes", source)
     with pytest.raises(TemplateError, match="own chat template"):
         own_template(tokenizer, tmp_path)
-    with pytest.raises(TemplateError, match=f"{tmp_path}: .*own chat template .*chat, plain, vicuna_v1"):
+    with pytest.raises(TemplateError, match=f"{tmp_path}: .*own chat template .*chat, chat_v1, plain, vicuna_v1"):
         choose_template(None, None, tokenizer, tmp_path)
     assert choose_template("chat", None, tokenizer, tmp_path) is CHAT
 
 
 def test_a_template_whose_ids_would_differ_is_refused(tmp_path):
-    """The tokenizer has a begin of the sequence, and neither it nor the template writes one; we do."""
-    tokenizer = tokenizer_of(tmp_path, "bytes", CHATML)
+    """The template speaks of a begin of the sequence, but writes none; we do."""
+    tokenizer = tokenizer_of(tmp_path, "bytes", CHATML + "{% if false %}{{ bos_token }}{% endif %}")
     tokenizer.bos_token = "<s>"
     with pytest.raises(TemplateError):
         own_template(tokenizer)
+
+
+def test_a_begin_of_the_sequence_that_is_named_but_never_written_is_not_put_first(tmp_path):
+    """SmolLM2's: the tokenizer names <|im_start|>, which neither it nor the template puts before a text."""
+    tokenizer = tokenizer_of(tmp_path / "theirs", "bytes", CHATML)
+    tokenizer.bos_token = "<s>"
+    assert prompt_ids(f"<image>\n{ASKED}", own_template(tokenizer), tokenizer)[0] != tokenizer.bos_token_id
+    first = prompt_ids(f"<image>\n{ASKED}", CHAT_V1, tokenizer)
+    assert first[0] != tokenizer.bos_token_id
+    retrained(tokenizer).save_pretrained(tmp_path / "ours")  # the chat template, which told so, is not kept
+    ours = AutoTokenizer.from_pretrained(tmp_path / "ours")
+    assert not ours.chat_template and not (tmp_path / "ours/chat_template.jinja").exists()
+    assert torch.equal(prompt_ids(f"<image>\n{ASKED}", CHAT_V1, ours), first)
+
+
+@pytest.mark.parametrize("kind, source", [(KINDS[1], CHATML), (KINDS[1], None), ("bytes", INST)])
+def test_a_begin_of_the_sequence_that_is_written_stays_first(tmp_path, kind, source):
+    tokenizer = tokenizer_of(tmp_path, kind, source)
+    tokenizer.bos_token = "<s>"
+    for words in (tokenizer, retrained(tokenizer)):
+        assert prompt_ids(f"<image>\n{ASKED}", CHAT_V1, words)[:2].tolist().count(tokenizer.bos_token_id) == 1
+
+
+def test_in_the_later_form_of_chat_the_blank_before_an_answer_is_learned_with_its_first_word(tmp_path):
+    tokenizer, pairs = tokenizer_of(tmp_path, "bytes"), [("What is this?", "A cat."), ("Why?", "A cat.")]
+    assert "".join(t for t, _ in CHAT_V1.segments(pairs)) == "".join(t for t, _ in CHAT.segments(pairs))
+    for template, first in ((CHAT, "A"), (CHAT_V1, "\u0120A")):
+        ids, labels = encode_segments(template.segments(pairs), tokenizer)
+        begins = [i for i, (before, label) in enumerate(zip([IGNORE, *labels], labels)) if before == IGNORE != label]
+        assert [tokenizer.convert_ids_to_tokens(ids[i]) for i in begins] == [first, first]
+        asked = prompt_ids("Why?", template, tokenizer, pairs[:1]).tolist()
+        assert asked == ids[: begins[1]]  # what is asked is what was learned
+
+
+def test_a_language_model_is_trained_in_the_format_that_it_knows(tmp_path):
+    assert training_template(scales.WEIGHTS / "language_model") is CHAT
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert training_template(tmp_path) is CHAT_V1
+    (tmp_path / "config.json").write_text('{"template": "none such"}')
+    with pytest.raises(CheckpointError, match="config.json"):
+        training_template(tmp_path)
 
 
 def test_the_template_asked_for_or_named_or_written_is_used_and_another_one_is_said(tmp_path, capsys):
@@ -153,7 +209,8 @@ def test_the_template_asked_for_or_named_or_written_is_used_and_another_one_is_s
     assert capsys.readouterr().err == f"{tmp_path}: made for the template own, but chat is asked for\n"
     for asked, named, said in ((None, "mine", "unknown template 'mine'"), ("mine", None, "'mine' is not a template")):
         with pytest.raises(
-            TemplateError, match=f"{tmp_path}: .*{said}; choose one of chat, plain, vicuna_v1, own with --template"
+            TemplateError,
+            match=f"{tmp_path}: .*{said}; choose one of chat, chat_v1, plain, vicuna_v1, own with --template",
         ):
             choose_template(asked, named, tokenizer, tmp_path)
     with pytest.raises(TemplateError, match="no chat template; choose one of"):

@@ -265,3 +265,18 @@ def test_in_float16_a_step_that_overflows_is_skipped_and_the_scale_halved(tmp_pa
     fit(model, optimizer, at, 4, tmp_path, {})
     assert seen[1] != seen[0] and seen[2] == seen[1] and seen[3] != seen[2]
     assert scaler.get_scale() == 512 and latest(tmp_path)["scaler"]["scale"] == 512
+
+
+def test_in_float16_an_overflow_in_one_optimizers_gradient_leaves_the_weights_of_both(tmp_path):
+    model = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)})
+    parts = [*adam([model["a"]], 0.1).optimizers, *adam([model["b"]], 0.1).optimizers]
+    optimizer, seen = Optimizer(parts, torch.amp.GradScaler("cpu", init_scale=1024.0)), []
+
+    def at(t):
+        seen.append([p.item() for p in model.parameters()])
+        a, b = model["a"](torch.ones(1, 1)).sum(), model["b"](torch.ones(1, 1)).sum()
+        return a + b + (0 * torch.sqrt(b - b) if t == 1 else 0)  # the gradient of b is not a number, that of a is 1
+
+    fit(model, optimizer, at, 4, tmp_path, {})
+    assert seen[2] == seen[1] and all(now != before for now, before in zip(seen[3], seen[2], strict=True))
+    assert optimizer.scaler.get_scale() == 512

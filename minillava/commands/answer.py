@@ -25,7 +25,7 @@ def arguments(parser) -> None:
     add("--images", type=Path, required=True, help="the folder of the pictures")
     add("--out", type=Path, required=True, help="a JSONL of answers; a stopped run resumes there")
     add("--weights", default=scales.WEIGHTS / "llava", help="a trained LLaVA: a folder, a hub id or id@revision")
-    add("--template", help="the conversation's format: chat, plain, vicuna_v1 or own (default: the weights')")
+    add("--template", help="the conversation's format: chat, chat_v1, plain, vicuna_v1 or own (default: the weights')")
     add("--look", choices=tuple(PICTURES_SHOWN), default="picture", help="the controls: which picture is shown")
     add("--format", choices=FORMATS, help="ScienceQA: the format that the weights were trained on")
     add("--authors-joint", action="store_true", help="QCM-LEPA: between the two steps put the authors' script's text")

@@ -20,7 +20,7 @@ def arguments(parser) -> None:
     add("picture", type=Path)
     add("--ask", action="append", metavar="QUESTION", help="ask this instead of reading questions line by line")
     add("--weights", default=scales.WEIGHTS / "llava", help="a trained LLaVA: a folder, a hub id or id@revision")
-    add("--template", help="the conversation's format: chat, plain, vicuna_v1 or own (default: the weights')")
+    add("--template", help="the conversation's format: chat, chat_v1, plain, vicuna_v1 or own (default: the weights')")
     add("--max-new-tokens", type=int, default=120, help="the longest answer (default: 120)")
     add("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: 0)")
     add(

@@ -17,11 +17,11 @@ from minillava import curves, files, scales
 from minillava.costs.preflight import disk_bytes, llava_config
 from minillava.data.samples import fill_rate, micro_batches
 from minillava.data.stored import StoredSamples, store_samples
-from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model import Llava, find_checkpoint, load_language, load_vision, set_trainable
 from minillava.model.formats.assemble import save_trained
+from minillava.model.formats.chat_template import training_template
 from minillava.model.formats.files import origin
 from minillava.model.formats.preparation import read_preparation
 from minillava.training import lora
@@ -118,16 +118,12 @@ class StageRun:
         """The stage's records as samples on disk, made by rank 0 unless they are there; says what was taken of them."""
         path, folder = records_file(self.options.data, self.stage.number), self.folder / "samples"
         longest = min(self.stage.max_length, self.config.language.max_position)
-        patches, tokenizer = (
-            self.config.vision.num_patches,
-            load_tokenizer(find_checkpoint(self.options.language_model)),
-        )
-
-        said = []
+        patches, language_model = self.config.vision.num_patches, find_checkpoint(self.options.language_model)
+        template, tokenizer, said = training_template(language_model), load_tokenizer(language_model), []
 
         def encode(beat):
             with progress_bar(None, "record", "encode") as bar:
-                store_samples(path, self.images, CHAT, tokenizer, longest, patches, folder, said.append,
+                store_samples(path, self.images, template, tokenizer, longest, patches, folder, said.append,
                               _mover(bar, beat), allow_bad=self.options.allow_bad)  # fmt: skip
 
         on_rank_0(encode)
@@ -241,13 +237,11 @@ class StageRun:
                 lora.merge(whole)
             first = read_done(options.out, 1).get("trained on", "stage 1: not known")
             trained_on = f"{first}; {trained_on}"
-            about = {"template": CHAT.name, "trained on": trained_on, "scale": self.scale.name}
+            parts = find_checkpoint(options.language_model), find_checkpoint(options.vision_tower)
+            template = training_template(parts[0]).name
+            about = {"template": template, "trained on": trained_on, "scale": self.scale.name}
             dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-            tokenizer, vision_tower = (
-                load_tokenizer(find_checkpoint(options.language_model)),
-                find_checkpoint(options.vision_tower),
-            )
-            save_trained(whole, tokenizer, vision_tower, options.out / "model", about, dtype)
+            save_trained(whole, load_tokenizer(parts[0]), parts[1], options.out / "model", about, dtype)
             made = sorted(self.result.parent.iterdir())
         about = {"recipe": self.recipe(samples), "trained on": trained_on}
         files.write_checked(self.folder / "done.json", about, made)

@@ -29,12 +29,12 @@ class Sample:
 
 
 def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[int], list[int]]:
-    """Ids and labels of (text, supervised) segments, after a begin-of-sequence token if the tokenizer has one.
+    """Ids and labels of (text, supervised) segments, after a begin-of-sequence token if the tokenizer uses one.
 
     A first segment that begins with that token (a chat template's) has it already.
     """
-    bos = tokenizer.bos_token
-    ids = [] if bos is None or segments[0][0].startswith(bos) else [tokenizer.bos_token_id]
+    with_bos = uses_bos(tokenizer) and not segments[0][0].startswith(tokenizer.bos_token)
+    ids = [tokenizer.bos_token_id] if with_bos else []
     labels = [IGNORE] * len(ids)
     for n, (text, supervised) in enumerate(segments):
         if n and text.startswith(" ") and _begins_with_a_space(tokenizer):
@@ -43,6 +43,17 @@ def encode_segments(segments: list[tuple[str, bool]], tokenizer) -> tuple[list[i
         ids += new
         labels += [i if supervised and i != IMAGE else IGNORE for i in new]
     return ids, labels
+
+
+def uses_bos(tokenizer) -> bool:
+    """Whether texts begin with the begin-of-sequence token that the tokenizer names; SmolLM2's name one without it.
+
+    A tokenizer with a chat template uses it if the template writes it, or if the tokenizer puts it first by itself.
+    """
+    bos, chat = tokenizer.bos_token, tokenizer.chat_template
+    return bos is not None and (
+        not chat or "bos_token" in str(chat) or tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
+    )
 
 
 def _text_ids(text, tokenizer):

@@ -8,18 +8,22 @@ answer and the <STOP> after it. The chat template of published weights becomes s
     python -c "from minillava.data.template import *; print(CHAT.segments([('What is this?', 'A cat.')]))"
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Template:
-    """Roles, system message and <STOP> of Table 2 (Vicuna v0: `###`). The wording of `system` is this project's own."""
+    """Roles, system message and <STOP> of Table 2 (Vicuna v0: `###`). The wording of `system` is this project's own.
+
+    lead: what stands before an answer and is learned with it.
+    """
 
     name: str
     system: str
     human: str = "Human: "
     assistant: str = "Assistant: "
     stop: str = "###"
+    lead: str = ""
 
     def segments(self, pairs: list[tuple[str, str | None]]) -> list[tuple[str, bool]]:
         """The conversation in pieces. pairs: (X_instruct, X_a) per turn; an answer None is still to be generated."""
@@ -27,7 +31,7 @@ class Template:
         for question, answer in pairs:
             out += [(self.human + question, False), (self.stop, False), ("\n" + self.assistant, False)]
             if answer is not None:
-                out += [(answer, True), (self.stop, True), ("\n", False)]
+                out += [(self.lead + answer, True), (self.stop, True), ("\n", False)]
         return out
 
 
@@ -45,10 +49,9 @@ class Plain(Template):
 class Joined(Template):
     """A later format. What the model reads up to an answer is one text, tokenized as one, as in `transformers`.
 
-    lead: what stands before an answer and is learned with it. after: what stands between a stop and the next question.
+    after: what stands between a stop and the next question.
     """
 
-    lead: str = ""
     after: str = ""
 
     def segments(self, pairs):
@@ -62,6 +65,9 @@ class Joined(Template):
 
 
 CHAT = Template("chat", "A curious person talks with an assistant that looks closely and answers truthfully.")
+# The same text. A vocabulary of sub-words has " There" as one token, so the blank must not end what is read: the answer
+# would begin with "There", which the language model has seen only within words. The weights that ship learned CHAT.
+CHAT_V1 = replace(CHAT, name="chat_v1", assistant="Assistant:", lead=" ")
 PLAIN = Plain("plain", "", stop="\n")
 # LLaVA-1.5's and Vicuna v1's, word for word as in the authors' conversation.py.
 VICUNA_V1 = Joined(
@@ -70,4 +76,4 @@ VICUNA_V1 = Joined(
     "The assistant gives helpful, detailed, and polite answers to the user's questions. ",
     human="USER: ", assistant=" ASSISTANT:", stop="</s>", lead=" ",
 )  # fmt: skip
-TEMPLATES = {t.name: t for t in (CHAT, PLAIN, VICUNA_V1)}
+TEMPLATES = {t.name: t for t in (CHAT, CHAT_V1, PLAIN, VICUNA_V1)}

@@ -36,6 +36,6 @@ def answer_problems(
     first = answer_segments(model, tokenizer, template, prompts, pictures, reasons or MAX_REASONS)
     if format != "QCM-LEPA":
         return first
-    prompts = [[*prompt, (text + joint, False)] for prompt, text in zip(prompts, first)]
+    prompts = [[*prompt, (template.lead + text + joint, False)] for prompt, text in zip(prompts, first)]
     letters = answer_segments(model, tokenizer, template, prompts, pictures, MAX_LETTER)
     return [two_step(*pair) for pair in zip(first, letters)]

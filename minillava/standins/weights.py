@@ -129,7 +129,7 @@ def make_vision_tower(work: Path, out: Path, steps: int) -> dict:
 def make_language_model(work: Path, out: Path, steps: int, width: int) -> dict:
     """Train and export a language model of this width. Returns its card."""
     model, tokenizer = language_model.train(work, steps, partial(text_accuracy, per_kind=10), width)
-    save_language(model, out, dtype=STORED_DTYPE)
+    save_language(model, out, STORED_DTYPE, CHAT.name)
     tokenizer.save_pretrained(out)
     recipe = {
         "made as": "Llama, text only, questions and descriptions",

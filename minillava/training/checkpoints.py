@@ -215,7 +215,8 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         for p in (p for group in part.param_groups for p in group["params"]):
             states = _below(f"optimizer/{names[id(p)]}/", tensors)
             if states:
-                part.state[p] = {key: t[0] if key == "step" else t for key, t in states.items()}
+                # fused Adam reads its count of steps where the parameter is
+                part.state[p] = {key: t[0].to(p.device) if key == "step" else t for key, t in states.items()}
     random_states = _below(own_random, tensors)
     if random_states:  # there are none for a process that the earlier run did not have
         _set_random_states(random_states)

@@ -94,10 +94,11 @@ def fit(
                     optimizer.unscale()
                     norm = nn.utils.clip_grad_norm_([p for p in params if p.grad is not None], clip)
                     norm = parallel.full_tensor(norm)
-                    if not norm.isfinite() and not optimizer.scaler.is_enabled():  # a scaler skips such a step itself
+                    finite = bool(norm.isfinite())
+                    if not finite and not optimizer.scaler.is_enabled():
                         raise failed(f"gradient of step {step} is {norm:f}")
                     consistent = False  # until the step is complete: a Ctrl-C in between leaves the last checkpoint
-                    optimizer.step(cosine(step, steps))
+                    optimizer.step(cosine(step, steps)) if finite else optimizer.skip()
                     losses.append(round(loss, 5))
                     metrics.write(_row(step, losses[-1], steps))
                     if exploded(losses):

@@ -14,7 +14,7 @@ from torch import nn
 class Optimizer:
     """One or two torch optimizers that step together.
 
-    scaler: for float16, where small gradients would become zero; it skips a step whose gradients are not finite.
+    scaler: for float16, where small gradients would become zero. A step whose gradients are not finite is skipped.
     """
 
     def __init__(self, optimizers: list[torch.optim.Optimizer], scaler: torch.amp.GradScaler | None = None):
@@ -28,6 +28,16 @@ class Optimizer:
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * factor
             self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()
+
+    def skip(self) -> None:
+        """Clear gradients that are not finite, and lower the scaler's factor.
+
+        Of two optimizers the scaler itself would skip only the one with such gradients. Clipping has made the gradients
+        of the other not finite too, as one norm is taken of all.
+        """
+        for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from minillava.model import Llava, LlavaConfig, load_language, load_vision, save_llava
+from minillava.model.formats.chat_template import retrained
 from minillava.model.formats.preparation import read_preparation, write_preparation
 
 
@@ -22,5 +23,5 @@ def save_trained(
 ) -> None:
     """Write a trained LLaVA with all that talking with it needs: weights, tokenizer, and the pictures' preparation."""
     save_llava(model, folder, about, dtype)
-    tokenizer.save_pretrained(folder)
+    retrained(tokenizer).save_pretrained(folder)
     write_preparation(read_preparation(vision_tower, model.config.vision.image_size), folder)

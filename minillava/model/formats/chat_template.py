@@ -9,12 +9,13 @@ Try it: `own_template(load_tokenizer(folder)).segments([("What is this?", None)]
 
 import json
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 from minillava.data import IMAGE
 from minillava.data.records import IMAGE_TOKEN
-from minillava.data.samples import encode_segments
-from minillava.data.template import CHAT, TEMPLATES, VICUNA_V1, Joined, Template
+from minillava.data.samples import encode_segments, uses_bos
+from minillava.data.template import CHAT, CHAT_V1, TEMPLATES, VICUNA_V1, Joined, Template
 from minillava.errors import UserError
 from minillava.model.formats.files import reading_config
 
@@ -48,6 +49,19 @@ def choose_template(asked: str | None, named: str | None, tokenizer, folder) -> 
     return theirs
 
 
+def training_template(folder) -> Template:
+    """The format to train a language model in: the one that its config.json names, as those made here do, or CHAT_V1."""
+    with reading_config(folder / "config.json") as written:
+        return TEMPLATES[written.get("template", CHAT_V1.name)]
+
+
+def retrained(tokenizer):
+    """A copy for weights trained with one of `TEMPLATES`: without their makers' chat template and unused begin token."""
+    made = deepcopy(tokenizer)
+    made.chat_template, made.bos_token = None, tokenizer.bos_token if uses_bos(tokenizer) else None
+    return made
+
+
 def own_template(tokenizer, folder=None) -> Template:
     """The template that the weights' own chat template writes; one of `TEMPLATES` where it is that one.
 
@@ -61,7 +75,7 @@ def own_template(tokenizer, folder=None) -> Template:
     if not (source or tokenizer.chat_template):
         raise TemplateError("the weights have no chat template")
     first = _rendered(tokenizer, source, [(ASKED[0][0], None)])
-    for known in (CHAT, VICUNA_V1):
+    for known in (CHAT, CHAT_V1, VICUNA_V1):
         for template in (known, replace(known, system="")):
             if _text(template, [(ASKED[0][0], None)]) == first.removeprefix(tokenizer.bos_token or ""):
                 return template

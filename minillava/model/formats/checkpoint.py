@@ -14,14 +14,13 @@ fit (files.py). Nothing that is loaded can run code.
 Try it: `save_language(model, "out")`, then `transformers.LlamaForCausalLM.from_pretrained("out")`.
 """
 
-from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from minillava.model.formats.authors import NOT_VISION, check_authors, is_authors, load_authors
-from minillava.model.formats.chat_template import jinja
+from minillava.model.formats.chat_template import jinja, retrained
 from minillava.model.formats.files import (
     CheckpointError,
     end_ids,
@@ -202,10 +201,13 @@ def save_vision(tower, folder, dtype=None):
     write_checkpoint(folder, {"config.json": vision_published(tower.config)}, _named_tensors(tower, vision_name), dtype)
 
 
-def save_language(model, folder, dtype=None):
-    """Write a folder that `transformers` loads with equal logits: LlamaForCausalLM, or with biases Qwen2ForCausalLM."""
-    tensors = _named_tensors(model, language_name)
-    write_checkpoint(folder, {"config.json": language_published(model.config)}, tensors, dtype)
+def save_language(model, folder, dtype=None, template=None):
+    """Write a folder that `transformers` loads with equal logits: LlamaForCausalLM, or with biases Qwen2ForCausalLM.
+
+    template: the name of the conversation's format that the model has learned, if it is one of `data.template`.
+    """
+    tensors, written = _named_tensors(model, language_name), language_published(model.config)
+    write_checkpoint(folder, {"config.json": written | ({"template": template} if template else {})}, tensors, dtype)
 
 
 def save_llava(model, folder, about, dtype=None):
@@ -229,7 +231,7 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     known, tensors, V = _metadata(model, about), _named_tensors(model, llava_names()), model.config.language.vocab_size
     if len(tokenizer) > V:
         raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
-    tokenizer, stop = deepcopy(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
+    tokenizer, stop = retrained(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
     if len(stop) == 1:  # never merged with the text before it, as in our sequences, and never shown
         tokenizer.add_tokens([AddedToken(template.stop, normalized=False)], special_tokens=True)
     tokenizer.add_tokens(["<image>"], special_tokens=True)

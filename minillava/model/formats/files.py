@@ -65,7 +65,8 @@ def find_checkpoint(source, only=(), judge=None):
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise CheckpointError(f"{source} is a file; a checkpoint is a folder")
+        gguf = f": minillava import {source} --out FOLDER makes one" if folder.suffix == ".gguf" else ""
+        raise CheckpointError(f"{source} is a file; a checkpoint is a folder{gguf}")
     if advice := without_weights(folder):
         raise CheckpointError(advice)
     name, at, revision = str(source).partition("@")
