@@ -46,28 +46,28 @@ ORDERS, LOOKS = ("first", "after"), {"picture": "", "blank": "-blank", "shuffled
 KINDS = "colour", "side", "place", "existence"
 WHATS = ("captions", "instructions", "quiz")
 
-# Question -> accepted answers, as words of the answer.
+# Question -> accepted answers, as words of the answer. SmolLM2-135M-Instruct knew these 20 on a CPU, greedily.
 KNOWLEDGE = {
     "What is the capital of France?": "paris",
     "What is the capital of Japan?": "tokyo",
-    "Which planet do we live on?": "earth",
+    "What is the capital of Germany?": "berlin",
+    "What is the capital of England?": "london",
     "What is the largest planet of the solar system?": "jupiter",
-    "Which star is at the centre of the solar system?": "sun",
+    "Which planet is known as the Red Planet?": "mars",
     "How many days are in a week?": "7 seven",
-    "How many months are in a year?": "12 twelve",
-    "How many legs does a spider have?": "8 eight",
-    "What is two plus two?": "4 four",
+    "What is the boiling point of water in degrees Celsius?": "100 hundred",
+    "What is the chemical formula of water?": "h2o h₂o",
+    "What is the chemical symbol of gold?": "au",
     "What is the opposite of hot?": "cold cool",
+    "Which animal gives us milk?": "cow cows",
+    "Which organ pumps blood through the body?": "heart",
+    "Which gas do plants take from the air?": "carbon co2 co₂",
     "Who wrote Romeo and Juliet?": "shakespeare",
     "Who painted the Mona Lisa?": "leonardo vinci",
-    "Who was the first president of the United States?": "washington",
-    "What is the chemical formula of water?": "h2o h₂o",
-    "At how many degrees Celsius does water freeze?": "0 zero",
-    "What do bees make?": "honey",
-    "On which continent is Egypt?": "africa",
-    "What is the largest ocean?": "pacific",
+    "Who invented the telephone?": "bell",
+    "Who developed the theory of relativity?": "einstein",
     "Which language is spoken in Brazil?": "portuguese",
-    "Which gas do plants take from the air?": "carbon co2 co₂",
+    "What is the currency of the United States?": "dollar dollars",
 }
 
 WORD_QUESTIONS = (
