@@ -74,12 +74,12 @@ class Recipe:
     scenes: int = 12_000  # training pictures: about one epoch
     captions: int = 2  # stage-1 pairs of each
     turns: int = 2  # a conversation of 8 becomes records of so many turns: "picture after" learns sooner
-    whole: int = 4  # every so-manieth conversation stays whole
+    whole: int = 4  # one conversation in so many stays whole
     seeds: tuple[int, ...] = (0, 1, 2)
     stage1_batch: int = 64
     stage1_lr: float = 2e-3  # W alone; the paper's
     stage2_batch: int = 32  # the paper's
-    stage2_lr: float = 3e-4  # the highest at which it did not forget what it knew
+    stage2_lr: float = 3e-4  # at twice this rate it forgot the capital of France sooner than it saw
     lr_muon: float = 0.0
     most: tuple[int, int] = (375, 4000)
     own_answers: tuple[int, int] = (1_200, 3)  # questions, copies: a tenth of the records is text, against forgetting

@@ -97,7 +97,7 @@ def records_of(scene, recipe, number: int) -> list[dict]:
 
 
 def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts: int) -> None:
-    """Every so-manieth picture as features, and its records as samples for each tokenizer, in a file; on one core."""
+    """One picture in `parts` as features, and its records as samples for each tokenizer, in a file; on one core."""
     torch.set_num_threads(1)
     train = {n: compose("train", n) for n in range(part, recipe.scenes, parts)}
     held_out = [compose("bench", n) for n in range(part, 20 * recipe.per_kind, parts)]
