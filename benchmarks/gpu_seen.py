@@ -164,7 +164,7 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     templates = [own, ours]
     kept = parts.own_answers(model, tokenizer, templates, *recipe.own_answers) if job.name == "smol" else []
     flags["drawn"].wait()
-    features, samples = parts.read_data(folder, job.name, device)
+    features, samples, asked = parts.read_data(folder, job.name, device)
     samples["instructions"] += kept
     board[3 * place] = 1
     flags["try"].wait()
@@ -195,10 +195,10 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     W = {key: value.cpu().contiguous() for key, value in model.projector.state_dict().items()}
     save_file(W, job.home / "projector.safetensors")
     model.eval()
-    scores, examples = parts.ask_about_pictures(model, tokenizer, ours, recipe, features)
+    scores, examples = parts.ask_about_pictures(model, tokenizer, ours, asked, features)
     note(sight=scores, examples=examples)
     if job.name == "book":
-        parts.beside_the_shipped(job, model, tokenizer, features, note, scores)
+        parts.beside_the_shipped(job, model, tokenizer, asked, features, note, scores)
     else:
         after = zip(("after, own template", "after, our template"), templates)
         knowledge = {when: parts.ask_knowledge(model, tokenizer, template) for when, template in after}

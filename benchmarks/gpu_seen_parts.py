@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from minillava.data.scienceqa import science_record
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.files import read_json
+from minillava.files import read_json, write_json
 from minillava.judging.answer_scienceqa import answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, answer_segments, blank_picture, vision_features
 from minillava.judging.scienceqa import read_predictions
@@ -34,7 +35,7 @@ from minillava.model.formats.preparation import read_preparation
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import exact_match, is_correct
+from minillava.scenes.questions import Question, exact_match, is_correct
 from minillava.standins.bench import ANSWER_COUNTS, exact_questions
 from minillava.standins.gates import relative_scores
 from minillava.standins.quiz import problem, quiz
@@ -96,13 +97,18 @@ def records_of(scene, recipe, number: int) -> list[dict]:
     return others
 
 
+def held_out(recipe) -> int:
+    """How many held-out pictures are asked about: enough to balance the answers."""
+    return 8 * recipe.per_kind + 24
+
+
 def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts: int) -> None:
     """One picture in `parts` as features, and its records as samples for each tokenizer, in a file; on one core."""
     torch.set_num_threads(1)
     train = {n: compose("train", n) for n in range(part, recipe.scenes, parts)}
-    held_out = [compose("bench", n) for n in range(part, 20 * recipe.per_kind, parts)]
+    bench = [compose("bench", n) for n in range(part, held_out(recipe), parts)]
     learned, asked = ([problem(s, n) for n in range(part, c, parts)] for s, c in zip(("train", "test"), recipe.quiz))
-    pictures = {f"{s.id}.png": draw(s, SIZE) for s in (*train.values(), *held_out)}
+    pictures = {f"{s.id}.png": draw(s, SIZE) for s in (*train.values(), *bench)}
     pictures |= {p.image: draw(s, SIZE) for p, s in (*learned, *asked) if s}
     pictures |= {BLANK: blank_picture(SIZE)} if part == 0 else {}
     model = assemble(VISION_TOWER, WEIGHTS / "language_model", 0)
@@ -123,16 +129,24 @@ def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts:
     torch.save(out, path / f"{part:02}.pt")
 
 
+def make_questions(recipe, path: Path) -> None:
+    """The questions about held-out pictures, in a file; choosing them takes as long as drawing."""
+    asked = exact_questions("bench", held_out(recipe), recipe.per_kind)
+    write_json(path / "asked.json", [{"image": f"{scene.id}.png", **asdict(q)} for scene, q in asked])
+
+
 def draw_all(recipe, tokenizers: dict[str, Path], folder: Path) -> None:
     """Pictures and records into the folder, on all cores. Forked, which is quick: this process never meets the GPU."""
     cores = min(os.cpu_count() or 1, recipe.scenes // 8)
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(cores + 1, multiprocessing.get_context("fork")) as pool:
+        asked = pool.submit(make_questions, recipe, folder)
         make = partial(make_part, recipe, tokenizers, folder, parts=cores)
         list(pool.map(make, range(cores)))
+        asked.result()
 
 
-def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, list[Sample]]]:
-    """All features, on the device, and the samples of a model."""
+def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, list[Sample]], list]:
+    """All features, on the device; the samples of a model; (picture, question) pairs to ask it."""
     parts = [torch.load(file, weights_only=True) for file in sorted(path.glob("*.pt"))]
     index = {image: n for n, image in enumerate(image for part in parts for image in part["names"])}
     samples = {what: [] for what in WHATS}
@@ -142,20 +156,20 @@ def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, l
             lengths = [length for _, length, *_ in flat["rows"]]
             texts = zip(flat["rows"], flat["ids"].split(lengths), flat["labels"].split(lengths))
             found += [Sample(row[0], ids, labels, tuple(row[2:])) for row, ids, labels in texts]
-    return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples
+    asked = [(row.pop("image"), Question(**row)) for row in read_json(path / "asked.json")]
+    return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples, asked
 
 
-def ask_about_pictures(model, tokenizer, template, recipe, features) -> tuple[dict, list[dict]]:
-    """{order: {look: accuracy of each kind in per cent}} on held-out scenes, and 20 answers to look at."""
-    asked = exact_questions("bench", 20 * recipe.per_kind, recipe.per_kind)
-    names, scores, examples = [f"{scene.id}.png" for scene, _ in asked], {}, []
+def ask_about_pictures(model, tokenizer, template, asked, features) -> tuple[dict, list[dict]]:
+    """{order: {look: accuracy of each kind in per cent}}, and 20 answers to look at. asked: of `read_data`."""
+    names, scores, examples = [name for name, _ in asked], {}, []
     for order, form in zip(ORDERS, ("<image>\n{}", "{}\n<image>")):
         scores[order] = {}
         for look, tag in LOOKS.items():
             prompts = [template.segments([(form.format(q.text), None)]) for _, q in asked]
             shown = [[features[name]] for name in CONDITIONS[tag](names)]
             texts = answer_segments(model, tokenizer, template, prompts, shown, 40)
-            scores[order][look] = exact_match([(s.id, q) for s, q in asked], texts)
+            scores[order][look] = exact_match(asked, texts)
             rows = zip(names, asked, texts)
             rows = [(n, order, q.text, q.answer, text, is_correct(q, text)) for n, (_, q), text in rows]
             examples += rows[:: max(1, len(rows) // 10)][:10] if look == "picture" else []
@@ -199,12 +213,12 @@ def ask_quiz(model, tokenizer, template, features, count: int) -> float:
     return round(100 * sum(found.get(p.id) == p.answer for p in problems) / count, 1)
 
 
-def beside_the_shipped(job, model, tokenizer, features, note, scores: dict) -> None:
+def beside_the_shipped(job, model, tokenizer, asked, features, note, scores: dict) -> None:
     """The shipped LLaVA's scores under the same questions. The new weights are kept where they are better."""
     device, preparation = next(model.parameters()).device, read_preparation(VISION_TOWER, SIZE)
     shipped, _ = load_llava(WEIGHTS / "llava")
     shipped.to(device).eval()
-    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, job.recipe, features)
+    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, asked, features)
     better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in ORDERS)
     note(shipped=theirs, better=better)
     if better:
