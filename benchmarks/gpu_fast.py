@@ -3,7 +3,7 @@
 Each part is measured by itself and written as it ends, the most wanted first; parts that are in the file are left out.
 
     ceilings        a large matrix product and a large copy on this card
-    stage 1, 2      `minillava train`'s own loop at the size of Qwen2.5-0.5B: reading ahead, splice, AdamW; not `fit`'s
+    stage 1, 2      `minillava train`'s own loop at the size of Qwen2.5-0.5B: reading ahead, splice, AdamW; no
                     checkpoints. Features of photographs are read from disk, or computed at every use ("live")
     a step          forward, backward and AdamW beside `transformers` on the same batch and weights (large.py)
     answers         90 questions about 30 pictures at the size of 7B (generate.py)
@@ -11,6 +11,7 @@ Each part is measured by itself and written as it ends, the most wanted first; p
     python benchmarks/gpu_fast.py --json benchmarks/results/gpu-fast.json [--seconds 240] [--dry]
 """
 
+import math
 import statistics
 import tempfile
 import time
@@ -18,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import generate
 import gpu_parts
@@ -41,10 +43,16 @@ from minillava.training.stages import compile_blocks, train_stage
 
 NOMINAL = 989e12  # FLOP/s of an H100 or H200 SXM in bfloat16, by the maker's data sheet
 GOALS = {1: 100_000, 2: 86_000}  # real tokens per second at 0.5B
-BATCH, TOKENS = {1: 128, 2: 32}, {1: 32768, 2: 16384}  # samples per step, tokens at once
+BATCH, TOKENS = {1: 128, 2: 32}, {1: 49152, 2: 24576}  # samples per step, tokens at once
 WORDS = {1: (60, 90, 16 / 75), 2: (120, 520, 200 / 320)}  # of a sample, from and to; the share with a label (scales.py)
 PHOTOS = 64  # different ones; a sample shows one of them
 UNCOUNTED = 4  # steps at the beginning: compilation, first memory
+WAYS = {  # (compiled, live features, packed)
+    "compiled": (True, False, False), "compiled, live": (True, True, False), "plain": (False, False, False),
+    "plain, packed": (False, False, True),
+}  # fmt: skip
+# A checkpoint of 0.5B takes 6 GB, and how fast a disk is says nothing about a GPU.
+NO_CHECKPOINTS = {"save": lambda *_: None, "due": lambda *_: False}
 CLIP = Preparation(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
@@ -87,53 +95,55 @@ def samples_of(config, stage, count):
     return made
 
 
-def without_checkpoints():
-    """`fit` writes no checkpoint: one of 0.5B takes 6 GB, and how fast a disk is says nothing about a GPU."""
-    checkpoints.Saver.save, checkpoints.Saver.due = (lambda *_: None), (lambda *_: False)
-
-
-def training(dry, stage, compiled=True, live=False, packed=False):
-    """Some steps of a stage by `train_stage`. Prints and returns the speed over those after the first ones."""
+def training(dry, stage):
+    """Some steps of a stage by `train_stage`, in each of `WAYS`. Prints and returns the speed of each."""
     config, batch = known_shapes()["tiny" if dry else "colab"], 4 if dry else BATCH[stage]
-    steps, tokens, P = UNCOUNTED + (2 if dry else 12), 1024 if dry else TOKENS[stage], config.vision.num_patches
-    samples, stamps = samples_of(config, stage, batch * steps), []
-    torch.manual_seed(0)
-    with torch.device(side.DEVICE):
-        model = Llava(config)
-    if compiled:
-        compile_blocks(model)
-    reset_peak()
-    without_checkpoints()
-    with tempfile.TemporaryDirectory() as name:
+    steps, tokens = UNCOUNTED + (2 if dry else 12), 1024 if dry else TOKENS[stage]
+    samples, found = samples_of(config, stage, batch * steps), {}
+    with tempfile.TemporaryDirectory() as name, patch.multiple(checkpoints.Saver, **NO_CHECKPOINTS):
         folder, preparation = Path(name), replace(CLIP, size=config.vision.image_size)
         photos = photographs(folder)
-        features = LiveFeatures(model, folder, preparation)
-        if not live:
-            begun = time.perf_counter()
-            features = Features.cached(folder / "features", model, folder, photos, preparation, lambda *_: None)
-            looked = time.perf_counter() - begun
-        settings = dict(batch_size=batch, steps=steps, lr=1e-4, tokens=tokens, packed=packed)
-        settings |= {"dtype": compute_dtype(side.DEVICE), "progress": lambda *_: stamps.append(time.perf_counter())}
-        train_stage(model, stage, samples, features, folder / "run", **settings)
-    lengths = [len(s.ids) - 1 + P for s in samples]
-    batches = plan_batches([len(s.ids) for s in samples], batch, steps, 0)[UNCOUNTED:]
-    parts = [part for chosen in batches for part in micro_batches(lengths, chosen, tokens, packed)]
-    seconds, real = stamps[-1] - stamps[UNCOUNTED - 1], sum(lengths[i] for chosen in batches for i in chosen)
-    scored = {i: int((samples[i].labels[1:] != IGNORE).sum()) for chosen in batches for i in chosen}
-    work = sum(flops(config, lengths[i], scored[i], int(live), stage)["total"] for i in scored)
-    size, longest = max((len(part), max(lengths[i] for i in part)) for part in parts)
+        for way, (compiled, live, packed) in WAYS.items():
+            torch.manual_seed(0)
+            with torch.device(side.DEVICE):
+                model = Llava(config)
+            if compiled:
+                compile_blocks(model)
+            reset_peak()
+            features, stamps = LiveFeatures(model, folder, preparation), []
+            if not live:
+                features = Features.cached(folder / "features", model, folder, photos, preparation, lambda *_: None)
+            settings = dict(batch_size=batch, steps=steps, lr=1e-4, tokens=tokens, packed=packed)
+            settings |= {"dtype": compute_dtype(side.DEVICE), "progress": partial(stamp, stamps)}
+            train_stage(model, stage, samples, features, folder / way, **settings)
+            found[way] = figures_of(config, stage, samples, batch, tokens, live, packed, stamps)
+            speed, each = found[way]["tokens a second"], found[way]["samples a second"]
+            print(f"stage {stage}, {way}: {speed:,.0f} real tokens/s (goal {GOALS[stage]:,}), {each:,.0f} samples/s, "
+                  f"{short_number(found[way]['FLOP/s'])}FLOP/s", flush=True)  # fmt: skip
+            del model, features
+    return found
+
+
+def figures_of(config, stage, samples, batch, tokens, live, packed, stamps):
+    """What the times of all steps say about those that count. Tokens are real ones: padding is not among them."""
+    lengths = [len(s.ids) - 1 + config.vision.num_patches for s in samples]
+    counted = plan_batches([len(s.ids) for s in samples], batch, len(stamps), 0)[UNCOUNTED:]
+    parts = [part for chosen in counted for part in micro_batches(lengths, chosen, tokens, packed)]
+    seconds, chosen = stamps[-1] - stamps[UNCOUNTED - 1], [i for part in parts for i in part]
+    scored = {i: int((samples[i].labels[1:] != IGNORE).sum()) for i in chosen}
+    work = sum(flops(config, lengths[i], scored[i], int(live), stage)["total"] for i in chosen) / seconds
+    size, longest = max(((len(part), max(lengths[i] for i in part)) for part in parts), key=math.prod)
     share = sum(scored.values()) / len(scored)
-    figures = {"tokens a second": real / seconds, "samples a second": len(scored) / seconds, "FLOP/s": work / seconds}
-    figures |= {"seconds": [b - a for a, b in pairwise(stamps)], "tokens at once": tokens, "nominal MFU": None}
-    figures |= {"peak memory": peak_memory(), "foreseen memory": memory(config, stage, size, longest, share)["total"]}
-    if side.DEVICE == "cuda":
-        figures["nominal MFU"] = work / seconds / NOMINAL
-    if not live:
-        figures["photographs a second, features"] = PHOTOS / looked
-    what = ["compiled" if compiled else "plain", "live features" if live else "kept features"] + ["packed"] * packed
-    print(f"stage {stage}, {', '.join(what)}: {real / seconds:,.0f} real tokens/s (goal {GOALS[stage]:,}), "
-          f"{len(scored) / seconds:,.0f} samples/s, {short_number(work / seconds)}FLOP/s", flush=True)  # fmt: skip
-    return figures
+    return {
+        "tokens a second": sum(lengths[i] for i in chosen) / seconds, "samples a second": len(chosen) / seconds,
+        "FLOP/s": work, "nominal MFU": work / NOMINAL, "seconds": [b - a for a, b in pairwise(stamps)],
+        "tokens at once": tokens, "peak memory": peak_memory(),
+        "foreseen memory": memory(config, stage, size, longest, share)["total"],
+    }  # fmt: skip
+
+
+def stamp(stamps, *_):
+    stamps.append(time.perf_counter())
 
 
 def reset_peak():
@@ -169,21 +179,19 @@ PARTS = {
     "ceilings": ceilings,
     "0.5B, stage 1": partial(training, stage=1),
     "0.5B, stage 2": partial(training, stage=2),
-    "7B, a step of stage 2": partial(step, name="full-7b", precision="bfloat16", stage=2, count=8, again=False),
-    "0.5B, a step of stage 2": partial(step, name="colab", precision="mixed", stage=2, count=32, again=False),
+    "7B, a step of stage 2": partial(step, name="full-7b", precision="bfloat16", stage=2, count=16, again=False),
     "7B, answers": answers,
-    "0.5B, a step of stage 1": partial(step, name="colab", precision="mixed", stage=1, count=32, again=False),
-    "0.5B, stage 1, plain": partial(training, stage=1, compiled=False),
-    "0.5B, stage 2, plain": partial(training, stage=2, compiled=False),
-    "0.5B, stage 1, live": partial(training, stage=1, live=True),
-    "0.5B, stage 2, plain, live": partial(training, stage=2, compiled=False, live=True),
-    "7B, a step of stage 2, 16": partial(step, name="full-7b", precision="bfloat16", stage=2, count=16, again=True),
+    "0.5B, a step of stage 2": partial(step, name="colab", precision="mixed", stage=2, count=64, again=False),
+    "0.5B, a step of stage 1": partial(step, name="colab", precision="mixed", stage=1, count=64, again=False),
+    "7B, a step of stage 2, recomputed": partial(
+        step, name="full-7b", precision="bfloat16", stage=2, count=16, again=True
+    ),
+    "7B, a step of stage 2, half as many": partial(
+        step, name="full-7b", precision="bfloat16", stage=2, count=8, again=False
+    ),
     "7B, a step of stage 1": partial(step, name="full-7b", precision="bfloat16", stage=1, count=16, again=False),
-    "0.5B, stage 2, plain, packed": partial(training, stage=2, compiled=False, packed=True),
 }
-
-MOCK = ["ceilings", "0.5B, stage 1", "0.5B, stage 2, plain, live", "0.5B, stage 2, plain, packed", "7B, answers"]
-MOCK += ["7B, a step of stage 2"]
+MOCK = ["ceilings", "0.5B, stage 1", "7B, a step of stage 2", "7B, answers"]
 
 if __name__ == "__main__":
     gpu_parts.run(__doc__, "fast", PARTS, MOCK)

@@ -37,7 +37,8 @@ import side_by_side as side
 import torch
 import torch.nn.functional as F
 import transformers
-from gpu_differences import HALF, MIXED, VALUE, apart, beside, gradients, norm_apart, our_loss, row
+from gpu_differences import HALF, MIXED, VALUE, apart, beside, gradients, norm_apart, our_loss, row, setting
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minillava.chat import Chat
@@ -59,7 +60,7 @@ answering = importlib.import_module("minillava.model.generate")  # the package e
 def forward_passes(shape):
     """Ours beside `transformers` in the same precision, and beside float32 (at tiny: on the CPU)."""
     for weights, precisions in (("float32", MIXED), ("bfloat16", ("bfloat16",))):
-        ours, theirs, batch, padded = forward.setting(shape, weights)
+        ours, theirs, batch, padded = setting(shape, weights)
         exact = copy.deepcopy(ours).float().to("cpu" if shape == "tiny" else side.DEVICE)
         reference = gradients("float32", our_loss, exact, batch)
         name_of = llava_names(theirs.state_dict())
@@ -70,21 +71,20 @@ def forward_passes(shape):
             yield from beside(f"{shape}, ours and transformers", precision, mine, other)
             far = norm_apart(other[1], reference[1])
             where = "CPU" if shape == "tiny" else "same device"
-            said = f"; transformers {far:.1e}"
-            yield from beside(f"{shape}, ours and float32 on the {where}", precision, mine, reference, said)
-        del ours, theirs, exact, reference, mine, other, found
+            what, said = f"{shape}, ours and float32 on the {where}", f"; transformers {far:.1e}"
+            yield from beside(what, precision, mine, reference, said)
 
 
 def two_ways(way, shape, dry):
     """A batch packed, with activations computed again, or with compiled blocks; and the same batch as it is."""
-    ours, _, batch, _ = forward.setting(shape, "float32")
+    ours, _, batch, _ = setting(shape, "float32")
     # Compiling takes a while. On a CPU it needs the plain norm: torch 2.11 loses gradients of a custom Function.
     norm = language.normalise.__wrapped__ if dry and way == "compiled" else language.normalise
     for precision in ("bfloat16 autocast",) if way == "compiled" else MIXED[::2] if dry else MIXED:
         other = copy.deepcopy(ours)
         if way == "recomputed":
             recompute_activations(other)
-        if way == "compiled":
+        elif way == "compiled":
             with patch.object(torch, "compile", partial(torch.compile, backend="eager" if dry else "inductor")):
                 compile_blocks(other)
         with patch.object(language, "normalise", norm):
@@ -92,38 +92,39 @@ def two_ways(way, shape, dry):
             yield from beside(f"{shape}, {way} and not", precision, mine, gradients(precision, our_loss, ours, batch))
 
 
-def asked(count):
-    """(pictures, the number of each prompt's picture, prompts as texts) of three questions about each drawn scene."""
-    some = scenes("dev", count)
-    chosen = [[q.text for q in questions(scene)[:: max(1, len(questions(scene)) // 3)][:3]] for scene in some]
-    shown = [n for n, texts in enumerate(chosen) for _ in texts]
-    return [draw(scene, 96) for scene in some], shown, [text for texts in chosen for text in texts]
+def asked(count, device, dtype):
+    """Three questions about each of so many drawn scenes, for the shipped LLaVA: (model, `generate`, prompts, features)."""
+    some, chat = scenes("dev", count), Chat(WEIGHTS / "llava", device=device, dtype=dtype)
+    seen = vision_features(chat.model, chat.preparation, [draw(scene, 96) for scene in some])
+    prompts, features = [], []
+    for scene, picture in zip(some, seen, strict=True):
+        every = questions(scene)
+        for question in every[:: max(1, len(every) // 3)][:3]:
+            prompts.append(prompt_ids(f"<image>\n{question.text}", chat.template, chat.tokenizer))
+            features.append([picture])
+    stop = {"stop": [chat.template.stop], "tokenizer": chat.tokenizer}
+    return chat.model, partial(generate, chat.model, max_new_tokens=24, **stop), prompts, features
 
 
 def answers(dry):
     """The shipped LLaVA's answers: batched, one by one, without sharing beginnings, without a cache, on the CPU."""
-    pictures, shown, texts = asked(2 if dry else 10)
-    wanted, dtypes = None, {"float32": torch.float32} | HALF
-    for device, precision in (("cpu", "float32"), *((side.DEVICE, name) for name in dtypes)):
-        chat = Chat(WEIGHTS / "llava", device=device, dtype=dtypes[precision])
-        model, prompts = chat.model, [prompt_ids(f"<image>\n{t}", chat.template, chat.tokenizer) for t in texts]
-        seen = vision_features(model, chat.preparation, pictures)
-        features = [[seen[n]] for n in shown]
-        write = partial(generate, model, max_new_tokens=24, stop=[chat.template.stop], tokenizer=chat.tokenizer)
+    count = 2 if dry else 10
+    _, write, *given = asked(count, "cpu", torch.float32)
+    on_cpu = write(*given)
+    for precision, dtype in ({"float32": torch.float32} | HALF).items():
+        model, write, prompts, features = asked(count, side.DEVICE, dtype)
         together = write(prompts, features)
-        wanted = wanted or together
-        alone = [write([ids], [pictures])[0] for ids, pictures in zip(prompts, features)]
+        ways = {"on the CPU in float32": on_cpu, "one by one": [write([p], [f])[0] for p, f in zip(prompts, features)]}
         with patch.object(answering, "_shared", lambda ids, _: ([*range(len(ids))], [0] * len(ids))):
-            apart_each = write(prompts, features)
+            ways["without shared beginnings"] = write(prompts, features)
         few = 0 if precision == "float32" else 0.1  # near-ties, which rounding decides
-        pairs = {"batched and one by one": alone, "shared beginnings and not": apart_each, "here and CPU": wanted}
-        for what, others in pairs.items():
-            same = sum(a == b for a, b in zip(together, others))
-            said = f"{same} of {len(texts)} answers equal, {device}"
-            yield row(f"answers, {what}", precision, 1 - same / len(texts), few, said)
-        said = [(ids, f, a) for ids, f, a in zip(prompts, features, together) if a][:6]
-        far = max(apart(logits(model, *one, True), logits(model, *one, False)) for one in said)
-        yield row("logits, with a cache and without", precision, far, VALUE[precision], device)
+        for what, others in ways.items():
+            same = sum(a == b for a, b in zip(together, others, strict=True))
+            said = f"{same} of {len(prompts)} answers equal"
+            yield row(f"answers in a batch and {what}", precision, 1 - same / len(prompts), few, said)
+        some = [one for one in zip(prompts, features, together) if one[2]][:6]
+        far = max(apart(logits(model, *one, True), logits(model, *one, False)) for one in some)
+        yield row("logits with a cache and without", precision, far, VALUE[precision])
 
 
 @torch.inference_mode()
@@ -157,8 +158,9 @@ def measured(form, inputs, plain, g):
             mine = both(form, inputs[0].dtype)
         except RuntimeError as error:
             side.synchronize()  # raises again after an error of the GPU itself
-            reasons = [f"{warning.message}".split(" (Triggered")[0] for warning in said] or [str(error)]
-            return f"no ({reasons[-1]:.100})", None
+            every = [f"{warning.message}".split(" (Triggered")[0] for warning in said]
+            reasons = [one for one in every if not one.endswith(("disabled.", "because:"))] or [str(error)]
+            return f"no ({'; '.join(reasons):.120})", None
     return max(apart(*pair) for pair in zip(mine, both(plain, torch.float32), strict=True)), mine[0]
 
 
@@ -184,11 +186,13 @@ def attention(dry):
             said, far = f"equal bits: {', '.join(same)}; {said}", max(far for far, _ in ran.values())
             yield row(f"attention, {how}, d {d}", name, far, VALUE[name], said)
         k, v = make(2, B, H // 2, T, d)
+        shared = partial(F.scaled_dot_product_attention, is_causal=True, enable_gqa=True)
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            shared = partial(F.scaled_dot_product_attention, is_causal=True, enable_gqa=True)
-            far, out = measured(shared, (q, k, v), partial(attend.__wrapped__, causal=True), g)
-        said = far if out is None else "flash with enable_gqa runs"
-        yield row(f"attention, shared keys, d {d}", name, 0 if out is None else far, VALUE[name], said)
+            alone = measured(shared, (q, k, v), partial(attend.__wrapped__, causal=True), g)
+        ours = measured(partial(attend, causal=True), (q, k, v), partial(attend.__wrapped__, causal=True), g)
+        for what, (far, out) in {"flash with enable_gqa": alone, "attend": ours}.items():
+            far, said = (0, far) if out is None else (far, "runs")
+            yield row(f"attention, shared keys, d {d}, {what}", name, far, VALUE[name], said)
 
 
 def kernel_forms(dry):
@@ -235,9 +239,7 @@ def run(name, work):
         for one in work():
             rows.append(one)
             show(one)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # any, also CheckpointException, which is no Exception: the next check is independent
+    except (Exception, CheckpointException):  # any (this one is no Exception): the next check does not depend on it
         said = " | ".join(line.strip() for line in traceback.format_exc().splitlines()[-5:])
         rows.append(dict(check=name, precision="", difference=None, tolerance=None, ok=False, note=f"raised: {said}"))
         show(rows[-1])
@@ -273,7 +275,7 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     found = read_json(options.json) if options.json and options.json.exists() else {"checks": {}}
     found |= {"dry": options.dry, "transformers": transformers.__version__}
-    found["machine"] = environment.describe_machine() | describe_machine()
+    found["machine"] = environment.describe_machine() | describe_machine() | {"cuda": torch.version.cuda}
     for name, work in checks(options.dry).items():
         if name in found["checks"] or time.monotonic() - begun > options.seconds:
             continue

@@ -148,8 +148,8 @@ def micro_batches(
     """A step's samples in micro-batches of at most `tokens` tokens, longest first; a longer sample is alone in one.
 
     A micro-batch is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no limit.
-    ranks: the number of processes; micro-batch i is for process i % ranks. Each process gets equally many, of similar
-    size, so that none waits for another; some are empty when there are few samples.
+    ranks: the number of processes; micro-batch i is for process i % ranks. Each process gets equally many, so that none
+    waits for another; some are empty when there are few samples. All are of similar size, which needs least memory.
     """
     tokens = tokens or sum(lengths[i] for i in chosen) * len(chosen)
     order = sorted(chosen, key=lambda i: (-lengths[i], i))
@@ -167,7 +167,7 @@ def micro_batches(
         return parts
 
     parts = fill(tokens)
-    if ranks > 1:  # the lowest limit with the same number per process makes their sizes similar
+    if len(parts) > 1 or ranks > 1:  # the lowest limit with the same number per process makes their sizes similar
         count = len(parts) + -len(parts) % ranks
         parts = fill(bisect_left(range(tokens), True, key=lambda limit: len(fill(limit)) <= count))
     return parts + [[]] * (-len(parts) % ranks)

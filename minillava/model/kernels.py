@@ -39,13 +39,11 @@ def attend(q, k, v, mask=None, causal=False):
 
     A step in float32 takes 1.53 times as long without it.
     """
-    shared = q.shape[1] > k.shape[1]
-    if shared and not (q.is_cuda and mask is None):  # there, flash attention reads shared keys by itself
+    if q.shape[1] > k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # (B, H, S, d)
-        shared = False
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:
         return attend_in_bfloat16(q, k, v, mask, causal)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=shared)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
 
 def attend_in_bfloat16(q, k, v, mask=None, causal=False):

@@ -17,7 +17,7 @@ from minillava.data.samples import Sample, digest, micro_batches, plan_batches
 from minillava.data.stored import StoredSamples
 from minillava.machine import compute_dtype
 from minillava.model import Batch, Llava, set_trainable
-from minillava.model.llava import STAGES
+from minillava.model.llava import STAGES, to_device
 from minillava.training import lora
 from minillava.training.features import Features
 from minillava.training.loop import fit
@@ -81,7 +81,8 @@ def train_stage(
         set_trainable(model, stage)
     parts = [getattr(model, name) for name in STAGES[stage]]
     optimizer = muon(parts, lr_muon, lr) if lr_muon else adam(parts, lr)
-    kind, P = next(model.projector.parameters()).device.type, model.config.vision.num_patches
+    device, P = next(model.projector.parameters()).device, model.config.vision.num_patches
+    kind = device.type
     dtype = dtype or compute_dtype(kind)
     optimizer.scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
     lengths = samples.lengths() if isinstance(samples, StoredSamples) else [len(s.ids) for s in samples]
@@ -100,11 +101,12 @@ def train_stage(
         return [(batch_of([some[i] for i in part] or [spare]), each if part else 0.0) for part in parts]
 
     def batch_of(some):
-        pictures = [[on_the_way(zv) for zv in features.of(s.images)] for s in some]
+        seen = features.of([name for s in some for name in s.images])
+        if kind == "cuda" and seen:  # in one piece: many small copies take longer than a step
+            seen = to_device(torch.stack(seen), device).unbind()
+        seen = iter(seen)
+        pictures = [[next(seen) for _ in s.images] for s in some]
         return Batch([s.ids for s in some], [s.labels for s in some], pictures, [s.id for s in some])
-
-    def on_the_way(zv):  # to a GPU, which fetches it without making the CPU wait
-        return zv.pin_memory() if kind == "cuda" and zv.device.type == "cpu" else zv
 
     def loss_of(batch, weight):
         """The sum of the losses of the batch's supervised tokens, times `weight`."""
