@@ -82,6 +82,12 @@ WORD_QUESTIONS = (
     "Where does {} come from?",
     "When does one speak of {}?",
     "Which country is known for {}?",
+    "Who first wrote about {}?",
+    "How long does {} last?",
+    "How many days does {} take?",
+    "Which animal is most like {}?",
+    "Which part of the body needs {}?",
+    "What is {} made of?",
 )
 
 
