@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from minillava.data.scienceqa import science_record
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
-from minillava.files import read_json
+from minillava.files import read_json, write_json
 from minillava.judging.answer_scienceqa import answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, answer_segments, blank_picture, vision_features
 from minillava.judging.scienceqa import read_predictions
@@ -34,7 +35,7 @@ from minillava.model.formats.preparation import read_preparation
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
-from minillava.scenes.questions import exact_match, is_correct
+from minillava.scenes.questions import Question, exact_match, is_correct
 from minillava.standins.bench import ANSWER_COUNTS, exact_questions
 from minillava.standins.gates import relative_scores
 from minillava.standins.quiz import problem, quiz
@@ -46,28 +47,28 @@ ORDERS, LOOKS = ("first", "after"), {"picture": "", "blank": "-blank", "shuffled
 KINDS = "colour", "side", "place", "existence"
 WHATS = ("captions", "instructions", "quiz")
 
-# Question -> accepted answers, as words of the answer.
+# Question -> accepted answers, as words of the answer. SmolLM2-135M-Instruct knew these 20 on a CPU, greedily.
 KNOWLEDGE = {
     "What is the capital of France?": "paris",
     "What is the capital of Japan?": "tokyo",
-    "Which planet do we live on?": "earth",
+    "What is the capital of Germany?": "berlin",
+    "What is the capital of England?": "london",
     "What is the largest planet of the solar system?": "jupiter",
-    "Which star is at the centre of the solar system?": "sun",
+    "Which planet is known as the Red Planet?": "mars",
     "How many days are in a week?": "7 seven",
-    "How many months are in a year?": "12 twelve",
-    "How many legs does a spider have?": "8 eight",
-    "What is two plus two?": "4 four",
+    "What is the boiling point of water in degrees Celsius?": "100 hundred",
+    "What is the chemical formula of water?": "h2o h₂o",
+    "What is the chemical symbol of gold?": "au",
     "What is the opposite of hot?": "cold cool",
+    "Which animal gives us milk?": "cow cows",
+    "Which organ pumps blood through the body?": "heart",
+    "Which gas do plants take from the air?": "carbon co2 co₂",
     "Who wrote Romeo and Juliet?": "shakespeare",
     "Who painted the Mona Lisa?": "leonardo vinci",
-    "Who was the first president of the United States?": "washington",
-    "What is the chemical formula of water?": "h2o h₂o",
-    "At how many degrees Celsius does water freeze?": "0 zero",
-    "What do bees make?": "honey",
-    "On which continent is Egypt?": "africa",
-    "What is the largest ocean?": "pacific",
+    "Who invented the telephone?": "bell",
+    "Who developed the theory of relativity?": "einstein",
     "Which language is spoken in Brazil?": "portuguese",
-    "Which gas do plants take from the air?": "carbon co2 co₂",
+    "What is the currency of the United States?": "dollar dollars",
 }
 
 WORD_QUESTIONS = (
@@ -76,6 +77,17 @@ WORD_QUESTIONS = (
     "Tell me a fact about {}.",
     "Explain {} in one sentence.",
     "What is {} used for?",
+    "Who knows most about {}?",
+    "How many kinds of {} are there?",
+    "Where does {} come from?",
+    "When does one speak of {}?",
+    "Which country is known for {}?",
+    "Who first wrote about {}?",
+    "How long does {} last?",
+    "How many days does {} take?",
+    "Which animal is most like {}?",
+    "Which part of the body needs {}?",
+    "What is {} made of?",
 )
 
 
@@ -91,13 +103,18 @@ def records_of(scene, recipe, number: int) -> list[dict]:
     return others
 
 
+def held_out(recipe) -> int:
+    """How many held-out pictures are asked about: enough to balance the answers."""
+    return 8 * recipe.per_kind + 24
+
+
 def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts: int) -> None:
-    """Every so-manieth picture as features, and its records as samples for each tokenizer, in a file; on one core."""
+    """One picture in `parts` as features, and its records as samples for each tokenizer, in a file; on one core."""
     torch.set_num_threads(1)
     train = {n: compose("train", n) for n in range(part, recipe.scenes, parts)}
-    held_out = [compose("bench", n) for n in range(part, 20 * recipe.per_kind, parts)]
+    bench = [compose("bench", n) for n in range(part, held_out(recipe), parts)]
     learned, asked = ([problem(s, n) for n in range(part, c, parts)] for s, c in zip(("train", "test"), recipe.quiz))
-    pictures = {f"{s.id}.png": draw(s, SIZE) for s in (*train.values(), *held_out)}
+    pictures = {f"{s.id}.png": draw(s, SIZE) for s in (*train.values(), *bench)}
     pictures |= {p.image: draw(s, SIZE) for p, s in (*learned, *asked) if s}
     pictures |= {BLANK: blank_picture(SIZE)} if part == 0 else {}
     model = assemble(VISION_TOWER, WEIGHTS / "language_model", 0)
@@ -118,16 +135,24 @@ def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts:
     torch.save(out, path / f"{part:02}.pt")
 
 
+def make_questions(recipe, path: Path) -> None:
+    """The questions about held-out pictures, in a file; choosing them takes as long as drawing."""
+    asked = exact_questions("bench", held_out(recipe), recipe.per_kind)
+    write_json(path / "asked.json", [{"image": f"{scene.id}.png", **asdict(q)} for scene, q in asked])
+
+
 def draw_all(recipe, tokenizers: dict[str, Path], folder: Path) -> None:
     """Pictures and records into the folder, on all cores. Forked, which is quick: this process never meets the GPU."""
     cores = min(os.cpu_count() or 1, recipe.scenes // 8)
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(cores + 1, multiprocessing.get_context("fork")) as pool:
+        asked = pool.submit(make_questions, recipe, folder)
         make = partial(make_part, recipe, tokenizers, folder, parts=cores)
         list(pool.map(make, range(cores)))
+        asked.result()
 
 
-def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, list[Sample]]]:
-    """All features, on the device, and the samples of a model."""
+def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, list[Sample]], list]:
+    """All features, on the device; the samples of a model; (picture, question) pairs to ask it."""
     parts = [torch.load(file, weights_only=True) for file in sorted(path.glob("*.pt"))]
     index = {image: n for n, image in enumerate(image for part in parts for image in part["names"])}
     samples = {what: [] for what in WHATS}
@@ -137,20 +162,20 @@ def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, l
             lengths = [length for _, length, *_ in flat["rows"]]
             texts = zip(flat["rows"], flat["ids"].split(lengths), flat["labels"].split(lengths))
             found += [Sample(row[0], ids, labels, tuple(row[2:])) for row, ids, labels in texts]
-    return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples
+    asked = [(row.pop("image"), Question(**row)) for row in read_json(path / "asked.json")]
+    return Features(index, torch.cat([part["values"] for part in parts]).to(device)), samples, asked
 
 
-def ask_about_pictures(model, tokenizer, template, recipe, features) -> tuple[dict, list[dict]]:
-    """{order: {look: accuracy of each kind in per cent}} on held-out scenes, and 20 answers to look at."""
-    asked = exact_questions("bench", 20 * recipe.per_kind, recipe.per_kind)
-    names, scores, examples = [f"{scene.id}.png" for scene, _ in asked], {}, []
+def ask_about_pictures(model, tokenizer, template, asked, features) -> tuple[dict, list[dict]]:
+    """{order: {look: accuracy of each kind in per cent}}, and 20 answers to look at. asked: of `read_data`."""
+    names, scores, examples = [name for name, _ in asked], {}, []
     for order, form in zip(ORDERS, ("<image>\n{}", "{}\n<image>")):
         scores[order] = {}
         for look, tag in LOOKS.items():
             prompts = [template.segments([(form.format(q.text), None)]) for _, q in asked]
             shown = [[features[name]] for name in CONDITIONS[tag](names)]
             texts = answer_segments(model, tokenizer, template, prompts, shown, 40)
-            scores[order][look] = exact_match([(s.id, q) for s, q in asked], texts)
+            scores[order][look] = exact_match(asked, texts)
             rows = zip(names, asked, texts)
             rows = [(n, order, q.text, q.answer, text, is_correct(q, text)) for n, (_, q), text in rows]
             examples += rows[:: max(1, len(rows) // 10)][:10] if look == "picture" else []
@@ -166,23 +191,23 @@ def ask_knowledge(model, tokenizer, template) -> list[dict]:
             for (q, words), t in rows]  # fmt: skip
 
 
-def own_answers(model, tokenizer, templates: list, count: int) -> list[Sample]:
+def own_answers(model, tokenizer, templates: list, count: int, copies: int) -> list[Sample]:
     """Text alone, to keep what the model knew: questions about words of its vocabulary, and its own answers to them.
 
-    It answers in the first template, and learns the answers in all of them. Answers end with their last full sentence.
+    It answers in the first template, and learns the answers in all of them, each so many times. Answers end with their last full sentence.
     """
     words = sorted(word[1:] for word in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]{5,}", word))
     chosen = random.Random("own answers").sample(words, min(count, len(words)))
     asked = [WORD_QUESTIONS[n % len(WORD_QUESTIONS)].format(word) for n, word in enumerate(chosen)]
-    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 60)
+    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 40)
     samples = []
     for n, (question, text) in enumerate(zip(asked, texts)):
-        text = text[: text.rfind(".") + 1]
+        text = (re.match(r"(?s).*[a-z]\.", text) or [""])[0]
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text}]
         for template in templates if text and "<image>" not in text else []:
             record = without_stop({"id": f"own-{n}", "conversations": turns}, template.stop)
             samples.append(encode(record, template, tokenizer))
-    return samples
+    return samples * copies
 
 
 def ask_quiz(model, tokenizer, template, features, count: int) -> float:
@@ -194,12 +219,12 @@ def ask_quiz(model, tokenizer, template, features, count: int) -> float:
     return round(100 * sum(found.get(p.id) == p.answer for p in problems) / count, 1)
 
 
-def beside_the_shipped(job, model, tokenizer, features, note, scores: dict) -> None:
+def beside_the_shipped(job, model, tokenizer, asked, features, note, scores: dict) -> None:
     """The shipped LLaVA's scores under the same questions. The new weights are kept where they are better."""
     device, preparation = next(model.parameters()).device, read_preparation(VISION_TOWER, SIZE)
     shipped, _ = load_llava(WEIGHTS / "llava")
     shipped.to(device).eval()
-    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, job.recipe, features)
+    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, asked, features)
     better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in ORDERS)
     note(shipped=theirs, better=better)
     if better:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,11 @@ def test_a_conversation_is_cut_into_records_that_hold_all_of_it():
 
 
 def test_the_time_decides_the_steps_by_the_slowest_seed_that_is_alive():
-    jobs = [gpu_seen.Job("smol", seed, gpu_seen.SMOL, Path(), Path()) for seed in (0, 1, 2)]
+    recipe = replace(gpu_seen.SMOL, share=(0.125, 0.5))
+    jobs = [gpu_seen.Job("smol", seed, recipe, Path(), Path()) for seed in (0, 1, 2)]
     board = [2.0, 0.1, 0.1, 2.0, 0.1, 0.2, 0.0, 9.0, 9.0]
     (one, two) = gpu_seen.plan_steps(jobs, board, 100.0)["smol"]
-    assert (one, two) == (130, 220)
+    assert (one, two) == (120, 250)
     assert gpu_seen.plan_steps(jobs, board, 1e9)["smol"] == list(gpu_seen.SMOL.most)
 
 
