@@ -78,7 +78,8 @@ class StageRun:
         self.folder, self.result = options.out / f"stage{stage.number}", result_path(options.out, stage.number)
         self.images, self.dtype = options.images or options.data / "images", training_dtype(options, device)
         self.config = llava_config(options.vision_tower, options.language_model)
-        self.lora_rank = stage.lora if stage.number == 2 else 0
+        self.lora_rank, most = stage.lora if stage.number == 2 else 0, stage.micro * stage.longest_sample
+        self.tokens = options.tokens or (min(TOKENS_PER_CORE, most) if device.type == "cpu" else most)  # at once
 
     def settings(self, samples: StoredSamples) -> dict:
         """The arguments of `train_stage` that its recipe is made of."""
@@ -153,7 +154,10 @@ class StageRun:
                 mine = origin(getattr(self.options, name))
                 if first.get(name, mine) != mine:
                     raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")
-            model.projector.load_state_dict(load_file(W))
+            stored, wanted = load_file(W), model.projector.state_dict()
+            if {n: t.shape for n, t in stored.items()} != {n: t.shape for n, t in wanted.items()}:
+                raise TrainingError(f"{W}: made for a vision tower and a language model of other widths; train stage 1")
+            model.projector.load_state_dict(stored)
         return model
 
     def _prepared(self, model: Llava) -> Llava:
@@ -170,7 +174,11 @@ class StageRun:
         preparation = read_preparation(self.options.vision_tower, vision.image_size)
         needed = 2 * len(names) * vision.num_patches * vision.hidden_size
         stored = sum(p.stat().st_size for p in self.folder.glob(f"{path.name}*"))
-        free = shutil.disk_usage(self.folder).free + stored - disk_bytes(self.config, self.stage)["total"]
+        free = (
+            shutil.disk_usage(self.folder).free
+            + stored
+            - disk_bytes(self.config, self.stage, self.device.type == "cuda")["total"]
+        )
         if not broadcast(needed < free):
             say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed at every use")
             return LiveFeatures(model, self.images, preparation)
@@ -189,15 +197,13 @@ class StageRun:
             return say(f"{name}: done before, {self.result}")
         model, settings = self.build(), self.settings(samples)
         features, steps = self.features(model, samples.pictures()), settings["steps"]
-        most = stage.micro * stage.longest_sample
-        tokens = self.options.tokens or (min(TOKENS_PER_CORE, most) if self.device.type == "cpu" else most)
-        filled = self._fill_rate(samples.lengths(self.config.vision.num_patches), tokens)
+        filled = self._fill_rate(samples.lengths(self.config.vision.num_patches))
         say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "
-            f"{self.dtype}, up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
+            f"{self.dtype}, up to {self.tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
         with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
             bar.disable = rank() > 0
             train_stage(
-                model, stage.number, samples, features, self.folder, progress=report, tokens=tokens,
+                model, stage.number, samples, features, self.folder, progress=report, tokens=self.tokens,
                 packed=self.options.packed, dtype=self.dtype, cores=useful_cores(model), **settings,
             )  # fmt: skip
         self.save(model, samples)
@@ -206,10 +212,10 @@ class StageRun:
             loss = loss_verdict(self.options, self.scale, stage.number, self.folder)
             say(f"{name}: {self.result.parent if stage.number == 2 else self.result}; loss: {loss}")
 
-    def _fill_rate(self, lengths: list[int], tokens: int) -> float:
+    def _fill_rate(self, lengths: list[int]) -> float:
         """The share of tokens that are not padding, in 50 batches of the shortest samples."""
         order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * self.stage.batch]
-        parts = micro_batches(lengths, order, tokens, self.options.packed)
+        parts = micro_batches(lengths, order, self.tokens, self.options.packed)
         return fill_rate(lengths, parts, self.options.packed)
 
     def save(self, model: Llava, samples: StoredSamples) -> None:
