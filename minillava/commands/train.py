@@ -70,7 +70,8 @@ def arguments(parser) -> None:
     add("--allow-bad", type=allowance, default=ALLOWED_BAD, metavar="N", help="bad records: 50, or 2%% (default: 1%%)")
     add("--images", type=Path, help="where the pictures are (default: DATA/images)")
     add("--vision-tower", help="a CLIP folder, hub id or id@revision (default: the scale's)")
-    add("--language-model", help="a Llama, Mistral or Qwen2 folder, hub id or id@revision (default: the scale's)")
+    language = "a Llama, Mistral or Qwen2 folder (of a GGUF file: `minillava import`), hub id or id@revision"
+    add("--language-model", help=f"{language} (default: the scale's)")
     add("--batch", type=int, help="samples per step, over all processes (default: the recipe's)")
     add("--micro", type=int, help="how many of the longest samples one process takes at once")
     add("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
