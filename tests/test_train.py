@@ -338,15 +338,29 @@ def test_the_w_of_other_data_or_another_part_joins_no_stage_2_silently(run, data
         assert run("--epochs", "1", data=mine)[0] == 0
 
 
+def test_stage_2_begins_with_another_runs_w_on_some_of_the_records(run, finished, tmp_path):
+    W = shutil.move(finished / "stage1" / "projector.safetensors", tmp_path / "mine.safetensors")
+    status, said, _, out = run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")
+    assert status == 0 and "stage 2: 7 samples" in said and not (out / "stage1").exists()
+    assert load_llava(out / "model")[1]["trained on"].startswith("W: mine.safetensors; stage 2: ")
+    assert "stage 2: done before" in run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")[1]
+    assert "(records, samples" in run("--epochs", "1", "--projector", str(W), "--limit", "8", out="from_w")[2]
+    save_file({name: tensor + 1 for name, tensor in load_file(W).items()}, W)
+    assert "(W)" in run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")[2]
+    save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, W)
+    status, _, error, out = run("--projector", str(W), out="other")
+    assert status == 2 and "mine.safetensors: this projector was made for a 8-wide vision tower" in error
+    assert not (out / "model").exists()
+    assert "--projector none: no such file" in run("--projector", "none")[2]
+
+
 def test_a_w_of_other_widths_is_refused(run, data, tmp_path):
     (tmp_path / "out/stage1").mkdir(parents=True)
     save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, tmp_path / "out/stage1/projector.safetensors")
     mine = shutil.copytree(data, tmp_path / "mine")
     (mine / "stage1.json").unlink()
     status, _, error, out = run(data=mine)
-    assert (
-        status == 2 and "projector.safetensors: made for a vision tower and a language model of other widths" in error
-    )
+    assert status == 2 and "projector.safetensors: this projector was made for a 8-wide vision tower" in error
     assert not (out / "model").exists()
 
 

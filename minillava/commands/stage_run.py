@@ -3,23 +3,22 @@
 Every process runs the same lines. Only rank 0 encodes records, computes features, reads weights and writes results.
 """
 
-import importlib.util
 import shutil
 from argparse import Namespace
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from minillava import curves, files, scales
+from minillava import files, scales
+from minillava.commands.stage_report import loss_verdict, mover, step_reporter
 from minillava.costs.preflight import disk_bytes, llava_config
 from minillava.data.samples import fill_rate, micro_batches
 from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.tokenizer import load_tokenizer
-from minillava.machine import compute_dtype, loss_reporter, progress_bar
-from minillava.model import Llava, find_checkpoint, load_language, load_vision, set_trainable
+from minillava.machine import compute_dtype, progress_bar
+from minillava.model import Llava, find_checkpoint, load_language, load_projector, load_vision, set_trainable
 from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.chat_template import training_template
 from minillava.model.formats.files import origin
@@ -83,7 +82,7 @@ class StageRun:
 
     def settings(self, samples: StoredSamples) -> dict:
         """The arguments of `train_stage` that its recipe is made of."""
-        stage, start = self.stage, result_path(self.options.out, 1)
+        stage, start = self.stage, self.options.projector or result_path(self.options.out, 1)
         muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
         return dict(
             batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
@@ -117,7 +116,7 @@ class StageRun:
         def encode(beat):
             with progress_bar(None, "record", "encode") as bar:
                 store_samples(path, self.images, template, tokenizer, longest, patches, folder, said.append,
-                              _mover(bar, beat), allow_bad=self.options.allow_bad)  # fmt: skip
+                              mover(bar, beat), allow_bad=self.options.allow_bad, limit=self.options.limit)  # fmt: skip
 
         on_rank_0(encode)
         say("".join(said))
@@ -149,15 +148,13 @@ class StageRun:
         with torch.device(device):
             model = Llava(self.config, vision, language)
         if self.stage.number == 2:
-            W, first = result_path(self.options.out, 1), read_done(self.options.out, 1).get("recipe", {})
+            given, first = self.options.projector, read_done(self.options.out, 1).get("recipe", {})
             for name in ("vision_tower", "language_model"):
                 mine = origin(getattr(self.options, name))
-                if first.get(name, mine) != mine:
+                if not given and first.get(name, mine) != mine:
+                    W = result_path(self.options.out, 1)
                     raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")
-            stored, wanted = load_file(W), model.projector.state_dict()
-            if {n: t.shape for n, t in stored.items()} != {n: t.shape for n, t in wanted.items()}:
-                raise TrainingError(f"{W}: made for a vision tower and a language model of other widths; train stage 1")
-            model.projector.load_state_dict(stored)
+            load_projector(model, given or result_path(self.options.out, 1))
         return model
 
     def _prepared(self, model: Llava) -> Llava:
@@ -185,7 +182,7 @@ class StageRun:
 
         def compute(beat):
             with progress_bar(len(names), "picture", "features") as bar:
-                Features.cached(path, model, self.images, names, preparation, _mover(bar, beat))
+                Features.cached(path, model, self.images, names, preparation, mover(bar, beat))
 
         on_rank_0(compute)
         return Features.load(path)
@@ -232,6 +229,7 @@ class StageRun:
                 lora.save_adapters(whole, self.folder / "adapter.safetensors")
                 lora.merge(whole)
             first = read_done(options.out, 1).get("trained on", "stage 1: not known")
+            first = f"W: {options.projector.name}" if options.projector else first
             trained_on = f"{first}; {trained_on}"
             parts = find_checkpoint(options.language_model), find_checkpoint(options.vision_tower)
             template = training_template(parts[0]).name
@@ -259,42 +257,3 @@ class StageRun:
         for part in ("vision_tower", "language_model"):
             getattr(whole, part).origin = getattr(model, part).origin
         return whole
-
-
-def _mover(bar, beat):
-    """A function of how much is done that moves the bar, and tells the waiting ranks that rank 0 is still at work."""
-
-    def move(done, *_):
-        bar.update(done - bar.n)
-        beat()
-
-    return move
-
-
-@contextmanager
-def step_reporter(folder: Path, bar):
-    """A function for `fit` to call after each step: it moves the bar and, with TensorBoard installed, logs the loss."""
-    report = loss_reporter(bar)
-    if rank() > 0 or not importlib.util.find_spec("tensorboard"):
-        yield report
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-
-        def both(step, steps, loss):
-            report(step, steps, loss)
-            writer.add_scalar("loss", loss, step)
-
-        yield both
-
-
-def loss_verdict(options: Namespace, scale, number: int, folder: Path) -> str:
-    """Whether the loss follows the reference curve, if one ships for this scale with these parts."""
-    try:
-        curve = curves.read_curve(f"{scale.name}-stage{number}")
-    except curves.CurveError:
-        return f"no reference curve ships for {scale.name}; see `python -m minillava.curves` to make one"
-    if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
-        return f"not compared: {curve.name} is of another vision tower or language model"
-    return f"{curves.describe_run(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"

@@ -40,6 +40,7 @@ from minillava.training.checkpoints import TrainingError, lock_folder
 from minillava.training.parallel import process_group, rank, world_size
 
 LEAST = {
+    "limit": 1,
     "batch": 1,
     "micro": 1,
     "epochs": 1,
@@ -68,10 +69,13 @@ def arguments(parser) -> None:
     add("--recipe", default="stage 2", choices=("stage 2", "ScienceQA"), help="the recipe for stage2.json")
     add("--out", type=Path, default=Path("runs/train"), help="a stopped run resumes here")
     add("--allow-bad", type=allowance, default=ALLOWED_BAD, metavar="N", help="bad records: 50, or 2%% (default: 1%%)")
+    add("--limit", type=int, metavar="N", help="train on the first N usable records of each file (default: all)")
     add("--images", type=Path, help="where the pictures are (default: DATA/images)")
     add("--vision-tower", help="a CLIP folder, hub id or id@revision (default: the scale's)")
     language = "a Llama, Mistral or Qwen2 folder (of a GGUF file: `minillava import`), hub id or id@revision"
     add("--language-model", help=f"{language} (default: the scale's)")
+    projector = "instead of stage 1: the projector.safetensors of another run, or the authors' mm_projector.bin"
+    add("--projector", type=Path, metavar="FILE", help=projector)
     add("--batch", type=int, help="samples per step, over all processes (default: the recipe's)")
     add("--micro", type=int, help="how many of the longest samples one process takes at once")
     add("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
@@ -93,12 +97,15 @@ def check(options: Namespace) -> list[int]:
         value = getattr(options, name.replace("-", "_"))
         if value is not None and not least <= value < 2**32:  # also refuses nan
             raise TrainingError(f"--{name} {value}: at least {least} is needed")
-    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file()]
+    if options.projector and not options.projector.is_file():
+        raise TrainingError(f"--projector {options.projector}: no such file")
+    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file() and not (n == 1 and options.projector)]
     if not numbers:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
     projector = result_path(options.out, 1)
-    if numbers == [2] and not projector.exists():
-        raise TrainingError(f"{projector}: stage 2 starts from the W of stage 1; add stage1.json to the data folder")
+    if numbers == [2] and not (options.projector or projector.exists()):
+        advice = "add stage1.json to the data folder, or name another W with --projector"
+        raise TrainingError(f"{projector}: stage 2 starts from the W of stage 1; {advice}")
     return numbers
 
 
