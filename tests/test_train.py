@@ -224,6 +224,8 @@ def test_the_fields_files_are_trained_on_after_a_table_of_what_was_taken_and_an_
         "--lr -1",
         "--lr nan",
         "--stage1-lr -1",
+        "--w-lr -1",
+        "--limit 0",
         "--seed -1",
     ],
 )
@@ -500,6 +502,13 @@ def test_each_stage_has_its_own_rate_and_activations_can_be_kept():
     assert [stage.lr for stage in planned("--stage1-lr", "1", "--lr", "3")] == [1, 3]
     for more, kept in ((["--no-checkpointing"], False), (["--checkpointing"], True), ([], True)):
         assert [stage.checkpointing for stage in planned(*more)] == [kept] * 2
+
+
+def test_w_can_have_a_rate_of_its_own_in_stage_2(run):
+    status, _, _, out = run("--epochs", "1", "--w-lr", "0", "--dtype", "float32")
+    W = load_file(out / "stage1" / "projector.safetensors")["weight"]
+    assert status == 0 and torch.equal(load_llava(out / "model")[0].projector.weight, W)
+    assert "(lr_w)" in run("--epochs", "1", "--dtype", "float32")[2]
 
 
 def test_a_rate_that_was_found_for_another_language_model_is_said(run, monkeypatch):

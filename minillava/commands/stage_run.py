@@ -88,6 +88,7 @@ class StageRun:
             batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
             lr_muon=stage.lr if muon else 0.0, seed=self.options.seed,
             start=files.checksum(start) if stage.number == 2 else None,
+            lr_w=self.options.w_lr if stage.number == 2 else None,
         )  # fmt: skip
 
     def recipe(self, samples: StoredSamples) -> dict:

@@ -48,6 +48,7 @@ LEAST = {
     "tokens": 0,
     "lr": 0,
     "stage1-lr": 0,
+    "w-lr": 0,
     "seed": 0,
 }  # option -> its least value
 OVERRIDES = ("batch", "lr", "epochs", "lora", "micro", "checkpointing")  # options that replace the recipe's values
@@ -81,6 +82,7 @@ def arguments(parser) -> None:
     add("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
     add("--lr", type=float, help="learning rate of the last stage: of stage 2, or of stage 1 without a stage2.json")
     add("--stage1-lr", type=float, metavar="LR", help="learning rate of stage 1")
+    add("--w-lr", type=float, metavar="LR", help="learning rate of W in stage 2 (default: as the language model's)")
     add("--epochs", type=int)
     add("--lora", type=int, metavar="RANK", help="stage 2 trains LoRA of this rank instead of the matrices")
     again = "compute activations again: less memory, more time"
