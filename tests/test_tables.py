@@ -16,7 +16,7 @@ from small_science import SMALL
 from minillava import cli, paper
 from minillava.data.samples import encode_segments
 from minillava.data.scienceqa import LETTERS, question_text, read_problems, write_problems
-from minillava.data.template import CHAT
+from minillava.data.template import CHAT, CHAT_V1
 from minillava.data.tokenizer import load_tokenizer
 from minillava.experiments import miniature, science, science_report, tables
 from minillava.experiments.cells import accuracy
@@ -366,7 +366,8 @@ def test_the_judge_s_quality_is_drawn():
 # answering, and the run itself
 
 
-def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
+@pytest.mark.parametrize("template", [CHAT, CHAT_V1], ids=["chat", "chat_v1"])
+def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch, template):
     model, tokenizer = load_llava(weights / "llava")[0].eval(), load_tokenizer(weights / "llava")
     problems = quiz("val", 15)
     generator = torch.Generator().manual_seed(0)
@@ -374,17 +375,17 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch):
     monkeypatch.setattr(answer_scienceqa, "MAX_REASONS", 6)
     monkeypatch.setattr(answer_scienceqa, "MAX_LETTER", 3)
     monkeypatch.setattr(judging_answers, "BATCH", 4)
-    texts = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-LEPA")
+    texts = answer_scienceqa.answer_problems(model, tokenizer, template, problems, features, "QCM-LEPA")
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for problem, seen, text in zip(problems[:4], features, texts):
-        asked = CHAT.segments([(question_text(problem) + ("\n<image>" if seen is not None else ""), None)])
+        asked = template.segments([(question_text(problem) + ("\n<image>" if seen is not None else ""), None)])
         pictures = [[] if seen is None else [seen]]
         ids = torch.tensor(encode_segments(asked, tokenizer)[0])
         reasons = tokenizer.decode(generate(model, [ids], pictures, 6, stop)[0]).strip()
-        ids = torch.tensor(encode_segments([*asked, (f"{reasons}\n###\nANSWER:", False)], tokenizer)[0])
+        ids = torch.tensor(encode_segments([*asked, (f"{template.lead}{reasons}\n###\nANSWER:", False)], tokenizer)[0])
         letter = tokenizer.decode(generate(model, [ids], pictures, 3, stop)[0]).strip()
         assert text == f"{reasons}\n The answer is {letter}"
-    once = answer_scienceqa.answer_problems(model, tokenizer, CHAT, problems, features, "QCM-ALE")
+    once = answer_scienceqa.answer_problems(model, tokenizer, template, problems, features, "QCM-ALE")
     assert all("\n The answer is " not in text for text in once) and len(once) == 15
 
 

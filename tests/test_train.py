@@ -21,11 +21,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from minillava import cli, curves, machine, scales
+from minillava.chat import Chat
 from minillava.commands import stage_run, train
 from minillava.commands.stage_run import StageRun
+from minillava.costs.preflight import disk_bytes
 from minillava.data import images as images_module
 from minillava.data.records import write_records
 from minillava.data.samples import plan_batches
+from minillava.data.template import CHAT_V1
+from minillava.data.tokenizer import load_tokenizer
 from minillava.files import FileError, write_jsonl
 from minillava.model import load_llava
 from minillava.model.formats.assemble import assemble
@@ -141,6 +145,8 @@ def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypat
     assert f"up to {TOKENS_PER_CORE} tokens at once" in said
     model, about = load_llava(out / "model")
     assert about["scale"] == "tiny" and (out / "model" / "tokenizer.json").exists()
+    foreseen = disk_bytes(model.config, scales.TINY.stage("stage 2"), gpu=False)["model"]
+    assert (out / "model" / "model.safetensors").stat().st_size == pytest.approx(foreseen, rel=0.02)
     W = load_file(out / "stage1" / "projector.safetensors")["weight"]
     assert W.shape == model.projector.weight.shape and not torch.equal(W, model.projector.weight)
     status, said, _, _ = run("--packed", "--epochs", "1")
@@ -208,7 +214,20 @@ def test_the_fields_files_are_trained_on_after_a_table_of_what_was_taken_and_an_
 
 
 @pytest.mark.parametrize(
-    "wrong", ["--batch 0", "--micro 0", "--epochs 0", "--lora -1", "--tokens -5", "--lr -1", "--lr nan", "--seed -1"]
+    "wrong",
+    [
+        "--batch 0",
+        "--micro 0",
+        "--epochs 0",
+        "--lora -1",
+        "--tokens -5",
+        "--lr -1",
+        "--lr nan",
+        "--stage1-lr -1",
+        "--w-lr -1",
+        "--limit 0",
+        "--seed -1",
+    ],
 )
 def test_settings_without_sense_are_said_before_anything_is_written(run, wrong):
     status, _, error, out = run(*wrong.split())
@@ -321,6 +340,45 @@ def test_the_w_of_other_data_or_another_part_joins_no_stage_2_silently(run, data
         assert run("--epochs", "1", data=mine)[0] == 0
 
 
+def test_stage_2_begins_with_another_runs_w_on_some_of_the_records(run, finished, tmp_path):
+    W = shutil.move(finished / "stage1" / "projector.safetensors", tmp_path / "mine.safetensors")
+    status, said, _, out = run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")
+    assert status == 0 and "stage 2: 7 samples" in said and not (out / "stage1").exists()
+    assert load_llava(out / "model")[1]["trained on"].startswith("W: mine.safetensors; stage 2: ")
+    assert "stage 2: done before" in run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")[1]
+    assert "(records, samples" in run("--epochs", "1", "--projector", str(W), "--limit", "8", out="from_w")[2]
+    save_file({name: tensor + 1 for name, tensor in load_file(W).items()}, W)
+    assert "(W)" in run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")[2]
+    save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, W)
+    status, _, error, out = run("--projector", str(W), out="other")
+    assert status == 2 and "mine.safetensors: this projector was made for a 8-wide vision tower" in error
+    assert not (out / "model").exists()
+    assert "--projector none: no such file" in run("--projector", "none")[2]
+
+
+def test_a_w_of_other_widths_is_refused(run, data, tmp_path):
+    (tmp_path / "out/stage1").mkdir(parents=True)
+    save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, tmp_path / "out/stage1/projector.safetensors")
+    mine = shutil.copytree(data, tmp_path / "mine")
+    (mine / "stage1.json").unlink()
+    status, _, error, out = run(data=mine)
+    assert status == 2 and "projector.safetensors: this projector was made for a 8-wide vision tower" in error
+    assert not (out / "model").exists()
+
+
+def test_a_model_is_saved_with_the_template_that_it_learned_and_without_its_makers(run, weights, tmp_path):
+    theirs = shutil.copytree(weights / "language_model", tmp_path / "theirs")
+    tokenizer = load_tokenizer(theirs)
+    tokenizer.chat_template = "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}"
+    tokenizer.save_pretrained(theirs)
+    status, _, _, out = run("--epochs", "1", "--language-model", str(theirs))
+    assert status == 0 and (theirs / "chat_template.jinja").exists()
+    assert load_llava(out / "model")[1]["template"] == "chat_v1"
+    ours = load_tokenizer(out / "model")
+    assert not ours.chat_template and ours.bos_token is None  # which was only named
+    assert Chat(out / "model").template == CHAT_V1
+
+
 def test_stage_2_stopped_in_the_middle_does_not_go_on_from_another_w(run, data, finished, tmp_path):
     for gone in ("model", "stage1"):
         shutil.rmtree(finished / gone)
@@ -420,6 +478,45 @@ def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, f
     )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
     assert machine.compute_dtype(kind) == dtype
+
+
+@pytest.mark.parametrize("more, tokens", [([], TOKENS_PER_CORE), (["--tokens", "500"], 500), (["--micro", "2"], 640)])
+def test_memory_is_foreseen_for_as_many_tokens_as_are_computed_at_once(run, monkeypatch, more, tokens):
+    seen = []
+    monkeypatch.setattr(train, "preflight_here", lambda vision, language, stage, *_: seen.append(stage))
+    monkeypatch.setattr(StageRun, "train", lambda self: seen.append(self.tokens))
+    assert run(*more)[0] == 0 and seen[2:] == [tokens] * 2
+    assert all(tokens <= stage.micro * stage.longest_sample < tokens + 320 for stage in seen[:2])
+
+
+def planned(*more):
+    """The stages' recipes that a command line at the scale full-7b asks for."""
+    options = cli.parser("train").parse_args(["train", "data", "--scale", "full-7b", *more])
+    return train.plan_stages(options, scales.find_scale("full-7b"), [1, 2])
+
+
+def test_each_stage_has_its_own_rate_and_activations_can_be_kept():
+    rates = [stage.lr for stage in planned()]
+    assert [stage.lr for stage in planned("--lr", "1")] == [rates[0], 1]
+    assert [stage.lr for stage in planned("--stage1-lr", "1")] == [1, rates[1]]
+    assert [stage.lr for stage in planned("--stage1-lr", "1", "--lr", "3")] == [1, 3]
+    for more, kept in ((["--no-checkpointing"], False), (["--checkpointing"], True), ([], True)):
+        assert [stage.checkpointing for stage in planned(*more)] == [kept] * 2
+
+
+def test_w_can_have_a_rate_of_its_own_in_stage_2(run):
+    status, _, _, out = run("--epochs", "1", "--w-lr", "0", "--dtype", "float32")
+    W = load_file(out / "stage1" / "projector.safetensors")["weight"]
+    assert status == 0 and torch.equal(load_llava(out / "model")[0].projector.weight, W)
+    assert "(lr_w)" in run("--epochs", "1", "--dtype", "float32")[2]
+
+
+def test_a_rate_that_was_found_for_another_language_model_is_said(run, monkeypatch):
+    monkeypatch.setattr(StageRun, "train", lambda self: None)
+    error = run()[2]
+    assert "language_model is trained at the rate of the scale tiny, 0.002 (Adam, Muon" in error and "--lr" in error
+    assert "--lr" not in run("--lr", "1e-4")[2]
+    assert "--lr" not in run("--language-model", scales.TINY.language_model, out="shipped")[2]
 
 
 @pytest.mark.parametrize("dtype, says", [("float32", "float32"), ("bfloat16", "fp16")])

@@ -54,6 +54,17 @@ def test_the_schedule_scales_every_optimizers_own_rate():
     assert [[g["lr"] for g in part.param_groups] for part in optimizer.optimizers] == [[0.5], [0.25]]
 
 
+def test_a_module_can_have_a_rate_of_its_own():
+    model = LanguageModel(LanguageConfig(61, 24, 40, num_layers=1, num_heads=4))
+    for optimizer in (muon([model], 0.5, 0.25), adam([model], 0.5)):
+        optimizer.set_rate(model.layers[0].mlp, 0.125)
+        optimizer.step(0.5)
+        rates = {p: g["lr"] for part in optimizer.optimizers for g in part.param_groups for p in g["params"]}
+        assert len(rates) == len(list(model.parameters()))
+        mlp = set(model.layers[0].mlp.parameters())
+        assert all((rate == 0.0625) == (p in mlp) for p, rate in rates.items())
+
+
 def test_every_trainable_parameter_has_exactly_one_optimizer_and_muon_only_matrices_in_blocks():
     model = LanguageModel(LanguageConfig(61, 24, 40, num_layers=2, num_heads=4))
     model.norm.weight.requires_grad_(False)
@@ -175,7 +186,7 @@ def test_a_stage_interrupted_and_resumed_equals_an_uninterrupted_one_bit_for_bit
 
     def run(folder, progress=lambda *a: None, samples=samples, **changed):
         model = untrained(weights)
-        settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, seed=3) | changed
+        settings = dict(batch_size=4, steps=5, lr=1e-2, lr_muon=1e-3, lr_w=1e-3, seed=3) | changed
         return train_stage(model, 2, samples, features, folder, progress=progress, **settings), model.state_dict()
 
     whole = run(tmp_path / "whole")

@@ -54,7 +54,7 @@ def in_twos(text):
 class _InTwos:
     """`in_twos` with the interface that the package needs."""
 
-    unk_token_id = None
+    unk_token_id = chat_template = None
 
     def __init__(self, first):
         self.bos_token, self.bos_token_id = ("<s>", first[0]) if first else (None, None)

@@ -3,23 +3,22 @@
 Every process runs the same lines. Only rank 0 encodes records, computes features, reads weights and writes results.
 """
 
-import importlib.util
 import shutil
 from argparse import Namespace
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from minillava import curves, files, scales
+from minillava import files, scales
+from minillava.commands.stage_report import loss_verdict, mover, step_reporter
 from minillava.costs.preflight import disk_bytes, llava_config
 from minillava.data.samples import fill_rate, micro_batches
 from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.tokenizer import load_tokenizer
-from minillava.machine import compute_dtype, loss_reporter, progress_bar
-from minillava.model import Llava, find_checkpoint, load_language, load_vision, set_trainable
+from minillava.machine import compute_dtype, progress_bar
+from minillava.model import Llava, find_checkpoint, load_language, load_projector, load_vision, set_trainable
 from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.chat_template import training_template
 from minillava.model.formats.files import origin
@@ -86,16 +85,18 @@ class StageRun:
         self.folder, self.result = options.out / f"stage{stage.number}", result_path(options.out, stage.number)
         self.images, self.dtype = options.images or options.data / "images", training_dtype(options, device)
         self.config = llava_config(options.vision_tower, options.language_model)
-        self.lora_rank = stage.lora if stage.number == 2 else 0
+        self.lora_rank, most = stage.lora if stage.number == 2 else 0, stage.micro * stage.longest_sample
+        self.tokens = options.tokens or (min(TOKENS_PER_CORE, most) if device.type == "cpu" else most)  # at once
 
     def settings(self, samples: StoredSamples) -> dict:
         """The arguments of `train_stage` that its recipe is made of."""
-        stage, start = self.stage, result_path(self.options.out, 1)
+        stage, start = self.stage, self.options.projector or result_path(self.options.out, 1)
         muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
         return dict(
             batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
             lr_muon=stage.lr if muon else 0.0, seed=self.options.seed,
             start=files.checksum(start) if stage.number == 2 else None,
+            lr_w=self.options.w_lr if stage.number == 2 else None,
         )  # fmt: skip
 
     def recipe(self, samples: StoredSamples) -> dict:
@@ -124,7 +125,7 @@ class StageRun:
         def encode(beat):
             with progress_bar(None, "record", "encode") as bar:
                 store_samples(path, self.images, template, tokenizer, longest, patches, folder, said.append,
-                              _mover(bar, beat), allow_bad=self.options.allow_bad)  # fmt: skip
+                              mover(bar, beat), allow_bad=self.options.allow_bad, limit=self.options.limit)  # fmt: skip
 
         on_rank_0(encode)
         say("".join(said))
@@ -156,12 +157,13 @@ class StageRun:
         with torch.device(device):
             model = Llava(self.config, vision, language)
         if self.stage.number == 2:
-            W, first = result_path(self.options.out, 1), read_done(self.options.out, 1).get("recipe", {})
+            given, first = self.options.projector, read_done(self.options.out, 1).get("recipe", {})
             for name in ("vision_tower", "language_model"):
                 mine = origin(getattr(self.options, name))
-                if first.get(name, mine) != mine:
+                if not given and first.get(name, mine) != mine:
+                    W = result_path(self.options.out, 1)
                     raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")
-            model.projector.load_state_dict(load_file(W))
+            load_projector(model, given or result_path(self.options.out, 1))
         return model
 
     def _prepared(self, model: Llava) -> Llava:
@@ -180,14 +182,18 @@ class StageRun:
         preparation = read_preparation(self.options.vision_tower, vision.image_size)
         needed = 2 * len(names) * vision.num_patches * vision.hidden_size
         stored = sum(p.stat().st_size for p in self.folder.glob(f"{path.name}*"))
-        free = shutil.disk_usage(self.folder).free + stored - disk_bytes(self.config, self.stage)["total"]
+        free = (
+            shutil.disk_usage(self.folder).free
+            + stored
+            - disk_bytes(self.config, self.stage, self.device.type == "cuda")["total"]
+        )
         if not broadcast(needed < free):
             say(f"{needed / 1e9:.1f} GB of features do not fit beside {path}: they are computed at every use")
             return LiveFeatures(model, self.images, preparation)
 
         def compute(beat):
             with progress_bar(len(names), "picture", "features") as bar:
-                Features.cached(path, model, self.images, names, preparation, _mover(bar, beat))
+                Features.cached(path, model, self.images, names, preparation, mover(bar, beat))
 
         on_rank_0(compute)
         return Features.load(path)
@@ -199,15 +205,13 @@ class StageRun:
             return say(f"{name}: done before, {self.result}")
         model, settings = self.build(), self.settings(samples)
         features, steps = self.features(model, samples.pictures()), settings["steps"]
-        most = stage.micro * stage.longest_sample
-        tokens = self.options.tokens or (min(TOKENS_PER_CORE, most) if self.device.type == "cpu" else most)
-        filled = self._fill_rate(samples.lengths(self.config.vision.num_patches), tokens)
+        filled = self._fill_rate(samples.lengths(self.config.vision.num_patches))
         say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "
-            f"{self.dtype}, up to {tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
+            f"{self.dtype}, up to {self.tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
         with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
             bar.disable = rank() > 0
             train_stage(
-                model, stage.number, samples, features, self.folder, progress=report, tokens=tokens,
+                model, stage.number, samples, features, self.folder, progress=report, tokens=self.tokens,
                 packed=self.options.packed, dtype=self.dtype, cores=useful_cores(model), **settings,
             )  # fmt: skip
         self.save(model, samples)
@@ -216,10 +220,10 @@ class StageRun:
             loss = loss_verdict(self.options, self.scale, stage.number, self.folder)
             say(f"{name}: {self.result.parent if stage.number == 2 else self.result}; loss: {loss}")
 
-    def _fill_rate(self, lengths: list[int], tokens: int) -> float:
+    def _fill_rate(self, lengths: list[int]) -> float:
         """The share of tokens that are not padding, in 50 batches of the shortest samples."""
         order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * self.stage.batch]
-        parts = micro_batches(lengths, order, tokens, self.options.packed)
+        parts = micro_batches(lengths, order, self.tokens, self.options.packed)
         return fill_rate(lengths, parts, self.options.packed)
 
     def save(self, model: Llava, samples: StoredSamples) -> None:
@@ -236,6 +240,7 @@ class StageRun:
                 lora.save_adapters(whole, self.folder / "adapter.safetensors")
                 lora.merge(whole)
             first = read_done(options.out, 1).get("trained on", "stage 1: not known")
+            first = f"W: {options.projector.name}" if options.projector else first
             trained_on = f"{first}; {trained_on}"
             parts = find_checkpoint(options.language_model), find_checkpoint(options.vision_tower)
             template = training_template(parts[0]).name
@@ -263,42 +268,3 @@ class StageRun:
         for part in ("vision_tower", "language_model"):
             getattr(whole, part).origin = getattr(model, part).origin
         return whole
-
-
-def _mover(bar, beat):
-    """A function of how much is done that moves the bar, and tells the waiting ranks that rank 0 is still at work."""
-
-    def move(done, *_):
-        bar.update(done - bar.n)
-        beat()
-
-    return move
-
-
-@contextmanager
-def step_reporter(folder: Path, bar):
-    """A function for `fit` to call after each step: it moves the bar and, with TensorBoard installed, logs the loss."""
-    report = loss_reporter(bar)
-    if rank() > 0 or not importlib.util.find_spec("tensorboard"):
-        yield report
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-
-        def both(step, steps, loss):
-            report(step, steps, loss)
-            writer.add_scalar("loss", loss, step)
-
-        yield both
-
-
-def loss_verdict(options: Namespace, scale, number: int, folder: Path) -> str:
-    """Whether the loss follows the reference curve, if one ships for this scale with these parts."""
-    try:
-        curve = curves.read_curve(f"{scale.name}-stage{number}")
-    except curves.CurveError:
-        return f"no reference curve ships for {scale.name}; see `python -m minillava.curves` to make one"
-    if (options.vision_tower, options.language_model) != (scale.vision_tower, scale.language_model):
-        return f"not compared: {curve.name} is of another vision tower or language model"
-    return f"{curves.describe_run(folder, curve)}; the reference is of the scale's own records, in {curve.steps} steps"

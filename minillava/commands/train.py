@@ -25,20 +25,32 @@ OUT/model, with which `minillava chat --weights OUT/model` talks.
 """
 
 import os
-from argparse import Namespace
+import sys
+from argparse import BooleanOptionalAction, Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from minillava import scales
-from minillava.commands.stage_run import StageRun, records_file, result_path, training_dtype
+from minillava.commands.stage_run import StageRun, records_file, result_path
 from minillava.costs.preflight import preflight_here
 from minillava.data.stored import ALLOWED_BAD
 from minillava.training.checkpoints import TrainingError, lock_folder
-from minillava.training.parallel import process_group, world_size
+from minillava.training.parallel import process_group, rank, world_size
 
-LEAST = {"batch": 1, "micro": 1, "epochs": 1, "lora": 0, "tokens": 0, "lr": 0, "seed": 0}  # option -> its least value
+LEAST = {
+    "limit": 1,
+    "batch": 1,
+    "micro": 1,
+    "epochs": 1,
+    "lora": 0,
+    "tokens": 0,
+    "lr": 0,
+    "stage1-lr": 0,
+    "w-lr": 0,
+    "seed": 0,
+}  # option -> its least value
 OVERRIDES = ("batch", "lr", "epochs", "lora", "micro", "checkpointing")  # options that replace the recipe's values
 
 
@@ -58,16 +70,23 @@ def arguments(parser) -> None:
     add("--recipe", default="stage 2", choices=("stage 2", "ScienceQA"), help="the recipe for stage2.json")
     add("--out", type=Path, default=Path("runs/train"), help="a stopped run resumes here")
     add("--allow-bad", type=allowance, default=ALLOWED_BAD, metavar="N", help="bad records: 50, or 2%% (default: 1%%)")
+    add("--limit", type=int, metavar="N", help="train on the first N usable records of each file (default: all)")
     add("--images", type=Path, help="where the pictures are (default: DATA/images)")
     add("--vision-tower", help="a CLIP folder, hub id or id@revision (default: the scale's)")
-    add("--language-model", help="a Llama, Mistral or Qwen2 folder, hub id or id@revision (default: the scale's)")
+    language = "a Llama, Mistral or Qwen2 folder (of a GGUF file: `minillava import`), hub id or id@revision"
+    add("--language-model", help=f"{language} (default: the scale's)")
+    projector = "instead of stage 1: the projector.safetensors of another run, or the authors' mm_projector.bin"
+    add("--projector", type=Path, metavar="FILE", help=projector)
     add("--batch", type=int, help="samples per step, over all processes (default: the recipe's)")
     add("--micro", type=int, help="how many of the longest samples one process takes at once")
     add("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
-    add("--lr", type=float, help="learning rate of the last stage")
+    add("--lr", type=float, help="learning rate of the last stage: of stage 2, or of stage 1 without a stage2.json")
+    add("--stage1-lr", type=float, metavar="LR", help="learning rate of stage 1")
+    add("--w-lr", type=float, metavar="LR", help="learning rate of W in stage 2 (default: as the language model's)")
     add("--epochs", type=int)
     add("--lora", type=int, metavar="RANK", help="stage 2 trains LoRA of this rank instead of the matrices")
-    add("--checkpointing", action="store_const", const=True, help="compute activations again: less memory, more time")
+    again = "compute activations again: less memory, more time"
+    add("--checkpointing", action=BooleanOptionalAction, default=None, help=again)
     add("--packed", action="store_true", help="samples end to end without padding, each attending only to itself")
     add("--replicate", action="store_true", help="with many processes: each holds all weights (DDP)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: the machine's best)")
@@ -77,15 +96,18 @@ def arguments(parser) -> None:
 def check(options: Namespace) -> list[int]:
     """The stages whose records exist. Raises TrainingError for a number out of range, or if training cannot start."""
     for name, least in LEAST.items():
-        value = getattr(options, name)
+        value = getattr(options, name.replace("-", "_"))
         if value is not None and not least <= value < 2**32:  # also refuses nan
             raise TrainingError(f"--{name} {value}: at least {least} is needed")
-    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file()]
+    if options.projector and not options.projector.is_file():
+        raise TrainingError(f"--projector {options.projector}: no such file")
+    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file() and not (n == 1 and options.projector)]
     if not numbers:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
     projector = result_path(options.out, 1)
-    if numbers == [2] and not projector.exists():
-        raise TrainingError(f"{projector}: stage 2 starts from the W of stage 1; add stage1.json to the data folder")
+    if numbers == [2] and not (options.projector or projector.exists()):
+        advice = "add stage1.json to the data folder, or name another W with --projector"
+        raise TrainingError(f"{projector}: stage 2 starts from the W of stage 1; {advice}")
     return numbers
 
 
@@ -96,16 +118,29 @@ def plan_stages(options: Namespace, scale, numbers: list[int]) -> list[scales.St
     for n in numbers:
         stage = scale.stage("stage 1" if n == 1 else options.recipe)
         changes = given if n == numbers[-1] else {name: value for name, value in given.items() if name != "lr"}
+        if n == 1 and options.stage1_lr is not None:
+            changes |= {"lr": options.stage1_lr}
         stages.append(replace(stage, **changes, shard=stage.shard and not options.replicate))
     return stages
 
 
-def check_memory(options: Namespace, stage: scales.Stage, device: torch.device) -> None:
-    """Raise DoesNotFit unless the stage fits on this machine, in the precision that it will be trained in."""
-    micro = max(1, options.tokens // stage.longest_sample) if options.tokens else stage.micro
-    wide = {"precision": "float32"} if training_dtype(options, device) == torch.float32 else {}
-    planned = replace(stage, micro=micro, **wide)
-    preflight_here(options.vision_tower, options.language_model, planned, options.out, world_size())
+def check_memory(run: StageRun) -> None:
+    """Raise DoesNotFit unless the stage fits on this machine, with the tokens and in the precision that it will use."""
+    stage, parts = run.stage, (run.options.vision_tower, run.options.language_model)
+    wide = {"precision": "float32"} if run.dtype == torch.float32 else {}
+    planned = replace(stage, micro=-(-run.tokens // stage.longest_sample), **wide)
+    preflight_here(*parts, planned, run.options.out, world_size())
+
+
+def warn_of_rate(run: StageRun) -> None:
+    """Say that stage 2 takes a rate that was found for another language model than the one to train."""
+    scale, stage, model = run.scale, run.stage, run.options.language_model
+    if stage.number == 2 and run.options.lr is None and model != scale.language_model and rank() == 0:
+        print(
+            f"{model} is trained at the rate of the scale {scale.name}, {stage.lr:g} ({stage.optimizer}), which was found "
+            f"for {scale.language_model}; --lr names another, such as the paper's {scales.STAGE_2.lr:g}",
+            file=sys.stderr,
+        )
 
 
 def share_cores() -> None:
@@ -130,7 +165,8 @@ def run(options: Namespace) -> None:
     with process_group() as device:
         runs = [StageRun(options, scale, stage, device) for stage in stages]
         for one in runs:  # all of them before any begins
-            check_memory(options, one.stage, device)
+            check_memory(one)
+            warn_of_rate(one)
         options.out.mkdir(parents=True, exist_ok=True)
         with lock_folder(options.out):
             for one in runs:  # so that bad records of stage 2 are found before stage 1 is trained

@@ -73,13 +73,17 @@ def lora_parameters(config, rank: int) -> int:
     return rank * language.num_layers * (2 * (D + wide) + 2 * (D + narrow) + 3 * (D + F))
 
 
-def disk_bytes(config, stage: Stage) -> dict[str, float]:
-    """Bytes of disk that a run takes: checkpoints of what it trains (weights and two moments), and the final model."""
+def disk_bytes(config, stage: Stage, gpu: bool = True) -> dict[str, float]:
+    """Bytes of disk that a run takes: checkpoints of what it trains (weights and two moments), and the final model.
+
+    gpu: the model is then stored in half precision.
+    """
     count = parameters(config)
     trained = count[f"stage {stage.number}"]
     if stage.lora:
         trained = count["projector"] + lora_parameters(config, stage.lora)
-    checkpoints, model = CHECKPOINTS * 12 * trained, 2 * count["total"] if stage.number == 2 else 4 * trained
+    each = 2 if gpu else 4
+    checkpoints, model = CHECKPOINTS * 12 * trained, each * count["total"] if stage.number == 2 else 4 * trained
     return {"checkpoints": checkpoints, "model": model, "total": checkpoints + model}
 
 
@@ -136,7 +140,7 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
                     raise DoesNotFit(f"{message}what would fit: {', '.join(words)}", change)
         raise DoesNotFit(f"{message}no change makes it fit here: take a smaller scale (see `minillava cost`)")
     if folder is not None:
-        check_disk(config, stage, folder)
+        check_disk(config, stage, folder, hardware.card.gpu)
 
 
 def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
@@ -163,19 +167,19 @@ def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
         return LlavaConfig(vision, language_config(written))
 
 
-def check_disk(config, stage: Stage, folder: Path) -> None:
+def check_disk(config, stage: Stage, folder: Path, gpu: bool = True) -> None:
     """Raise DoesNotFit unless the disk of `folder`, which need not exist yet, has room for the run."""
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
     own = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())  # this run's files, which it replaces
-    free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage)
+    free, needs = shutil.disk_usage(place).free + own, disk_bytes(config, stage, gpu)
     if needs["total"] <= free:
         return
     parts = ", ".join(f"{short_number(v)}B {name}" for name, v in needs.items() if name != "total")
     need = f"{short_number(needs['total'])}B of disk ({parts})"
     message = f"{folder}: {stage.id} needs {need}, {short_number(free)}B are free; "
     lora = replace(stage, lora=stage.lora or LORA_RANK, shard=False)
-    if stage.number == 2 and disk_bytes(config, lora)["total"] <= free:
+    if stage.number == 2 and disk_bytes(config, lora, gpu)["total"] <= free:
         raise DoesNotFit(f"{message}what would fit: {change_in_words(stage, lora)}", lora)
     raise DoesNotFit(f"{message}free {short_number(needs['total'] - free)}B more, or name a folder on another disk")

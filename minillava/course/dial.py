@@ -188,7 +188,8 @@ class Dial:
 
     def __str__(self) -> str:
         if self.real is None:
-            return f"scale tiny ({self.why}): the small LLaVA that ships here, drawn scenes, the offline teacher"
+            model = self.weights or "the small LLaVA that ships here"
+            return f"scale tiny ({self.why}): {model}, drawn scenes, the offline teacher"
         why = self._api_model("MINILLAVA_TEACHER")[1]
         untrained = "W not trained yet (`minillava train`, then MINILLAVA_WEIGHTS)"
         w = "the authors' W" if self.name in PROJECTORS else untrained

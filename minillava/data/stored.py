@@ -86,13 +86,14 @@ def store_samples(
     progress: Callable[[int], None] = lambda done: None,
     chunk: int = READ_CHUNK,
     allow_bad: int | float = ALLOWED_BAD,
+    limit: int | None = None,
 ) -> StoredSamples:
     """The records of `path` as samples in `folder`, which is written unless it holds these samples already.
 
     longest: the most tokens of a sample, counting each picture as `patches` tokens; longer ones are left out, and are
     not bad. allow_bad: how many records may be bad, a number or, as a float, a share; above 0 it always allows one.
     say: gets the table of what was taken, changed and left out. progress(number of records done) is called now and
-    then. Next to `folder`, records.txt gets the table, left_out.jsonl a line for each record that is left out, and
+    then. limit: only the first so many records that can be read. Next to `folder`, records.txt gets the table, left_out.jsonl a line for each record that is left out, and
     pictures.json what was found in the pictures. Raises RecordError, with the table, when more records are bad or none
     is left.
     """
@@ -105,6 +106,7 @@ def store_samples(
         "template": repr(template),
         "tokenizer": hashlib.sha256(vocabulary).hexdigest(),
         "allow_bad": allow_bad,
+        "limit": limit,
     }
     about, table, looked_at = folder / "about.json", folder.with_name("records.txt"), folder.with_name("pictures.json")
     looks = _checked(looked_at)
@@ -128,7 +130,7 @@ def store_samples(
         pool = stack.enter_context(ThreadPoolExecutor(torch.get_num_threads()))
         stack.callback(lambda: write_checked(looked_at, looks))
         tally = Tally(lambda *row: log.write(json.dumps(dict(zip(("record", "why", "picture"), row))) + "\n"))
-        records, seen = valid_records(each_record(path, chunk), tally), set()
+        records, seen = islice(valid_records(each_record(path, chunk), tally), limit), set()
         while some := list(islice(records, TOGETHER)):
             new = {name for record in some for name in pictures_of(record)} - seen
             list(pool.map(look, new))

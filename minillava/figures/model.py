@@ -21,7 +21,7 @@ from minillava.chat import Chat
 from minillava.costs.model import count_parameters
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
-from minillava.data.samples import Sample, prompt_ids
+from minillava.data.samples import Sample, encode_segments, prompt_ids
 from minillava.figures import style
 from minillava.figures.panels import Piece, maps, pieces
 from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, canvas, headline, ink_on, short
@@ -209,9 +209,11 @@ class Look(NamedTuple):
 def looks(chat: Chat, question: str, answer: str) -> list[Look]:
     """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers."""
     asked = prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer)
-    said = answer or chat.template.stop  # an empty answer is the stop alone
-    told = torch.tensor(chat.tokenizer.encode(said, add_special_tokens=False))
-    embeds, source = chat.model.splice(torch.cat([asked, told]), [chat.features])
+    pieces = chat.template.segments([(f"<image>\n{question}", None)])
+    pieces.append((chat.template.lead + answer if answer else chat.template.stop, True))  # the stop alone is an answer
+    whole = torch.tensor(encode_segments(pieces, chat.tokenizer)[0])
+    told = whole[len(asked) :]
+    embeds, source = chat.model.splice(whole, [chat.features])
     weights = attention_of(chat.model, embeds).mean((0, 1))  # (T', T')
     patches, side = source == -1, round(len(chat.features) ** 0.5)
     out = []

@@ -41,6 +41,16 @@ class Optimizer:
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
 
+    def set_rate(self, module: nn.Module, lr: float) -> None:
+        """Give the parameters of a module a rate of their own."""
+        mine = set(module.parameters())
+        for optimizer, rates in zip(self.optimizers, self.base_rates):
+            for group in list(optimizer.param_groups):
+                if some := [p for p in group["params"] if p in mine]:
+                    group["params"] = [p for p in group["params"] if p not in mine]
+                    optimizer.add_param_group(group | {"params": some, "lr": lr})
+                    rates.append(lr)
+
     def unscale(self) -> None:
         """Divide the gradients by the scaler's factor, so that they can be clipped."""
         for optimizer in self.optimizers:

@@ -66,6 +66,7 @@ def train_stage(
     dtype: torch.dtype | None = None,
     cores: int = 1,
     start: int | None = None,
+    lr_w: float | None = None,
 ) -> list[float]:
     """Train stage 1 or 2 on these samples, resuming what is in `folder`. Returns the loss of every step.
 
@@ -76,11 +77,14 @@ def train_stage(
     for what the machine does best. cores: how many parts to compute at the same time in a single process (see
     `useful_cores`). Of many processes each computes its share of every batch. However a batch is divided, its loss is
     the mean over all its supervised tokens. start: the checksum of the W that it begins with, for the recipe.
+    lr_w: W's rate, if it is not that of the rest.
     """
     if not lora.adapters(model):  # `lora.add` has already decided what trains
         set_trainable(model, stage)
     parts = [getattr(model, name) for name in STAGES[stage]]
     optimizer = muon(parts, lr_muon, lr) if lr_muon else adam(parts, lr)
+    if lr_w is not None:
+        optimizer.set_rate(model.projector, lr_w)
     device, P = next(model.projector.parameters()).device, model.config.vision.num_patches
     kind = device.type
     dtype = dtype or compute_dtype(kind)
@@ -122,7 +126,7 @@ def train_stage(
     def ids_at(step):
         return [samples[i].id for i in batches[step]]
 
-    recipe = recipe_of(stage, samples, batch_size, steps, lr, lr_muon, seed, uneven, start)
+    recipe = recipe_of(stage, samples, batch_size, steps, lr, lr_muon, seed, uneven, start, lr_w)
     recipe |= {name: getattr(getattr(model, name), "origin", None) for name in ("vision_tower", "language_model")}
     recipe["trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return fit(model, optimizer, loss_at, steps, folder, recipe, progress, ids_at=ids_at, cores=cores)
@@ -138,11 +142,13 @@ def recipe_of(
     seed: int = 0,
     uneven: bool = False,
     start: int | None = None,
+    lr_w: float | None = None,
 ) -> dict:
     """What identifies a training of a stage besides its model, as JSON. The arguments are those of `train_stage`."""
     records = samples.digest() if isinstance(samples, StoredSamples) else digest(samples)
     recipe = dict(stage=stage, samples=len(samples), records=records, batch=batch_size, steps=steps)
     recipe |= dict(lr=lr, muon=lr_muon, seed=seed, uneven=uneven)
+    recipe |= {} if lr_w is None else {"lr_w": lr_w}
     return recipe if start is None else recipe | {"W": start}
 
 

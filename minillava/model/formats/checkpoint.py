@@ -30,6 +30,7 @@ from minillava.model.formats.files import (
     open_tensors,
     origin,
     reading_config,
+    safe_tensors,
     write_checkpoint,
 )
 from minillava.model.formats.pickled import load_pickle
@@ -143,15 +144,16 @@ def _load_published(folder, dtype, device):
 
 
 def load_projector(model, source):
-    """Load the authors' stage-1 projector into `model`: an mm_projector.bin, or a folder or hub id that has one.
+    """Load a projector of stage 1 into `model`: our projector.safetensors, or the authors' mm_projector.bin.
 
-    The file is a torch pickle, read with weights_only=True, so it cannot run code. If its folder has a config.json, its
+    source: the file, or a folder or hub id with the latter, a torch pickle, read so that it cannot run code. If its folder has a config.json, its
     feature layer must be the model's. Raises CheckpointError for a projector that was made for another model.
     """
     path = Path(source).expanduser()
     if not path.is_file():
         path = find_checkpoint(source, only=["config.json", "mm_projector.bin"]) / "mm_projector.bin"
-    stored = load_pickle(path)
+    safe = path.suffix == ".safetensors"
+    stored = {name: t.read() for name, t in safe_tensors(path).items()} if safe else load_pickle(path)
     if not all(map(_is_weight, stored.values())):
         raise CheckpointError(f"{path}: not a file of named tensors of numbers")
     if (path.parent / "config.json").exists():
