@@ -356,6 +356,28 @@ def test_stage_2_begins_with_another_runs_w_on_some_of_the_records(run, finished
     assert "--projector none: no such file" in run("--projector", "none")[2]
 
 
+def test_a_trained_llava_goes_on_with_new_records(run, data, finished, tmp_path):
+    def more(*arguments, out="more"):
+        arguments = ["train", str(data), "--out", str(tmp_path / out), "--epochs", "1", "--batch", "5", *arguments]
+        return cli.main(arguments), load_llava(tmp_path / out / "model") if (
+            tmp_path / out / "model"
+        ).exists() else None
+
+    weights = ["--weights", str(finished / "model")]
+    status, made = more(*weights, "--lr", "0", "--dtype", "float32")
+    before, about = load_llava(finished / "model")
+    assert status == 0 and not (tmp_path / "more" / "stage1").exists()
+    assert all(torch.equal(p, made[0].state_dict()[name]) for name, p in before.state_dict().items())
+    assert made[1]["template"] == about["template"] == "chat_v1"
+    assert made[1]["trained on"] == about["trained on"] + f"; stage 2: {data.name}, 12 records"
+    assert made[0].language_model.origin == before.language_model.origin == "language_model"
+    assert Chat(tmp_path / "more" / "model").template == CHAT_V1
+    assert more(*weights, "--lora", "2", out="lora")[0] == 0
+    first = str(tmp_path / "more" / "model")
+    assert more("--weights", first, out="lora")[0] == 2  # which began with other weights
+    assert more(*weights, "--vision-tower", first, out="two")[0] == more("--weights", "none", out="two")[0] == 2
+
+
 def test_a_w_of_other_widths_is_refused(run, data, tmp_path):
     (tmp_path / "out/stage1").mkdir(parents=True)
     save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, tmp_path / "out/stage1/projector.safetensors")

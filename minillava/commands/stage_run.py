@@ -18,9 +18,18 @@ from minillava.data.samples import fill_rate, micro_batches
 from minillava.data.stored import StoredSamples, store_samples
 from minillava.data.tokenizer import load_tokenizer
 from minillava.machine import compute_dtype, progress_bar
-from minillava.model import Llava, find_checkpoint, load_language, load_projector, load_vision, set_trainable
+from minillava.model import (
+    Llava,
+    find_checkpoint,
+    load_language,
+    load_llava,
+    load_projector,
+    load_vision,
+    set_trainable,
+)
 from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.chat_template import training_template
+from minillava.model.formats.checkpoint import read_llava
 from minillava.model.formats.files import origin
 from minillava.model.formats.preparation import read_preparation
 from minillava.training import lora
@@ -84,13 +93,18 @@ class StageRun:
         self.options, self.scale, self.stage, self.device = options, scale, stage, device
         self.folder, self.result = options.out / f"stage{stage.number}", result_path(options.out, stage.number)
         self.images, self.dtype = options.images or options.data / "images", training_dtype(options, device)
-        self.config = llava_config(options.vision_tower, options.language_model)
+        self.config, self.before = llava_config(options.vision_tower, options.language_model), None
+        self.origins = {name: origin(getattr(options, name)) for name in ("vision_tower", "language_model")}
+        if options.weights:
+            _, self.before, towers = read_llava(options.weights)
+            self.origins = dict(zip(self.origins, towers.values()))
         self.lora_rank, most = stage.lora if stage.number == 2 else 0, stage.micro * stage.longest_sample
         self.tokens = options.tokens or (min(TOKENS_PER_CORE, most) if device.type == "cpu" else most)  # at once
 
     def settings(self, samples: StoredSamples) -> dict:
         """The arguments of `train_stage` that its recipe is made of."""
         stage, start = self.stage, self.options.projector or result_path(self.options.out, 1)
+        start = self.options.weights / "model.safetensors" if self.options.weights else start
         muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
         return dict(
             batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
@@ -101,8 +115,8 @@ class StageRun:
 
     def recipe(self, samples: StoredSamples) -> dict:
         """What a finished stage is compared by."""
-        parts = {name: origin(getattr(self.options, name)) for name in ("vision_tower", "language_model")}
-        return recipe_of(self.stage.number, samples, **self.settings(samples)) | parts | {"lora": self.lora_rank}
+        settings = self.settings(samples)
+        return recipe_of(self.stage.number, samples, **settings) | self.origins | {"lora": self.lora_rank}
 
     def finished(self, samples: StoredSamples) -> bool:
         """Whether the result is here. Raises TrainingError for one of another recipe, or one that is damaged."""
@@ -143,14 +157,18 @@ class StageRun:
                 model = self._prepared(Llava(self.config))
             distribute(model, model.vision_tower, list(model.language_model.layers), self.dtype, self.stage.shard)
             load_from_rank_0(model, tensors, self.device)
-        model.vision_tower.origin = origin(self.options.vision_tower)
-        model.language_model.origin = origin(self.options.language_model)
+        for part, name in self.origins.items():
+            getattr(model, part).origin = name
         return model
 
     def _loaded(self) -> Llava:
         device = self.device if world_size() == 1 else torch.device("cpu")
-        vision = load_vision(self.options.vision_tower, device=device)
         dtype = self.dtype if self.lora_rank else torch.float32
+        if self.options.weights:
+            model = load_llava(self.options.weights, device=device)[0]
+            model.language_model.to(dtype)
+            return model
+        vision = load_vision(self.options.vision_tower, device=device)
         language = load_language(self.options.language_model, dtype, device)
         self.config = replace(self.config, language=language.config)  # its files say more than its config.json
         torch.manual_seed(self.options.seed)
@@ -158,8 +176,7 @@ class StageRun:
             model = Llava(self.config, vision, language)
         if self.stage.number == 2:
             given, first = self.options.projector, read_done(self.options.out, 1).get("recipe", {})
-            for name in ("vision_tower", "language_model"):
-                mine = origin(getattr(self.options, name))
+            for name, mine in self.origins.items():
                 if not given and first.get(name, mine) != mine:
                     W = result_path(self.options.out, 1)
                     raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")
@@ -241,6 +258,7 @@ class StageRun:
                 lora.merge(whole)
             first = read_done(options.out, 1).get("trained on", "stage 1: not known")
             first = f"W: {options.projector.name}" if options.projector else first
+            first = self.before["trained on"] if self.before else first
             trained_on = f"{first}; {trained_on}"
             parts = find_checkpoint(options.language_model), find_checkpoint(options.vision_tower)
             template = training_template(parts[0]).name

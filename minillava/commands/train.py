@@ -18,6 +18,9 @@ one alone never does.
     srun torchrun --nnodes $SLURM_NNODES --nproc-per-node 8 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID \\
         --rdzv-endpoint $(scontrol show hostnames $SLURM_JOB_NODELIST | head -1):29500 -m minillava train ...
 
+    minillava train DATA --projector runs/one/stage1/projector.safetensors         # stage 2 alone, from that W
+    minillava train MORE --weights runs/one/model --limit 1000                     # go on from a trained LLaVA
+
 A stopped run resumes from its checkpoint, also with another number of processes; DATA and OUT must then be folders that
 all machines share. A finished stage is not trained again; one of another recipe, or on other records, is refused.
 Records and features are on disk and read as they are needed. The results are OUT/stage1/projector.safetensors and
@@ -77,6 +80,8 @@ def arguments(parser) -> None:
     add("--language-model", help=f"{language} (default: the scale's)")
     projector = "instead of stage 1: the projector.safetensors of another run, or the authors' mm_projector.bin"
     add("--projector", type=Path, metavar="FILE", help=projector)
+    weights = "go on from this trained LLaVA, a folder of `minillava train`: stage 2 with new records"
+    add("--weights", type=Path, metavar="FOLDER", help=weights)
     add("--batch", type=int, help="samples per step, over all processes (default: the recipe's)")
     add("--micro", type=int, help="how many of the longest samples one process takes at once")
     add("--tokens", type=int, default=0, help="instead of --micro: how many tokens at once")
@@ -101,11 +106,14 @@ def check(options: Namespace) -> list[int]:
             raise TrainingError(f"--{name} {value}: at least {least} is needed")
     if options.projector and not options.projector.is_file():
         raise TrainingError(f"--projector {options.projector}: no such file")
-    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file() and not (n == 1 and options.projector)]
+    if options.weights and (options.vision_tower or options.language_model or options.projector):
+        raise TrainingError("--weights has all parts: leave out --vision-tower, --language-model and --projector")
+    begun = options.weights or options.projector
+    numbers = [n for n in (1, 2) if records_file(options.data, n).is_file() and not (n == 1 and begun)]
     if not numbers:
         raise TrainingError(f"{options.data}: neither stage1.json nor stage2.json here; each is a LLaVA JSON file")
     projector = result_path(options.out, 1)
-    if numbers == [2] and not (options.projector or projector.exists()):
+    if numbers == [2] and not (begun or projector.exists()):
         advice = "add stage1.json to the data folder, or name another W with --projector"
         raise TrainingError(f"{projector}: stage 2 starts from the W of stage 1; {advice}")
     return numbers
@@ -157,8 +165,9 @@ def run(options: Namespace) -> None:
     """Train the stages whose records exist, one after another."""
     scale = scales.find_scale(options.scale)
     numbers = check(options)
-    options.vision_tower = options.vision_tower or scale.vision_tower
-    options.language_model = options.language_model or scale.language_model
+    whole = str(options.weights) if options.weights else None
+    options.vision_tower = options.vision_tower or whole or scale.vision_tower
+    options.language_model = options.language_model or whole or scale.language_model
     stages = plan_stages(options, scale, numbers)
     share_cores()
     torch.backends.cuda.matmul.allow_tf32 = True

@@ -17,6 +17,7 @@ from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
 from minillava.model import LlavaConfig
+from minillava.model.formats.checkpoint import read_llava
 from minillava.model.formats.files import find_checkpoint, reading_config
 from minillava.model.formats.published import language_config, vision_config
 from minillava.scales import Stage
@@ -158,8 +159,10 @@ def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder:
 def llava_config(vision_tower: str, language_model: str) -> LlavaConfig:
     """The config of a LLaVA made of two parts, each a folder or hub id, of which only config.json is fetched.
 
-    Raises CheckpointError that names the file.
+    Both may be one folder of a trained LLaVA. Raises CheckpointError that names the file.
     """
+    if vision_tower == language_model:
+        return read_llava(vision_tower)[0]
     one, two = (find_checkpoint(part, only=["config.json"]) for part in (vision_tower, language_model))
     with reading_config(one / "config.json") as written:
         vision = vision_config(written)

@@ -50,9 +50,13 @@ def choose_template(asked: str | None, named: str | None, tokenizer, folder) -> 
 
 
 def training_template(folder) -> Template:
-    """The format to train a language model in: the one that its config.json names, as those made here do, or CHAT_V1."""
-    with reading_config(folder / "config.json") as written:
-        return TEMPLATES[written.get("template", CHAT_V1.name)]
+    """The format to train a language model in: the one that its folder names, as all made here do, or CHAT_V1.
+
+    folder: of a language model, or of a LLaVA that was trained here.
+    """
+    trained = folder / "llava.json"
+    with reading_config(trained if trained.exists() else folder / "config.json") as written:
+        return TEMPLATES[written.get("about", written).get("template", CHAT_V1.name)]
 
 
 def retrained(tokenizer):

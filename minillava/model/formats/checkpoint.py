@@ -93,6 +93,15 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
         with reading_config(folder / "config.json") as published:
             authors = is_authors(published)
         return (load_authors(folder, dtype, device), {}) if authors else _load_published(folder, dtype, device)
+    config, about, towers = read_llava(folder)
+    model = load_strictly(Llava, config, open_tensors(folder), folder, str, dtype, device)
+    _set_origins(model, towers)
+    return model, about
+
+
+def read_llava(folder):
+    """(LlavaConfig, about, names of the towers) of a folder of `save_llava`; reads no weights."""
+    path = Path(folder) / "llava.json"
     with reading_config(path) as written:
         vision, language = VisionConfig(**written["vision"]), LanguageConfig(**written["language"])
         config = LlavaConfig(vision, language, written["select_layer"], written["projector"]["type"])
@@ -104,10 +113,8 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
             f"{config.vision.hidden_size} and the language model takes {config.language.hidden_size}"
         )
     if "ends" not in written["language"]:  # folders written before there were any
-        config = replace(config, language=replace(config.language, ends=end_ids(folder)))
-    model = load_strictly(Llava, config, open_tensors(folder), folder, str, dtype, device)
-    _set_origins(model, towers)
-    return model, about
+        config = replace(config, language=replace(config.language, ends=end_ids(Path(folder))))
+    return config, about, towers
 
 
 def _known_about(about):
