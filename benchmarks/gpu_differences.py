@@ -56,9 +56,9 @@ def computing(precision, device):
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def our_loss(model, batch, packed=False):
+def our_loss(model, batch):
     """Eq. 3 of a LLaVA of this package."""
-    return model.loss(batch, packed)[0]
+    return model.loss(batch)[0]
 
 
 def gradients(precision, loss_of, model, *given):

@@ -47,10 +47,7 @@ BATCH, TOKENS = {1: 128, 2: 32}, {1: 49152, 2: 24576}  # samples per step, token
 WORDS = {1: (60, 90, 16 / 75), 2: (120, 520, 200 / 320)}  # of a sample, from and to; the share with a label (scales.py)
 PHOTOS = 64  # different ones; a sample shows one of them
 UNCOUNTED = 4  # steps at the beginning: compilation, first memory
-WAYS = {  # (compiled, live features, packed)
-    "compiled": (True, False, False), "compiled, live": (True, True, False), "plain": (False, False, False),
-    "plain, packed": (False, False, True),
-}  # fmt: skip
+WAYS = {"compiled": (True, False), "compiled, live": (True, True), "plain": (False, False)}  # (compiled, live features)
 # A checkpoint of 0.5B takes 6 GB, and how fast a disk is says nothing about a GPU.
 NO_CHECKPOINTS = {"save": lambda *_: None, "due": lambda *_: False}
 CLIP = Preparation(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -103,7 +100,7 @@ def training(dry, stage):
     with tempfile.TemporaryDirectory() as name, patch.multiple(checkpoints.Saver, **NO_CHECKPOINTS):
         folder, preparation = Path(name), replace(CLIP, size=config.vision.image_size)
         photos = photographs(folder)
-        for way, (compiled, live, packed) in WAYS.items():
+        for way, (compiled, live) in WAYS.items():
             torch.manual_seed(0)
             with torch.device(side.DEVICE):
                 model = Llava(config)
@@ -113,10 +110,10 @@ def training(dry, stage):
             features, stamps = LiveFeatures(model, folder, preparation), []
             if not live:
                 features = Features.cached(folder / "features", model, folder, photos, preparation, lambda *_: None)
-            settings = dict(batch_size=batch, steps=steps, lr=1e-4, tokens=tokens, packed=packed)
+            settings = dict(batch_size=batch, steps=steps, lr=1e-4, tokens=tokens)
             settings |= {"dtype": compute_dtype(side.DEVICE), "progress": partial(stamp, stamps)}
             train_stage(model, stage, samples, features, folder / way, **settings)
-            found[way] = figures_of(config, stage, samples, batch, tokens, live, packed, stamps)
+            found[way] = figures_of(config, stage, samples, batch, tokens, live, stamps)
             speed, each = found[way]["tokens a second"], found[way]["samples a second"]
             print(f"stage {stage}, {way}: {speed:,.0f} real tokens/s (goal {GOALS[stage]:,}), {each:,.0f} samples/s, "
                   f"{short_number(found[way]['FLOP/s'])}FLOP/s", flush=True)  # fmt: skip
@@ -124,11 +121,11 @@ def training(dry, stage):
     return found
 
 
-def figures_of(config, stage, samples, batch, tokens, live, packed, stamps):
+def figures_of(config, stage, samples, batch, tokens, live, stamps):
     """What the times of all steps say about those that count. Tokens are real ones: padding is not among them."""
     lengths = [len(s.ids) - 1 + config.vision.num_patches for s in samples]
     counted = plan_batches([len(s.ids) for s in samples], batch, len(stamps), 0)[UNCOUNTED:]
-    parts = [part for chosen in counted for part in micro_batches(lengths, chosen, tokens, packed)]
+    parts = [part for chosen in counted for part in micro_batches(lengths, chosen, tokens)]
     seconds, chosen = stamps[-1] - stamps[UNCOUNTED - 1], [i for part in parts for i in part]
     scored = {i: int((samples[i].labels[1:] != IGNORE).sum()) for i in chosen}
     work = sum(flops(config, lengths[i], scored[i], int(live), stage)["total"] for i in chosen) / seconds

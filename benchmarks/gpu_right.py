@@ -1,7 +1,7 @@
 """Whether this package computes on a GPU what it computes on a CPU, and how far results differ in each precision.
 
 Tests hold these equalities on a CPU. Here the same ones are measured on the GPU: against `transformers` on equal
-weights, between two ways to the same result (with and without a cache, packed or not, resumed or not), and against
+weights, between two ways to the same result (with and without a cache, recomputed or not, resumed or not), and against
 float32 on the CPU. Each check yields rows: what was compared, the precision, the difference, the tolerance that was
 fixed before the first run, and whether it held. A check that raises becomes a row too, and the next one runs.
 
@@ -76,7 +76,7 @@ def forward_passes(shape):
 
 
 def two_ways(way, shape, dry):
-    """A batch packed, with activations computed again, or with compiled blocks; and the same batch as it is."""
+    """A batch with activations computed again, or with compiled blocks; and the same batch as it is."""
     ours, _, batch, _ = setting(shape, "float32")
     # Compiling takes a while. On a CPU it needs the plain norm: torch 2.11 loses gradients of a custom Function.
     norm = language.normalise.__wrapped__ if dry and way == "compiled" else language.normalise
@@ -84,11 +84,11 @@ def two_ways(way, shape, dry):
         other = copy.deepcopy(ours)
         if way == "recomputed":
             recompute_activations(other)
-        elif way == "compiled":
+        else:
             with patch.object(torch, "compile", partial(torch.compile, backend="eager" if dry else "inductor")):
                 compile_blocks(other)
         with patch.object(language, "normalise", norm):
-            mine = gradients(precision, our_loss, other, batch, way == "packed")
+            mine = gradients(precision, our_loss, other, batch)
             yield from beside(f"{shape}, {way} and not", precision, mine, gradients(precision, our_loss, ours, batch))
 
 
@@ -171,9 +171,10 @@ def attention(dry):
     for (name, dtype), d in product(HALF.items(), (64, 128)):
         make = partial(torch.randn, device=side.DEVICE, dtype=dtype)
         q, k, v, g = make(4, B, H, T, d)
-        sample = torch.arange(T, device=side.DEVICE) // (T // 3)
-        block = (sample[:, None] == sample) & torch.ones(T, T, dtype=torch.bool, device=side.DEVICE).tril()
-        for how, where in {"all": {}, "causal": {"causal": True}, "packed": {"mask": block}}.items():
+        place = torch.arange(T, device=side.DEVICE)
+        # a third is padding on the left, as `LanguageModel` masks it
+        padded = (place <= place[:, None]) & (place >= T // 3) | (place == place[:, None])
+        for how, where in {"all": {}, "causal": {"causal": True}, "padded": {"mask": padded}}.items():
             form, plain = (partial(work, **where) for work in (attend, attend.__wrapped__))
             forms = form, (q, k, v), plain, g
             found = {"default": measured(*forms)}
@@ -221,7 +222,6 @@ def checks(dry):
     """{name: a function that yields rows}, the most valuable first."""
     large, muon = "tiny" if dry else "colab", training.MUON  # nothing is smaller than the shipped model
     found = {f"forward passes, {shape}": partial(forward_passes, shape) for shape in ("tiny", large)}
-    found |= {f"packed, {shape}": partial(two_ways, "packed", shape, dry) for shape in ("tiny", large)}
     found |= {work.__name__: partial(work, dry) for work in (answers, attention, kernel_forms, training.one_update)}
     found |= {"resumed, Adam": partial(training.resumed, 0.0, False, dry)}
     found |= {"resumed, Muon": partial(training.resumed, muon, False, dry)}

@@ -31,6 +31,7 @@ from transformers import Trainer, TrainingArguments
 
 from minillava.costs.model import flops
 from minillava.data import IGNORE, IMAGE
+from minillava.data import samples as dividing
 from minillava.data.images import Preparation, pixels
 from minillava.data.samples import Sample, encode, fill_rate, micro_batches, plan_batches
 from minillava.data.template import CHAT
@@ -130,10 +131,6 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
     labels = sum(int((s.labels != IGNORE).sum()) for s in samples)
     rows = round(sum(len(s.ids) + ours.config.vision.num_patches - 1 for s in samples) / labels)  # per label
 
-    def full_parts(lengths, chosen, tokens, packed, ranks):  # and a rest, not parts of like size
-        parts = micro_batches(lengths, chosen, tokens, packed)
-        return parts + [[]] * (-len(parts) % ranks)
-
     settings = dict(features=seen, precision=precision, tokens=tokens)
     settings |= {
         "features kept": dict(features=Uncached(ours, views)),
@@ -146,7 +143,8 @@ def without(trick, ours, samples, seen, views, batch, precision, tokens):
             "plan_batches",
             lambda lengths, *rest: plan_batches([0] * len(lengths), *rest),
         ),
-        "parts of like size": (stages, "micro_batches", full_parts),
+        # the highest limit, which makes full parts and a rest
+        "parts of like size": (dividing, "bisect_left", lambda limits, *_, **__: len(limits)),
         "matrices in few sizes": (
             kernels,
             "in_few_sizes",
@@ -239,12 +237,9 @@ def measure(name, precision, options):
         print(f"  without {trick}: {clock_ratio:.2f} x as long ({cpu_ratio:.2f} in CPU time)", flush=True)
     lengths = [len(s.ids) + ours.config.vision.num_patches - 1 for s in samples]
     batches, drawn = (plan_batches(by, batch, len(samples) // batch, 0) for by in (lengths, [0] * len(lengths)))
-    parts = {
-        packed: [part for b in batches for part in micro_batches(lengths, b, tokens, packed)]
-        for packed in (False, True)
-    }
-    ways = {"random": drawn, "like lengths": batches, "in parts": parts[False], "packed": parts[True]}
-    filled = {how: fill_rate(lengths, some, how == "packed") for how, some in ways.items()}
+    parts = [part for b in batches for part in micro_batches(lengths, b, tokens)]
+    ways = {"random": drawn, "like lengths": batches, "in parts": parts}
+    filled = {how: fill_rate(lengths, some) for how, some in ways.items()}
     print("  filled: " + ", ".join(f"{how} {100 * rate:.0f} %" for how, rate in filled.items()))
     scored = sum(int((s.labels != IGNORE).sum()) for s in samples) / count
     speed = sum(flops(ours.config, n, scored, 0, 2)["total"] for n in lengths) / clock["ours"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu_right.py"
-PARTS = ("forward passes, tiny", "packed, tiny", "answers", "attention", "kernel_forms", "one_update", "resumed, Adam",
+PARTS = ("forward passes, tiny", "answers", "attention", "kernel_forms", "one_update", "resumed, Adam",
          "resumed, Muon", "resumed, Adam, deterministic", "float16, Adam", "recomputed, tiny", "sharded",
          "float16, Muon", "compiled, tiny")  # fmt: skip
 

@@ -85,9 +85,9 @@ def upside_down(real):
 def mean_of_means(real):
     """The mean of the samples' means: a token of a short answer counts more than one of a long answer."""
 
-    def loss(self, batch, packed=False):
+    def loss(self, batch):
         alone = zip(batch.ids, batch.labels, batch.features)
-        losses, counts = zip(*(real(self, llava.Batch([i], [k], [f]), packed) for i, k, f in alone))
+        losses, counts = zip(*(real(self, llava.Batch([i], [k], [f])) for i, k, f in alone))
         return sum(losses) / len(losses), sum(counts)
 
     return loss

@@ -140,7 +140,7 @@ def run(weights, data, tmp_path, capsys):
 
 
 def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypatch):
-    status, said, _, out = run("--packed", "--dtype", "float32", "--epochs", "1")
+    status, said, _, out = run("--dtype", "float32", "--epochs", "1")
     assert status == 0 and "12 samples, 3 steps of 5, 1 process(es)" in said and "100 % of them filled" in said
     assert f"up to {TOKENS_PER_CORE} tokens at once" in said
     model, about = load_llava(out / "model")
@@ -149,7 +149,7 @@ def test_the_command_trains_both_stages_and_its_model_is_complete(run, monkeypat
     assert (out / "model" / "model.safetensors").stat().st_size == pytest.approx(foreseen, rel=0.02)
     W = load_file(out / "stage1" / "projector.safetensors")["weight"]
     assert W.shape == model.projector.weight.shape and not torch.equal(W, model.projector.weight)
-    status, said, _, _ = run("--packed", "--epochs", "1")
+    status, said, _, _ = run("--epochs", "1")
     assert status == 0 and said.count("done before") == 2
 
 

@@ -1,6 +1,5 @@
-"""A batch in parts, packed, with activations recomputed or with LoRA: loss and gradients are the same every way."""
+"""A batch in parts, with activations recomputed or with LoRA: loss and gradients are the same every way."""
 
-import copy
 import threading
 import time
 from functools import partial
@@ -45,46 +44,54 @@ def assert_close(one, two, tolerance=1e-5):
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=30)
 
 
-@given(LENGTHS, st.integers(0, 120), st.booleans(), st.integers(1, 4))
-def test_every_sample_is_in_one_part_none_exceeds_the_budget_and_all_ranks_have_equally_many(
-    lengths, tokens, packed, ranks
-):
-    parts = micro_batches(lengths, list(range(len(lengths))), tokens, packed, ranks)
+def padded_size(lengths, part):
+    return max((lengths[i] for i in part), default=0) * len(part)
+
+
+def parts_needed(lengths, tokens):
+    """How many parts of at most `tokens` a batch takes if each is full before the next begins."""
+    count = longest = held = 0
+    for length in sorted(lengths, reverse=True):
+        if not count or longest * (held + 1) > tokens:
+            count, longest, held = count + 1, length, 0
+        held += 1
+    return count
+
+
+@given(LENGTHS, st.integers(0, 120), st.integers(1, 4))
+def test_every_sample_is_in_one_part_none_exceeds_the_budget_and_all_ranks_have_equally_many(lengths, tokens, ranks):
+    parts = micro_batches(lengths, list(range(len(lengths))), tokens, ranks)
     assert sorted(i for part in parts for i in part) == list(range(len(lengths)))
     assert len(parts) % ranks == 0 and all(parts[: min(ranks, len(parts) - ranks + 1)])
     for part in parts:
-        size = sum(lengths[i] for i in part) if packed else max((lengths[i] for i in part), default=0) * len(part)
-        assert tokens == 0 or size <= tokens or len(part) == 1
+        assert tokens == 0 or padded_size(lengths, part) <= tokens or len(part) == 1
 
 
-def test_ranks_get_parts_of_similar_size():
-    for tokens, ranks, sizes in ((30, 1, [3, 3, 1]), (30, 2, [2, 2, 2, 1]), (0, 3, [3, 3, 1]), (0, 8, [1] * 7 + [0])):
-        assert list(map(len, micro_batches([10] * 7, list(range(7)), tokens, ranks=ranks))) == sizes
+def test_one_process_and_many_get_parts_of_similar_size():
+    cases = ((50, 1, [4, 4]), (30, 1, [3, 3, 2]), (30, 2, [2, 2, 2, 2]), (0, 3, [3, 3, 2]), (0, 9, [1] * 8 + [0]))
+    for tokens, ranks, sizes in cases:
+        assert list(map(len, micro_batches([10] * 8, list(range(8)), tokens, ranks))) == sizes
 
 
-@given(st.lists(st.integers(20, 400), min_size=4, max_size=40), st.integers(800, 6000), st.integers(2, 4))
+@given(st.lists(st.integers(20, 400), min_size=4, max_size=40), st.integers(800, 6000), st.integers(1, 4))
 def test_no_part_is_larger_than_that_number_of_parts_needs(lengths, tokens, ranks):
-    everything = list(range(len(lengths)))
-    full, parts = (micro_batches(lengths, everything, tokens, ranks=n) for n in (1, ranks))
-    assert len(parts) == len(full) + -len(full) % ranks  # no more steps than full parts need
-    sizes = [max((lengths[i] for i in part), default=0) * len(part) for part in parts]
-    if max(sizes) > max(lengths):
-        assert len(micro_batches(lengths, everything, max(sizes) - 1)) > len(parts)
+    parts, full = micro_batches(lengths, list(range(len(lengths))), tokens, ranks), parts_needed(lengths, tokens)
+    assert len(parts) == full + -full % ranks  # no more steps than full parts need
+    largest = max(padded_size(lengths, part) for part in parts)
+    if largest > max(lengths):
+        assert parts_needed(lengths, largest - 1) > len(parts)
 
 
-def test_two_ranks_share_a_batch_in_two_similar_parts():
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_batch_slightly_too_large_is_in_two_similar_parts(ranks):
     lengths = [140 + n for n in range(32)]
-    assert list(map(len, micro_batches(lengths, list(range(32)), 4096))) == [23, 9]
-    assert list(map(len, micro_batches(lengths, list(range(32)), 4096, ranks=2))) == [15, 17]
+    assert list(map(len, micro_batches(lengths, list(range(32)), 4096, ranks))) == [15, 17]
 
 
-def test_packing_fills_what_padding_wastes():
-    lengths = [60, 50, 40, 30, 20, 10] * 4
-    everything = list(range(24))
-    padded, packed = micro_batches(lengths, everything, 128), micro_batches(lengths, everything, 128, packed=True)
-    assert len(packed) < len(padded) and fill_rate(lengths, packed, packed=True) == 1.0
+def test_parts_of_like_lengths_fill_what_padding_wastes():
+    lengths, everything = [60, 50, 40, 30, 20, 10] * 4, list(range(24))
     unsorted = [everything[n : n + 4] for n in range(0, 24, 4)]
-    assert fill_rate(lengths, unsorted) < 0.8 < fill_rate(lengths, padded) <= 1.0
+    assert fill_rate(lengths, unsorted) < 0.8 < fill_rate(lengths, micro_batches(lengths, everything, 128)) <= 1.0
     assert fill_rate([10, 5], [[0, 1]]) == 0.75
 
 
@@ -98,37 +105,22 @@ def test_an_epoch_with_an_uneven_last_batch_contains_every_sample():
 
 
 @pytest.mark.parametrize("text_only", [(), (2,), (0, 1, 2, 3, 4)])
-def test_packed_equals_separate(text_only):
+def test_a_batch_equals_its_samples_apart(text_only):
     model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(5, text_only=text_only)
-    batch = batch_of(samples, seen)
-    packed, separate = (
-        loss_and_gradients(model, model(batch, packed=True)[0]),
-        loss_and_gradients(model, model(batch)[0]),
-    )
-    assert_close(packed, separate)
-    parts, total = [model(batch_of([s], seen)) for s in samples], model(batch)[1]
-    assert packed[0] == pytest.approx(sum(loss.item() * count for loss, count in parts) / total, abs=1e-5)
+    set_trainable(model, 2)
+    loss, total = model(batch_of(samples, seen))
+    together = loss_and_gradients(model, loss)
+    apart = [model(batch_of([s], seen)) for s in samples]
+    assert_close(together, loss_and_gradients(model, sum(loss * count for loss, count in apart) / total))
 
 
-def test_packed_samples_do_not_see_each_other():
-    """A change in the first sample changes the packed loss exactly as it changes the loss of this sample alone."""
-    model, (samples, seen) = toy.tiny_llava(), toy.tiny_samples(3)
-    changed = copy.deepcopy(samples)
-    changed[0].ids[4] = (changed[0].ids[4] + 1) % 61
-    single = [(loss.item() * n) for loss, n in (model(batch_of(s[:1], seen)) for s in (changed, samples))]
-    packed = [(loss.item() * n) for loss, n in (model(batch_of(s, seen), packed=True) for s in (changed, samples))]
-    assert packed[0] - packed[1] == pytest.approx(single[0] - single[1], abs=1e-4)
-    assert abs(single[0] - single[1]) > 1e-3
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_the_cpu_never_waits_for_the_numbers_of_a_gpu(packed):
+def test_the_cpu_never_waits_for_the_numbers_of_a_gpu():
     """On the device "meta" tensors have no numbers, so whatever needs one (`.item()`, `x[mask]`) raises."""
     samples, seen = toy.tiny_samples(6, text_only=(2,))
     with torch.device("meta"):
         model = toy.tiny_llava()
     set_trainable(model, 2)
-    loss, count = model(batch_of(samples, seen), packed)
+    loss, count = model(batch_of(samples, seen))
     loss.backward()
     assert loss.device.type == "meta" and count > 6 and model.projector.weight.grad is not None
 
@@ -140,7 +132,7 @@ def stage(folder, samples, seen, model=None, **more):
     return train_stage(model, 2, samples, seen, folder, **settings), dict(model.named_parameters())
 
 
-@pytest.mark.parametrize("more", [dict(tokens=8 * 33), dict(tokens=100), dict(tokens=200, packed=True)])
+@pytest.mark.parametrize("more", [dict(tokens=8 * 33), dict(tokens=100)])
 def test_one_batch_of_32_equals_its_parts_one_after_another(tmp_path, monkeypatch, more):
     monkeypatch.setattr(stages, "adam", toy.sgd)
     samples, seen = toy.tiny_samples(64, text_only=(3, 40))

@@ -229,7 +229,7 @@ class StageRun:
             bar.disable = rank() > 0
             train_stage(
                 model, stage.number, samples, features, self.folder, progress=report, tokens=self.tokens,
-                packed=self.options.packed, dtype=self.dtype, cores=useful_cores(model), **settings,
+                dtype=self.dtype, cores=useful_cores(model), **settings,
             )  # fmt: skip
         self.save(model, samples)
         broadcast(None)  # the others wait until rank 0 has written
@@ -240,8 +240,7 @@ class StageRun:
     def _fill_rate(self, lengths: list[int]) -> float:
         """The share of tokens that are not padding, in 50 batches of the shortest samples."""
         order = sorted(range(len(lengths)), key=lambda i: lengths[i])[: 50 * self.stage.batch]
-        parts = micro_batches(lengths, order, self.tokens, self.options.packed)
-        return fill_rate(lengths, parts, self.options.packed)
+        return fill_rate(lengths, micro_batches(lengths, order, self.tokens))
 
     def save(self, model: Llava, samples: StoredSamples) -> None:
         """Write the result from rank 0: W after stage 1, the whole model after stage 2, with LoRA merged into it."""

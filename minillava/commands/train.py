@@ -92,7 +92,6 @@ def arguments(parser) -> None:
     add("--lora", type=int, metavar="RANK", help="stage 2 trains LoRA of this rank instead of the matrices")
     again = "compute activations again: less memory, more time"
     add("--checkpointing", action=BooleanOptionalAction, default=None, help=again)
-    add("--packed", action="store_true", help="samples end to end without padding, each attending only to itself")
     add("--replicate", action="store_true", help="with many processes: each holds all weights (DDP)")
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: the machine's best)")
     add("--seed", type=int, default=0)

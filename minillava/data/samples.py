@@ -142,12 +142,10 @@ def plan_batches(lengths: list[int], batch_size: int, steps: int, seed: int, une
     return batches[:steps]
 
 
-def micro_batches(
-    lengths: list[int], chosen: list[int], tokens: int, packed: bool = False, ranks: int = 1
-) -> list[list[int]]:
-    """A step's samples in micro-batches of at most `tokens` tokens, longest first; a longer sample is alone in one.
+def micro_batches(lengths: list[int], chosen: list[int], tokens: int, ranks: int = 1) -> list[list[int]]:
+    """A step's samples in micro-batches of at most `tokens` tokens, padding included, longest first.
 
-    A micro-batch is a padded batch, or with `packed` one row of samples end to end (first fit). tokens 0: no limit.
+    A longer sample is alone in one. tokens 0: no limit.
     ranks: the number of processes; micro-batch i is for process i % ranks. Each process gets equally many, so that none
     waits for another; some are empty when there are few samples. All are of similar size, which needs least memory.
     """
@@ -157,23 +155,19 @@ def micro_batches(
     def fill(limit):  # micro-batches of at most `limit` tokens
         parts = []
         for i in order:
-            for part in parts if packed else parts[-1:]:
-                size = sum(lengths[j] for j in part) + lengths[i] if packed else lengths[part[0]] * (len(part) + 1)
-                if size <= limit:
-                    part.append(i)
-                    break
+            if parts and lengths[parts[-1][0]] * (len(parts[-1]) + 1) <= limit:
+                parts[-1].append(i)
             else:
                 parts.append([i])
         return parts
 
-    parts = fill(tokens)
-    if len(parts) > 1 or ranks > 1:  # the lowest limit with the same number per process makes their sizes similar
-        count = len(parts) + -len(parts) % ranks
-        parts = fill(bisect_left(range(tokens), True, key=lambda limit: len(fill(limit)) <= count))
+    most = -(-len(fill(tokens)) // ranks) * ranks
+    # the lowest limit with the same number per process makes their sizes similar
+    parts = fill(bisect_left(range(tokens), True, key=lambda limit: len(fill(limit)) <= most))
     return parts + [[]] * (-len(parts) % ranks)
 
 
-def fill_rate(lengths: list[int], parts: list[list[int]], packed: bool = False) -> float:
+def fill_rate(lengths: list[int], parts: list[list[int]]) -> float:
     """The share of computed positions that hold a token rather than padding, over these micro-batches."""
     real = sum(lengths[i] for part in parts for i in part)
-    return 1.0 if packed else real / sum(max(lengths[i] for i in part) * len(part) for part in parts if part)
+    return real / sum(max(lengths[i] for i in part) * len(part) for part in parts if part)

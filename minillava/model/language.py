@@ -164,7 +164,6 @@ class LanguageModel(nn.Module):
 
         positions: (B, T). None counts the real tokens of each row from 0, after those in the cache.
         mask: (B, T), True at real tokens. Padding on the left needs it; no token sees padding on its right.
-            Or (B, T, T), True where a token (row) may see another one, for several samples packed in one row.
         cache: a `Cache` with the tokens before these; it takes these in. Raises ValueError when it is full.
         wanted: (N,) places in the flattened (B, T). Then the result is their hidden states (N, D), and the last MLP,
             which needs no other token, is computed for them alone: a training step takes 0.9 times as long (LOG.md,
@@ -194,7 +193,7 @@ class LanguageModel(nn.Module):
         """Where each new token may look, (B, 1, T, S), and which tokens are real, (B, S). Marks these in the cache."""
         B, T, _ = embeds.shape
         device, start = embeds.device, 0
-        real = torch.ones(B, T, dtype=torch.bool, device=device) if mask is None or mask.dim() == 3 else mask.bool()
+        real = torch.ones(B, T, dtype=torch.bool, device=device) if mask is None else mask.bool()
         if cache is not None:
             start, slots = cache.length, cache.seen.shape[1]
             if start + T > slots:
@@ -203,8 +202,6 @@ class LanguageModel(nn.Module):
             real = cache.seen[:, : start + T]  # (B, S)
         place = torch.arange(start + T, device=device)  # (S,)
         new = place[start:, None]  # (T, 1)
-        allowed = (place <= new) & real[:, None, :]  # (B, T, S)
-        if mask is not None and mask.dim() == 3:
-            allowed = allowed & mask
+        allowed = (place <= new) & real[:, None, None]  # (B, 1, T, S)
         # Padding sees itself: softmax over nothing is 0 / 0, and NaN would spread.
-        return (allowed | (place == new))[:, None], real
+        return allowed | (place == new), real

@@ -105,18 +105,11 @@ class Llava(nn.Module):
         Returns embeddings (B, T', D), 0 at padding; position map (B, T'), -1 for a patch and at padding; and mask
         (B, T'), True at real tokens. Raises SpliceError, before anything is computed, for what `check` refuses.
         """
-        flat, origin, lengths = self._spliced(ids, features, labels, names)
-        starts = torch.tensor([0, *map(len, ids[:-1])]).cumsum(0).repeat_interleave(torch.tensor(lengths))
-        source = (origin - starts).masked_fill(torch.cat(ids).cpu()[origin] == IMAGE, -1).to(flat.device)
-        pad = partial(pad_sequence, batch_first=True, padding_side=pad)
-        mask = pad(torch.ones_like(source, dtype=torch.bool).split(lengths))
-        return pad(flat.split(lengths)), pad(source.split(lengths), padding_value=-1), mask
+        embeds, source, mask = self._spliced(ids, features, labels, pad, names)
+        return embeds, source.to(embeds.device), mask.to(embeds.device)
 
-    def _spliced(self, ids, features, labels=None, names=None):
-        """The samples end to end: embeddings (all T', D), the id that each comes from (all T',), T' of each sample.
-
-        What needs no weights is computed on the CPU, so that it never waits for a GPU.
-        """
+    def _spliced(self, ids, features, labels, pad, names):
+        """What `splice_batch` returns, position map and mask on the CPU: it computes them and never waits for a GPU."""
         samples = zip(ids, features, labels or [None] * len(ids), names or range(len(ids)), strict=True)
         lengths, shown = [self.check(*sample) for sample in samples], [x for pictures in features for x in pictures]
         table, W = self.language_model.embed_tokens.weight, next(self.projector.parameters())
@@ -127,10 +120,16 @@ class Llava(nn.Module):
         patches = self.projector(seen).to(words.dtype)  # (all P, D), Eq. 1: Hv = W Zv
         count = torch.ones_like(every)  # of positions after splicing: a word has 1, a picture P
         count[every == IMAGE] = torch.tensor([len(x) for x in shown], dtype=torch.long)
-        origin = torch.arange(len(every)).repeat_interleave(count)
+        origin = torch.arange(len(every)).repeat_interleave(count)  # (all T',): the id that each position comes from
         is_patch = every[origin] == IMAGE
         place = torch.where(is_patch, len(every) + is_patch.cumsum(0) - 1, origin)  # patches stand after all words
-        return torch.cat([words, patches]).index_select(0, to_device(place, words.device)), origin, lengths
+        starts = torch.tensor([0, *map(len, ids[:-1])]).cumsum(0).repeat_interleave(torch.tensor(lengths))
+        source = (origin - starts).masked_fill(is_patch, -1)
+        pad, zero = partial(pad_sequence, batch_first=True, padding_side=pad), len(every) + len(patches)
+        place, source = pad(place.split(lengths), padding_value=zero), pad(source.split(lengths), padding_value=-1)
+        rows = torch.cat([words, patches, words.new_zeros(1, words.shape[1])])
+        embeds = rows.index_select(0, to_device(place.flatten(), rows.device)).unflatten(0, place.shape)
+        return embeds, source, place < zero
 
     def check(self, ids, features, labels=None, name=0):
         """The length T' of one sample after splicing. Raises SpliceError: what is wrong with sample `name`."""
@@ -170,30 +169,20 @@ class Llava(nn.Module):
             raise SpliceError(f"sample {name}: no supervised token, so it would teach nothing")
         return length
 
-    def loss(self, batch, packed=False):
+    def loss(self, batch):
         """Eq. 3: the mean of -log p(x_i | Xv, X_instruct, X_a before i) over supervised tokens, and their number.
 
-        packed: all samples in one row without padding, each seeing only itself, its positions from 0: the same loss.
         Raises SpliceError, which names the sample, for one that `check` refuses.
         """
-        flat, origin, lengths = self._spliced(batch.ids, batch.features, batch.labels, batch.names)
-        labels, begins = torch.cat(batch.labels).cpu()[origin], torch.tensor([0, *lengths[:-1]]).cumsum(0)
-        labels[begins] = IGNORE  # nothing predicts a first token
-        target = F.pad(labels[1:], (0, 1), value=IGNORE)  # (all T',): each position predicts the token after it
-        if packed:
-            sample = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))  # (all T',)
-            positions, device = torch.arange(len(flat)) - begins[sample], flat.device
-            sample, positions = to_device(sample, device), to_device(positions, device)
-            where = {"positions": positions[None], "mask": (sample[:, None] == sample)[None]}
-            embeds, target = flat[None], target[None]
-            wanted = target != IGNORE
-        else:  # causal, so padding on the right needs no mask
-            where, embeds = {}, pad_sequence(flat.split(lengths), batch_first=True)  # (B, T', D)
-            target = pad_sequence(target.split(lengths), batch_first=True, padding_value=IGNORE)  # (B, T')
-            sizes = embeds, target, target != IGNORE, self.config.language.max_position
-            embeds, target, wanted = kernels.in_few_sizes(*sizes)
+        embeds, source, _ = self._spliced(batch.ids, batch.features, batch.labels, "right", batch.names)  # (B, T', D)
+        labels = pad_sequence(batch.labels, batch_first=True).cpu().gather(1, source.clamp(min=0))
+        labels = labels.masked_fill(source < 0, IGNORE)  # (B, T'): none at patches and padding
+        target = F.pad(labels[:, 1:], (0, 1), value=IGNORE)  # each position predicts the token after it
+        longest = self.config.language.max_position
+        embeds, target, wanted = kernels.in_few_sizes(embeds, target, target != IGNORE, longest)
         at = wanted.flatten().nonzero().flatten()  # (N,)
-        hidden = self.language_model(embeds, **where, wanted=to_device(at, embeds.device))  # (N, D)
+        # causal, so padding on the right needs no mask
+        hidden = self.language_model(embeds, wanted=to_device(at, embeds.device))  # (N, D)
         logits = self.language_model.head(hidden)  # (N, V): only where there is a label
         loss = F.cross_entropy(logits.float(), to_device(target.flatten()[at], logits.device), ignore_index=IGNORE)
         return loss, int((target != IGNORE).sum())

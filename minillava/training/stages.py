@@ -61,7 +61,6 @@ def train_stage(
     seed: int = 0,
     progress: Callable[[int, int, float], None] = lambda *a: None,
     tokens: int = 0,
-    packed: bool = False,
     uneven: bool = False,
     dtype: torch.dtype | None = None,
     cores: int = 1,
@@ -73,8 +72,8 @@ def train_stage(
     Raises what `fit` raises. The recipe holds a digest of the samples, so a folder that trained on others is refused.
 
     lr_muon: 0 for the paper's Adam; above 0 Muon trains the matrices inside the blocks at this rate. tokens: how many
-    to compute at once (gradient accumulation); 0 for the whole batch. packed, uneven: as in `data.samples`. dtype: None
-    for what the machine does best. cores: how many parts to compute at the same time in a single process (see
+    to compute at once (gradient accumulation); 0 for the whole batch. uneven: as in `plan_batches`. dtype: None for
+    what the machine does best. cores: how many parts to compute at the same time in a single process (see
     `useful_cores`). Of many processes each computes its share of every batch. However a batch is divided, its loss is
     the mean over all its supervised tokens. start: the checksum of the W that it begins with, for the recipe.
     lr_w: W's rate, if it is not that of the rest.
@@ -97,7 +96,7 @@ def train_stage(
         some = {i: samples[i] for i in batches[step]}
         lengths = {i: len(s.ids) + (P - 1) * len(s.images) for i, s in some.items()}
         each = 1 / sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
-        parts = micro_batches(lengths, batches[step], tokens, packed, world_size() * cores)[rank() :: world_size()]
+        parts = micro_batches(lengths, batches[step], tokens, world_size() * cores)[rank() :: world_size()]
         if world_size() == 1:
             return [(batch_of([some[i] for i in part]), each) for part in parts if part]
         # all ranks must take part in every exchange: instead of nothing they compute a sample that counts nothing
@@ -115,7 +114,7 @@ def train_stage(
     def loss_of(batch, weight):
         """The sum of the losses of the batch's supervised tokens, times `weight`."""
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
-            loss, count = model(batch, packed)
+            loss, count = model(batch)
         return loss * (count * weight)
 
     parts_at = Ahead(read, steps) if kind == "cuda" else read
