@@ -149,7 +149,8 @@ def measure(name, precision, options):
     peak = matmul_speed(torch.float32 if precision == "float32" else torch.bfloat16, side.DEVICE)
     used = {} if options.quick else {way: side.in_own_process(__file__, options, name, precision, way) for way in sides}
     fused = precision == "float32" or side.DEVICE == "cuda"
-    estimate = memory(ours.config, 2, len(lengths), longest, count / len(lengths), precision, fused=fused)
+    sizes = ours.config, 2, len(lengths), longest, count / len(lengths), precision
+    estimate = memory(*sizes, fused=fused, parts=len(divided(ours, batch)[1]))
     weights = sum(p.numel() * p.element_size() for p in ours.parameters())
     expected = estimate["total"] - estimate["optimizer"] - weights
     filled = sum(lengths) / longest / len(lengths)

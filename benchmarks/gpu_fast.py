@@ -130,12 +130,12 @@ def figures_of(config, stage, samples, batch, tokens, live, stamps):
     scored = {i: int((samples[i].labels[1:] != IGNORE).sum()) for i in chosen}
     work = sum(flops(config, lengths[i], scored[i], int(live), stage)["total"] for i in chosen) / seconds
     size, longest = max(((len(part), max(lengths[i] for i in part)) for part in parts), key=math.prod)
-    share = sum(scored.values()) / len(scored)
+    share, most = sum(scored.values()) / len(scored), math.ceil(len(parts) / len(counted))
     return {
         "tokens a second": sum(lengths[i] for i in chosen) / seconds, "samples a second": len(chosen) / seconds,
         "FLOP/s": work, "nominal MFU": work / NOMINAL, "seconds": [b - a for a, b in pairwise(stamps)],
         "tokens at once": tokens, "peak memory": peak_memory(),
-        "foreseen memory": memory(config, stage, size, longest, share)["total"],
+        "foreseen memory": memory(config, stage, size, longest, share, parts=most)["total"],
     }  # fmt: skip
 
 

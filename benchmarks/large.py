@@ -2,7 +2,7 @@
 
 Both sides have the same random weights, batch and vision features (as in `forward.py`), all in bfloat16. Stage 1 takes
 the paper's 16 samples per GPU. Stage 2 takes its 4 and more, with and without activations that are computed again, on
-both sides alike. Ours is timed as it is and with its blocks compiled, as `minillava train` does on one GPU.
+both sides alike. Ours is timed as it is and with its blocks compiled, as `minillava train` does at this size on one GPU.
 
 One side is timed to its end before the next begins, as there is room for only one set of Adam's moments of a 7B model
 (27 GB). All losses must agree before any weight changes. Utilisation is the FLOPs that the step needs (recomputing not
@@ -72,7 +72,7 @@ def measure(name, precision, stage, count, again, rounds, ways=("ours compiled",
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
     scored = sum(int((labels[1:] != forward.IGNORE).sum()) for labels in batch.labels) / len(lengths)
     work = sum(flops(ours.config, n, scored, 0, stage)["total"] for n in lengths)
-    foreseen = memory(ours.config, stage, len(lengths), max(lengths), scored, precision, again)["total"]
+    foreseen = memory(ours.config, stage, len(lengths), max(lengths), scored, precision, again, parts=1)["total"]
     figures, losses, median, peak = {}, {}, {}, speed_of_a_product()
     kept = "activations computed again" if again else "activations kept"
     print(f"\n{name}, {precision}, stage {stage}: {len(lengths)} samples, {sum(lengths):,} tokens, {kept}", flush=True)

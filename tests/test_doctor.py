@@ -1,10 +1,12 @@
 """What a model costs, on paper, is what PyTorch counts when it runs; and the doctor says what fits."""
 
 import json
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from minillava import cli, machine, scales
@@ -131,6 +133,48 @@ def test_activations_and_low_copies_are_what_autograd_keeps(precision, stage):
         said.append(needs["activations"] + needs["weights"] - trained)
     grown, on_paper = sizes[1] - sizes[0], said[1] - said[0]
     assert on_paper <= grown <= 1.03 * on_paper  # the rest: the casts of cos and sin, once a batch
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors held at once, of those made while it is on; a model's own are not counted."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.held = self.most = 0
+        self.known = {p.untyped_storage()._cdata for p in model.parameters()}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.known:
+                    self.known.add(storage._cdata)
+                    self.held += storage.nbytes()
+                    weakref.finalize(storage, self.freed, storage._cdata, storage.nbytes())
+        self.most = max(self.most, self.held)
+        return made
+
+    def freed(self, which, size):
+        self.known.discard(which)
+        self.held -= size
+
+
+@pytest.mark.parametrize("width, count", [(64, 1), (64, 20), (256, 1)], ids=["few", "many", "fewer than gradients"])
+def test_gradients_take_the_place_of_activations_in_a_step_of_one_part(width, count):
+    """The peak of a step, with few activations, many, and fewer than gradients."""
+    model = llava(layers=8, hidden_size=width)
+    set_trainable(model, 2)
+    batch = batch_of(torch.randn(B, P, 32))
+    batch = Batch(*(field * count for field in (batch.ids, batch.labels, batch.features)))
+    for parts in (1, 2):
+        with Peak(model) as seen:
+            for _ in range(parts):
+                model.loss(batch)[0].backward()
+        model.zero_grad(set_to_none=True)
+        needs = memory(model.config, 2, B * count, T, N, "float32", parts=parts)
+        on_paper = needs["total"] - needs["weights"] - needs["optimizer"]
+        assert seen.most == pytest.approx(on_paper, rel=0.07), needs
 
 
 @pytest.mark.parametrize("projector", ["linear", "mlp2x_gelu"])

@@ -11,7 +11,7 @@ import torch
 from minillava import cli, scales
 from minillava.costs import hardware, preflight
 from minillava.costs.hardware import Card, Hardware, parse_hardware
-from minillava.costs.model import SHAPES
+from minillava.costs.model import SHAPES, parameters
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
 from minillava.model import Llava, LlavaConfig, set_trainable
 from minillava.model.formats.files import CheckpointError, read_config
@@ -92,11 +92,21 @@ def test_lora_keeps_what_is_counted():
 
 
 def test_shared_weights_are_split_over_the_devices():
-    one, eight = device_bytes(BIG, STAGE_2, 1), device_bytes(BIG, STAGE_2, 8)
+    stage = replace(STAGE_2, batch=64)  # so that each of eight devices takes two parts
+    one, eight = device_bytes(BIG, stage, 1), device_bytes(BIG, stage, 8)
     assert eight["optimizer"] == one["optimizer"] / 8 and eight["gradients"] == one["gradients"] / 8
     assert one["weights"] / 8 < eight["weights"] < one["weights"] / 3
     assert eight["activations"] == one["activations"]
-    assert device_bytes(BIG, replace(STAGE_2, shard=False), 8) == one
+    assert device_bytes(BIG, replace(stage, shard=False), 8) == one
+
+
+def test_gradients_take_the_place_of_activations_only_where_each_device_takes_its_share_at_once():
+    stage = replace(STAGE_2, checkpointing=False)  # a batch of 32, 4 at once
+    for devices, batch in ((8, 32), (1, 4)):
+        alone, several = (device_bytes(BIG, replace(stage, batch=n), devices) for n in (batch, batch + 1))
+        assert several["gradients"] == 4 * parameters(BIG)["stage 2"] / devices
+        assert several["gradients"] < several["activations"] and alone["gradients"] == 0
+        assert alone["total"] == pytest.approx(several["total"] - several["gradients"])
 
 
 def test_disk_is_what_checkpoints_and_the_model_take(tmp_path, monkeypatch):

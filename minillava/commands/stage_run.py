@@ -45,9 +45,10 @@ from minillava.training.parallel import (
     world_size,
 )
 from minillava.training.stages import (
+    COMPILED_FROM,
     TOKENS_PER_CORE,
     compile_blocks,
-    is_large,
+    language_parameters,
     recipe_of,
     recompute_activations,
     train_stage,
@@ -187,7 +188,7 @@ class StageRun:
         set_trainable(model, self.stage.number)
         if self.lora_rank:
             lora.add(model, self.lora_rank, dtype=self.dtype)
-        if self.device.type == "cuda" and world_size() == 1 and is_large(model):
+        if self.device.type == "cuda" and world_size() == 1 and language_parameters(model) >= COMPILED_FROM:
             compile_blocks(model)
         if self.stage.checkpointing:
             recompute_activations(model)

@@ -107,13 +107,18 @@ def cache_bytes(config, bytes_each=2):
     return 2 * language.num_layers * language.num_kv_heads * language.head_dim * bytes_each
 
 
-def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpointing=False, fused=True):
+def memory(
+    config, stage, batch, tokens, supervised, precision="mixed", checkpointing=False, fused=True, parts=2, devices=1
+):
     """The least bytes that a training step needs, by what needs them, and their "total".
 
     tokens, supervised: of each sample, after splicing. Adam keeps two moments per trainable parameter. checkpointing:
     only each block's input is kept, and one block at a time is computed again. fused: False where attention is written
-    out (`attend`: half precision on a CPU), which keeps every probability. Not included: the features of the pictures,
-    and the allocator's gaps.
+    out (`attend`: half precision on a CPU), which keeps every probability. parts: how many times the step does a forward
+    and backward pass of `batch` samples. Of several the later ones find the gradients of the first there. With one alone
+    gradients take the place of activations as these are freed, up to the last block's, and only what is beyond it
+    counts. devices: over how many gradients and moments are split. Not included: the features of the pictures, and the
+    allocator's gaps.
     """
     language, count = config.language, parameters(config)
     weight, value = PRECISION_BYTES[precision]
@@ -121,14 +126,16 @@ def memory(config, stage, batch, tokens, supervised, precision="mixed", checkpoi
     block = _block_activations(language, tokens, stage, precision, fused)
     enters = D * (4 if precision == "mixed" else value)
     matrices = _matrices(language) + D * language.vocab_size
-    parts = {
+    freed = batch * tokens * (L * enters if checkpointing else (L - 1) * block)
+    gradients = count[f"stage {stage}"] * weight / devices
+    needs = {
         "weights": count["total"] * weight + (2 * matrices if precision == "mixed" else 0),
-        "gradients": count[f"stage {stage}"] * weight,
-        "optimizer": count[f"stage {stage}"] * weight * 2,
-        "activations": batch * tokens * (L * enters + block if checkpointing else L * block),
+        "gradients": max(0, gradients - freed) if parts == 1 else gradients,
+        "optimizer": gradients * 2,
+        "activations": freed + batch * tokens * block,
         "logits": batch * supervised * language.vocab_size * (4 + 4 + value),  # log-probabilities and two gradients
     }
-    return parts | {"total": sum(parts.values())}
+    return needs | {"total": sum(needs.values())}
 
 
 def _matrices(language):

@@ -41,6 +41,7 @@ class DoesNotFit(UserError):
 def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> dict[str, float]:
     """Bytes that each of `devices` needs for a stage's longest micro batch, by what needs them, and their "total".
 
+    Where a device takes its share of the batch at once, gradients count only beyond the activations (`memory`).
     Sharded: weights, gradients and Adam's moments are split over the devices; the frozen vision tower is on each, as
     are two blocks and the vocabulary, gathered in half precision. With LoRA: the matrices as `training/lora.py` keeps
     them, and gradients and moments only for what is added. fused: as in `costs.model.memory`.
@@ -48,7 +49,10 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
     precision = RECIPE_PRECISIONS[stage.precision]
     tokens, patches = stage.longest_sample, config.vision.num_patches
     answer = min(tokens - patches, max(1, round(tokens * stage.answer / (patches + stage.text))))
-    needs = memory(config, stage.number, stage.micro, tokens, answer, precision, stage.checkpointing, fused)
+    parts = 1 if stage.batch <= stage.micro * devices else 2
+    shared = devices if stage.shard and not stage.lora else 1
+    each = config, stage.number, stage.micro, tokens, answer, precision, stage.checkpointing, fused
+    needs = memory(*each, parts, shared)
     count = parameters(config)
     if stage.lora:
         added = count["projector"] + lora_parameters(config, stage.lora)
@@ -56,11 +60,10 @@ def device_bytes(config, stage: Stage, devices: int = 1, fused: bool = True) -> 
         table = (4 + (copy if config.language.tie_embeddings else 0)) * count["embedding"]
         frozen = low * (count["decoder"] + count["head"]) + table + 4 * count["vision_tower"]
         needs |= {"weights": frozen + (4 + copy) * added, "gradients": 4 * added, "optimizer": 8 * added}
-    elif stage.shard and devices > 1:
+    elif shared > 1:
         block = count["decoder"] / config.language.num_layers
         gathered = 2 * (2 * block + count["embedding"] + count["head"])
         split = 4 * (count["total"] - count["vision_tower"]) / devices
-        needs |= {name: needs[name] / devices for name in ("gradients", "optimizer")}
         needs["weights"] = split + 4 * count["vision_tower"] + gathered
     needs.pop("total")
     return needs | {"total": sum(needs.values())}
