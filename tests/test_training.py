@@ -24,9 +24,10 @@ from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw, topmost_things
 from minillava.scenes.questions import EXACT_KINDS, questions
 from minillava.scenes.world import KINDS
+from minillava.standins import evaluation
 from minillava.standins import language_model as language_model
 from minillava.standins.records import caption_record, instruction_record
-from minillava.training import checkpoints, evaluation, parallel
+from minillava.training import checkpoints, parallel
 from minillava.training.checkpoints import TrainingError, latest
 from minillava.training.features import Features
 from minillava.training.loop import fit

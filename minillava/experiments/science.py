@@ -28,10 +28,10 @@ from minillava.judging.scienceqa import read_predictions
 from minillava.machine import progress_bar
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
+from minillava.standins.evaluation import with_evaluation
 from minillava.standins.expert import expert_answer, second_answer
 from minillava.standins.quiz import draw_quiz
 from minillava.standins.records import caption_record
-from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
 
 

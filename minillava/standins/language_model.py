@@ -27,9 +27,9 @@ from minillava.scenes.captions import SIDE_PHRASES, captions, noun, phrase, prep
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
+from minillava.standins.evaluation import with_evaluation
 from minillava.standins.records import instruction_record
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description, teacher_reply
-from minillava.training.evaluation import with_evaluation
 from minillava.training.loop import fit
 from minillava.training.optim import muon
 from minillava.training.parallel import Prefetch

@@ -30,7 +30,7 @@ from minillava.scenes.captions import SIDE_PHRASES, captions, noun
 from minillava.scenes.compose import compose, scenes, twin
 from minillava.scenes.draw import draw, topmost_things
 from minillava.scenes.world import Thing, a
-from minillava.training.evaluation import with_evaluation
+from minillava.standins.evaluation import with_evaluation
 from minillava.training.loop import fit
 from minillava.training.optim import muon
 from minillava.training.parallel import Prefetch

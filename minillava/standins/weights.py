@@ -32,10 +32,10 @@ from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw_file
 from minillava.scenes.world import Scene
 from minillava.standins import language_model, vision_tower
+from minillava.standins.evaluation import with_evaluation
 from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
 from minillava.standins.records import caption_record, instruction_record
 from minillava.training.checkpoints import training_seconds
-from minillava.training.evaluation import with_evaluation
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 

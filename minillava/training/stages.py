@@ -102,10 +102,8 @@ def train_stage(
         lengths = {i: len(s.ids) + (P - 1) * len(s.images) for i, s in some.items()}
         each = 1 / sum(int((s.labels[1:] != IGNORE).sum()) for s in some.values())
         parts = micro_batches(lengths, batches[step], tokens, world_size() * cores)[rank() :: world_size()]
-        if world_size() == 1:
-            return [(batch_of([some[i] for i in part]), each) for part in parts if part]
         # all ranks must take part in every exchange: instead of nothing they compute a sample that counts nothing
-        spare = some[batches[step][0]]
+        parts, spare = [part for part in parts if part or world_size() > 1], some[batches[step][0]]
         return [(batch_of([some[i] for i in part] or [spare]), each if part else 0.0) for part in parts]
 
     def batch_of(some):
