@@ -59,7 +59,7 @@ def test_attention_is_what_the_model_itself_computes(chat):
     cos, sin = rotations(torch.arange(T)[None], config)
     v = first.self_attn.v_proj(x).unflatten(-1, (-1, config.head_dim)).transpose(1, 2)
     by_hand = first.self_attn.o_proj((weights[0] @ v).transpose(1, 2).flatten(2))
-    assert torch.allclose(by_hand, first.self_attn(x, cos, sin, None, None, 0), atol=1e-5)
+    assert torch.allclose(by_hand, first.self_attn(x, cos, sin, None, None), atol=1e-5)
 
 
 def test_a_look_is_the_attention_of_the_row_before_the_token(chat):
