@@ -283,7 +283,9 @@ REAL_SCALES = {scale.name: scale for scale in (SMOL, COLAB, FULL_7B, FULL_13B)}
 def picture_book_scale(name: str) -> Scale:
     """The scale of the picture book with that name. Raises ScaleError, listing the names, for another one."""
     if name in REAL_SCALES:
-        raise ScaleError(f"the scale {name!r} has real parts: see `minillava cost`, then `minillava train --scale {name}`")
+        raise ScaleError(
+            f"the scale {name!r} has real parts: see `minillava cost`, then `minillava train --scale {name}`"
+        )
     return find_scale(name)
 
 

@@ -30,7 +30,9 @@ STAGES = ("stage 1", "stage 2")
 
 def arguments(parser) -> None:
     add_parts(parser.add_argument)
-    parser.add_argument("--scale", default="tiny", help="whose recipe your own parts get (default: tiny, as in `train`)")
+    parser.add_argument(
+        "--scale", default="tiny", help="whose recipe your own parts get (default: tiny, as in `train`)"
+    )
     parser.add_argument("--json", action="store_true", help="the same figures for a program")
 
 
