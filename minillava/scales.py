@@ -257,18 +257,15 @@ SMOL_REASONS = LAPTOP_REASONS | {
     "epochs": ONCE,
     "lr": "135M parameters need a higher rate than 13B; at twice this one it forgot the capital of France",
 }
-SMOL_SETTINGS = dict(epochs=1, longest=320, shard=False, checkpointing=False, precision="bf16 or float32")
-SMOL_1 = dict(data="picture-book captions", samples=4_480, batch=64, micro=12, text=49, answer=16)
-SMOL_2 = dict(data="picture-book instructions", samples=5_440, lr=3e-4, micro=8, text=115, answer=41)
-SMOL_QUIZ = dict(data="picture-book quiz", samples=5_120, lr=3e-4, micro=8, text=107, answer=44, looks=0.47)
+SMALL = dict(epochs=1, longest=320, shard=False, checkpointing=False, precision="bf16 or float32", why=SMOL_REASONS)
 SMOL = RealScale(
     "smol",
     TINY.vision_tower,
     str(SMOLLM2),
     (
-        replace(STAGE_1, **SMOL_1, **SMOL_SETTINGS, why=SMOL_REASONS),
-        replace(STAGE_2, **SMOL_2, **SMOL_SETTINGS, why=SMOL_REASONS),
-        replace(SCIENCEQA, **SMOL_QUIZ, **SMOL_SETTINGS, why=SMOL_REASONS),
+        replace(STAGE_1, data="picture-book captions", samples=4_480, batch=64, micro=12, text=49, answer=16, **SMALL),
+        replace(STAGE_2, data="picture-book records", samples=5_440, lr=3e-4, micro=8, text=115, answer=41, **SMALL),
+        replace(SCIENCEQA, data="quiz", samples=5_120, lr=3e-4, micro=8, text=107, answer=44, looks=0.47, **SMALL),
     ),
     "here",
     {

@@ -38,10 +38,8 @@ def as_trained(stage: scales.Stage, hardware: Hardware) -> scales.Stage:
 
 def arguments(parser) -> None:
     add = parser.add_argument
-    add(
-        "--scale",
-        help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all; of your own parts: tiny, as in `train`)",
-    )
+    names = ", ".join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)
+    add("--scale", help=f"one of: {names} (default: all; for your own parts tiny, as in `train`)")
     add_parts(add)
     add("--hardware", help=f"here, {', '.join(CARDS)}, or several: 8xa100-80gb (default: the scale's usual hardware)")
     add("--utilisation", type=float, default=PEAK_UTILISATION, help="share of the peak reached (default: %(default)s)")

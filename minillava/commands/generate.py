@@ -17,15 +17,18 @@ from minillava.commands import MOST_LISTED
 from minillava.data.records import write_records
 from minillava.data.scienceqa import FORMATS, SPLITS, science_record, write_problems
 from minillava.data.valid import read_records
-from minillava.datagen.export import to_dataset, write_training_folder
+from minillava.datagen.export import mixture, to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
+    CAPTION,
     INSTRUCT,
     SUMMARY,
+    PlannedRecord,
     Settings,
     estimate_cost,
     generate,
     plan_records,
+    record_of,
     request_text,
     write_requests,
 )
@@ -119,7 +122,7 @@ def run(options) -> int:
     _describe(records, out, images, options)
     print(f"written to {out}: {', '.join(f'{k}.json' for k in settings.types)}, {INSTRUCT}, {SUMMARY}, statistics.png")
     try:
-        print(write_training_folder(records, pictures, images, out, settings.seed))
+        _write_for_training(records, pictures, images, out, settings.seed)
     except OSError as error:
         raise AskingError(f"{out}: the files for training cannot be written ({error.strerror})") from error
     if book:
@@ -127,13 +130,31 @@ def run(options) -> int:
     return 0 if summary.complete else 1
 
 
+def _write_for_training(records: dict, pictures: list, images: Path, out: Path, seed: int) -> None:
+    """stage1.json, a caption of every picture; stage2.json, the `mixture`; `out`/images, a link to the pictures."""
+    write_records((record_of(PlannedRecord(p, CAPTION), None, seed) for p in pictures), out / "stage1.json")
+    print(f"stage1.json: {len(pictures):,} pairs of a picture and a caption")
+    if set(records) & set(TYPES):
+        mixed, said = mixture(records, len(pictures))
+        write_records(mixed, out / "stage2.json")
+        print(f"stage2.json, in the paper's proportions: {said}")
+    link, target, home, more = out / "images", images.resolve(), out.resolve(), ""
+    try:
+        if link.resolve() != target:
+            link.unlink(missing_ok=True)  # a link of a run with other pictures; a folder is an error
+            within = target.is_relative_to(home)  # then `out` can be moved
+            link.symlink_to(target.relative_to(home) if within else target, target_is_directory=True)
+    except OSError as error:
+        more = f" --images {images}"
+        print(f"{link}: no link to the pictures could be made ({error.strerror})", file=sys.stderr)
+    print(f"train on it: minillava train {out}{more}")
+
+
 def _write_quiz(options, out: Path) -> int:
     """The first problems of a split of the science quiz, as stage2.json with images/ and in ScienceQA's own files."""
     split, count = options.source.partition(":")[2] or "train", 100 if options.limit is None else options.limit
     if split not in SPLITS or count < 1:
-        raise SourceError(
-            f"{options.source}, --limit {count}: splits are {', '.join(SPLITS)}, and at least 1 is needed"
-        )
+        raise SourceError(f"{options.source}, --limit {count}: splits are {', '.join(SPLITS)}; --limit is 1 or more")
     if options.images or options.dry_run or options.write_batch or options.dataset:
         raise SourceError(f"--source {options.source} takes only --limit and --out: no teacher is asked")
     problems, format = draw_quiz(split, count, out / "images"), FORMATS[0]
