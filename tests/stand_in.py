@@ -178,7 +178,7 @@ def models(root):
     from minillava.scales import REAL_SCALES
 
     parts = {part for scale in REAL_SCALES.values() for part in (scale.vision_tower, scale.language_model)}
-    for id in sorted(parts | {*PROJECTORS.values()}):
+    for id in sorted((parts & HUB.keys()) | {*PROJECTORS.values()}):
         if HAS_SENTENCEPIECE or "tokenizer.model" not in HUB[id]["files"]:
             publish(root / id, HUB[id])
     return root

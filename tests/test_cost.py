@@ -1,7 +1,7 @@
 """The costs on the screen follow from the recipe and agree with the paper's own hours."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -9,6 +9,8 @@ from minillava import cli, paper, scales
 from minillava.costs.estimate import estimate_stage, paper_utilisation
 from minillava.costs.hardware import CARDS, Hardware, parse_hardware
 from minillava.costs.model import SHAPES
+from minillava.costs.preflight import llava_config
+from minillava.training.stages import TOKENS_PER_CORE
 
 EIGHT = parse_hardware("8xa100-80gb")
 
@@ -45,6 +47,26 @@ def test_every_scale_on_a_screen(capsys):
         assert len(screen.strip().splitlines()) < 45 and max(map(len, screen.splitlines())) < 175
 
 
+def test_parts_of_ones_own_cost_what_they_would_as_a_scale(capsys, weights):
+    own = ["--vision-tower", str(weights / "vision_tower"), "--language-model", str(weights / "language_model")]
+    assert cli.main(["cost", "--hardware", "t4", *own]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"tiny: {own[1]} (") and own[3] in out and "To download" not in out and "6,000 x 1" in out
+    assert cli.main(["cost", "--json", "--hardware", "t4", "--scale", "colab", *own]) == 0
+    found = json.loads(capsys.readouterr().out)["colab"]
+    config = llava_config(*own[1::2])
+    again = [estimate_stage(config, stage, Hardware(CARDS["t4"])) for stage in scales.COLAB.stages]
+    assert found["estimates"] == [asdict(e) for e in again] and found["recipe"][0]["samples"] == 60_000
+    assert cli.main(["cost", "--scale", "full-13b", *own]) == 0
+    assert "The paper, 13B" not in (out := capsys.readouterr().out) and "v1.3 has the same shape" not in out
+
+
+def test_on_a_cpu_memory_is_for_the_tokens_that_training_takes_at_once(capsys):
+    assert cli.main(["cost", "--json", "--scale", "tiny", "--hardware", "here"]) == 0
+    for stage in json.loads(capsys.readouterr().out)["tiny"]["recipe"]:
+        assert TOKENS_PER_CORE <= stage["micro"] * stage["longest"] < TOKENS_PER_CORE + stage["longest"]
+
+
 def test_what_does_not_fit_says_so_beside_its_cost(capsys):
     assert cli.main(["cost", "--scale", "full-7b", "--hardware", "rtx-4090"]) == 0
     out = capsys.readouterr().out
@@ -62,7 +84,7 @@ def test_json_holds_the_same_figures(capsys):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (("--scale", "huge"), "there are: tiny, smoke, colab"),
+        (("--scale", "huge"), "there are: tiny, smoke, smol, colab"),
         (("--hardware", "8xpotato"), "no hardware is called '8xpotato'"),
         (("--utilisation", "1.5"), "--utilisation 1.5"),
     ],

@@ -15,9 +15,11 @@ from minillava.data import IGNORE, IMAGE, images
 from minillava.data.images import ImageError, Preparation, open_picture, pixels
 from minillava.data.records import RecordError
 from minillava.data.samples import encode, plan_batches, prompt_ids, without_stop
+from minillava.data.scienceqa import Problem, answer_text
 from minillava.data.template import CHAT, CHAT_V1, PLAIN, TEMPLATES, VICUNA_V1
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
+from minillava.judging.answer_scienceqa import TRAINED_JOINT
 from minillava.scenes.compose import scenes
 from minillava.standins.records import caption_record, instruction_record
 
@@ -133,6 +135,18 @@ def test_a_stop_inside_a_text_is_shortened_until_it_ends_no_answer(texts, stop):
         without_stop(record("<image> Tell.", "Two.\n### One\n##### Two"), "###")["conversations"][1]["value"]
         == "Two.\n## One\n## Two"
     )
+
+
+def test_the_step_from_reasons_to_the_letter_of_scienceqa_stays_as_the_answering_has_it():
+    lepa = answer_text(Problem("1", "Which?", ("a", "b"), 1, lecture="Look.", solution="# It is b."), "QCM-LEPA")
+    assert TRAINED_JOINT in lepa
+    for text, kept in (
+        (lepa, lepa),
+        (f"### {lepa}", f"## {lepa}"),
+        (f"{lepa} And?", lepa.replace("###", "##") + " And?"),
+    ):
+        found = without_stop(record("<image> Which?", text), "###")
+        assert found["conversations"][1]["value"] == kept and without_stop(found, "###") is found
 
 
 # the plan

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from minillava import cli, machine, scales
 from minillava.commands import doctor
+from minillava.commands.cost import as_trained
 from minillava.costs.hardware import Card, Hardware
 from minillava.costs.model import (
     PRECISION_BYTES,
@@ -22,9 +23,10 @@ from minillava.costs.model import (
     parameters,
     shapes,
 )
-from minillava.costs.preflight import fits
+from minillava.costs.preflight import fits, llava_config
 from minillava.data import IGNORE, IMAGE
 from minillava.model import Batch, Cache, LanguageConfig, Llava, LlavaConfig, VisionConfig, set_trainable
+from minillava.model.formats.files import read_config
 
 torch.set_num_threads(1)
 
@@ -244,7 +246,19 @@ def test_the_doctor_fits_a_page_and_judges_as_training_does(capsys, monkeypatch)
     on = Hardware(Card("here", here["memory"], 1e12, None, gpu=False))
     for name, row in doctor.examine(1e12, here).items():
         for stage in ("stage 1", "stage 2"):
-            assert (row[stage]["refused"] is None) == fits(shapes()[name], scales.find_scale(name).stage(stage), on)
+            as_it_runs = as_trained(scales.find_scale(name).stage(stage), on)
+            assert (row[stage]["refused"] is None) == fits(shapes()[name], as_it_runs, on)
+
+
+def test_parts_of_ones_own_are_examined_as_a_scale_is(capsys, weights):
+    config = read_config(weights / "language_model" / "config.json")
+    assert cli.main(["doctor", "--json", "--language-model", str(weights / "language_model"), "--scale", "smol"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["scales"].values()
+    on_paper = parameters(llava_config(scales.TINY.vision_tower, weights / "language_model"))
+    assert row["parameters"] == on_paper and on_paper["embedding"] == config["vocab_size"] * config["hidden_size"]
+    assert {*row} == {*doctor.examine(1e12, machine.describe_machine())["smol"]}
+    assert cli.main(["doctor", "--vision-tower", str(weights / "vision_tower"), "--language-model", "none"]) == 2
+    assert "none: no such folder" in capsys.readouterr().err
 
 
 def test_the_tiny_scale_is_the_shipped_one():

@@ -18,9 +18,10 @@ from minillava import cli
 from minillava.asking import AskingError, Budget, Journal, Price, Rejected, request_key, server
 from minillava.data.images import open_picture
 from minillava.data.records import RecordError, normalise
+from minillava.data.scienceqa import read_problems, science_record
 from minillava.data.valid import read_records
 from minillava.datagen import replies
-from minillava.datagen.export import to_dataset
+from minillava.datagen.export import mixture, to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
     FAILED,
@@ -51,6 +52,7 @@ from minillava.scales import WEIGHTS
 from minillava.scenes.captions import boxes, captions
 from minillava.scenes.compose import compose, scenes
 from minillava.standins.pictures import PICTURE_BOOK
+from minillava.standins.quiz import quiz
 from minillava.standins.teacher import REFUSAL, OfflineTeacher, offline_reply, response_type
 from minillava.standins.vision_tower import TINY_CLIP
 from tests.faulty import SAYS_429, SAYS_500, faulty
@@ -626,6 +628,69 @@ def test_an_output_that_is_a_file_is_named(capsys, tmp_path):
     (tmp_path / "file").touch()
     status, _, err = command(capsys, "generate", "--source", PICTURE_BOOK, "--limit", 1, "--out", tmp_path / "file")
     assert status == 2 and "is a file; name a folder with --out" in err
+
+
+# what `minillava train` reads
+
+
+def test_the_training_mixture_has_the_papers_proportions_in_every_part():
+    per_type = {kind: [{"id": f"{n}-{kind}"} for n in range(154)] for kind in TYPES}
+    mixed, said = mixture(per_type, 154)
+    kinds = [record["id"].partition("-")[2] for record in mixed]
+    assert Counter(kinds) == {"conversation": 116, "detail": 46, "complex": 154} and "wanted" not in said
+    for kind, count in Counter(kinds[:158]).items():
+        assert abs(count - {"conversation": 58, "detail": 23, "complex": 77}[kind]) <= 1
+    few = mixture(per_type | {"complex": per_type["complex"][:9]}, 154)
+    assert len(few[0]) == 116 + 46 + 9 and few[1] == "116 conversation, 46 detail, 9 complex (154 wanted)"
+    assert [r["id"] for r in mixture({"detail": per_type["detail"], "caption": []}, 3)[0]] == [
+        "0-detail",
+        "1-detail",
+        "2-detail",
+    ]
+
+
+def test_a_stopped_run_that_is_completed_has_the_same_training_files_and_a_link_to_the_pictures(capsys, tmp_path):
+    arguments, files = write_book(tmp_path), ("stage1.json", "stage2.json")
+    assert command(capsys, *arguments)[0] == 0
+    whole, out = made(tmp_path / "out", files), tmp_path / "out"
+    assert read_records(out / "stage1.json") == run_captions(tmp_path) and len(read_records(out / "stage2.json")) == 7
+    assert (out / "images").is_symlink() and (out / "images" / "train-000001.png").read_bytes() == b"png"
+    replies = (out / "replies.jsonl").read_text().splitlines(keepends=True)
+    for path in out.iterdir():
+        path.unlink()
+    (out / "replies.jsonl").write_text("".join(replies[:5]))
+    assert command(capsys, *arguments)[0] == 0 and made(out, files) == whole
+    moved = (tmp_path / "images").rename(tmp_path / "moved")
+    assert command(capsys, *(moved if a == tmp_path / "images" else a for a in arguments))[0] == 0
+    assert (out / "images").resolve() == moved.resolve() and made(out, files) == whole
+
+
+def run_captions(folder):
+    pictures, _ = read_source(folder / "caps.jsonl", folder / "images")
+    run(pictures, OfflineTeacher(), folder / "captions", Settings(types=("caption",)))
+    return read_records(folder / "captions" / "caption.json")
+
+
+def test_a_folder_of_images_that_is_there_stays_and_training_is_told_of_the_right_one(capsys, tmp_path):
+    arguments, mine = write_book(tmp_path), tmp_path / "out" / "images"
+    mine.mkdir(parents=True)
+    status, said, _ = command(capsys, *arguments, "--types", "caption")
+    assert status == 0 and mine.is_dir() and not mine.is_symlink() and not (tmp_path / "out" / "stage2.json").exists()
+    assert f"train {tmp_path / 'out'} --images {tmp_path / 'images'}" in said
+    arguments[arguments.index(tmp_path / "out")] = tmp_path
+    assert f"train {tmp_path}\n" in command(capsys, *arguments)[1] and not (tmp_path / "images").is_symlink()
+
+
+def test_a_quiz_is_written_as_training_and_answering_read_it(capsys, tmp_path):
+    out = tmp_path / "q"
+    assert command(capsys, "generate", "--source", "quiz:val", "--limit", 4, "--out", out)[0] == 0
+    problems = quiz("val", 4)
+    assert read_records(out / "stage2.json") == [science_record(p, "QCM-LEPA") for p in problems]
+    assert list(read_problems(out, "val").values()) == problems
+    assert {p.image for p in problems if p.image} == {str(p.relative_to(out / "images")) for p in out.rglob("*.png")}
+    for wrong in (("quiz:none",), ("quiz", "--limit", 0), ("quiz", "--dry-run"), ("quiz", "--images", tmp_path)):
+        status, _, error = command(capsys, "generate", "--out", tmp_path / "no", "--source", *wrong)
+        assert status == 2 and "quiz" in error and not (tmp_path / "no").exists()
 
 
 def test_a_failure_to_write_statistics_or_dataset_is_named_and_the_records_are_kept(capsys, tmp_path, monkeypatch):

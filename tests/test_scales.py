@@ -5,6 +5,9 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from minillava import paper, scales
+from minillava.files import read_json
+from minillava.model import find_checkpoint
+from minillava.model.formats.files import CheckpointError
 
 EVERY = [*scales.PICTURE_BOOK_SCALES.values(), *scales.REAL_SCALES.values()]
 
@@ -39,12 +42,33 @@ def test_the_tiny_scale_trains_what_the_miniature_does():
     assert "epochs" not in replace(scales.TINY, stage2_epochs=3).stage("stage 2").reasons()
 
 
+def test_the_smol_scale_is_what_was_run_on_the_gpu():
+    run = read_json(scales.WEIGHTS.parents[1] / "benchmarks" / "results" / "gpu-seen.json")
+    (one, two, quiz), recipe = scales.SMOL.stages, run["recipe"]["smol"]
+    for n, stage in ((1, one), (2, two), (2, quiz)):
+        assert (stage.batch, stage.lr) == (recipe[f"stage{n}_batch"], recipe[f"stage{n}_lr"])
+        assert stage.optimizer == "Adam" and recipe["lr_muon"] == 0
+    assert [one.steps, two.steps] == run["steps"]["smol"] and (one.number, two.number) == (1, 2)
+    taken = [result["quiz"]["steps"] for result in run["results"] if "quiz" in result]
+    assert min(taken) <= quiz.steps <= max(taken)
+
+
+def test_a_scale_whose_language_model_is_not_made_yet_says_what_makes_it(monkeypatch, tmp_path):
+    assert "`make real` makes it" in scales.without_weights(scales.SMOL.language_model)
+    monkeypatch.chdir(scales.WEIGHTS.parents[1])
+    assert "`make real` makes it" in scales.without_weights("runs/real/smollm2")
+    assert not scales.without_weights(tmp_path / "smollm2") and not scales.without_weights("runs/real")
+    monkeypatch.setattr(scales, "SMOLLM2", tmp_path / "none")
+    with pytest.raises(CheckpointError, match="none: no such folder yet. `make real`"):
+        find_checkpoint(tmp_path / "none")
+
+
 def test_scales_are_found_by_name_and_frozen():
     assert {s.name for s in EVERY} >= {"smoke", "tiny", "colab", "full-7b", "full-13b"}
     assert all(scales.find_scale(s.name) is s for s in EVERY)
-    with pytest.raises(scales.ScaleError, match="there are: tiny, smoke, colab, full-7b, full-13b"):
+    with pytest.raises(scales.ScaleError, match="there are: tiny, smoke, smol, colab, full-7b, full-13b"):
         scales.find_scale("huge")
-    with pytest.raises(scales.ScaleError, match="trains on real data"):
+    with pytest.raises(scales.ScaleError, match="has real parts: see `minillava cost`"):
         scales.picture_book_scale("full-13b")
     with pytest.raises(scales.ScaleError, match="there are: stage 1, stage 2, ScienceQA"):
         scales.COLAB.stage("stage 3")

@@ -390,6 +390,20 @@ def test_a_trained_llava_goes_on_with_new_records(run, data, finished, tmp_path)
     assert more(*weights, "--vision-tower", first, out="two")[0] == more("--weights", "none", out="two")[0] == 2
 
 
+def test_what_generate_writes_is_trained_on_without_a_copy_by_hand(run, finished, tmp_path, monkeypatch):
+    from minillava.figures import data as figures_data
+
+    monkeypatch.setattr(figures_data, "statistics_figure", lambda _: SimpleNamespace(savefig=lambda *_: None))
+    for source in ("picture-book", "quiz"):
+        assert cli.main(["generate", "--source", source, "--limit", "4", "--out", str(tmp_path / source)]) == 0
+    moved = shutil.move(tmp_path / "picture-book", tmp_path / "moved")
+    status, said, _, _ = run("--epochs", "1", data=moved, out="new")
+    assert status == 0 and "stage 1: 4 samples" in said and "stage 2: 10 samples" in said
+    W = str(finished / "stage1" / "projector.safetensors")
+    status, said, _, _ = run("--epochs", "1", "--projector", W, data=tmp_path / "quiz", out="quizzed")
+    assert status == 0 and "stage 2: 4 samples" in said and "changed" not in said
+
+
 def test_a_w_of_other_widths_is_refused(run, data, tmp_path):
     (tmp_path / "out/stage1").mkdir(parents=True)
     save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, tmp_path / "out/stage1/projector.safetensors")

@@ -7,36 +7,51 @@ is printed with its source. As a check, full-13b also shows the paper's own hour
     minillava cost                                    # every scale on its usual hardware
     minillava cost --scale full-7b --hardware 4xh100-80gb --utilisation 0.5
     minillava cost --scale tiny --hardware here       # at this machine's measured speed
+    minillava cost --scale colab --language-model FOLDER_OR_HUB_ID    # its recipe on a part of your own
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from minillava import scales
+from minillava.commands import add_parts
 from minillava.costs.estimate import StageEstimate, estimate_stage, paper_utilisation, scale_config
 from minillava.costs.hardware import CARDS, PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import parameters
 from minillava.fetch.listing import HUB, weight_bytes
 from minillava.scales import ScaleError
 from minillava.text import aligned, short_number
+from minillava.training.stages import TOKENS_PER_CORE
+
+NAMES = {
+    scales.TINY.vision_tower: "shipped vision tower",
+    scales.TINY.language_model: "shipped language model",
+    scales.SMOL.language_model: "SmolLM2-135M-Instruct of `make real`",
+}
+
+
+def as_trained(stage: scales.Stage, hardware: Hardware) -> scales.Stage:
+    """The stage as `minillava train` runs it: on a CPU each process takes at most TOKENS_PER_CORE tokens at once."""
+    most = -(-TOKENS_PER_CORE // stage.longest_sample)
+    return stage if hardware.card.gpu else replace(stage, micro=min(stage.micro, most))
 
 
 def arguments(parser) -> None:
     add = parser.add_argument
-    add("--scale", help=f"one of: {', '.join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)} (default: all)")
+    names = ", ".join(scales.PICTURE_BOOK_SCALES | scales.REAL_SCALES)
+    add("--scale", help=f"one of: {names} (default: all; for your own parts tiny, as in `train`)")
+    add_parts(add)
     add("--hardware", help=f"here, {', '.join(CARDS)}, or several: 8xa100-80gb (default: the scale's usual hardware)")
     add("--utilisation", type=float, default=PEAK_UTILISATION, help="share of the peak reached (default: %(default)s)")
     add("--price", type=float, help="dollars per hour and GPU, instead of the assumed price")
     add("--json", action="store_true", help="the same figures for a program")
 
 
-def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], utilisation: float, price=None) -> str:
-    """One scale as text for one screen of a terminal."""
-    count, stages = parameters(config), scale.stages
+def report(scale, parts, config, stages, hardware: Hardware, estimates: list[StageEstimate], utilisation, price=None):
+    """One scale as text for one screen of a terminal. parts: its vision tower and language model, or one's own."""
+    count = parameters(config)
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
-    shipped = scale.name in scales.PICTURE_BOOK_SCALES
-    vision_tower = "shipped vision tower" if shipped else scale.vision_tower
-    language_model = "shipped language model" if shipped else scale.language_model
+    vision_tower, language_model = (NAMES.get(part, part) for part in parts)
     lines = [
         f"{scale.name}: {vision_tower} ({short_number(count['vision_tower'])} parameters, frozen), "
         f"W ({short_number(count['projector'])}), {language_model} ({short_number(language)})",
@@ -47,16 +62,15 @@ def report(scale, config, hardware: Hardware, estimates: list[StageEstimate], ut
     if estimates[0].dollars is not None:
         rate, source = (hardware.card.price, hardware.card.source) if price is None else (price, "as given")
         lines += ["", f"Price: ${rate:g} per hour and GPU ({source})."]
-    if scale.name == "full-13b":
+    if scale.name == "full-13b" and config == scale_config(scale.name):
         checks = [paper_utilisation(config, stage) for stage in stages]
         hours = ", ".join(f"{hours} h ({share:.0%} utilisation or more)" for hours, share in checks)
         lines.append(f"The paper, 13B on 8 A100: at most {hours}.")
-    if not shipped:
-        parts = [scale.vision_tower, scale.language_model]
-        held = [f"{p}, {short_number(weight_bytes(p))}B, licence: {HUB[p]['licence']}" for p in parts]
-        lines += ["To download:", *(f"  {part}" for part in held)]
+    held = [f"  {p}, {short_number(weight_bytes(p))}B, licence: {HUB[p]['licence']}" for p in parts if p in HUB]
+    lines += ["To download:", *held] if held else []
     lines += [f"{e.stage}: {e.refused}" for e in estimates if e.refused]
-    why = [f"  {what}: {reason}" for what, reason in getattr(scale, "why", {}).items()]
+    about = getattr(scale, "why", {}) if parts == (scale.vision_tower, scale.language_model) else {}
+    why = [f"  {what}: {reason}" for what, reason in about.items()]
     for stage in stages:
         why += [f"  {stage.id}, {n}: {ours} (paper {theirs}): {w}" for n, (theirs, ours, w) in stage.reasons().items()]
     return "\n".join([*lines, *(["", "Not as in the paper:"] if why else []), *why])
@@ -90,14 +104,18 @@ def run(options) -> None:
     """Print the costs scale by scale, as text or as JSON. Raises ScaleError for an unknown scale or hardware."""
     if not 0 < options.utilisation <= 1:
         raise ScaleError(f"--utilisation {options.utilisation:g}: a share above 0 and at most 1 is needed")
-    chosen = [scales.find_scale(options.scale)] if options.scale else [scales.TINY, *scales.REAL_SCALES.values()]
+    own = options.vision_tower, options.language_model
+    chosen = [scales.TINY] if any(own) else [scales.TINY, *scales.REAL_SCALES.values()]
+    chosen = [scales.find_scale(options.scale)] if options.scale else chosen
     found, texts = {}, []
     for scale in chosen:
-        hardware, config = parse_hardware(options.hardware or scale.hardware), scale_config(scale.name)
-        estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in scale.stages]
+        hardware, config = parse_hardware(options.hardware or scale.hardware), scale_config(scale.name, *own)
+        parts = own[0] or scale.vision_tower, own[1] or scale.language_model
+        stages = [as_trained(stage, hardware) for stage in scale.stages]
+        estimates = [estimate_stage(config, s, hardware, options.utilisation, options.price) for s in stages]
         found[scale.name] = {
             "hardware": str(hardware), "utilisation": options.utilisation,
-            "recipe": [asdict(stage) for stage in scale.stages], "estimates": [asdict(e) for e in estimates],
+            "recipe": [asdict(stage) for stage in stages], "estimates": [asdict(e) for e in estimates],
         }  # fmt: skip
-        texts.append(report(scale, config, hardware, estimates, options.utilisation, options.price))
+        texts.append(report(scale, parts, config, stages, hardware, estimates, options.utilisation, options.price))
     print(json.dumps(found, indent=1) if options.json else f"\n\n{'-' * 104}\n".join(texts))

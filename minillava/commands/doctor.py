@@ -5,6 +5,7 @@ is refused before it is fetched or built, as in `minillava train`. Only the spee
 times assume that training reaches half of it (`MATMUL_UTILISATION`), as good code does.
 
     minillava doctor          # --json for programs
+    minillava doctor --language-model FOLDER_OR_HUB_ID      # a part of your own, trained as `minillava train` would
 """
 
 import json
@@ -12,7 +13,9 @@ import textwrap
 from dataclasses import asdict
 
 from minillava import scales
-from minillava.costs.estimate import estimate_stage
+from minillava.commands import add_parts
+from minillava.commands.cost import as_trained
+from minillava.costs.estimate import estimate_stage, scale_config
 from minillava.costs.hardware import CARDS, Hardware, this_machine
 from minillava.costs.model import cache_bytes, flops, parameters, shapes
 from minillava.costs.preflight import USABLE_SHARE, fits
@@ -26,18 +29,23 @@ STAGES = ("stage 1", "stage 2")
 
 
 def arguments(parser) -> None:
+    add_parts(parser.add_argument)
+    parser.add_argument(
+        "--scale", default="tiny", help="whose recipe your own parts get (default: tiny, as in `train`)"
+    )
     parser.add_argument("--json", action="store_true", help="the same figures for a program")
 
 
-def examine(speed: float, machine: dict) -> dict:
-    """For each shape: parameters, FLOPs, bytes, hours, and whether it fits.
+def examine(speed: float, machine: dict, configs: dict | None = None) -> dict:
+    """For each scale: parameters, FLOPs, bytes, hours, and whether it fits.
 
-    speed: FLOP/s of a large matrix product. machine: from `describe_machine`.
+    speed: FLOP/s of a large matrix product. machine: from `describe_machine`. configs: scale -> LlavaConfig; by default
+    every scale's.
     """
     hardware = this_machine(speed, machine)
     bytes_each = 2 if hardware.card.gpu or machine["bfloat16 in hardware"] else 4
     found = {}
-    for name, config in shapes().items():
+    for name, config in (configs or shapes()).items():
         tokens, parts = config.vision.num_patches + TEXT_TOKENS, parameters(config)
         cache = cache_bytes(config, bytes_each)
         answering = parts["total"] * bytes_each + cache * config.language.max_position
@@ -48,7 +56,7 @@ def examine(speed: float, machine: dict) -> dict:
             "answering": {"bytes": answering, "fits": answering < USABLE_SHARE * hardware.card.memory},
         }
         for id in STAGES:
-            stage = scales.find_scale(name).stage(id)
+            stage = as_trained(scales.find_scale(name).stage(id), hardware)
             estimate = asdict(estimate_stage(config, stage, hardware, MATMUL_UTILISATION))
             counts = (n for n in range(1, MAX_GPUS + 1) if fits(config, stage, Hardware(CARDS[LARGE_GPU], n)))
             rate = stage.samples * stage.epochs / (3600 * estimate["hours"])
@@ -66,7 +74,7 @@ def report(machine: dict, speed: float, found: dict) -> str:
         table.append([title, *(cell(row) for row in found.values())])
 
     names = {"total": "parameters, all", "stage 1": "  trained in stage 1", "stage 2": "  trained in stage 2"}
-    for part in found["tiny"]["parameters"]:
+    for part in next(iter(found.values()))["parameters"]:
         title = names.get(part, f"  {part.replace('_', ' ')}")
         add(title, lambda row, part=part: short_number(row["parameters"][part]))
     add("FLOPs per written token", lambda row: short_number(row["FLOPs a written token"]))
@@ -103,7 +111,12 @@ def run(options) -> None:
     """Print the examination, as a table or as JSON."""
     machine = describe_machine()
     speed = matmul_speed(compute_dtype(), "cuda" if machine["gpu"] else "cpu")
-    found = examine(speed, machine)
+    name, own = options.scale, (options.vision_tower, options.language_model)
+    if any(own):
+        (row,) = examine(speed, machine, {name: scale_config(name, *own)}).values()
+        found = {f"yours, as {name}": row}
+    else:
+        found = examine(speed, machine)
     if options.json:
         print(json.dumps({"machine": machine, "matmul": speed, "scales": found}, indent=2))
     else:

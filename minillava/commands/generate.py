@@ -1,9 +1,11 @@
 """`minillava generate`: instruction data from captioned pictures (section 3).
 
 The status is 0 only if every record was made; 1 if something was left out, quarantined or not asked (the summary says
-what); 2 if nothing could be done. The same command resumes a stopped run.
+what); 2 if nothing could be done. The same command resumes a stopped run. OUT is then a folder for `minillava train`.
+The science quiz is another source; no teacher is asked about it.
 
     minillava generate --source picture-book --limit 20 --out runs/generated
+    minillava generate --source quiz --limit 1000 --out runs/quiz      # or quiz:test, to ask about
 """
 
 import json
@@ -12,15 +14,21 @@ from pathlib import Path
 
 from minillava.asking import AskingError, Budget, Price, confirm, price_of
 from minillava.commands import MOST_LISTED
+from minillava.data.records import write_records
+from minillava.data.scienceqa import FORMATS, SPLITS, science_record, write_problems
 from minillava.data.valid import read_records
+from minillava.datagen.export import mixture, to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
+    CAPTION,
     INSTRUCT,
     SUMMARY,
+    PlannedRecord,
     Settings,
     estimate_cost,
     generate,
     plan_records,
+    record_of,
     request_text,
     write_requests,
 )
@@ -29,6 +37,7 @@ from minillava.datagen.sources import SourceError, read_source
 from minillava.datagen.statistics import statistics, statistics_table
 from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, RecordedTeacher, openai_teacher
 from minillava.standins.pictures import PICTURE_BOOK, SIZE_NOTE, picture_book
+from minillava.standins.quiz import draw_quiz
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import aligned, listed
 
@@ -39,7 +48,7 @@ def arguments(parser) -> None:
     add(
         "--source",
         required=True,
-        help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, or {PICTURE_BOOK}",
+        help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, {PICTURE_BOOK}, or quiz: problems",
     )
     add("--images", type=Path, help=f"the folder of the pictures ({PICTURE_BOOK}: they are drawn into it)")
     add("--instances", type=Path, help="COCO's instances_*.json (default: the one in the folder of the captions)")
@@ -75,6 +84,8 @@ def run(options) -> int:
         prompts=options.prompts, boxes=_names(options.boxes), max_tokens=options.max_tokens,
         temperature=options.temperature, seed=options.seed,
     )  # fmt: skip
+    if options.source.partition(":")[0] == "quiz":
+        return _write_quiz(options, out)
     book = options.source.partition(":")[0] == PICTURE_BOOK
     if options.images is None and not book:
         raise SourceError("--images: name the folder of the pictures")
@@ -107,11 +118,52 @@ def run(options) -> int:
         pictures, teacher, out, settings, problems, cost, budget, options.concurrency, consent, options.read_batch
     )
     print(summary)
-    _describe({kind: read_records(out / f"{kind}.json") for kind in settings.types}, out, images, options)
+    records = {kind: read_records(out / f"{kind}.json") for kind in settings.types}
+    _describe(records, out, images, options)
     print(f"written to {out}: {', '.join(f'{k}.json' for k in settings.types)}, {INSTRUCT}, {SUMMARY}, statistics.png")
+    try:
+        _write_for_training(records, pictures, images, out, settings.seed)
+    except OSError as error:
+        raise AskingError(f"{out}: the files for training cannot be written ({error.strerror})") from error
     if book:
         print(SIZE_NOTE)
     return 0 if summary.complete else 1
+
+
+def _write_for_training(records: dict, pictures: list, images: Path, out: Path, seed: int) -> None:
+    """stage1.json, a caption of every picture; stage2.json, the `mixture`; `out`/images, a link to the pictures."""
+    write_records((record_of(PlannedRecord(p, CAPTION), None, seed) for p in pictures), out / "stage1.json")
+    print(f"stage1.json: {len(pictures):,} pairs of a picture and a caption")
+    if set(records) & set(TYPES):
+        mixed, said = mixture(records, len(pictures))
+        write_records(mixed, out / "stage2.json")
+        print(f"stage2.json, in the paper's proportions: {said}")
+    link, target, home, more = out / "images", images.resolve(), out.resolve(), ""
+    try:
+        if link.resolve() != target:
+            link.unlink(missing_ok=True)  # a link of a run with other pictures; a folder is an error
+            within = target.is_relative_to(home)  # then `out` can be moved
+            link.symlink_to(target.relative_to(home) if within else target, target_is_directory=True)
+    except OSError as error:
+        more = f" --images {images}"
+        print(f"{link}: no link to the pictures could be made ({error.strerror})", file=sys.stderr)
+    print(f"train on it: minillava train {out}{more}")
+
+
+def _write_quiz(options, out: Path) -> int:
+    """The first problems of a split of the science quiz, as stage2.json with images/ and in ScienceQA's own files."""
+    split, count = options.source.partition(":")[2] or "train", 100 if options.limit is None else options.limit
+    if split not in SPLITS or count < 1:
+        raise SourceError(f"{options.source}, --limit {count}: splits are {', '.join(SPLITS)}; --limit is 1 or more")
+    if options.images or options.dry_run or options.write_batch or options.dataset:
+        raise SourceError(f"--source {options.source} takes only --limit and --out: no teacher is asked")
+    problems, format = draw_quiz(split, count, out / "images"), FORMATS[0]
+    write_problems(problems, out)
+    write_records((science_record(problem, format) for problem in problems), out / "stage2.json")
+    print(f"written to {out}: stage2.json, {count:,} problems as {format}; problems.json, pid_splits.json, images")
+    print(f"train on it: minillava train {out} --recipe ScienceQA --scale SCALE, with --weights or --projector")
+    print(f"ask about it: minillava answer {out} --split {split} --format {format} --images {out / 'images'} ...")
+    return 0
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -146,8 +198,6 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) 
     except OSError as error:
         raise AskingError(f"{out}: the statistics cannot be written ({error.strerror})") from error
     if options.dataset:
-        from minillava.datagen.export import to_dataset
-
         try:
             to_dataset(records, images).save_to_disk(str(options.dataset))
         except OSError as error:

@@ -36,6 +36,7 @@ from pathlib import Path
 import torch
 
 from minillava import scales
+from minillava.commands import add_parts
 from minillava.commands.stage_run import StageRun, records_file, result_path
 from minillava.costs.preflight import preflight_here
 from minillava.data.stored import ALLOWED_BAD
@@ -75,9 +76,7 @@ def arguments(parser) -> None:
     add("--allow-bad", type=allowance, default=ALLOWED_BAD, metavar="N", help="bad records: 50, or 2%% (default: 1%%)")
     add("--limit", type=int, metavar="N", help="train on the first N usable records of each file (default: all)")
     add("--images", type=Path, help="where the pictures are (default: DATA/images)")
-    add("--vision-tower", help="a CLIP folder, hub id or id@revision (default: the scale's)")
-    language = "a Llama, Mistral or Qwen2 folder (of a GGUF file: `minillava import`), hub id or id@revision"
-    add("--language-model", help=f"{language} (default: the scale's)")
+    add_parts(add)
     projector = "instead of stage 1: the projector.safetensors of another run, or the authors' mm_projector.bin"
     add("--projector", type=Path, metavar="FILE", help=projector)
     weights = "go on from this trained LLaVA, a folder of `minillava train`: stage 2 with new records"

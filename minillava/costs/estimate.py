@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from minillava import paper, scales
 from minillava.costs.hardware import PEAK_UTILISATION, Hardware, parse_hardware
 from minillava.costs.model import flops, parameters, shapes
-from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, preflight
+from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, llava_config, preflight
 from minillava.scales import Stage
 
 
@@ -55,6 +55,12 @@ def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
     return theirs.wall_hours, estimate_stage(config, stage, cards, utilisation=1.0).hours / theirs.wall_hours
 
 
-def scale_config(name: str):
-    """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
+def scale_config(name: str, vision_tower: str | None = None, language_model: str | None = None):
+    """The LlavaConfig of a scale, or with other parts in place of its own: folders or hub ids, only config.json is read.
+
+    `smoke` trains the parts of `tiny`. Raises CheckpointError that names the part.
+    """
+    if vision_tower or language_model:
+        scale = scales.find_scale(name)
+        return llava_config(vision_tower or scale.vision_tower, language_model or scale.language_model)
     return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

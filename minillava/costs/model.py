@@ -24,6 +24,9 @@ from minillava.scales import WEIGHTS
 
 VIT_L = VisionConfig(224, 14, 1024, 4096, 24, 16)  # openai/clip-vit-large-patch14, the paper's
 VIT_B = VisionConfig(224, 16, 768, 3072, 12, 12)  # openai/clip-vit-base-patch16
+SMOLLM2_135M = LanguageConfig(
+    49_152, 576, 1536, 30, 9, 3, rope_theta=1e5, rms_norm_eps=1e-5, max_position=8192, tie_embeddings=True
+)
 SHAPES = {
     # the size of Qwen2.5-0.5B
     "colab": LlavaConfig(
@@ -159,10 +162,10 @@ def _block_activations(language, tokens, stage, precision, fused):
 
 
 def shapes() -> dict[str, LlavaConfig]:
-    """Name -> LlavaConfig: the shipped small LLaVA, then `SHAPES`."""
+    """Name -> LlavaConfig: the shipped small LLaVA, SmolLM2 behind its vision tower, then `SHAPES`."""
     written = read_config(WEIGHTS / "llava" / "llava.json")
     tiny = LlavaConfig(
         VisionConfig(**written["vision"]), LanguageConfig(**written["language"]), written["select_layer"],
         written["projector"]["type"],
     )  # fmt: skip
-    return {"tiny": tiny} | SHAPES
+    return {"tiny": tiny, "smol": replace(tiny, language=SMOLLM2_135M)} | SHAPES

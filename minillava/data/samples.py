@@ -15,6 +15,7 @@ import torch
 
 from minillava.data import IGNORE, IMAGE
 from minillava.data.records import IMAGE_TOKEN, RecordError, normalise, pictures_of
+from minillava.data.scienceqa import LETTER_STEP
 from minillava.data.template import Template
 
 
@@ -95,13 +96,16 @@ def without_stop(record: dict, stop: str) -> dict:
     """The record with a stop inside a text one character shorter, as it would end the answer there (FastChat#392).
 
     With `###` a Markdown heading becomes one of the second level. A record without such a text is returned itself.
+    ScienceQA's `LETTER_STEP` stays: there the reasons are to end, and the letter is asked for in a second step.
     """
     texts = [turn["value"] for turn in record["conversations"]]
+    steps = [(LETTER_STEP.search(text) or [""])[0] for text in texts]
+    texts = [text.removesuffix(step) for text, step in zip(texts, steps)]
     if not stop.strip() or not any(stop in text for text in texts):
         return record
     while any(stop in text for text in texts):  # ##### becomes ##
         texts = [text.replace(stop, stop[:-1]) for text in texts]
-    turns = [turn | {"value": text} for turn, text in zip(record["conversations"], texts)]
+    turns = [turn | {"value": text + step} for turn, text, step in zip(record["conversations"], texts, steps)]
     return record | {"conversations": turns}
 
 

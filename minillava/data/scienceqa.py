@@ -21,6 +21,7 @@ LETTERS = "ABCDEFGH"
 SPLITS = ("train", "val", "test")
 PARQUET_SPLITS = {"validation": "val"}
 FORMATS = ("QCM-LEPA", "QCM-LEA", "QCM-ALE", "QCM-A")  # the paper's, the later models', answer first, answer only
+LETTER_STEP = re.compile(r"\n###\nANSWER: [A-H]\.\Z")  # how QCM-LEPA ends
 TEXTS = ("hint", "subject", "topic", "category", "skill", "grade", "lecture", "solution", "split")  # may be missing
 
 
