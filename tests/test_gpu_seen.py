@@ -92,6 +92,14 @@ def test_the_time_decides_the_steps_by_the_slowest_seed_that_is_alive():
     assert gpu_seen.plan_steps(jobs, board, 1e9)["smol"] == list(gpu_seen.SMOL.most)
 
 
+def test_a_trials_first_steps_do_not_count(monkeypatch):
+    clock = iter([0, 5, 9, 9.2, 9.4, 9.5, 9.7, 12.7])  # the first are slow, and one later
+    monkeypatch.setattr(gpu_seen.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(gpu_seen.Job, "train", lambda *_, progress: [progress(n, 8, 1.0) for n in range(8)])
+    job = gpu_seen.Job("smol", 0, gpu_seen.SMOL, Path(), Path())
+    assert job.timed(None, 1, [], None, Path(), 8) == pytest.approx(0.2)
+
+
 def test_gates_pass_and_fail():
     good = dict.fromkeys(parts.KINDS, 90.0)
     chance = {kind: 100 / parts.ANSWER_COUNTS[kind] for kind in parts.KINDS}

@@ -626,6 +626,13 @@ def test_a_run_says_whether_its_loss_is_the_references(run, tmp_path):
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"loss": loss}) + "\n" for loss in losses))
         assert stage_run.loss_verdict(options, scale, 1, tmp_path).startswith(says)
     assert "no reference curve ships for colab" in stage_run.loss_verdict(options, scales.COLAB, 1, tmp_path)
+    smol, (one, two, _) = curves.read_curve("smol-stage1"), scales.SMOL.stages
+    assert (smol.steps, smol.about["recipe"]["stage1_batch"], smol.about["recipe"]["stage1_lr"]) == (
+        one.steps,
+        one.batch,
+        one.lr,
+    )
+    assert "no reference curve ships for smol" in stage_run.loss_verdict(options, scales.SMOL, two.number, tmp_path)
 
 
 # kept features
