@@ -3,9 +3,12 @@
 Every process runs the same lines. Only rank 0 encodes records, computes features, reads weights and writes results.
 """
 
+import os
 import shutil
+import zlib
 from argparse import Namespace
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,8 +24,8 @@ from minillava.machine import compute_dtype, progress_bar
 from minillava.model import Llava, find_checkpoint, load_language, load_projector, load_vision, set_trainable
 from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.chat_template import training_template
-from minillava.model.formats.files import origin
-from minillava.model.formats.preparation import read_preparation
+from minillava.model.formats.files import open_tensors, origin
+from minillava.model.formats.preparation import NEW, OLD, read_preparation
 from minillava.training import lora
 from minillava.training.checkpoints import TrainingError, latest, refusal
 from minillava.training.features import Features, LiveFeatures
@@ -44,6 +47,8 @@ from minillava.training.stages import (
     train_stage,
     useful_cores,
 )
+
+LOOKS, PIECE = 1024, 1 << 16  # where a part's weights are looked at, and bytes read there
 
 
 def say(text: str) -> None:
@@ -77,6 +82,23 @@ def read_done(out: Path, number: int) -> dict:
         raise TrainingError(f"{error}; remove {result_path(out, number)}, and train stage {number} again") from error
 
 
+def weights_checksum(folder: Path) -> int:
+    """CRC-32 of a part's weights and of the configs that change what they mean.
+
+    Of a large file only LOOKS pieces spread over it are read, as all of it would take minutes. Weights of another
+    training differ nearly everywhere.
+    """
+    weights, found = {tensor.file for tensor in open_tensors(folder).values()}, 0
+    for path in (*(folder / name for name in ("config.json", NEW, OLD)), *sorted(weights)):
+        size = path.stat().st_size if path.exists() else 0
+        found = zlib.crc32(f"{path.name} {size}".encode(), found)
+        with open(path if size else os.devnull, "rb") as file:
+            for start in range(0, size, max(PIECE, size // LOOKS)):
+                file.seek(start)
+                found = zlib.crc32(file.read(PIECE), found)
+    return found
+
+
 class StageRun:
     """One stage of one run. options: the verb's arguments, with both parts named. stage: the recipe."""
 
@@ -88,21 +110,27 @@ class StageRun:
         self.lora_rank, most = stage.lora if stage.number == 2 else 0, stage.micro * stage.longest_sample
         self.tokens = options.tokens or (min(TOKENS_PER_CORE, most) if device.type == "cpu" else most)  # at once
 
+    @cached_property
+    def parts(self) -> dict:
+        """The parts' names, and checksums that tell them from others of the same names."""
+        given = {name: getattr(self.options, name) for name in ("vision_tower", "language_model")}
+        checks = {f"{name}_weights": weights_checksum(find_checkpoint(source)) for name, source in given.items()}
+        return {name: origin(source) for name, source in given.items()} | checks
+
     def settings(self, samples: StoredSamples) -> dict:
         """The arguments of `train_stage` that its recipe is made of."""
-        stage, start = self.stage, self.options.projector or result_path(self.options.out, 1)
+        stage, W = self.stage, self.options.projector or result_path(self.options.out, 1)
         muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
         return dict(
             batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
             lr_muon=stage.lr if muon else 0.0, seed=self.options.seed,
-            start=files.checksum(start) if stage.number == 2 else None,
+            start=self.parts | ({"W": files.checksum(W)} if stage.number == 2 else {}),
             lr_w=self.options.w_lr if stage.number == 2 else None,
         )  # fmt: skip
 
     def recipe(self, samples: StoredSamples) -> dict:
         """What a finished stage is compared by."""
-        parts = {name: origin(getattr(self.options, name)) for name in ("vision_tower", "language_model")}
-        return recipe_of(self.stage.number, samples, **self.settings(samples)) | parts | {"lora": self.lora_rank}
+        return recipe_of(self.stage.number, samples, **self.settings(samples)) | {"lora": self.lora_rank}
 
     def finished(self, samples: StoredSamples) -> bool:
         """Whether the result is here. Raises TrainingError for one of another recipe, or one that is damaged."""
@@ -158,8 +186,7 @@ class StageRun:
             model = Llava(self.config, vision, language)
         if self.stage.number == 2:
             given, first = self.options.projector, read_done(self.options.out, 1).get("recipe", {})
-            for name in ("vision_tower", "language_model"):
-                mine = origin(getattr(self.options, name))
+            for name, mine in self.parts.items():
                 if not given and first.get(name, mine) != mine:
                     W = result_path(self.options.out, 1)
                     raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")
