@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from minillava import paper, scales
 from minillava.costs.hardware import PEAK_UTILISATION, Hardware, parse_hardware
-from minillava.costs.model import flops, parameters, shapes
+from minillava.costs.model import SHAPES, flops, parameters
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, preflight
 from minillava.scales import Stage
 
@@ -57,4 +57,4 @@ def paper_utilisation(config, stage: Stage) -> tuple[float, float]:
 
 def scale_config(name: str):
     """The LlavaConfig of a scale; `smoke` trains the parts of `tiny`."""
-    return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]
+    return SHAPES["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

@@ -18,13 +18,15 @@ from functools import lru_cache
 import torch
 
 from minillava.model import LanguageConfig, LlavaConfig, VisionConfig
-from minillava.model.formats.files import read_config
 from minillava.model.llava import STAGES, Llava
-from minillava.scales import WEIGHTS
 
 VIT_L = VisionConfig(224, 14, 1024, 4096, 24, 16)  # openai/clip-vit-large-patch14, the paper's
 VIT_B = VisionConfig(224, 16, 768, 3072, 12, 12)  # openai/clip-vit-base-patch16
 SHAPES = {
+    # the shipped weights, whose files are not in a wheel
+    "tiny": LlavaConfig(
+        VisionConfig(96, 12, 128, 512, 4, 4), LanguageConfig(844, 128, 336, 4, 4, rope_theta=1e7, max_position=1024)
+    ),
     # the size of Qwen2.5-0.5B
     "colab": LlavaConfig(
         VIT_B, LanguageConfig(151_936, 896, 4864, 24, 14, 2, rope_theta=1e6, tie_embeddings=True, attention_bias=True)
@@ -149,13 +151,3 @@ def _block_activations(language, tokens, stage, precision, fused):
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)
     return norms + attention + (4 if stage == 2 else 3) * F * value
-
-
-def shapes() -> dict[str, LlavaConfig]:
-    """Name -> LlavaConfig: the shipped small LLaVA, then `SHAPES`."""
-    written = read_config(WEIGHTS / "llava" / "llava.json")
-    tiny = LlavaConfig(
-        VisionConfig(**written["vision"]), LanguageConfig(**written["language"]), written["select_layer"],
-        written["projector"]["type"],
-    )  # fmt: skip
-    return {"tiny": tiny} | SHAPES
