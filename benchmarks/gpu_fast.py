@@ -29,8 +29,7 @@ import side_by_side as side
 import torch
 from PIL import Image
 
-from minillava.costs.model import flops, memory
-from minillava.costs.model import shapes as known_shapes
+from minillava.costs.model import SHAPES, flops, memory
 from minillava.data import IGNORE, IMAGE
 from minillava.data.images import Preparation
 from minillava.data.samples import Sample, micro_batches, plan_batches
@@ -94,7 +93,7 @@ def samples_of(config, stage, count):
 
 def training(dry, stage):
     """Some steps of a stage by `train_stage`, in each of `WAYS`. Prints and returns the speed of each."""
-    config, batch = known_shapes()["tiny" if dry else "colab"], 4 if dry else BATCH[stage]
+    config, batch = SHAPES["tiny" if dry else "colab"], 4 if dry else BATCH[stage]
     steps, tokens = UNCOUNTED + (2 if dry else 12), 1024 if dry else TOKENS[stage]
     samples, found = samples_of(config, stage, batch * steps), {}
     with tempfile.TemporaryDirectory() as name, patch.multiple(checkpoints.Saver, **NO_CHECKPOINTS):

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from forward import samples
 from generate import PRECISIONS, questions
 
-from minillava.costs.model import shapes
+from minillava.costs.model import SHAPES
 from minillava.model import Batch, Cache, Llava, attend, generate, kernels, language, set_trainable
 
 answering = importlib.import_module("minillava.model.generate")  # the package exports the function under the same name
@@ -71,7 +71,7 @@ def instead(module, name, form, work):
 
 def norm(name, precision, options):
     """({side: norms of a step's tokens}, rounds)."""
-    D, dtype = shapes()[name].language.hidden_size, PRECISIONS[precision]
+    D, dtype = SHAPES[name].language.hidden_size, PRECISIONS[precision]
     x = torch.randn(32, 160, D, dtype=dtype, device=side.DEVICE, requires_grad=True)
     g = torch.randn_like(x)
 
@@ -83,7 +83,7 @@ def norm(name, precision, options):
 
 def training(name, precision):
     """(a step of stage 2 on one batch or a part of it, the samples in that batch)."""
-    model = Llava(shapes()[name]).to(side.DEVICE)
+    model = Llava(SHAPES[name]).to(side.DEVICE)
     set_trainable(model, 2)
     chosen, vision = samples(name, model.config), model.config.vision
     features = [torch.randn(vision.num_patches, vision.hidden_size, device=side.DEVICE) for _ in chosen]
@@ -138,7 +138,7 @@ def new_sizes(name, precision, options):
 def beginnings(name, precision, options):
     """({side: all answers}, rounds)."""
     torch.set_default_dtype(PRECISIONS[precision])
-    model = Llava(shapes()[name]).to(side.DEVICE).eval()
+    model = Llava(SHAPES[name]).to(side.DEVICE).eval()
     torch.set_default_dtype(torch.float32)
     prompts, shown, lengths = questions(model.config, 3 if options.quick else 30)
     shape = model.config.vision.num_patches, model.config.vision.hidden_size

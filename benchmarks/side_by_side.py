@@ -21,7 +21,7 @@ import environment
 import torch
 import transformers
 
-from minillava.costs.model import shapes as known_shapes
+from minillava.costs.model import SHAPES
 from minillava.machine import compute_dtype, describe_machine
 from minillava.model import Llava
 from minillava.model.formats.published import llava_names, llava_published
@@ -38,7 +38,7 @@ def arguments(text, precisions, parts=()):
     parser.add_argument("--quick", action="store_true", help="under a minute: less work, fewer rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     shapes = "tiny,colab,full-7b" if DEVICE == "cuda" else "tiny,colab"
-    parser.add_argument("--shapes", help=f"of {', '.join(known_shapes())} (default: {shapes}; with --quick: tiny)")
+    parser.add_argument("--shapes", help=f"of {', '.join(SHAPES)} (default: {shapes}; with --quick: tiny)")
     hardware = "all that this machine has in hardware"
     parser.add_argument("--precisions", help=f"of {', '.join(precisions)} (default: {hardware})")
     if parts:
@@ -50,9 +50,9 @@ def arguments(text, precisions, parts=()):
     offered = offered[-1:] if options.quick else offered
     options.precisions = options.precisions.split(",") if options.precisions else offered
     options.shapes = (options.shapes or ("tiny" if options.quick else shapes)).split(",")
-    unknown = [name for name in options.shapes if name not in known_shapes()]
+    unknown = [name for name in options.shapes if name not in SHAPES]
     if unknown:
-        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(known_shapes())}")
+        parser.error(f"--shapes {unknown[0]}: choose from {', '.join(SHAPES)}")
     if parts:
         options.parts = options.parts.split(",")
     return options
@@ -60,7 +60,7 @@ def arguments(text, precisions, parts=()):
 
 def same_weights(name, dtype):
     """(our Llava, transformers') of a shape, with the same random tensors. In theirs the last token is a patch."""
-    config = known_shapes()[name]
+    config = SHAPES[name]
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     with torch.device(DEVICE):

@@ -57,8 +57,10 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
             for inner in (*temporary.rglob("*"), temporary):
                 flush_to_disk(inner)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # Pillow's and a full disk's name no file
+            error.filename = str(path)
         raise
     if sync:
         flush_to_disk(path.parent)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,6 +36,20 @@ def test_a_file_is_replaced_when_the_block_ends_and_not_before(tmp_path):
         temporary.write_text("new")
         assert (tmp_path / "below" / "a.txt").read_text() == "old" and temporary.suffix == ".txt"
     assert (tmp_path / "below" / "a.txt").read_text() == "new" and names(tmp_path / "below") == ["a.txt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are Unix's")
+def test_an_error_of_a_library_that_writes_names_the_file(tmp_path):
+    """As while pictures are drawn on a full disk: Pillow says only what is wrong."""
+    code = f"""import resource
+from pathlib import Path
+from minillava.experiments.study import draw_scenes
+from minillava.scenes.compose import scenes
+resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+draw_scenes(scenes("train", 1), Path({str(tmp_path)!r}), lambda: None)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith(f"File too large: '{tmp_path / 'train-000000.png'}'"), done.stderr
+    assert not names(tmp_path)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -317,16 +317,47 @@ def test_an_eps_file_under_another_name_starts_no_interpreter(tmp_path, monkeypa
             open_picture(tmp_path / name)
 
 
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+LARGE = {  # mode -> how it is saved
+    "RGB": dict(format="JPEG", progressive=True),  # its coefficients take memory too
+    "RGBA": dict(format="PNG", compress_level=1, exif=turned()),
+    "I;16": dict(format="PNG", compress_level=1),
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_of_large_photos_one_is_held_at_a_time(tmp_path):
-    """20 photos of 48 megapixels took 4.5 GB; one alone is 192 MB in memory, and its coefficients are 144 MB."""
-    Image.linear_gradient("L").resize((8000, 6000)).convert("RGB").save(tmp_path / "a.jpg", progressive=True)
+@pytest.mark.parametrize("mode", LARGE)
+def test_of_large_photos_one_is_held_at_a_time_and_no_more_than_twice(tmp_path, mode):
+    """20 photos of 48 megapixels took 4.5 GB, one that is turned and partly clear 617 MB; a copy in memory is 192 MB."""
+    grey = Image.linear_gradient("L").resize((8000, 6000))
+    (Image.fromarray(np.asarray(grey) * np.uint16(257)) if mode == "I;16" else grey.convert(mode)).save(
+        tmp_path / "a", **LARGE[mode]
+    )
     code = f"""import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from minillava.data.images import Preparation, open_picture, pixels
-used = lambda: int(re.search("VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1e3  # the peak in MB
-before = used()
-pixels((open_picture({str(tmp_path / "a.jpg")!r}) for _ in range(4)), Preparation(96, (0.5,) * 3, (0.5,) * 3))
+used = lambda: int(re.search("VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6  # the peak
+before, path = used(), {str(tmp_path / "a")!r}
+pixels((open_picture(path) for _ in range(2)), Preparation(96, (0.5,) * 3, (0.5,) * 3))
+print(used() - before)
+list(ThreadPoolExecutor(4).map(lambda _: open_picture(path).size, range(4)))  # as records are checked
 print(used() - before)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 150 < float(done.stdout) < 400
+    alone, threads = map(float, done.stdout.split())
+    assert 150 < alone < 400 and threads < alone + 192, done.stdout  # an allocator keeps something for every thread
+
+
+@pytest.mark.parametrize("mode", STORED)
+def test_a_picture_is_the_same_in_strips_of_any_height(mode, monkeypatch):
+    rng, shown = np.random.default_rng(0), []
+    samples = rng.integers(0, 65536 if mode.startswith("I") else 256, (9, 7, Image.getmodebands(mode)))
+    for pixels_at_once in (1, 20, 1 << 20):
+        monkeypatch.setattr(images, "STRIP", pixels_at_once)
+        shown.append(np.asarray(to_rgb(made_and_shown(mode, samples, np.arange(768).reshape(256, 3) % 256)[0])))
+    assert (shown[0] == shown[2]).all() and (shown[1] == shown[2]).all()

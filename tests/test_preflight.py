@@ -11,7 +11,7 @@ import torch
 from minillava import cli, scales
 from minillava.costs import hardware, preflight
 from minillava.costs.hardware import Card, Hardware, parse_hardware
-from minillava.costs.model import SHAPES, parameters, shapes
+from minillava.costs.model import SHAPES, parameters
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, fits, lora_parameters
 from minillava.model import Llava, LlavaConfig, set_trainable
 from minillava.model.formats.files import CheckpointError, read_config
@@ -41,7 +41,7 @@ def test_the_scales_fit_what_they_are_meant_for():
     for scale in scales.REAL_SCALES.values():
         for stage in scale.stages:
             on = laptop if scale.hardware == "here" else parse_hardware(scale.hardware)
-            preflight.preflight(shapes()[scale.name], stage, on)
+            preflight.preflight(SHAPES[scale.name], stage, on)
 
 
 def test_a_stage_that_just_fits_is_accepted_and_with_less_memory_refused():

@@ -334,6 +334,64 @@ def test_a_finished_run_is_not_taken_for_one_on_other_records(run, data, finishe
     assert run("--epochs", "1")[1].count("done before") == 2  # the samples of `data` again
 
 
+def turned(images, folder):
+    """A copy of the pictures, each upside down under its old name."""
+    folder.mkdir()
+    for path in images.iterdir():
+        Image.open(path).rotate(180).save(folder / path.name)
+    return folder
+
+
+@pytest.mark.parametrize("state", ["finished", "half-finished"])
+def test_a_run_is_not_taken_for_one_on_other_pictures_of_the_same_names(run, data, finished, tmp_path, state):
+    mine, before = shutil.copytree(data, tmp_path / "mine"), result(finished)
+    assert run("--epochs", "1", data=mine)[1].count("done before") == 2  # the same pictures in another place
+    other = turned(data / "images", tmp_path / "turned")
+    if state == "half-finished":  # as if it had been stopped just before
+        (finished / "stage1" / "projector.safetensors").unlink()
+    says = f"stage1: its pictures have changed since the {state} run here began; put them back"
+    for how in (
+        lambda: ("--images", str(other)),
+        lambda: shutil.copytree(other, mine / "images", dirs_exist_ok=True) and (),
+    ):
+        status, said, error, out = run("--epochs", "1", *how(), data=mine)
+        assert status == 2 and says in error and "done before" not in said and result(out) == before
+    assert run("--epochs", "1")[0] == 0
+
+
+@pytest.mark.parametrize("part", ["vision_tower", "language_model"])
+def test_a_part_is_known_by_its_weights_not_only_by_its_folders_name(run, data, finished, weights, tmp_path, part):
+    other, option = tmp_path / "other" / part, f"--{part.replace('_', '-')}"
+    shutil.copytree(weights / part, other)
+    assert run("--epochs", "1", option, str(other))[1].count("done before") == 2  # the same weights in another place
+    tensors = load_file(other / "model.safetensors")
+    save_file({name: tensor + (name == min(tensors)) for name, tensor in tensors.items()}, other / "model.safetensors")
+    status, said, error, out = run("--epochs", "1", option, str(other))
+    assert status == 2 and f"stage1: holds a finished run of another recipe ({part}_weights)" in error, error
+    mine = shutil.copytree(data, tmp_path / "mine")
+    (mine / "stage1.json").unlink()
+    status, _, error, _ = run("--epochs", "1", option, str(other), data=mine)  # also where W alone is used
+    assert status == 2 and f"stage2: holds a finished run of another recipe ({part}_weights)" in error
+    shutil.rmtree(out / "model")
+    shutil.rmtree(out / "stage2")
+    status, _, error, _ = run("--epochs", "1", option, str(other), data=mine)
+    assert status == 2 and f"projector.safetensors: trained with the {part}_weights" in error
+
+
+def test_of_large_weights_pieces_are_compared(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_run, "LOOKS", 3)
+    monkeypatch.setattr(stage_run, "PIECE", 100)
+    part, found = shutil.copytree(weights / "vision_tower", tmp_path / "part"), []
+    found.append(stage_run.weights_checksum(part))
+    with open(part / "model.safetensors", "r+b") as file:
+        file.seek(file.seek(0, os.SEEK_END) // 3 + 50)
+        file.write(b"another")
+    found.append(stage_run.weights_checksum(part))
+    (part / "preprocessor_config.json").write_text("{}")
+    found.append(stage_run.weights_checksum(part))
+    assert len(set(found)) == 3 == len({*found, stage_run.weights_checksum(shutil.copytree(part, tmp_path / "copy"))})
+
+
 def test_the_w_of_other_data_or_another_part_joins_no_stage_2_silently(run, data, finished, weights, tmp_path):
     shutil.rmtree(finished / "model")
     mine = changed_data(data, tmp_path / "mine", "stage1.json")
@@ -358,7 +416,7 @@ def test_stage_2_begins_with_another_runs_w_on_some_of_the_records(run, finished
     assert status == 0 and "stage 2: 7 samples" in said and not (out / "stage1").exists()
     assert load_llava(out / "model")[1]["trained on"].startswith("W: mine.safetensors; stage 2: ")
     assert "stage 2: done before" in run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")[1]
-    assert "(records, samples" in run("--epochs", "1", "--projector", str(W), "--limit", "8", out="from_w")[2]
+    assert "(pictures, records, samples" in run("--epochs", "1", "--projector", str(W), "--limit", "8", out="from_w")[2]
     save_file({name: tensor + 1 for name, tensor in load_file(W).items()}, W)
     assert "(W)" in run("--epochs", "1", "--projector", str(W), "--limit", "7", out="from_w")[2]
     save_file({"weight": torch.zeros(8, 8), "bias": torch.zeros(8)}, W)

@@ -17,7 +17,7 @@ from minillava.commands import add_parts
 from minillava.commands.cost import as_trained
 from minillava.costs.estimate import estimate_stage, scale_config
 from minillava.costs.hardware import CARDS, Hardware, this_machine
-from minillava.costs.model import cache_bytes, flops, parameters, shapes
+from minillava.costs.model import SHAPES, cache_bytes, flops, parameters
 from minillava.costs.preflight import USABLE_SHARE, fits
 from minillava.machine import compute_dtype, describe_machine, matmul_speed
 from minillava.text import aligned, short_number
@@ -45,7 +45,7 @@ def examine(speed: float, machine: dict, configs: dict | None = None) -> dict:
     hardware = this_machine(speed, machine)
     bytes_each = 2 if hardware.card.gpu or machine["bfloat16 in hardware"] else 4
     found = {}
-    for name, config in (configs or shapes()).items():
+    for name, config in (configs or SHAPES).items():
         tokens, parts = config.vision.num_patches + TEXT_TOKENS, parameters(config)
         cache = cache_bytes(config, bytes_each)
         answering = parts["total"] * bytes_each + cache * config.language.max_position

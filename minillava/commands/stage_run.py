@@ -6,6 +6,7 @@ Every process runs the same lines. Only rank 0 encodes records, computes feature
 import shutil
 from argparse import Namespace
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from minillava.model.formats.assemble import save_trained
 from minillava.model.formats.chat_template import training_template
 from minillava.model.formats.checkpoint import read_llava
 from minillava.model.formats.files import origin
+from minillava.model.formats.marks import weights_checksum
 from minillava.model.formats.preparation import read_preparation
 from minillava.training import lora
 from minillava.training.checkpoints import TrainingError, latest, refusal
@@ -102,22 +104,28 @@ class StageRun:
         self.lora_rank, most = stage.lora if stage.number == 2 else 0, stage.micro * stage.longest_sample
         self.tokens = options.tokens or (min(TOKENS_PER_CORE, most) if device.type == "cpu" else most)  # at once
 
+    @cached_property
+    def parts(self) -> dict:
+        """The parts' names, and checksums that tell them from others of the same names."""
+        given = {name: getattr(self.options, name) for name in ("vision_tower", "language_model")}
+        checks = {f"{name}_weights": weights_checksum(find_checkpoint(source)) for name, source in given.items()}
+        return self.origins | checks
+
     def settings(self, samples: StoredSamples) -> dict:
         """The arguments of `train_stage` that its recipe is made of."""
-        stage, start = self.stage, self.options.projector or result_path(self.options.out, 1)
-        start = self.options.weights / "model.safetensors" if self.options.weights else start
+        stage, W = self.stage, self.options.projector or result_path(self.options.out, 1)
+        W = self.options.weights / "model.safetensors" if self.options.weights else W
         muon = "Muon" in stage.optimizer and stage.number == 2 and not stage.lora
         return dict(
             batch_size=stage.batch, steps=-(-len(samples) // stage.batch) * stage.epochs, lr=stage.lr, uneven=True,
             lr_muon=stage.lr if muon else 0.0, seed=self.options.seed,
-            start=files.checksum(start) if stage.number == 2 else None,
+            start=self.parts | ({"W": files.checksum(W)} if stage.number == 2 else {}),
             lr_w=self.options.w_lr if stage.number == 2 else None,
         )  # fmt: skip
 
     def recipe(self, samples: StoredSamples) -> dict:
         """What a finished stage is compared by."""
-        settings = self.settings(samples)
-        return recipe_of(self.stage.number, samples, **settings) | self.origins | {"lora": self.lora_rank}
+        return recipe_of(self.stage.number, samples, **self.settings(samples)) | {"lora": self.lora_rank}
 
     def finished(self, samples: StoredSamples) -> bool:
         """Whether the result is here. Raises TrainingError for one of another recipe, or one that is damaged."""
@@ -177,7 +185,7 @@ class StageRun:
             model = Llava(self.config, vision, language)
         if self.stage.number == 2:
             given, first = self.options.projector, read_done(self.options.out, 1).get("recipe", {})
-            for name, mine in self.origins.items():
+            for name, mine in self.parts.items():
                 if not given and first.get(name, mine) != mine:
                     W = result_path(self.options.out, 1)
                     raise TrainingError(f"{W}: trained with the {name} {first[name]}, not with {mine}")

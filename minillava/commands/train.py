@@ -22,9 +22,9 @@ one alone never does.
     minillava train MORE --weights runs/one/model --limit 1000                     # go on from a trained LLaVA
 
 A stopped run resumes from its checkpoint, also with another number of processes; DATA and OUT must then be folders that
-all machines share. A finished stage is not trained again; one of another recipe, or on other records, is refused.
-Records and features are on disk and read as they are needed. The results are OUT/stage1/projector.safetensors and
-OUT/model, with which `minillava chat --weights OUT/model` talks.
+all machines share. A finished stage is not trained again; one of another recipe, or from other records, pictures or
+weights, is refused. Records and features are on disk and read as they are needed. The results are
+OUT/stage1/projector.safetensors and OUT/model, with which `minillava chat --weights OUT/model` talks.
 """
 
 import os

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from minillava import paper, scales
 from minillava.costs.hardware import PEAK_UTILISATION, Hardware, parse_hardware
-from minillava.costs.model import flops, parameters, shapes
+from minillava.costs.model import SHAPES, flops, parameters
 from minillava.costs.preflight import DoesNotFit, device_bytes, disk_bytes, llava_config, preflight
 from minillava.scales import Stage
 
@@ -63,4 +63,4 @@ def scale_config(name: str, vision_tower: str | None = None, language_model: str
     if vision_tower or language_model:
         scale = scales.find_scale(name)
         return llava_config(vision_tower or scale.vision_tower, language_model or scale.language_model)
-    return shapes()["tiny" if name in scales.PICTURE_BOOK_SCALES else name]
+    return SHAPES["tiny" if name in scales.PICTURE_BOOK_SCALES else name]

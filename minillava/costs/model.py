@@ -18,16 +18,20 @@ from functools import lru_cache
 import torch
 
 from minillava.model import LanguageConfig, LlavaConfig, VisionConfig
-from minillava.model.formats.files import read_config
 from minillava.model.llava import STAGES, Llava
-from minillava.scales import WEIGHTS
 
 VIT_L = VisionConfig(224, 14, 1024, 4096, 24, 16)  # openai/clip-vit-large-patch14, the paper's
 VIT_B = VisionConfig(224, 16, 768, 3072, 12, 12)  # openai/clip-vit-base-patch16
-SMOLLM2_135M = LanguageConfig(
-    49_152, 576, 1536, 30, 9, 3, rope_theta=1e5, rms_norm_eps=1e-5, max_position=8192, tie_embeddings=True
-)
+SMALL_VIT = VisionConfig(96, 12, 128, 512, 4, 4)  # the shipped one; its files are not in a wheel
 SHAPES = {
+    "tiny": LlavaConfig(SMALL_VIT, LanguageConfig(844, 128, 336, 4, 4, rope_theta=1e7, max_position=1024)),
+    # SmolLM2-135M
+    "smol": LlavaConfig(
+        SMALL_VIT,
+        LanguageConfig(
+            49_152, 576, 1536, 30, 9, 3, rope_theta=1e5, rms_norm_eps=1e-5, max_position=8192, tie_embeddings=True
+        ),
+    ),
     # the size of Qwen2.5-0.5B
     "colab": LlavaConfig(
         VIT_B, LanguageConfig(151_936, 896, 4864, 24, 14, 2, rope_theta=1e6, tie_embeddings=True, attention_bias=True)
@@ -159,13 +163,3 @@ def _block_activations(language, tokens, stage, precision, fused):
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)
     return norms + attention + (4 if stage == 2 else 3) * F * value
-
-
-def shapes() -> dict[str, LlavaConfig]:
-    """Name -> LlavaConfig: the shipped small LLaVA, SmolLM2 behind its vision tower, then `SHAPES`."""
-    written = read_config(WEIGHTS / "llava" / "llava.json")
-    tiny = LlavaConfig(
-        VisionConfig(**written["vision"]), LanguageConfig(**written["language"]), written["select_layer"],
-        written["projector"]["type"],
-    )  # fmt: skip
-    return {"tiny": tiny, "smol": replace(tiny, language=SMOLLM2_135M)} | SHAPES

@@ -8,10 +8,11 @@ metadata. A file that is not a picture, is incomplete, or is absurdly large is a
 import io
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from minillava.errors import UserError
 
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow warns
+LARGE, ONE_LARGE = 8_000_000, Lock()  # pictures of more pixels are opened one at a time, whatever the threads
+STRIP = 1 << 20  # pixels that are converted at a time
 MAX_RESIZED = 32_000_000  # pixels of a whole picture before the crop; of a longer strip only the middle is resized
 # Formats of pixels only. Pillow also opens EPS, which starts an interpreter, and stubs that need other programs.
 FORMATS = "PNG JPEG WEBP GIF BMP DIB TIFF PPM JPEG2000 AVIF QOI ICO SGI PCX TGA".split()
@@ -69,7 +72,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
                     sides = f"{image.width} x {image.height}"
                     raise ImageError(f"{sides} pixels is more than {MAX_PIXELS:,}; make it smaller first")
                 image.seek(0)
-                yield image
+                with ONE_LARGE if image.width * image.height > LARGE else nullcontext():
+                    yield image
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
@@ -103,7 +107,14 @@ def _without_metadata(file: io.BufferedReader) -> io.BufferedReader | io.BytesIO
 def open_picture(path: str | Path) -> Image.Image:
     """The picture as RGB: first frame, upright by its EXIF data, transparency on white. Raises ImageError."""
     with _opened(path) as image:
-        return to_rgb(image)
+        file = image.fp
+        _load(image)
+        if isinstance(file, io.BytesIO):
+            file.truncate(0)  # an open PNG keeps it, and photos may fill the memory
+        picture, turn = _on_white(image), _turn(image)
+        if picture is not image:
+            image.close()  # before the turned copy is made
+        return picture if turn is None else picture.transpose(turn)
 
 
 def frame_count(path: str | Path) -> int:
@@ -117,6 +128,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Raises ImageError for numbers that have no agreed black and white (32 bits).
     """
+    _load(image)
+    picture, turn = _on_white(image), _turn(image)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _load(image: Image.Image) -> None:
+    """Decode the pixels. Raises ImageError for those that cannot be shown as RGB."""
     mode, clear = image.mode, image.info.get("transparency")
     stored = image.tile[0].args if getattr(image, "tile", None) else None  # how the file holds a pixel
     if mode == "F" or (mode == "I" and image.format != "PPM"):
@@ -126,21 +144,32 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if clear is not None and stored in GREY_STEPS:
         image.info["transparency"] = clear * GREY_STEPS[stored]
     image.load()
-    turn = _turn(image)
-    if mode.startswith("I"):  # Pillow would clip at 255 instead of scaling
-        values, tags = np.asarray(image), getattr(image, "tag_v2", {})
-        grey = (values >> (4 if tags.get(258) == (12,) else 8)).astype(np.uint8)
-        image = Image.fromarray(255 - grey if tags.get(262) == 0 else grey)  # 0: white is stored as 0
-        if clear is not None:
-            image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
-    if mode in ("La", "RGBa"):  # colours multiplied by their alpha
-        image = image.convert(mode[:-1] + "A")
-    if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, "white")
-        image.paste(rgba, mask=rgba)
-    image = image if turn is None else image.transpose(turn)
-    return image if image.mode == "RGB" else image.convert("RGB")  # without a copy: photos may fill the memory
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A decoded image as RGB, itself where it is that, others in strips: memory holds at most two whole images."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    white, rows = Image.new("RGB", image.size, "white"), max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        if image.mode.startswith("I"):  # Pillow would clip at 255 instead of scaling
+            strip = _scaled(strip, image.info.get("transparency"), getattr(image, "tag_v2", {}))
+        if strip.mode in ("La", "RGBa"):  # colours multiplied by their alpha
+            strip = strip.convert(strip.mode[:-1] + "A")
+        strip = strip.convert("RGBA" if strip.has_transparency_data else "RGB")
+        white.paste(strip, (0, top), strip if strip.mode == "RGBA" else None)
+    return white
+
+
+def _scaled(image: Image.Image, clear: int | None, tags: dict) -> Image.Image:
+    """16-bit grey as 8 bits. clear: the value that is transparent. tags: of a TIFF file."""
+    values = np.asarray(image)
+    grey = (values >> (4 if tags.get(258) == (12,) else 8)).astype(np.uint8)
+    image = Image.fromarray(255 - grey if tags.get(262) == 0 else grey)  # 0: white is stored as 0
+    if clear is not None:
+        image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return image
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

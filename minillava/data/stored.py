@@ -28,7 +28,17 @@ from minillava.data.records import IMAGE_TOKEN, RecordError, pictures_of
 from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.template import Template
 from minillava.data.valid import Tally, each_record, valid_records
-from minillava.files import READ_CHUNK, FileError, atomic_write, file_mark, read_checked, write_checked, write_text
+from minillava.files import (
+    READ_CHUNK,
+    FileError,
+    atomic_write,
+    checksum,
+    file_mark,
+    read_checked,
+    read_json,
+    write_checked,
+    write_text,
+)
 
 ALLOWED_BAD = 0.01  # the share of records that may be left out because they, or their pictures, are bad
 TOGETHER = 256  # records whose pictures are opened together
@@ -39,8 +49,9 @@ class StoredSamples(Sequence):
     """Samples in a folder made by `store_samples`: `stored[n]` reads one from disk."""
 
     def __init__(self, folder: Path):
+        self.folder = Path(folder)
         self.ids, self.carries, self.text, ends = (
-            np.memmap(Path(folder) / f"{name}.bin", dtype, "r") for name, dtype in DTYPES.items()
+            np.memmap(self.folder / f"{name}.bin", dtype, "r") for name, dtype in DTYPES.items()
         )
         self.ends = ends.reshape(-1, 3)  # per sample: where it ends in ids and in text, and its number of pictures
 
@@ -66,6 +77,10 @@ class StoredSamples(Sequence):
         for part in (self.ends, self.text, self.ids, self.carries):
             found.update(part)
         return found.hexdigest()[:16]
+
+    def seen(self) -> str:
+        """A hash that differs for other pictures under the same names."""
+        return read_json(self.folder / "about.json")["seen"]
 
     def pictures(self) -> list[str]:
         """The names of all pictures, sorted, each once."""
@@ -93,9 +108,10 @@ def store_samples(
     longest: the most tokens of a sample, counting each picture as `patches` tokens; longer ones are left out, and are
     not bad. allow_bad: how many records may be bad, a number or, as a float, a share; above 0 it always allows one.
     say: gets the table of what was taken, changed and left out. progress(number of records done) is called now and
-    then. limit: only the first so many records that can be read. Next to `folder`, records.txt gets the table, left_out.jsonl a line for each record that is left out, and
-    pictures.json what was found in the pictures. Raises RecordError, with the table, when more records are bad or none
-    is left.
+    then. limit: only the first so many records that can be read. Next to `folder`, records.txt gets the table,
+    left_out.jsonl a line for each record that is left out, and pictures.json what was found in the pictures, with a
+    checksum of each, taken while it is opened anyway. Raises RecordError, with the table, when more records are bad or
+    none is left.
     """
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     made_from = {
@@ -110,18 +126,20 @@ def store_samples(
     }
     about, table, looked_at = folder / "about.json", folder.with_name("records.txt"), folder.with_name("pictures.json")
     looks = _checked(looked_at)
-    if looks.get("folder") != str(images):
-        looks = {"folder": str(images), "found": {}}
-    found = looks["found"]  # name of a picture -> [its mark, what is wrong with it or ""]
-    if table.exists() and _checked(about) == made_from:
-        if all(file_mark(images / name) == mark for name, (mark, _) in found.items()):
+    if looks.get("folder") != str(images) or "pictures" not in looks:
+        looks = {"folder": str(images), "pictures": {}}
+    found = looks["pictures"]  # name of a picture -> [its mark, what is wrong with it or "", its file's checksum]
+    kept = _checked(about)
+    if table.exists() and kept == made_from | {"seen": kept.get("seen", "")}:
+        if all(file_mark(images / name) == mark for name, (mark, *_) in found.items()):
             say(table.read_text(encoding="utf-8"))
             return StoredSamples(folder)
 
     def look(name):
         mark = file_mark(images / name)
         if name not in found or found[name][0] != mark:
-            found[name] = [mark, _fault(images / name)]
+            fault = _fault(images / name)
+            found[name] = [mark, fault, None if fault else checksum(images / name)]
 
     with atomic_write(folder) as temporary, ExitStack() as stack:
         temporary.mkdir()
@@ -155,6 +173,10 @@ def store_samples(
         say(shown)
         for file in files.values():
             file.close()
+        digest = hashlib.sha256()
+        for name in sorted(found):
+            digest.update(json.dumps([name, found[name][2]]).encode())
+        made_from["seen"] = digest.hexdigest()[:16]
         write_checked(temporary / "about.json", made_from, (temporary / f"{name}.bin" for name in DTYPES))
         shutil.rmtree(folder, ignore_errors=True)
     return StoredSamples(folder)

@@ -176,8 +176,8 @@ def refusal(folder: Path, kept: dict, recipe: dict, state: str) -> str:
     """Why a run of this recipe cannot use a folder with a run of another one. state: finished or half-finished."""
     differ = sorted(name for name in kept | recipe if kept.get(name) != recipe.get(name))
     what = f"holds a {state} run of another recipe ({', '.join(differ)});"
-    if differ == ["records"]:
-        what = f"its records have changed since the {state} run here began; put them back as they were, or"
+    if {*differ} <= {"records", "pictures"}:
+        what = f"its {' and '.join(differ)} have changed since the {state} run here began; put them back, or"
     return f"{folder}: {what} remove the folder or choose another"
 
 

@@ -69,7 +69,7 @@ def train_stage(
     uneven: bool = False,
     dtype: torch.dtype | None = None,
     cores: int = 1,
-    start: int | None = None,
+    start: dict | None = None,
     lr_w: float | None = None,
 ) -> list[float]:
     """Train stage 1 or 2 on these samples, resuming what is in `folder`. Returns the loss of every step.
@@ -80,7 +80,7 @@ def train_stage(
     to compute at once (gradient accumulation); 0 for the whole batch. uneven: as in `plan_batches`. dtype: None for
     what the machine does best. cores: how many parts to compute at the same time in a single process (see
     `useful_cores`). Of many processes each computes its share of every batch. However a batch is divided, its loss is
-    the mean over all its supervised tokens. start: the checksum of the W that it begins with, for the recipe.
+    the mean over all its supervised tokens. start: what it begins with, for the recipe: checksums of weights.
     lr_w: W's rate, if it is not that of the rest.
     """
     if not lora.adapters(model):  # `lora.add` has already decided what trains
@@ -143,7 +143,7 @@ def recipe_of(
     lr_muon: float = 0.0,
     seed: int = 0,
     uneven: bool = False,
-    start: int | None = None,
+    start: dict | None = None,
     lr_w: float | None = None,
 ) -> dict:
     """What identifies a training of a stage besides its model, as JSON. The arguments are those of `train_stage`."""
@@ -151,7 +151,8 @@ def recipe_of(
     recipe = dict(stage=stage, samples=len(samples), records=records, batch=batch_size, steps=steps)
     recipe |= dict(lr=lr, muon=lr_muon, seed=seed, uneven=uneven)
     recipe |= {} if lr_w is None else {"lr_w": lr_w}
-    return recipe if start is None else recipe | {"W": start}
+    recipe |= {"pictures": samples.seen()} if isinstance(samples, StoredSamples) else {}
+    return recipe | (start or {})
 
 
 def recompute_activations(model: Llava) -> None:
