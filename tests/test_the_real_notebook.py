@@ -8,7 +8,14 @@ from cells import Failed, notebook, run
 from minillava import cli
 
 NEEDED = ("HOME = WEIGHTS", "RECORDED = {", "from minillava import paper", "SMOL, TEXT =", "RESULTS =", "def foresee", "RUN_ON")  # fmt: skip
-READ = ("from minillava import paper", "RECORDED = {", "def prompt_table", "def review_table", "def science_table")
+READ = (
+    "HOME = WEIGHTS",
+    "from minillava import paper",
+    "RECORDED = {",
+    "def prompt_table",
+    "def review_table",
+    "def science_table",
+)
 SWITCHES = ("RUN_ON_A_LAPTOP = ", "RUN_ON_A_T4 = ", "RUN_ON_80_GB, SIZE = ")
 
 
