@@ -33,6 +33,7 @@ from minillava.data.template import CHAT_V1
 from minillava.data.tokenizer import load_tokenizer
 from minillava.files import FileError, write_jsonl
 from minillava.model import load_llava
+from minillava.model.formats import marks
 from minillava.model.formats.assemble import assemble
 from minillava.model.formats.preparation import read_preparation
 from minillava.scenes.compose import scenes
@@ -382,14 +383,14 @@ def test_of_large_weights_pieces_are_compared(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(stage_run, "LOOKS", 3)
     monkeypatch.setattr(stage_run, "PIECE", 100)
     part, found = shutil.copytree(weights / "vision_tower", tmp_path / "part"), []
-    found.append(stage_run.weights_checksum(part))
+    found.append(marks.weights_checksum(part))
     with open(part / "model.safetensors", "r+b") as file:
         file.seek(file.seek(0, os.SEEK_END) // 3 + 50)
         file.write(b"another")
-    found.append(stage_run.weights_checksum(part))
+    found.append(marks.weights_checksum(part))
     (part / "preprocessor_config.json").write_text("{}")
-    found.append(stage_run.weights_checksum(part))
-    assert len(set(found)) == 3 == len({*found, stage_run.weights_checksum(shutil.copytree(part, tmp_path / "copy"))})
+    found.append(marks.weights_checksum(part))
+    assert len(set(found)) == 3 == len({*found, marks.weights_checksum(shutil.copytree(part, tmp_path / "copy"))})
 
 
 def test_the_w_of_other_data_or_another_part_joins_no_stage_2_silently(run, data, finished, weights, tmp_path):
