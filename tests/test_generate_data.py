@@ -16,12 +16,13 @@ import pytest
 
 from minillava import cli
 from minillava.asking import AskingError, Budget, Journal, Price, Rejected, request_key, server
+from minillava.commands.generate import mixture
 from minillava.data.images import open_picture
 from minillava.data.records import RecordError, normalise
 from minillava.data.scienceqa import read_problems, science_record
 from minillava.data.valid import read_records
 from minillava.datagen import replies
-from minillava.datagen.export import mixture, to_dataset
+from minillava.datagen.export import to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
     FAILED,

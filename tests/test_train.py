@@ -549,7 +549,7 @@ def test_two_runs_in_one_folder_are_refused(run, tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_written_with_what_would_fit(run, monkeypatch):
-    monkeypatch.setattr(machine, "available_memory", lambda: 20e6)
+    monkeypatch.setattr(machine, "available_memory", lambda: 8e6)
     status, _, error, out = run("--micro", "5")
     assert status == 2 and "of memory" in error and "what would fit: " in error and not out.exists()
 

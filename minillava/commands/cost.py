@@ -23,11 +23,7 @@ from minillava.scales import ScaleError
 from minillava.text import aligned, short_number
 from minillava.training.stages import TOKENS_PER_CORE
 
-NAMES = {
-    scales.TINY.vision_tower: "shipped vision tower",
-    scales.TINY.language_model: "shipped language model",
-    scales.SMOL.language_model: "SmolLM2-135M-Instruct of `make real`",
-}
+SHIPPED = {scales.TINY.vision_tower: "shipped vision tower", scales.TINY.language_model: "shipped language model"}
 
 
 def as_trained(stage: scales.Stage, hardware: Hardware) -> scales.Stage:
@@ -51,7 +47,7 @@ def report(scale, parts, config, stages, hardware: Hardware, estimates: list[Sta
     """One scale as text for one screen of a terminal. parts: its vision tower and language model, or one's own."""
     count = parameters(config)
     language = sum(count[name] for name in ("embedding", "decoder", "head"))
-    vision_tower, language_model = (NAMES.get(part, part) for part in parts)
+    vision_tower, language_model = (SHIPPED.get(part, part) for part in parts)
     lines = [
         f"{scale.name}: {vision_tower} ({short_number(count['vision_tower'])} parameters, frozen), "
         f"W ({short_number(count['projector'])}), {language_model} ({short_number(language)})",

@@ -12,12 +12,13 @@ import json
 import sys
 from pathlib import Path
 
+from minillava import paper
 from minillava.asking import AskingError, Budget, Price, confirm, price_of
 from minillava.commands import MOST_LISTED
 from minillava.data.records import write_records
 from minillava.data.scienceqa import FORMATS, SPLITS, science_record, write_problems
 from minillava.data.valid import read_records
-from minillava.datagen.export import mixture, to_dataset
+from minillava.datagen.export import to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
     CAPTION,
@@ -121,13 +122,26 @@ def run(options) -> int:
     records = {kind: read_records(out / f"{kind}.json") for kind in settings.types}
     _describe(records, out, images, options)
     print(f"written to {out}: {', '.join(f'{k}.json' for k in settings.types)}, {INSTRUCT}, {SUMMARY}, statistics.png")
-    try:
-        _write_for_training(records, pictures, images, out, settings.seed)
-    except OSError as error:
-        raise AskingError(f"{out}: the files for training cannot be written ({error.strerror})") from error
+    _write_for_training(records, pictures, images, out, settings.seed)
     if book:
         print(SIZE_NOTE)
     return 0 if summary.complete else 1
+
+
+def mixture(records: dict[str, list[dict]], pictures: int) -> tuple[list[dict], str]:
+    """Instruction records in the paper's proportions (58K : 23K : 77K), and how many of each type, as text.
+
+    records: by type. The commonest of these types gets a record per picture; where fewer were made than the proportions
+    ask for, all are taken. The types take turns, so that the first N records have these proportions too.
+    """
+    shares = {kind: share for kind, share in paper.DATA["instruct_types"].value.items() if kind in records}
+    turns, said = [], []
+    for kind, share in shares.items():
+        wanted = -(-pictures * share // max(shares.values()))
+        taken = records[kind][:wanted]
+        turns += [((n + 0.5) / len(taken), record) for n, record in enumerate(taken)]
+        said.append(f"{len(taken):,} {kind}" + (f" ({wanted:,} wanted)" if len(taken) < wanted else ""))
+    return [record for _, record in sorted(turns, key=lambda turn: turn[0])], ", ".join(said)
 
 
 def _write_for_training(records: dict, pictures: list, images: Path, out: Path, seed: int) -> None:

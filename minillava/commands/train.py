@@ -43,18 +43,8 @@ from minillava.data.stored import ALLOWED_BAD
 from minillava.training.checkpoints import TrainingError, lock_folder
 from minillava.training.parallel import process_group, rank, world_size
 
-LEAST = {
-    "limit": 1,
-    "batch": 1,
-    "micro": 1,
-    "epochs": 1,
-    "lora": 0,
-    "tokens": 0,
-    "lr": 0,
-    "stage1-lr": 0,
-    "w-lr": 0,
-    "seed": 0,
-}  # option -> its least value
+LEAST = dict.fromkeys(("lora", "tokens", "lr", "stage1-lr", "w-lr", "seed"), 0)  # option -> its least value
+LEAST |= dict.fromkeys(("limit", "batch", "micro", "epochs"), 1)
 OVERRIDES = ("batch", "lr", "epochs", "lora", "micro", "checkpointing")  # options that replace the recipe's values
 
 

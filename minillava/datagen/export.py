@@ -1,4 +1,4 @@
-"""Records to train on, and as a `datasets` dataset with their pictures, to share, filter or stream.
+"""Records as a `datasets` dataset with their pictures, to share, filter or stream.
 
 The columns are id, type, file (the record's `image`), image (the picture) and conversations. A picture is read from
 disk when its row is used. `save_to_disk` and `push_to_hub` copy the files' bytes into the dataset, so that it can be
@@ -10,25 +10,8 @@ moved.
 
 from pathlib import Path
 
-from minillava import paper
 from minillava.data.records import RecordError
 from minillava.datagen.pictures import BadRecord, check_image
-
-
-def mixture(records: dict[str, list[dict]], pictures: int) -> tuple[list[dict], str]:
-    """Instruction records in the paper's proportions (58K : 23K : 77K), and how many of each type, as text.
-
-    records: by type. The commonest of these types gets a record per picture; where fewer were made than the proportions
-    ask for, all are taken. The types take turns, so that the first N records have these proportions too.
-    """
-    shares = {kind: share for kind, share in paper.DATA["instruct_types"].value.items() if kind in records}
-    turns, said = [], []
-    for kind, share in shares.items():
-        wanted = -(-pictures * share // max(shares.values()))
-        taken = records[kind][:wanted]
-        turns += [((n + 0.5) / len(taken), record) for n, record in enumerate(taken)]
-        said.append(f"{len(taken):,} {kind}" + (f" ({wanted:,} wanted)" if len(taken) < wanted else ""))
-    return [record for _, record in sorted(turns, key=lambda turn: turn[0])], ", ".join(said)
 
 
 def to_dataset(records: dict[str, list[dict]], images: Path):
