@@ -7,7 +7,7 @@ from cells import Failed, notebook, run
 
 from minillava import cli
 
-NEEDED = ("HOME = WEIGHTS", "RECORDED = {", "from minillava import paper", "SMOL, TEXT =", "RESULTS =", "def foresee", "RUN_ON")  # fmt: skip
+NEEDED = ("HOME = WEIGHTS", "RECORDED = {", "from minillava import paper", "import SMOLLM2", "RESULTS =", "def foresee", "RUN_ON")  # fmt: skip
 READ = (
     "HOME = WEIGHTS",
     "from minillava import paper",
