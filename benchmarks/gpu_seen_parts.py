@@ -26,7 +26,7 @@ from minillava.data.tokenizer import load_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.files import read_json, write_json
 from minillava.judging.answer_scienceqa import answer_problems
-from minillava.judging.answers import BLANK, CONDITIONS, answer, answer_segments, blank_picture, vision_features
+from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.scienceqa import read_predictions
 from minillava.model import load_llava
 from minillava.model.formats.assemble import assemble, save_trained
@@ -169,12 +169,11 @@ def read_data(path: Path, name: str, device: str) -> tuple[Features, dict[str, l
 def ask_about_pictures(model, tokenizer, template, asked, features) -> tuple[dict, list[dict]]:
     """{order: {look: accuracy of each kind in per cent}}, and 20 answers to look at. asked: of `read_data`."""
     names, scores, examples = [name for name, _ in asked], {}, []
-    for order, form in zip(ORDERS, ("<image>\n{}", "{}\n<image>")):
+    for order in ORDERS:
         scores[order] = {}
         for look, tag in LOOKS.items():
-            prompts = [template.segments([(form.format(q.text), None)]) for _, q in asked]
-            shown = [[features[name]] for name in CONDITIONS[tag](names)]
-            texts = answer_segments(model, tokenizer, template, prompts, shown, 40)
+            pairs = [(q.text, features[name]) for (_, q), name in zip(asked, CONDITIONS[tag](names))]
+            texts = answer(model, tokenizer, template, pairs, 40, order == "after")
             scores[order][look] = exact_match(asked, texts)
             rows = zip(names, asked, texts)
             rows = [(n, order, q.text, q.answer, text, is_correct(q, text)) for n, (_, q), text in rows]

@@ -41,12 +41,14 @@ def test_the_probe_reads_what_is_in_the_features_and_no_more(weights):
     assert figures == gates.linear_probe(Telling(config, preparation), preparation, train=400, test=150)
 
 
-def test_every_figure_of_the_whole_model_has_its_controls(weights):
+@pytest.mark.parametrize("after", [False, True])
+def test_every_figure_of_the_whole_model_has_its_controls(weights, after):
     (model, _), tokenizer = load_llava(weights / "llava"), load_tokenizer(weights / "llava")
-    found = gates.picture_accuracy(model.eval(), tokenizer, read_preparation(weights / "llava", 96), per_kind=4)
+    preparation = read_preparation(weights / "llava", 96)
+    found = gates.picture_accuracy(model.eval(), tokenizer, preparation, per_kind=4, after=after)
     assert set(found) == {"picture", "blank", "shuffled"}
     for figures in found.values():
-        assert set(gates.THRESHOLDS["llava"]) - {"relative score"} <= set(figures)
+        assert set(gates.SEEN) <= set(figures)
         assert all(0 <= v <= 100 for v in figures.values())
 
 
@@ -92,6 +94,18 @@ def test_the_shipped_llava_reaches_its_cards_figures():
     assert found["picture"]["all"] > max(found["blank"]["all"], found["shuffled"]["all"]) + 20
 
 
+def test_the_shipped_llava_answers_worse_with_the_picture_after_the_question_as_its_gates_say():
+    folder, _ = shipped("llava")
+    rows = map(json.loads, (WEIGHTS.parent / "results" / "gates.jsonl").read_text().splitlines())
+    told = {r["figure"]: r for r in rows if r["gate"] == "llava, picture after"}
+    assert set(told) == set(gates.SEEN) and not told["existence"]["passed"] and told["colour"]["passed"]
+    (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
+    found = gates.picture_accuracy(model.eval(), tokenizer, read_preparation(folder, 96), "bench", 10, after=True)
+    print(found)
+    assert abs(found["picture"]["all"] - told["all"]["measured"]) < 12  # 70 questions
+    assert found["picture"]["all"] > found["blank"]["all"] + 20
+
+
 def test_the_shipped_llava_is_near_the_teacher_and_far_from_it_with_other_pictures():
     folder, _ = shipped("llava")
     (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
@@ -119,6 +133,7 @@ def test_the_page_of_the_gates_is_made_from_the_files_in_its_folder(tmp_path):
     assert not passed[f"the live run: {', '.join(gates_page.FIRST_FOUR)}"]
     assert passed["Table 8: 7B, difference to the best (the paper's -1.08)"]
     assert not passed["Table 8: Last layer, difference to the best (the paper's -0.96)"]
+    assert passed["existence"] and not passed["picture after the question: existence"]
     assert passed["Table 8 [on the chat data](designs.md): 7B, difference to the best"]
     assert "side 10 %" in page and "2 cores" in page
 

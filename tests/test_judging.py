@@ -153,7 +153,8 @@ def test_shuffled_pictures_move_also_where_some_come_often():
 # answers of a model
 
 
-def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights, monkeypatch):
+@pytest.mark.parametrize("after, form", [(False, "<image>\n{}"), (True, "{}\n<image>")])
+def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights, monkeypatch, after, form):
     model, tokenizer = load_llava(weights / "llava")[0].eval(), load_tokenizer(weights / "llava")
     generator = torch.Generator().manual_seed(0)
     asked = [
@@ -167,10 +168,10 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
         )
     ]
     monkeypatch.setattr("minillava.judging.answers.BATCH", 2)
-    together = answer(model, tokenizer, CHAT, asked, max_new_tokens=6)
+    together = answer(model, tokenizer, CHAT, asked, 6, after)
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for (text, features), said in zip(asked, together, strict=True):
-        ids = prompt_ids(f"<image>\n{text}", CHAT, tokenizer)
+        ids = prompt_ids(form.format(text), CHAT, tokenizer)
         assert said == tokenizer.decode(generate(model, [ids], [[features]], 6, stop)[0]).strip()
     assert len(set(together)) > 1
 

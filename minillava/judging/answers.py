@@ -24,9 +24,11 @@ def answer(
     template: Template,
     asked: Sequence[tuple[str, torch.Tensor | None]],
     max_new_tokens: int = 120,
+    after: bool = False,
 ) -> list[str]:
-    """Answers to (question, features (P, Dv) or None) pairs at temperature 0; the picture comes before the question."""
-    texts = [question if features is None else f"<image>\n{question}" for question, features in asked]
+    """Answers to (question, features (P, Dv) or None) pairs at temperature 0. after: the picture's place in Eq. 2."""
+    form = "{}\n<image>" if after else "<image>\n{}"
+    texts = [question if features is None else form.format(question) for question, features in asked]
     pictures = [[] if features is None else [features] for _, features in asked]
     segments = [template.segments([(text, None)]) for text in texts]
     return answer_segments(model, tokenizer, template, segments, pictures, max_new_tokens)
