@@ -236,6 +236,13 @@ def test_a_machine_with_a_gpu_is_judged_by_the_gpu():
     assert "full-7b, stage 2 needs" in doctor.report(here, 5e13, found)
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_doctor_says_when_vicunas_tokenizer_cannot_be_read(monkeypatch, installed):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: installed or None)
+    here = machine.describe_machine()
+    assert ("minillava[real]" in doctor.report(here, 1e12, doctor.examine(1e12, here))) != installed
+
+
 def test_the_doctor_fits_a_page_and_judges_as_training_does(capsys, monkeypatch):
     monkeypatch.setattr(machine, "available_memory", lambda: 8 * 2**30)
     assert cli.main(["doctor"]) == 0

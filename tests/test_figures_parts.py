@@ -7,7 +7,9 @@ import torch
 from matplotlib.colors import to_rgba
 from PIL import Image
 
+from minillava.datagen.statistics import statistics
 from minillava.figures.charts import bars, lines, matrix
+from minillava.figures.data import statistics_figure
 from minillava.figures.model import clocks, splice_step
 from minillava.figures.panels import checklist, maps, tiles
 from minillava.figures.style import PALE, short
@@ -18,6 +20,13 @@ PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 def shown(figure):
     """The axes that have a picture on them."""
     return [axis for axis in figure.axes if axis.images]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_statistics_of_no_record_are_drawn_without_a_warning():
+    figure = statistics_figure(statistics({"detail": [], "complex": []}))
+    figure.canvas.draw()
+    assert figure.axes[2].get_title(loc="left") == "No nouns"
 
 
 def test_each_picture_stands_under_its_name_and_the_rest_of_a_row_stays_empty():

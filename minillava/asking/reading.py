@@ -149,4 +149,6 @@ def problem(error: object, status: int = 0, wait: float | None = None, endpoint:
         return Unbilled(words, wait, everyone=wait is not None)
     if status in (400, 413, 422):
         return Rejected(words)
-    return AskingError(f"{endpoint}: {REFUSED.get(status, 'refused')} ({words})")
+    moved = "sends to another address, and is not followed there: give that one with --base-url"
+    why = REFUSED.get(status, moved if 300 <= status < 400 else "refused")
+    return AskingError(f"{endpoint}: {why} ({words.removesuffix(': ')})")

@@ -11,6 +11,7 @@ times assume that training reaches half of it (`MATMUL_UTILISATION`), as good co
 import json
 import textwrap
 from dataclasses import asdict
+from importlib.util import find_spec
 
 from minillava import scales
 from minillava.commands import add_parts
@@ -100,6 +101,8 @@ def report(machine: dict, speed: float, found: dict) -> str:
         f"Speeds: at half of the matrix product's. A written token: after a picture and {TEXT_TOKENS} tokens.",
         "Answering: a conversation that fills the context. Stages: as `minillava train` would run each recipe here.",
     ]
+    if not find_spec("sentencepiece"):
+        lines.append("Not installed: what Vicuna's tokenizer needs. Install it with `pip install 'minillava[real]'`.")
     for name, row in found.items():
         for stage in STAGES:
             if row[stage]["refused"]:

@@ -191,11 +191,12 @@ def _pictures(raw: dict, inside: list, changes: set[str]) -> list[str]:
 
 
 def _name(value: object, number: int, changes: set[str]) -> str:
-    """A record's id as text; its number where it has none."""
+    """A record's id as text; its number where it has none that can be used."""
     if isinstance(value, str):
         return value
     if not _is_number(value):
-        changes.add("a record without an id gets its number")
+        what = "without an id" if value is None else "whose id is neither a text nor a number"
+        changes.add(f"a record {what} gets its number")
         return f"number {number}"
     changes.add("an id that is a number becomes text")
     return str(int(value) if value == int(value) else value)

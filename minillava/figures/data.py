@@ -51,7 +51,8 @@ def statistics_figure(found: dict[str, Statistics]) -> Figure:
         share, line = [100 / len(words)] * len(words), pen(fill(kind))
         lengths.hist(words, [most * n / 30 for n in range(31)], weights=share, histtype="step", label=kind, **line)
     lengths.set(xlabel="words per answer", ylabel="% of the type's answers")
-    lengths.legend(frameon=False)
+    if told:
+        lengths.legend(frameon=False)
     longest = max(told, key=lambda kind: sum(told[kind]) / len(told[kind]), default="nothing")
     headline(lengths, f"The longest answers: {longest}")
     for axis, name, words in ((nouns, "nouns", whole.nouns[:WORDS]), (verbs, "verbs", whole.verbs[:WORDS])):
