@@ -380,8 +380,8 @@ def test_a_part_is_known_by_its_weights_not_only_by_its_folders_name(run, data, 
 
 
 def test_of_large_weights_pieces_are_compared(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_run, "LOOKS", 3)
-    monkeypatch.setattr(stage_run, "PIECE", 100)
+    monkeypatch.setattr(marks, "LOOKS", 3)
+    monkeypatch.setattr(marks, "PIECE", 100)
     part, found = shutil.copytree(weights / "vision_tower", tmp_path / "part"), []
     found.append(marks.weights_checksum(part))
     with open(part / "model.safetensors", "r+b") as file:

@@ -205,6 +205,19 @@ def test_a_full_disk_says_so_and_leaves_the_checkpoint_before(stopped, monkeypat
     assert latest(stopped)["step"] == 4
 
 
+@pytest.mark.parametrize("kind, method", [("Reader", "read_data"), ("Writer", "write_data")])
+def test_a_ctrl_c_while_a_checkpoint_is_read_or_written_is_a_ctrl_c(stopped, whole, monkeypatch, kind, method):
+    """The checkpoint library catches it, and raises an error of its own."""
+    import torch.distributed.checkpoint as dcp
+
+    with monkeypatch.context() as patched:
+        library = getattr(dcp, f"HuggingFaceStorage{kind}")
+        patched.setattr(library, method, lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            toy.train(stopped, steps=STEPS)
+    toy.assert_same(toy.train(stopped, steps=STEPS), whole[0])
+
+
 def test_two_runs_in_one_folder_are_refused_and_the_folder_is_free_again_after(tmp_path):
     with FileLock(tmp_path / ".lock"), pytest.raises(TrainingError, match="another run"):
         toy.train(tmp_path)

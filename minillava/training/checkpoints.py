@@ -147,7 +147,7 @@ def _write(folder: Path, model: nn.Module, optimizer: Optimizer, state: dict) ->
                 shutil.rmtree(old)
     except (Exception, dcp.api.CheckpointException) as error:  # the library's own is no subclass of Exception
         shutil.rmtree(temporary, ignore_errors=True)
-        raise (_os_error(error) or error) from None
+        raise (_reason(error) or error) from None
     wait_for_rank_0()
 
 
@@ -208,8 +208,11 @@ def _load(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
             tensors[key] = torch.zeros(meta.size, dtype=meta.properties.dtype)
     if {key for key in tensors if key.startswith("weights/")} - stored.keys():
         raise TrainingError(f"{path}: holds the weights of another model; remove the folder or choose another")
-    with _quiet():
-        dcp.load(tensors, storage_reader=reader, no_dist=world_size() == 1)
+    try:
+        with _quiet():
+            dcp.load(tensors, storage_reader=reader, no_dist=world_size() == 1)
+    except dcp.api.CheckpointException as error:
+        raise (_reason(error) or error) from None
     names = {id(p): name for name, p in parameters.items()}
     for part in optimizer.optimizers:
         for p in (p for group in part.param_groups for p in group["params"]):
@@ -288,8 +291,8 @@ def _quiet():
         yield
 
 
-def _os_error(error: BaseException) -> OSError | None:
-    """The OSError, such as a full disk's, inside what the checkpoint library raised."""
+def _reason(error: BaseException) -> OSError | KeyboardInterrupt | None:
+    """A full disk's error, or a Ctrl-C, inside what the checkpoint library raised."""
     failures = [failure[0] for failure in getattr(error, "failures", {}).values()]
     causes = (error, error.__cause__, error.__context__, *failures)
-    return next((cause for cause in causes if isinstance(cause, OSError)), None)
+    return next((cause for cause in causes if isinstance(cause, (OSError, KeyboardInterrupt))), None)
