@@ -141,12 +141,11 @@ def main():
                     print(f"{verb}: status {status}\n{Path(f'{out}.log.err').read_text()[-600:]}")
                 rows.setdefault(verb, {})[name] = {"peak": round(peak), "input": size, "status": status}
                 print(f"{verb}, {name}: {peak:.0f} MB", flush=True)
+                machine = environment.describe_machine()
+                environment.write_results(options.json, {"machine": machine, "sizes": sizes, "verbs": rows})
     table = [[verb, row["worst"]["peak"], row["worst"]["peak"] - row["little"]["peak"], row["worst"]["input"]]
              for verb, row in rows.items()]  # fmt: skip
     print(aligned([[str(cell) for cell in line] for line in [["verb", "peak", "above", "input"], *table]]))
-    sizes = {name: {"rows": count, "photo": sides} for name, (count, sides) in sizes.items()}
-    results = {"machine": environment.describe_machine(), "sizes": sizes, "verbs": rows}
-    environment.write_results(options.json, results)
 
 
 if __name__ == "__main__":
