@@ -1,7 +1,8 @@
 """The peak memory of every verb on the worst input that is still valid: many records, one photo of 48 megapixels.
 
 Each verb runs as a process of its own; the system says what that process held at most. The offline teacher and judge
-answer, so nothing leaves the machine. `fetch` needs the hub and is not here; `import` needs a file: --gguf FILE.
+answer, so nothing leaves the machine. `import` needs a file (--gguf FILE). `fetch` needs the hub and `serve-teacher` a
+client, so they are not here.
 
 peak: MB. above: MB more than the same verb takes for almost nothing. input: MB of the files that it reads.
 
@@ -11,11 +12,9 @@ peak: MB. above: MB more than the same verb takes for almost nothing. input: MB 
 import argparse
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from pathlib import Path
 
 import environment
@@ -91,32 +90,17 @@ def commands(here, out, gguf):
         "judge pope": [here / "yes.jsonl", here / "pope.jsonl"],
         "judge scienceqa": [here / "science.jsonl", here / "science.json"],
         "import": [gguf, "--out", out],
-        "cost": [], "doctor": [], "paper": ["--scale", "smoke", "--out", out], "serve-teacher": ["--port", 0],
+        "cost": [], "doctor": [], "paper": ["--scale", "smoke", "--out", out],
     }  # fmt: skip
     return {verb: [*verb.split(), *map(str, given)] for verb, given in found.items() if verb != "import" or gguf}
 
 
-def ask_served(process):
-    """Send the offline teacher a caption of 2 MB, and stop it."""
-    address = next(word for word in process.stdout.readline().split() if word.startswith("http"))
-    body = json.dumps({"model": "offline", "messages": [{"role": "user", "content": "a red dog. " * 200_000}]})
-    try:
-        urllib.request.urlopen(f"{address}/chat/completions", body.encode(), timeout=60).read()
-    except OSError as error:
-        print(f"  the teacher says: {error}")
-    process.send_signal(signal.SIGTERM)
-
-
 def peak_of(arguments, log):
     """(MB that a process of the verb held at most, the status)."""
-    served = arguments[0] == "serve-teacher"
     with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as errors:
-        process = subprocess.Popen([sys.executable, "-c", RUN, f"{log}.peak", *arguments], text=True, cwd=ROOT,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if served else out, stderr=errors)  # fmt: skip
-        if served:
-            ask_served(process)
-        status = process.wait(timeout=900)
-    return int(Path(f"{log}.peak").read_text()) / 1e6, status
+        command = [sys.executable, "-c", RUN, f"{log}.peak", *arguments]
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, check=False)
+    return int(Path(f"{log}.peak").read_text()) / 1e6, done.returncode
 
 
 def main():
