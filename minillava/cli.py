@@ -70,7 +70,10 @@ def stopping_as_ctrl_c():
 
     def stop(kind, frame):
         handler = signal.getsignal(signal.SIGINT)
-        if not received:
+        if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+            # perhaps in a callback, where Python ignores what is raised: come again
+            threading.Timer(0.05, os.kill, (os.getpid(), kind)).start()
+        elif not received:
             received.append(kind)
             (handler if callable(handler) else signal.default_int_handler)(kind, frame)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_run
@@ -130,6 +131,7 @@ def lines(folder):
 
 PAPER = """
 from pathlib import Path
+from types import SimpleNamespace
 import small_run
 from minillava import cli, scales
 from minillava.experiments import miniature
@@ -187,3 +189,12 @@ def test_nohup_and_torchrun_keep_their_own_ways(monkeypatch):
     finally:
         signal.signal(signal.SIGHUP, before)
     assert seen == [before, signal.SIG_IGN]
+
+
+def test_a_signal_that_meets_a_callback_of_the_import_system_comes_again():
+    """What is raised there is ignored by Python, and as only the first signal counts, the run could not be stopped."""
+    within = SimpleNamespace(f_code=SimpleNamespace(co_filename="<frozen importlib._bootstrap>"))
+    with cli.stopping_as_ctrl_c():
+        signal.getsignal(signal.SIGTERM)(signal.SIGTERM, within)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(20)
