@@ -38,7 +38,7 @@ from minillava.model import Llava
 from minillava.text import short_number
 from minillava.training import checkpoints
 from minillava.training.features import Features, LiveFeatures
-from minillava.training.stages import compile_blocks, train_stage
+from minillava.training.stages import train_stage
 
 NOMINAL = 989e12  # FLOP/s of an H100 or H200 SXM in bfloat16, by the maker's data sheet
 GOALS = {1: 100_000, 2: 86_000}  # real tokens per second at 0.5B
@@ -104,7 +104,7 @@ def training(dry, stage):
             with torch.device(side.DEVICE):
                 model = Llava(config)
             if compiled:
-                compile_blocks(model)
+                large.compile_here(model)
             reset_peak()
             features, stamps = LiveFeatures(model, folder, preparation), []
             if not live:

@@ -15,7 +15,8 @@ what `costs.model.memory` foresees.
 
 import statistics
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
+from unittest.mock import patch
 
 import forward
 import side_by_side as side
@@ -52,12 +53,19 @@ def time_steps(step, model, rounds):
     return seconds[1:], peak
 
 
+def compile_here(model):
+    """Compiled blocks; on a CPU, where perhaps no C++ compiler is, they are only traced."""
+    backend = "inductor" if side.DEVICE == "cuda" else "eager"
+    with patch.object(torch, "compile", partial(torch.compile, backend=backend)):
+        compile_blocks(model)
+
+
 def prepare(ours, theirs, compiled, again):
     """Set both sides to keep activations or to compute them again, and ours to compiled blocks or plain ones."""
     for block in ours.language_model.layers:
         vars(block).pop("forward", None)  # what an earlier call put there
     if compiled:
-        compile_blocks(ours)
+        compile_here(ours)
     if again:
         recompute_activations(ours)
         theirs.gradient_checkpointing_enable({"use_reentrant": False})
