@@ -70,22 +70,29 @@ def stopping_as_ctrl_c():
 
     def stop(kind, frame):
         handler = signal.getsignal(signal.SIGINT)
-        if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-            # perhaps in a callback, where Python ignores what is raised: come again
-            threading.Timer(0.05, os.kill, (os.getpid(), kind)).start()
-        elif not received:
-            received.append(kind)
-            (handler if callable(handler) else signal.default_int_handler)(kind, frame)
+        if received:
+            return
+        if (
+            frame is not None
+            and frame.f_code.co_filename.startswith("<frozen importlib")
+            and hasattr(signal, "setitimer")
+        ):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)  # perhaps a callback, where Python ignores errors: come again
+            return
+        received.append(kind)
+        (handler if callable(handler) else signal.default_int_handler)(kind, frame)
 
     before = {}
     if "LOCAL_RANK" not in os.environ and threading.current_thread() is threading.main_thread():
-        kinds = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+        kinds = {getattr(signal, name, signal.SIGTERM) for name in ("SIGTERM", "SIGHUP", "SIGALRM")}
         before = {kind: signal.getsignal(kind) for kind in kinds if signal.getsignal(kind) != signal.SIG_IGN}
     for kind in before:
         signal.signal(kind, stop)
     try:
         yield
     finally:
+        if getattr(signal, "SIGALRM", None) in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for kind, handler in before.items():
             signal.signal(kind, handler)
 
