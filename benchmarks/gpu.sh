@@ -7,7 +7,7 @@
 #
 #   bash benchmarks/gpu.sh                       # all three; the results are in benchmarks/results/
 #   bash benchmarks/gpu.sh right fast            # some of them
-#   bash benchmarks/gpu.sh --dry --out /tmp/dry  # all at mock size, on a CPU too, in two minutes: to see that it runs
+#   bash benchmarks/gpu.sh --dry --out runs/dry  # all at mock size, on a CPU too, in two minutes: to see that it runs
 #
 # Each figure is written as it ends, so the same command goes on after an interruption. It needs torch 2.11 and
 # transformers 5.17 or later (PYTHON=... names another Python). SMOL=DIR is the language model of `seen` (`make real`).

@@ -62,7 +62,7 @@ def our_loss(model, batch):
 
 
 def gradients(precision, loss_of, model, *given):
-    """(the loss, {name: gradient}) of `loss_of(model, *given)`; in float16 it is scaled so that no gradient becomes 0."""
+    """(the loss, {name: gradient}) of `loss_of(model, *given)`; scaled in float16, so that none becomes 0."""
     model.zero_grad(set_to_none=True)
     device, scale = next(model.parameters()).device.type, 4096 if precision == "float16 autocast" else 1
     with computing(precision, device):

@@ -60,13 +60,14 @@ def page(fast: dict, right: dict, seen: dict) -> str:
         row.append(" / ".join(map(str, know.values())) if result["job"] == "smol" else "-")
         other.append([*row, f"{result['quiz']['right']} %" if "quiz" in result else "-"])
     (book,) = (r for r in seen["results"] if r["job"] == "book")
-    longer = [[name, *(f"{scores[o]['picture']['all']:.1f}" for o in ("first", "after"))]
-              for name, scores in (("trained here, 730 steps", book["sight"]), ("shipped", book["shipped"]))]  # fmt: skip
+    both = {"trained here, 730 steps": book["sight"], "shipped": book["shipped"]}
+    longer = [[name, *(f"{s[o]['picture']['all']:.1f}" for o in ("first", "after"))] for name, s in both.items()]
     return f"""# What a GPU gave
 
 One {machine["gpu"]["name"]} (driver {machine["driver"]}, CUDA {machine["cuda"]}), 16 cores of an {machine["model"]},
 torch {machine["torch"]}; 15 minutes in all, on 2026-11-27. Made by `bash benchmarks/gpu.sh` and
-`python benchmarks/gpu_page.py`; every number is in the JSON files beside this page.
+`python benchmarks/gpu_page.py` from the JSON files beside this page. LOG.md (2026-11-27) has the numbers of the first
+attempt and of what was foreseen, which no file here holds.
 
 ![speeds and what the models see](gpu.png)
 
