@@ -26,7 +26,7 @@ from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.scenes.captions import SIDE_PHRASES, captions, noun, phrase, preposition
 from minillava.scenes.compose import compose, scenes
 from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
-from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene
+from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene, Thing
 from minillava.standins.evaluation import with_evaluation
 from minillava.standins.records import instruction_record
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description, teacher_reply
@@ -47,12 +47,16 @@ def as_notes(scene: Scene, rng: random.Random) -> str:
     return "\n".join([*rng.sample(lines, len(lines)), PLACES[scene.place]])
 
 
+def table_line(scene: Scene, thing: Thing) -> str:
+    """A thing in single words: `cup white left on table`."""
+    on = [preposition(thing, scene.things[thing.on]), scene.things[thing.on].kind] if thing.on is not None else []
+    doing = [thing.doing] if thing.doing else []
+    return " ".join([thing.kind, thing.colour, thing.side, *doing, *on, *["up"] * thing.air])
+
+
 def as_table(scene: Scene, rng: random.Random) -> str:
-    """The scene as a table in random order, single words: `car red left`, `cup white left on table`."""
-    lines = []
-    for t in scene.things:
-        on = [preposition(t, scene.things[t.on]), scene.things[t.on].kind] if t.on is not None else []
-        lines.append(" ".join([t.kind, t.colour, t.side, *([t.doing] if t.doing else []), *on, *["up"] * t.air]))
+    """The scene as a table in random order, one thing per line (`table_line`); the first line is the place."""
+    lines = [table_line(scene, thing) for thing in scene.things]
     return "\n".join([scene.place, *rng.sample(lines, len(lines))])
 
 
