@@ -710,6 +710,7 @@ def test_a_failure_to_write_statistics_or_dataset_is_named_and_the_records_are_k
     assert status == 2 and "d: the dataset cannot be written (" in err and "Traceback" not in err
 
 
+@pytest.mark.usefixtures("heeded")
 def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, tmp_path):
     call = [sys.executable, "-m", "minillava", "serve-teacher", "--port", "0"]
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -723,6 +724,7 @@ def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, t
     assert process.returncode == 0 and "Stopped." in out and "Traceback" not in err
 
 
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_stops_the_command_cleanly_and_the_same_command_resumes(capsys, tmp_path, teacher_server):
     arguments = [*by_api(tmp_path, teacher_server.url, 12), "--concurrency", "2"]
     teacher_server.delay = 0.05

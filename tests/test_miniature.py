@@ -209,6 +209,7 @@ def test_another_seed_can_be_added_to_a_finished_run(copied, weights):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise on Windows")
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_stops_run_and_workers_soon_and_quietly(weights, tmp_path):
     import signal
 
