@@ -1,9 +1,10 @@
 """This project's side of a comparison with another tool: an export, questions about pictures, and `chat`'s answers.
 
-    python benchmarks/interop/ours.py FOLDER --count 50 -- --to gguf --roll-positions
+    python benchmarks/interop/ours.py FOLDER --count 50 --to gguf --roll-positions
 
 Writes FOLDER/model, the export of the LLaVA that ships, FOLDER/pictures of held-out scenes, and FOLDER/asked.json: one
-picture, question and greedy answer of at most 60 tokens per row. The pictures are squares of the vision tower's size,
+picture and question per row, with the greedy answer of at most 60 tokens, and the one to the same question asked again
+in the same conversation. The pictures are squares of the vision tower's size,
 so that no other way of resizing or cropping them plays a part.
 """
 
@@ -25,9 +26,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=50, help="questions, each about another picture where possible")
-    parser.add_argument("export", nargs="*", help="after --: the arguments of `minillava export`")
-    options = parser.parse_args()
-    if status := main(["export", str(WEIGHTS), "--out", str(options.folder / "model"), *options.export]):
+    options, more = parser.parse_known_args()  # what it does not know is for `minillava export`
+    if status := main(["export", str(WEIGHTS), "--out", str(options.folder / "model"), *more]):
         raise SystemExit(status)
     chat, rows = Chat(WEIGHTS), []
     (options.folder / "pictures").mkdir()
@@ -37,5 +37,6 @@ if __name__ == "__main__":
         path = options.folder / "pictures" / f"{n}.png"
         crop(draw(scene), chat.preparation.size).save(path)
         chat.look(path)
-        rows.append({"picture": str(path), "question": question.text, "answer": chat.ask(question.text, max_new_tokens=60)})
+        answer, again = (chat.ask(question.text, max_new_tokens=60) for _ in range(2))
+        rows.append({"picture": str(path), "question": question.text, "answer": answer, "again": again})
     write_json(options.folder / "asked.json", rows)

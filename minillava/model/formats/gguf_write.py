@@ -28,6 +28,11 @@ from minillava.text import few
 
 INSTALL = "writing GGUF needs the package gguf: pip install 'minillava[export]', or pip install gguf"
 NORMAL, UNUSED = 1, 5  # types of tokens; CONTROL and USER_DEFINED besides
+# llama.cpp hands a template one text with a marker, such as <__media__>, for each picture, and nothing between both.
+TEXT = "{{ message['content'] }}"
+MARKED_TEXT = (
+    "{{ message['content'] | replace('__>', '__>\\n') if '<__media' in message['content'] else message['content'] }}"
+)
 FILE_TYPES = {torch.float32: 0, torch.float16: 1}
 # Our names of the vision tower's tensors, and GGUF's.
 TOWER = {
@@ -108,7 +113,7 @@ def language_values(config, tokenizer, template):
     values = {"general.architecture": kind, "general.type": "model"}
     values |= {f"{kind}.{key}": value for key, value in (sizes | {"vocab_size": config.vocab_size}).items()}
     values |= tokenizer_values(ending_tokenizer(tokenizer, template), config.vocab_size)
-    return values | {"tokenizer.chat_template": jinja(template)}
+    return values | {"tokenizer.chat_template": jinja(template).replace(TEXT, MARKED_TEXT)}
 
 
 def tokenizer_values(tokenizer, vocab_size):
