@@ -128,6 +128,9 @@ def test_a_system_message_replaces_the_templates_own_and_other_roles_are_refused
         assert rendered(("system", said), ("user", parts)) == plain.replace(template.system, "Be brief. ")
     with pytest.raises(Exception, match="roles are"):
         rendered(("user", "Why?"), ("tool", "42"))
+    template = replace(template, name="own")  # of others' weights: where its system message ends is not known
+    with pytest.raises(Exception, match="is part of this template"):
+        rendered(("system", "Be brief. "), ("user", "Why?"))
 
 
 def test_a_template_without_questions_cannot_be_exported():
@@ -240,7 +243,8 @@ def test_gguf_is_asked_for_by_name_where_it_is_missing(weights, tmp_path, capsys
 
 @pytest.mark.parametrize(
     "args, said",
-    [(("gguf", "--dtype", "bfloat16"), "float16"), (("hf", "--roll-positions"), "--to gguf"), (("hf", "--template", "plain"), "plain")],
+    [(("gguf", "--dtype", "bfloat16"), "--dtype bfloat16"), (("hf", "--roll-positions"), "--roll-positions"),
+     (("peft", "--dtype", "float16"), "--dtype float16"), (("peft", "--template", "chat"), "--template"), (("hf", "--template", "plain"), "plain")],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(weights, tmp_path, capsys, args, said):
     status, _, err = export(capsys, weights / "llava", "--out", tmp_path / "out", "--to", *args)

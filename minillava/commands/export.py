@@ -19,6 +19,8 @@ from minillava.model.formats.files import origin
 from minillava.model.formats.gguf_write import save_gguf
 from minillava.training.lora import save_peft
 
+DTYPES = {("hf", "float32"), ("hf", "bfloat16"), ("hf", "float16"), ("gguf", "float32"), ("gguf", "float16")}
+
 
 def arguments(parser) -> None:
     """Declare the verb's arguments."""
@@ -27,32 +29,43 @@ def arguments(parser) -> None:
     add("--to", choices=("hf", "gguf", "peft"), required=True, help="transformers, llama.cpp or PEFT")
     add("--out", type=Path, required=True, help="the folder to write: a new or an empty one")
     add("--template", help="the conversation's format: chat, chat_v1, vicuna_v1 or own (default: the weights')")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), default="float32",
-        help="of the weights: float32 answers as `chat` does on a CPU, the others take half the space")  # fmt: skip
-    add("--roll-positions", action="store_true", help="gguf: roll the position table by one, a work-around for "
-        "llama.cpp's issue 25814: without it each patch has its neighbour's position; the first patch is lost in any case")  # fmt: skip
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights (default: float32, which answers as `chat` does on a CPU; gguf: also float16)",
+    )
+    add(
+        "--roll-positions",
+        action="store_true",
+        help="gguf: roll the position table by one, a work-around for llama.cpp's issue 25814, which gives each patch "
+        "its neighbour's position. The first patch is lost with it and without it",
+    )
 
 
 def run(options) -> None:
     """Write the folder, then say what it is. Raises CheckpointError for what cannot be written."""
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise CheckpointError(f"--out {options.out} is not empty: name a new folder, so that no older file stays there")
+    unfit = {
+        "--roll-positions": options.roll_positions and options.to != "gguf",
+        f"--dtype {options.dtype}": options.dtype and (options.to, options.dtype) not in DTYPES,
+        "--template": options.template and options.to == "peft",
+    }
+    if wrong := [name for name, unfits in unfit.items() if unfits]:
+        raise CheckpointError(f"--to {options.to} cannot have {' and '.join(wrong)}; see minillava export --help")
     if options.to == "peft":
         return export_peft(Path(options.model), options.out)
-    if options.roll_positions and options.to != "gguf":
-        raise CheckpointError("--roll-positions is for --to gguf alone")
-    if options.dtype == "bfloat16" and options.to == "gguf":
-        raise CheckpointError("--to gguf takes --dtype float32 or float16")
-    chat, dtype = Chat(options.model, options.template), getattr(torch, options.dtype)
+    chat, dtype = Chat(options.model, options.template), getattr(torch, options.dtype or "float32")
+    name = str(dtype).removeprefix("torch.")
     if options.to == "hf":
         about = {"trained on": f"not known here: the weights of {origin(options.model)}"} | chat.about
         about["template"] = chat.template.name
         save_pretrained(chat.model, options.out, chat.tokenizer, options.model, chat.template, about, dtype)
-        print(f"{options.out}: for transformers, in {options.dtype}")
+        print(f"{options.out}: for transformers, in {name}")
     else:
         save_gguf(chat.model, options.out, chat.tokenizer, chat.template, chat.preparation, origin(options.model), dtype,
                   options.roll_positions)  # fmt: skip
-        print(f"{options.out}: model.gguf and mmproj.gguf for llama.cpp, in {options.dtype}\nllama.cpp loses the first "
+        print(f"{options.out}: model.gguf and mmproj.gguf for llama.cpp, in {name}\nllama.cpp loses the first "
               "patch of every picture (its issue 25814), so some answers differ; hand it square pictures")  # fmt: skip
     stop = chat.template.stop
     if len(chat.tokenizer.encode(stop, add_special_tokens=False)) > 1:
