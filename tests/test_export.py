@@ -155,6 +155,10 @@ def test_the_model_card_has_every_score_beside_its_controls(hf, weights, tmp_pat
         assert f"| {kind} | {score} | {figures['blank'][kind]} | {figures['shuffled'][kind]} |" in text
     assert export(capsys, weights / "llava", "--to", "hf", "--out", tmp_path / "other")[0] == 0
     assert "None are known" in (tmp_path / "other" / "README.md").read_text()
+    damaged = shutil.copytree(weights / "llava", tmp_path / "damaged")
+    (damaged / "card.json").write_text('{"figures": {"exact match": 90}}')
+    status, _, err = export(capsys, damaged, "--to", "hf", "--out", tmp_path / "more")
+    assert status == 2 and "card.json" in err and not (tmp_path / "more").exists()
 
 
 def test_a_projector_that_others_trained_comes_back_as_one_matrix(weights, tmp_path, capsys):

@@ -11,6 +11,8 @@ What llama.cpp does differently (seen with its build 11549):
   reads the class token's output as the last patch (its issue 25814). With the position table rolled by one each patch
   has its own position; the first patch stays lost. A llama.cpp without this fault needs the table as it is.
 - It pads an oblong picture where CLIP crops it: hand it squares.
+- Its server hands the template one text in which a marker stands for each picture, without the line break after it: the
+  template adds that.
 """
 
 import json
@@ -28,7 +30,7 @@ from minillava.text import few
 
 INSTALL = "writing GGUF needs the package gguf: pip install 'minillava[export]', or pip install gguf"
 NORMAL, UNUSED = 1, 5  # types of tokens; CONTROL and USER_DEFINED besides
-# llama.cpp hands a template one text with a marker, such as <__media__>, for each picture, and nothing between both.
+# The marker is <__media__>, or has a random part.
 TEXT = "{{ message['content'] }}"
 MARKED_TEXT = (
     "{{ message['content'] | replace('__>', '__>\\n') if '<__media' in message['content'] else message['content'] }}"

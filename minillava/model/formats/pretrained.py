@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from minillava.files import read_json, write_text
+from minillava.files import read_json
 from minillava.model.formats.chat_template import ending_tokenizer, jinja
 from minillava.model.formats.checkpoint import metadata, named_tensors
-from minillava.model.formats.files import CheckpointError, find_checkpoint, write_checkpoint
+from minillava.model.formats.files import CheckpointError, find_checkpoint, reading_config, write_checkpoint
 from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import llava_names, llava_published
 from minillava.text import markdown_table
@@ -62,13 +62,15 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     published = llava_published(config, image_token) | {"minillava": known | {"ends": list(config.language.ends)}}
     published["text_config"] |= tokens
 
+    card = model_card(known, template, find_checkpoint(vision_tower) / "card.json")
+
     def also(temporary):
         write_preparation(preparation, temporary)  # where versions before 5 look
         pictures = AutoImageProcessor.from_pretrained(str(temporary))
         LlavaProcessor(pictures, tokenizer, **sizes, **chat).save_pretrained(temporary)
         GenerationConfig(**tokens).save_pretrained(temporary)
         _readable_before_5(temporary / "tokenizer_config.json")
-        write_text(temporary / "README.md", model_card(known, template, find_checkpoint(vision_tower) / "card.json"))
+        (temporary / "README.md").write_text(card, encoding="utf-8")
 
     write_checkpoint(folder, {"config.json": published}, tensors, dtype, also)
 
@@ -88,7 +90,7 @@ def _readable_before_5(path):
 def model_card(known, template, scores):
     """README.md of an exported model. known: of `metadata`. scores: a card.json, which may be absent."""
     about, towers = known["about"], known["towers"]
-    figures = read_json(scores).get("figures", {}) if scores.exists() else {}
+    tables = _score_tables(scores) if scores.exists() else []
     lines = [
         "---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\ntags: [llava]\n---",
         "# A LLaVA, exported by minillava",
@@ -98,15 +100,23 @@ def model_card(known, template, scores):
         'message = {"role": "user", "content": [{"type": "image", "url": "picture.png"}, {"type": "text", "text": '
         '"What is this?"}]}\nprint(ask(text=[message], return_full_text=False)[0]["generated_text"])\n```',
         "## Scores and their controls",
+        *tables,
     ]
-    for name, columns in figures.items():
-        kinds = next(iter(columns.values()))
-        rows = [[kind, *(str(column.get(kind, "")) for column in columns.values())] for kind in kinds]
-        lines += [f"{name}:", markdown_table([["", *columns], *rows])]
-    if figures:
+    if tables:
         lines.append("blank, shuffled: the same questions with a blank picture or another question's. A model that "
                      "scores as well there does not use the picture.")  # fmt: skip
     else:
         lines.append("None are known. A score means something beside its control, the same questions with the picture "
                      "blanked or exchanged: `minillava answer --look`, then `minillava judge`.")  # fmt: skip
     return "\n\n".join(lines) + "\n"
+
+
+def _score_tables(path):
+    """The figures of a card.json, {name: {picture, blank, ...: {kind: score}}}, as lines and Markdown tables."""
+    lines = []
+    with reading_config(path) as card:
+        for name, columns in card.get("figures", {}).items():
+            kinds = next(iter(columns.values()))
+            rows = [[kind, *(str(column.get(kind, "")) for column in columns.values())] for kind in kinds]
+            lines += [f"{name}:", markdown_table([["", *columns], *rows])]
+    return lines
