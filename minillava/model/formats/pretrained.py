@@ -80,10 +80,8 @@ def _readable_before_5(path):
     written = {key: value for key, value in read_json(path).items() if key not in NEWER_KEYS}
     if written["tokenizer_class"] == NEWER:
         written["tokenizer_class"] = "PreTrainedTokenizerFast"
-    written["model_input_names"] = [
-        "input_ids",
-        "attention_mask",
-    ]  # by default also token_type_ids, which Llava refuses
+    # By default versions before 5 add token_type_ids, which Llava refuses.
+    written["model_input_names"] = ["input_ids", "attention_mask"]
     path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
 
 
