@@ -28,6 +28,7 @@ VERBS = {
     "cost": "what each scale trains, how long it takes, and what it costs",
     "fetch": "the paper's real data, or a part of it, from the hub and from COCO",
     "import": "a language model in a GGUF file becomes a folder that `train` reads",
+    "export": "a trained LLaVA for transformers, llama.cpp (GGUF) or, its LoRA, for PEFT",
     "progress": "which tasks of the exercises pass on this machine; nothing is sent",
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
     "generate": "instruction data from captioned pictures, by the offline teacher or any model",

@@ -274,7 +274,9 @@ class StageRun:
             dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
             save_trained(whole, load_tokenizer(parts[0]), parts[1], options.out / "model", about, dtype)
             made = sorted(self.result.parent.iterdir())
+        base = {"weights": options.weights} if options.weights else {"language model": options.language_model}
         about = {"recipe": self.recipe(samples), "trained on": trained_on}
+        about |= {"base": {name: str(source) for name, source in base.items()}}
         files.write_checked(self.folder / "done.json", about, made)
 
     def gather(self, model: Llava) -> Llava | None:
