@@ -40,6 +40,7 @@ from minillava.commands import add_device, add_parts
 from minillava.commands.stage_run import StageRun, records_file, result_path
 from minillava.costs.preflight import preflight_here
 from minillava.data.stored import ALLOWED_BAD
+from minillava.machine import core_count
 from minillava.training.checkpoints import TrainingError, lock_folder
 from minillava.training.parallel import process_group, rank, world_size
 from minillava.training.parity import check_device
@@ -147,8 +148,7 @@ def share_cores() -> None:
     OMP_NUM_THREADS takes precedence, but not under torchrun, which sets it to 1 by default.
     """
     if "OMP_NUM_THREADS" not in os.environ or "LOCAL_RANK" in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+        torch.set_num_threads(max(1, core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def run(options: Namespace) -> None:
