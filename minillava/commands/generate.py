@@ -207,7 +207,7 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) 
     print(aligned(statistics_table(found)))
     rows = {kind: {**one.row(), "nouns": one.nouns, "verbs": one.verbs} for kind, one in found.items()}
     try:
-        (out / "statistics.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (out / "statistics.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         statistics_figure(found).savefig(out / "statistics.png")
     except OSError as error:
         raise AskingError(f"{out}: the statistics cannot be written ({error.strerror})") from error

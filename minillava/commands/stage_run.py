@@ -235,7 +235,7 @@ class StageRun:
         say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "
             f"{self.dtype}, up to {self.tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
         with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
-            bar.disable = rank() > 0
+            bar.disable |= rank() > 0  # TQDM_DISABLE stays
             train_stage(
                 model, stage.number, samples, features, self.folder, progress=report, tokens=self.tokens,
                 dtype=self.dtype, cores=useful_cores(model), **settings,
