@@ -49,8 +49,8 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
 	exit $$failed
 
-test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
-	$(PIP) -e ".[course,browser,tests]"
+test-browser: $(READY)  ## every notebook in a real JupyterLab, and the chat page, in the Chromium that is here (CHROMIUM=/path/to/it)
+	$(PIP) -e ".[course,serve,browser,tests]"
 	$(PY) -m pytest -q -rs tests_browser
 
 lint: $(READY)  ## ruff: style and format, notebooks too
@@ -114,7 +114,7 @@ $(READY): pyproject.toml constraints.txt
 	fi; \
 	touch $(VENV)/.installing; \
 	{ test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; } && \
-	$(PIP) -e ".[course,api,real,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
+	$(PIP) -e ".[course,api,real,serve,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
 	rm -f $(VENV)/.installing; \
 	echo "$(CURDIR)" > $(READY); \
 	echo "Ready."

@@ -43,7 +43,7 @@ def run(options) -> None:
     try:
         import uvicorn
 
-        from minillava.serving.app import HERE, app
+        from minillava.serving.app import HERE, Service, app
     except ImportError as error:
         raise UserError(f"the server is not installed ({error}); pip install 'minillava[serve]'") from error
     if options.most < 1:
@@ -51,7 +51,7 @@ def run(options) -> None:
     name = Path(options.model).resolve().name if Path(options.model).exists() else options.model
     with listen(options.host, options.port) as at:
         chat = Chat(options.model, options.template, *device_and_dtype(options.dtype))
-        made = app(chat, name, options.most, HERE if options.host in LOOPBACK else ())
+        made = app(Service(chat, name, options.most), HERE if options.host in LOOPBACK else ())
         server = uvicorn.Server(uvicorn.Config(made, **SETTINGS))
         if options.host not in LOOPBACK:
             print(f"warning: everyone who can reach {options.host} can use this", file=sys.stderr)

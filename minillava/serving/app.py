@@ -12,7 +12,7 @@ Notable
 - Only this server's own page may ask from a browser. On this machine's own address `Host` must name it too, or a page
   elsewhere could pretend to be this one.
 
-Try it: `uvicorn.run(app(Chat(weights), "llava", 64))`.
+Try it: `uvicorn.run(app(Service(Chat(weights), "llava", 64)))`.
 """
 
 import asyncio
@@ -54,6 +54,7 @@ from minillava.serving.rows import Busy, Row, Writer
 MAX_BODY, MAX_BODIES = 32 << 20, 128 << 20  # bytes of one request, and of all that are being read
 MAX_SECONDS = 60  # for a request to arrive
 DECODED = 2  # pictures at the same time
+FAILED = Refused("the answer failed; the server's terminal says why", status=500)
 ENLARGED = 4  # times the size that the vision tower takes, where a picture is shown as it sees it
 HERE = ("localhost", "127.0.0.1", "[::1]")  # this machine, as `Host` names it
 PAGE = {
@@ -160,7 +161,7 @@ class Service:
             for task in tasks:
                 task.cancel()
         if finished == "error":
-            raise Refused("the answer failed; the server's terminal says why", status=500)
+            raise FAILED
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": finished, "logprobs": None}
         return JSONResponse(self.head("chat.completion") | {"choices": [choice], "usage": row.usage()})
@@ -177,7 +178,7 @@ class Service:
         while not finished:
             text, finished = await pieces.get()
             if finished == "error":
-                yield f"data: {json.dumps(error_body('the answer failed', status=500))}\n\n"
+                yield f"data: {json.dumps(FAILED.body())}\n\n"
                 return
             if text:
                 yield event({"content": text})
@@ -240,23 +241,15 @@ def as_seen(picture: Image.Image, how: Preparation) -> Image.Image:
     return Image.fromarray((colours / how.rescale).round().clip(0, 255).to(torch.uint8).numpy())
 
 
-def error_body(message: str, param: str | None = None, code: str | None = None, status: int = 400) -> dict:
-    """An error in the API's form."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
 async def refuse(request: Request, error: Exception) -> Response:
     """Any error as an answer in the API's form."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)  # nobody reads it
-    status, message = getattr(error, "status", 500), "a bug; the server's terminal says where"
     if isinstance(error, HTTPException):
-        status, message = error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}"
-    elif isinstance(error, Refused):
-        message = str(error)
-    body = error_body(message, getattr(error, "param", None), getattr(error, "code", None), status)
-    return JSONResponse(body, status, {"Retry-After": "1"} if status == 503 else None)
+        error = Refused(f"{request.method} {request.url.path[:200]}: {error.detail}", status=error.status_code)
+    elif not isinstance(error, Refused):
+        error = Refused("a bug; the server's terminal says where", status=500)
+    return JSONResponse(error.body(), error.status, {"Retry-After": "1"} if error.status == 503 else None)
 
 
 def guarded(inner, names: tuple[str, ...]):
@@ -269,14 +262,13 @@ def guarded(inner, names: tuple[str, ...]):
             wrong = f"this server is at {', '.join(names)}, not at {host[:100]!r}; --host lets others in"
         elif origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             wrong = f"pages of {origin[:100]!r} may not ask here"
-        await (JSONResponse(error_body(wrong), 403) if wrong else inner)(scope, receive, send)
+        await (JSONResponse(Refused(wrong).body(), 403) if wrong else inner)(scope, receive, send)
 
     return run
 
 
-def app(chat: Chat, name: str, most: int, names: tuple[str, ...] = HERE):
-    """The ASGI application. Arguments as in `Service` and `guarded`."""
-    service = Service(chat, name, most)
+def app(service: Service, names: tuple[str, ...] = HERE):
+    """The ASGI application. names: as in `guarded`."""
 
     @asynccontextmanager
     async def running(_):

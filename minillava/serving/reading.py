@@ -31,6 +31,11 @@ class Refused(UserError):
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
 
+    def body(self) -> dict:
+        """The error in the API's form."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
+
 
 @dataclass(frozen=True)
 class Asked:
