@@ -39,7 +39,12 @@ from minillava.serving.reading import read_request  # noqa: E402
 from minillava.serving.rows import WAITING, Busy, Row, Rows, Writer  # noqa: E402
 
 WEIGHTS = scales.WEIGHTS / "llava"
-QUESTIONS = ("Describe this picture in detail.", "What is odd in this picture?", "What is on the left?", "Where is this?")
+QUESTIONS = (
+    "Describe this picture in detail.",
+    "What is odd in this picture?",
+    "What is on the left?",
+    "Where is this?",
+)
 PICTURES = [draw(scene, 96) for scene in scenes("dev", 6)]
 
 
@@ -367,7 +372,11 @@ def test_only_this_server_and_its_own_page_may_ask(service):
 def test_the_page_needs_nothing_but_this_server(service):
     status, sent, page = raw(service, "GET", "/")
     text = page.decode()
-    assert status == 200 and not re.findall(r"(?:https?:)?//[a-z]", text) and not re.findall(r"<(?:script|link)[^>]*src", text)
+    assert (
+        status == 200
+        and not re.findall(r"(?:https?:)?//[a-z]", text)
+        and not re.findall(r"<(?:script|link)[^>]*src", text)
+    )
     assert "default-src 'none'" in sent["content-security-policy"]
     assert "innerHTML" not in text and "document.write" not in text
     blank = Image.open(io.BytesIO(raw(service, "GET", "/blank.png")[2]))

@@ -112,7 +112,9 @@ def read_messages(messages: object) -> tuple[list[tuple[str, str | None]], bytes
             why = "the weights have learned one text before the conversation, which is always there"
             raise Refused(f"{where}: the role {role!r} is not supported: {why}; leave it out", where)
         if role != wanted:
-            raise Refused(f"{where}: expected a message of the role {wanted!r}, as user and assistant take turns", where)
+            raise Refused(
+                f"{where}: expected a message of the role {wanted!r}, as user and assistant take turns", where
+            )
         text, shown = _content(message.get("content"), where)
         if shown and (n or len(shown) > 1):
             raise Refused(f"{where}: one picture can be shown, in the first message; start a new conversation", where)
