@@ -6,6 +6,7 @@ import copy
 import http.client
 import io
 import json
+import queue
 import random
 import re
 import signal
@@ -217,6 +218,18 @@ def test_rows_join_and_leave_at_any_token_and_say_what_each_says_alone(chat):
     assert rows.cache is None
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_blanks_around_an_answer_are_left_out_and_half_a_stop_is_held_back(chat, streams):
+    said, body = [], {"model": "llava", "messages": messages(None, "Why?"), "stream": streams}
+    ends = Stop(["###"], chat.tokenizer)
+    row = Row(None, None, 9, 99, ends, lambda *piece: said.append(piece), read_request(body, "llava"))
+    ids = [i for text in ("  ", "A cat", " # or", "   ", "##", "#") for i in chat.tokenizer.encode(text)]
+    for token in ids:
+        row.take(token)
+    assert "".join(text for text, _ in said) == "A cat # or" and said[-1][1] == row.finished == "stop"
+    assert [finished for _, finished in said[:-1]] == [None] * (len(said) - 1) and (len(said) > 2) == streams
+
+
 def test_what_waits_is_bounded(chat):
     writer = Writer(chat.model, 1)
     for _ in range(WAITING):
@@ -284,7 +297,8 @@ def test_a_bug_is_told_to_every_client_and_the_server_goes_on(service, client, m
         ({"messages": messages(None, "  ")}, "an empty question", "messages[0]"),
         ({"messages": messages(None, "<image> Why?")}, "cannot be part of a text", "messages[0]"),
         ({"messages": messages(None, "\ud800")}, "not valid text", "messages[0]"),
-        ({"messages": messages(None, "why " * 2000)}, "the model reads 1024", "messages"),
+        ({"messages": messages(None, "why " * 2000)}, "into the 1024 tokens that the model reads", "messages"),
+        ({"messages": messages(None, "w" * 1_000_000)}, "does not fit into the 1024 tokens", "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "audio"}]}]}, "content[0]: expected", "messages[0].content[0]"),
         ({"messages": messages("http://127.0.0.1:9/a.png", "Why?")}, "never fetched", "messages[0].content[1].image_url.url"),
         ({"messages": messages("data:image/png;base64,?", "Why?")}, "not base64", "messages[0].content[1].image_url.url"),
@@ -310,6 +324,7 @@ def test_the_clients_errors_are_its_own(client, service):
         client.embeddings.create(model="llava", input="a")
     assert post(service, b"{")[0] == 400 and "not JSON" in post(service, b"\xff{")[1]["error"]["message"]
     assert "levels deep" in post(service, b"[" * 50_000)[1]["error"]["message"]
+    assert "more than 100,000 values" in post(service, b"[" + b"[]," * 60_000)[1]["error"]["message"]
     assert "expected a JSON object" in post(service, b"[]")[1]["error"]["message"]
     assert raw(service, "GET", "/v1/chat/completions")[0] == 405
     status, answer = post(service, {"model": "llava", "messages": messages(PICTURES[0], "Why?")}, "/where")
@@ -325,17 +340,38 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(service):
     assert answer["error"]["code"] == "invalid_image"
 
 
-def test_large_requests_are_refused_and_their_bytes_given_back(service, client, monkeypatch):
+def test_too_large_a_request_is_refused(client, monkeypatch):
     monkeypatch.setattr(app_module, "MAX_BODY", 100_000)
     with pytest.raises(openai.APIStatusError, match="more than 100,000 bytes") as error:
         client.chat.completions.create(model="llava", messages=messages(None, "why " * 100_000))
     assert error.value.status_code == 413
-    monkeypatch.setattr(app_module, "MAX_BODIES", 10_000)
-    with pytest.raises(openai.APIStatusError, match="too many large requests") as error:
-        client.chat.completions.create(model="llava", messages=messages(None, "why " * 10_000))
+
+
+def test_large_requests_wait_for_one_another_and_small_ones_do_not(service):
+    held = []
+    for _ in range(app_module.LARGE):
+        held.append(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60))
+        held[-1].request("POST", "/v1/chat/completions", b"{", {"Content-Length": str(app_module.SMALL + 1)})
+    body = {"model": "llava", "messages": messages(None, "Why?")}
+    large, said = json.dumps(body).encode() + b" " * app_module.SMALL, []
+    while service.large._value:
+        time.sleep(0.01)
+    thread = threading.Thread(target=lambda: said.append(post(service, large)[0]))
+    thread.start()
+    assert post(service, body)[0] == 200 and said == []
+    held.pop().close()
+    thread.join(60)
+    assert said == [200]
+    for connection in held:
+        connection.close()
+
+
+def test_too_many_requests_are_told_to_come_again(service, client, monkeypatch):
+    monkeypatch.setattr(service.writer, "waiting", queue.Queue(1))
+    service.writer.add(object())
+    with pytest.raises(openai.InternalServerError, match="requests wait already") as error:
+        client.chat.completions.create(model="llava", messages=messages(None, "Why?"))
     assert error.value.status_code == 503 and error.value.response.headers["retry-after"] == "1"
-    monkeypatch.undo()
-    assert service.arriving == 0
 
 
 def test_a_request_that_does_not_arrive_is_given_up(service, monkeypatch):

@@ -7,8 +7,8 @@
     POST /where                 where it looked: a request like the one above, and the answer as its last message
 
 Notable
-- Memory is bounded: by the bytes of one request and of all that are being read, by the pictures that are decoded at the
-  same time, by their pixels (data/images.py), and by how many answers wait and are written (rows.py).
+- Memory is bounded: by the bytes of a request, by how many large ones are read and pictures decoded at the same time, by
+  their pixels (data/images.py), and by how many answers wait and are written (rows.py).
 - Only this server's own page may ask from a browser. On this machine's own address `Host` must name it too, or a page
   elsewhere could pretend to be this one.
 
@@ -23,7 +23,7 @@ import json
 import re
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from importlib import resources
 
@@ -44,17 +44,18 @@ from minillava.data.images import ImageError, Preparation, open_picture, pixels
 from minillava.data.records import IMAGE_TOKEN
 from minillava.data.samples import prompt_ids
 from minillava.figures.model import looks
-from minillava.files import parse_json
 from minillava.judging.answers import blank_picture
 from minillava.model import SpliceError
 from minillava.model.generate import Stop
-from minillava.serving.reading import Asked, Refused, read_request
+from minillava.serving.reading import Asked, Refused, read_json, read_request
 from minillava.serving.rows import Busy, Row, Writer
 
-MAX_BODY, MAX_BODIES = 32 << 20, 128 << 20  # bytes of one request, and of all that are being read
+MAX_BODY, SMALL = 32 << 20, 256 << 10  # bytes of a request, and of one that is read at once
+LARGE = 4  # larger requests that are read at the same time; the others wait, and their clients with them
+MAX_LETTERS = 100  # of a conversation, for each token of the context
 MAX_SECONDS = 60  # for a request to arrive
 DECODED = 2  # pictures at the same time
-FAILED = Refused("the answer failed; the server's terminal says why", status=500)
+FAILED = "the answer failed; the server's terminal says why"
 ENLARGED = 4  # times the size that the vision tower takes, where a picture is shown as it sees it
 HERE = ("localhost", "127.0.0.1", "[::1]")  # this machine, as `Host` names it
 PAGE = {
@@ -74,43 +75,32 @@ class Service:
         chat.look(blank)
         self.patches = chat.features  # of the blank picture: as many as of any other
         self.blank, self.page = png(blank), (resources.files("minillava.serving") / "page.html").read_bytes()
-        self.arriving = 0  # bytes of all requests that are being read
-        self.decoding, self.looking = asyncio.Semaphore(DECODED), asyncio.Semaphore(1)
+        self.context = chat.model.config.language.max_position
+        self.large, self.decoding, self.looking = map(asyncio.Semaphore, (LARGE, DECODED, 1))
 
     async def read(self, request: Request, shown: bool = False) -> tuple:
         """(what is asked, its picture as pixels (1, 3, S, S) or None, the same as a PNG if `shown`). Raises Refused."""
-        data, wrong = bytearray(), None
-        try:
-            with anyio.fail_after(MAX_SECONDS):
-                async for chunk in request.stream():  # to its end in any case, or the client hears nothing of it
-                    if not wrong:
-                        data += chunk
-                        self.arriving += len(chunk)
-                        wrong = self.too_much(len(data))
-            if wrong:
-                raise wrong
+        said = request.headers.get("content-length", "")
+        async with nullcontext() if said.isdigit() and int(said) <= SMALL else self.large:
+            data, size = bytearray(), 0
+            try:
+                with anyio.fail_after(MAX_SECONDS):
+                    async for chunk in request.stream():  # to its end in any case, or the client hears nothing of it
+                        size += len(chunk)
+                        if size <= MAX_BODY:
+                            data += chunk
+            except TimeoutError:
+                raise Refused(f"the request did not arrive within {MAX_SECONDS} seconds", status=408) from None
+            if size > MAX_BODY:
+                raise Refused(f"more than {MAX_BODY:,} bytes; make the picture smaller", status=413)
             async with self.decoding:
                 return await run_in_threadpool(self.parse, data, shown)
-        except TimeoutError:
-            raise Refused(f"the request did not arrive within {MAX_SECONDS} seconds", status=408) from None
-        finally:
-            self.arriving -= len(data)
-
-    def too_much(self, size: int) -> Refused | None:
-        """Why no more of a request is kept. size: bytes so far."""
-        if size > MAX_BODY:
-            return Refused(f"more than {MAX_BODY:,} bytes; make the picture smaller", status=413)
-        if self.arriving > MAX_BODIES:
-            return Refused("too many large requests at once; ask again later", status=503)
 
     def parse(self, data: bytearray, shown: bool) -> tuple:
         """See `read`."""
-        try:
-            asked = read_request(parse_json(data), self.name)
-        except Refused:
-            raise
-        except ValueError as error:
-            raise Refused(f"not JSON: {error}") from error
+        asked = read_request(read_json(data), self.name)
+        if sum(len(question) + len(answer or "") for question, answer in asked.turns) > MAX_LETTERS * self.context:
+            raise self.too_long()  # before it takes long to find its tokens
         if asked.picture is None:
             return asked, None, None
         try:
@@ -120,18 +110,20 @@ class Service:
         except ImageError as error:
             raise Refused(f"messages[0]: {error}", "messages[0]", code="invalid_image") from error
 
+    def too_long(self) -> Refused:
+        what = f"the conversation does not fit into the {self.context} tokens that the model reads; begin a new one"
+        return Refused(what, "messages", code="context_length_exceeded")
+
     def row(self, asked: Asked, view: torch.Tensor | None, tell) -> Row:
         """The answer to be written. Raises Refused for a conversation that the context has no room for."""
         chat, (*before, (question, answer)) = self.chat, asked.turns
         if answer is not None:
             raise Refused("the last message must be the user's", "messages")
         ids = prompt_ids(question, chat.template, chat.tokenizer, before)
-        context = chat.model.config.language.max_position
         length = len(ids) + (0 if view is None else len(self.patches) - 1)
-        if length >= context:
-            what = f"the conversation has {length} tokens, the model reads {context}; begin a new one, or ask less"
-            raise Refused(what, "messages", code="context_length_exceeded")
-        room = min(asked.max_new_tokens, context - length)
+        if length >= self.context:
+            raise self.too_long()
+        room = min(asked.max_new_tokens, self.context - length)
         return Row(ids, view, length, room, self.ends, tell, asked)
 
     async def complete(self, request: Request) -> Response:
@@ -161,7 +153,7 @@ class Service:
             for task in tasks:
                 task.cancel()
         if finished == "error":
-            raise FAILED
+            raise Refused(FAILED, status=500)
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": finished, "logprobs": None}
         return JSONResponse(self.head("chat.completion") | {"choices": [choice], "usage": row.usage()})
@@ -178,7 +170,7 @@ class Service:
         while not finished:
             text, finished = await pieces.get()
             if finished == "error":
-                yield f"data: {json.dumps(FAILED.body())}\n\n"
+                yield f"data: {json.dumps(Refused(FAILED, status=500).body())}\n\n"
                 return
             if text:
                 yield event({"content": text})
@@ -205,7 +197,7 @@ class Service:
         try:
             return looks(chat, question if before else question.removeprefix(f"{IMAGE_TOKEN}\n"), answer, before)
         except SpliceError as error:
-            raise Refused(str(error), "messages", code="context_length_exceeded") from error
+            raise self.too_long() from error
 
     def head(self, kind: str) -> dict:
         return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": self.name}

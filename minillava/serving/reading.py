@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 from minillava.data.records import IMAGE_TOKEN
 from minillava.errors import UserError
+from minillava.files import parse_json
 from minillava.model.generate import LEAST_TEMPERATURE
 
+MAX_VALUES = 100_000  # of one request; short ones take up to twenty times the memory of their text
 READ = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p",
         "seed", "user")  # fmt: skip
 # Fields that ask for what happens anyway when they have this value.
@@ -49,6 +51,16 @@ class Asked:
     seed: int
     streams: bool
     counts: bool  # whether a stream ends with the number of tokens
+
+
+def read_json(data: bytes) -> object:
+    """The value of a request's body. Raises Refused."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise Refused(f"more than {MAX_VALUES:,} values; the conversation is too long", status=413)
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise Refused(f"not JSON: {error}") from error
 
 
 def read_request(body: object, model: str) -> Asked:
