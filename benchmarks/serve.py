@@ -99,7 +99,7 @@ async def measure(url: str, process: int, options) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=256)
+    parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", help="(default: the one that ships)")
     parser.add_argument("--quick", action="store_true", help="64 requests, one round")

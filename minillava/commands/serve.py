@@ -14,9 +14,7 @@ from minillava.chat import Chat, device_and_dtype
 from minillava.errors import UserError
 
 SETTINGS = dict(log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5)
-SETTINGS |= dict(
-    limit_concurrency=1024, timeout_keep_alive=60
-)  # clients close idle connections after 5 s, so they close first
+SETTINGS |= dict(limit_concurrency=1024, timeout_keep_alive=60)  # connections; s, longer than clients keep them
 
 
 def arguments(parser) -> None:
