@@ -53,8 +53,8 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
 	exit $$failed
 
-test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
-	$(PIP) -e ".[course,browser,tests]"
+test-browser: $(READY)  ## every notebook in a real JupyterLab, and the chat page, in the Chromium that is here (CHROMIUM=/path/to/it)
+	$(PIP) -e ".[course,serve,browser,tests]"
 	$(PY) -m pytest -q -rs tests_browser
 
 lint: $(READY)  ## ruff: style and format, notebooks too
@@ -128,7 +128,7 @@ $(READY): pyproject.toml constraints.txt
 	  test -z "$$asked" || { echo "TORCH_INDEX=$$asked gave no PyTorch (pip says why above)."; exit 1; }; \
 	  echo "  PyTorch: the usual build after all, as that failed"; \
 	fi; \
-	$(PIP) -e ".[course,api,real,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
+	$(PIP) -e ".[course,api,real,serve,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
 	rm -f $(VENV)/.installing; \
 	echo "$(CURDIR)" > $(READY); \
 	echo "Ready."

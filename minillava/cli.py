@@ -33,6 +33,7 @@ VERBS = {
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
     "generate": "instruction data from captioned pictures, by the offline teacher or any model",
     "filter": "keep the captions that cover concepts evenly (Appendix E, Fig. 7)",
+    "serve": "a trained LLaVA behind an OpenAI-compatible address, and a chat page",
     "serve-teacher": "the offline teacher behind an OpenAI-compatible API on this machine",
 }
 RENAMED = {  # options as they were once called

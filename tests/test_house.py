@@ -28,7 +28,7 @@ FLOORS = [
     {"chat"},
     {"standins"},
     {"figures"},
-    {"experiments", "exercises"},
+    {"experiments", "exercises", "serving"},
     {"course"},
     {"commands"},
     {"cli"},

@@ -68,7 +68,7 @@ def index():
     server.shutdown()
 
 
-PROJECT = "-e .[course,api,real,tests]"
+PROJECT = "-e .[course,api,real,serve,tests]"
 linux = pytest.mark.skipif(sys.platform != "linux" or not shutil.which("make"), reason="needs Linux and make")
 no_gpu = pytest.mark.skipif(bool(NVIDIA_HERE), reason="an NVIDIA GPU is here")
 
