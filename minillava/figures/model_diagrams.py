@@ -27,7 +27,7 @@ def fig_1(size: str = "13B") -> Drawing:
     d.arrow(160, 278, 198, 278)
     d.box(200, 250, 150, 56, "Vision tower g\nfrozen: the eye", BLUE)
     d.arrow(275, 250, 275, 216, f"Zv ({P}, {Dv})")
-    d.box(200, 160, 150, 54, f"W ({Dv}, {D})\nthe translator", ORANGE)
+    d.box(200, 160, 150, 54, f"W ({D}, {Dv})\nthe translator", ORANGE)
     d.arrow(275, 160, 275, 114, f"Hv ({P}, {D})")
     d.box(480, 250, 170, 56, "Question Xq\nT tokens", WHITE)
     d.arrow(565, 250, 565, 216)
