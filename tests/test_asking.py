@@ -601,6 +601,9 @@ def test_in_colab_the_key_comes_from_its_secrets(monkeypatch, tmp_path):
 
     monkeypatch.setattr(userdata, "answer", KEY)
     assert find_api_key("https://api.openai.com/v1").reveal() == KEY
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")  # Colab's module is there, but nobody answers it
+    with pytest.raises(AskingError, match="no key"):
+        find_api_key("https://api.openai.com/v1")
     for name in [m for m in sys.modules if m == "google" or m.startswith("google.")]:
         del sys.modules[name]  # monkeypatch would put them back, and later tests would take this for Colab
 

@@ -104,7 +104,7 @@ def cut(path):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (huge, "20000 x 6000 pixels is more than 89,000,000; make it smaller first"),
+        (huge, "20000 x 6000 pixels is more than 89,000,000 (PNG 1); make it smaller first"),
         (bomb, "far more than 89,000,000 pixels; make it smaller first"),
         (cut, "not a picture that can be read"),
         (lambda path: path.write_bytes(b""), "not a picture that can be read"),

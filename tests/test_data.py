@@ -259,8 +259,32 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, scene_png
             open_picture(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
     monkeypatch.setattr(images, "MAX_PIXELS", 96 * 96 - 1)
-    with pytest.raises(ImageError, match="a.png: 96 x 96 pixels is more than 9,215; make it smaller first"):
+    with pytest.raises(ImageError, match="a.png: 96 x 96 pixels is more than 9,215 .PNG RGB.; make it smaller first"):
         open_picture(scene_png)
+
+
+@pytest.mark.parametrize(
+    "name, mode, saved, each",
+    [
+        ("a.png", "RGB", {}, 4),
+        ("a.png", "RGBA", {}, 8),
+        ("a.jpg", "RGB", {}, 4),
+        ("a.jpg", "RGB", {"progressive": True}, 7),
+        ("a.webp", "RGB", {}, 16),
+        ("a.jp2", "RGB", {}, 19),
+        ("a.tif", "RGB", {}, 8),
+    ],
+)
+def test_a_format_that_takes_more_memory_per_pixel_may_have_fewer_pixels(
+    tmp_path, monkeypatch, name, mode, saved, each
+):
+    path = tmp_path / name
+    Image.new(mode, (80, 60)).save(path, **saved)
+    monkeypatch.setattr(images, "MOST_MEMORY", 80 * 60 * each)
+    assert open_picture(path).size == (80, 60)
+    monkeypatch.setattr(images, "MOST_MEMORY", 80 * 60 * each - 1)
+    with pytest.raises(ImageError, match=f"{name}: 80 x 60 pixels is more than 4,799 .*make it smaller first"):
+        open_picture(path)
 
 
 @pytest.mark.filterwarnings("ignore")

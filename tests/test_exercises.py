@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minillava.course.colab import CELL, badge
+from minillava.course.colab import links, set_up_cell
 from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress
 from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build_exercises, read_notebook, student_version
 from minillava.exercises.compare import Raised, difference
@@ -85,8 +85,8 @@ def test_every_cell_has_nbgraders_metadata_and_the_first_two_set_up(path):
     assert len(set(ids)) == len(ids) and all(
         c["metadata"]["nbgrader"]["schema_version"] == 3 for c in notebook["cells"]
     )
-    assert badge(path.name, "exercises") in "".join(notebook["cells"][0]["source"])
-    assert "".join(notebook["cells"][1]["source"]) == CELL
+    assert links(path.name, "exercises") in "".join(notebook["cells"][0]["source"])
+    assert "".join(notebook["cells"][1]["source"]) == set_up_cell()
     some = engine.tasks_of(number)
     checked = [re.findall(rf'check\("({number}\.\d)"', source)[0] for source in cells(notebook, "check")]
     assert checked == list(some) and len(cells(notebook, "answer")) == len(some) >= 3

@@ -71,6 +71,8 @@ def find_api_key(base_url: str) -> Secret:
 
 
 def _colab_key() -> str:
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # its image is made from Colab's, so `get` exists but would wait forever
+        return ""
     if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.colab") is None:
         return ""
     from google.colab import userdata

@@ -20,7 +20,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from minillava.errors import UserError
 
-MAX_PIXELS = 89_000_000  # just under the size at which Pillow warns
+MAX_PIXELS = 89_000_000  # just under the size at which Pillow warns; as RGB they take 4 bytes per pixel
+MOST_MEMORY = 400_000_000  # bytes that one picture may take while it is opened
+HEAVY = {"WEBP": 16, "JPEG2000": 19, "AVIF": 9, "TIFF": 8, "progressive JPEG": 7}  # bytes per pixel, measured
 LARGE, ONE_LARGE = 8_000_000, Lock()  # pictures of more pixels are opened one at a time, whatever the threads
 STRIP = 1 << 20  # pixels that are converted at a time
 MAX_RESIZED = 32_000_000  # pixels of a whole picture before the crop; of a longer strip only the middle is resized
@@ -68,9 +70,12 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")  # of odd metadata, and of a size that is an error below
             with Image.open(_without_metadata(file), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    sides = f"{image.width} x {image.height}"
-                    raise ImageError(f"{sides} pixels is more than {MAX_PIXELS:,}; make it smaller first")
+                kind = "progressive JPEG" if image.info.get("progressive") else image.format
+                each = HEAVY.get(kind, 8 if len(image.getbands()) == 4 else 4)
+                most = min(MAX_PIXELS, MOST_MEMORY // each)
+                if image.width * image.height > most:
+                    sides = f"{image.width} x {image.height} pixels is more than {most:,}"
+                    raise ImageError(f"{sides} ({kind} {image.mode}); make it smaller first")
                 image.seek(0)
                 with ONE_LARGE if image.width * image.height > LARGE else nullcontext():
                     yield image
