@@ -1,4 +1,4 @@
-"""Records in other tools' forms come back as they were: through `minillava train`'s reader, or the tool's own loader."""
+"""Records in other tools' forms come back as they were, through `minillava train`'s reader or the tool's own loader."""
 
 import json
 import random
