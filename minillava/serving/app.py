@@ -81,7 +81,7 @@ class Service:
     async def read(self, request: Request, shown: bool = False) -> tuple:
         """(what is asked, its picture as pixels (1, 3, S, S) or None, the same as a PNG if `shown`). Raises Refused."""
         said = request.headers.get("content-length", "")
-        async with nullcontext() if said.isdigit() and int(said) <= SMALL else self.large:
+        async with nullcontext() if said.isdecimal() and int(said) <= SMALL else self.large:
             data, size = bytearray(), 0
             try:
                 with anyio.fail_after(MAX_SECONDS):
