@@ -521,6 +521,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, folder):
         Journal(folder.format(file=tmp_path / "file"))
 
 
+@pytest.mark.usefixtures("heeded")
 def test_every_reply_is_synced_to_disk_before_ask_all_returns(server, tmp_path, monkeypatch):
     order, fsync, append = [], os.fsync, journal_module.JsonLines.append
     monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), fsync(file)))
