@@ -5,6 +5,7 @@ at its end how many were caught.
 """
 
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -88,12 +89,30 @@ def test_every_cell_has_nbgraders_metadata_and_the_first_two_set_up(path):
     assert links(path.name, "exercises") in "".join(notebook["cells"][0]["source"])
     assert "".join(notebook["cells"][1]["source"]) == set_up_cell()
     some = engine.tasks_of(number)
-    checked = [re.findall(rf'check\("({number}\.\d)"', source)[0] for source in cells(notebook, "check")]
-    assert checked == list(some) and len(cells(notebook, "answer")) == len(some) >= 3
-    assert [t.stars for t in some.values()][:3] == [1, 2, 3]
+    checked = [re.findall(rf'check\("({number}\.\d[ab]?)"', source)[0] for source in cells(notebook, "check")]
+    assert checked == list(some) and len(cells(notebook, "answer")) == len(some) >= 5
+    stars = [t.stars for t in some.values() if t.stars]
+    assert stars[:3] == [1, 2, 3] or number == "16" and stars == [2, 2, 3, 3]  # the capstone asks for no recall
     points = [c["metadata"]["nbgrader"]["points"] for c in notebook["cells"] if kind(c) == "check"]
     assert points == [t.stars for t in some.values()]
-    assert all(len(t.hints) >= 2 and len(t.cases(0)) >= 3 and len(t.mistakes) >= 3 for t in some.values())
+    assert all(len(t.cases(0)) >= 3 for t in some.values())
+    assert all(len(t.hints) >= 1 + (t.stars > 0) and len(t.mistakes) >= 2 + (t.stars > 0) for t in some.values())
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
+def test_two_puzzles_of_five_lines_lead_to_each_task_of_two_stars_and_are_shown_first(path):
+    notebook, number = read_notebook(path), path.name[2:4]
+    order = list(engine.tasks_of(number))
+    puzzles = [task for task in engine.tasks_of(number).values() if not task.stars]
+    before = [order[n - 2 : n] for n, t in enumerate(order) if engine.find_task(t).stars == 2]
+    assert sum(before, []) == [t.id for t in puzzles] and all(t[-1] in "ab" for pair in before for t in pair)
+    sources = ["".join(c["source"]) for c in notebook["cells"]]
+    for task in puzzles:
+        place = sources.index(f'show("{task.id}")')
+        body = re.search(r"### BEGIN SOLUTION\n(.*?)\n *### END SOLUTION", sources[place + 1], re.S)[1]
+        assert len(body.splitlines()) <= 5, body
+        arguments = re.search(r"def \w+\((.*)\):", sources[place + 1])[1].split(", ")
+        assert arguments == list(inspect.signature(task.oracle).parameters)  # these names stand in the drawing
 
 
 @pytest.mark.parametrize(("path", "following"), list(zip(SOLUTIONS, SOLUTIONS[1:])), ids=NAMES[:-1])
@@ -105,13 +124,13 @@ def test_an_exercise_links_to_the_next(path, following):
 def test_the_page_of_the_exercises_names_every_task():
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in SOLUTIONS:
-        titles = " · ".join(task.title for task in engine.tasks_of(path.name[2:4]).values())
+        titles = " · ".join(task.title for task in engine.tasks_of(path.name[2:4]).values() if task.stars)
         assert f"| [{path.stem[5:].replace('_', ' ')}]({path.name}) | {titles} |" in page
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=NAMES)
 def test_a_stub_is_recognised_kindly(path):
-    names = {"check": check, "hint": hint, "torch": torch}
+    names = {"check": check, "hint": hint, "torch": torch}  # the cells that draw are not needed
     student = read_notebook(FOLDER / path.name)
     for cell in student["cells"]:
         source = "".join(cell["source"])
@@ -144,10 +163,10 @@ def test_a_mistake_is_caught_and_named(number, task_id, old, new, says, record_p
     assert says in str(failed.value), str(failed.value)
 
 
-def test_every_task_has_three_mutants():
+def test_every_task_has_three_mutants_and_every_puzzle_two():
     found = [param.values[1] for param in MUTANTS]
-    incomplete = [t for number in engine.exercise_numbers() for t in engine.tasks_of(number) if found.count(t) < 3]
-    assert not incomplete
+    every = [t for number in engine.exercise_numbers() for t in engine.tasks_of(number).values()]
+    assert not [t.id for t in every if found.count(t.id) < 2 + (t.stars > 0)]
 
 
 @pytest.mark.skipif(not WEIGHTS.exists(), reason="no weights")
@@ -210,7 +229,7 @@ def test_a_mistake_is_named_when_only_some_cases_show_it_or_the_error_is_another
         check("07.3", lambda x, t, p, u: engine.find_task("07.3").oracle(x, t, p, u) if t else [][0])
 
 
-DRAWN = [t.id for n in engine.exercise_numbers() for t in engine.tasks_of(n).values() if t.draw]
+DRAWN = [t.id for n in engine.exercise_numbers() for t in engine.tasks_of(n).values() if t.draw or not t.stars]
 
 
 @pytest.mark.parametrize("task_id", DRAWN)
@@ -244,6 +263,8 @@ def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
         check("08.2", lambda *a: 0)
     page = progress()
     assert "● ★ Eq. 1   ○ ★★ The splice   · ★★★" in page and page.splitlines()[-1].startswith("1 of ")
+    check("08.2a", engine.find_task("08.2a").oracle)
+    assert "1 of 43 tasks and 1 of 30 puzzles" in progress()
     with pytest.raises(NotYet):
         check("08.1", lambda *a: 0)
     assert "○ ★ Eq. 1" in progress()
