@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from minillava.course.colab import links, set_up_cell
-from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress
+from minillava.data import IGNORE, IMAGE
+from minillava.exercises import NotYet, Unsolved, check, engine, hint, progress, show
 from minillava.exercises.build import HIDDEN, SOLUTION, ExerciseError, build_exercises, read_notebook, student_version
 from minillava.exercises.compare import Raised, difference
+from minillava.figures.puzzles import grids
 from minillava.files import FileError
 from minillava.scales import WEIGHTS
 
@@ -254,6 +257,35 @@ def test_every_answer_that_can_be_drawn_gets_a_picture(task_id, monkeypatch):
     ):  # forms that cannot be drawn; the message says what is wrong
         with pytest.raises(NotYet):
             check(task_id, lambda *a, odd=odd: odd)
+
+
+@pytest.mark.parametrize("task_id", [t for t in DRAWN if t[-1] in "ab"])
+def test_a_puzzle_is_shown_with_each_input_and_its_target_and_each_number_in_a_cell(task_id, monkeypatch):
+    import IPython
+    import IPython.display
+
+    pictures, figures, task = [], [], engine.find_task(task_id)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: True)
+    monkeypatch.setattr(IPython.display, "display", pictures.append)
+    monkeypatch.setattr(engine, "grids", lambda values: figures.append(grids(values)) or figures[-1])
+    show(task_id)
+    (axis,) = figures[0].axes
+    said = [text.get_text() for text in axis.texts]
+    for name in [*inspect.signature(task.oracle).parameters, "target"]:
+        assert any(text.split(" (")[0] == name for text in said), (name, said)
+    assert len(pictures) == 1 and pictures[0].data[:4] == b"\x89PNG" and figures[0].get_size_inches()[0] < 15
+    renderer = FigureCanvasAgg(figures[0]).get_renderer()
+    boxes = [patch.get_window_extent(renderer) for patch in axis.patches]
+    words = [text.get_window_extent(renderer) for text in axis.texts if text.get_ha() == "center"]
+    assert len(words) == len(boxes) and all(w.width <= b.width for w, b in zip(words, boxes))
+
+
+def test_a_drawing_tells_numbers_yes_and_no_images_and_labels_without_loss():
+    values = {"a": torch.tensor([[1, -2], [IMAGE, IGNORE]]), "b": [True, 0.5], "c": "a b", "d": {7: 2}, "target": 3}
+    said = [text.get_text() for text in grids(values).axes[0].texts]
+    assert said == "a (2, 2)|1|-2|image|ignore|b|yes|0.5|c|a|␣|b|d|7:|2|target|3".split("|")
+    cube = grids({"x": torch.arange(8).reshape(2, 2, 2)}).axes[0]
+    assert len(cube.patches) == 8 and cube.patches[4].get_x() > cube.patches[1].get_x() + 1  # a table per slice
 
 
 def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):

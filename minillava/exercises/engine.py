@@ -49,7 +49,7 @@ class Task:
     tolerance: float = 1e-4
 
     def __str__(self) -> str:
-        return f"{self.id} {'★' * self.stars or 'puzzle:'} {self.title}"
+        return f"{self.id} {'★' * self.stars or '(puzzle)'} {self.title}"
 
 
 class NotYet(AssertionError):
