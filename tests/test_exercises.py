@@ -286,6 +286,8 @@ def test_a_drawing_tells_numbers_yes_and_no_images_and_labels_without_loss():
     assert said == "a (2, 2)|1|-2|image|ignore|b|yes|0.5|c|a|␣|b|d|7:|2|target|3".split("|")
     cube = grids({"x": torch.arange(8).reshape(2, 2, 2)}).axes[0]
     assert len(cube.patches) == 8 and cube.patches[4].get_x() > cube.patches[1].get_x() + 1  # a table per slice
+    below = grids({"ids": torch.tensor([10, 11, 12]), "target": torch.tensor([11, 12, IGNORE])}).axes[0].patches
+    assert [p.get_x() for p in below[:3]] == [p.get_x() for p in below[3:]] and below[3].get_y() > below[0].get_y()
 
 
 def test_progress_is_the_last_check_of_each_task(tmp_path, capsys, monkeypatch):
