@@ -13,7 +13,7 @@ from minillava.course.terms import CELL, TERMS, glossary, new_words
 from minillava.paper import ARCHITECTURE, EQUATIONS, STRUCTURE
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
+NOTEBOOKS = {path.name.split("_")[0]: path for path in sorted(FOLDER.glob("[0-9][0-9]*_*.ipynb"))}
 BUILDING = [f"{n:02d}" for n in range(6, 17)]  # the third pass
 ARXIV = "https://arxiv.org/abs/2304.08485"
 WRITTEN = {"00": ["Eq. 1"], "03": ["Eq. 1"], "04": ["Eq. 2", "Eq. 3"], "09": ["Eq. 3"]}
