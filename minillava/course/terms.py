@@ -88,7 +88,6 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 07 | greedy | 贪心解码 | always take the likeliest token | 每步取最可能的词元
 08 | linear | 线性 | a matrix and nothing else: no bend anywhere | 只有一个矩阵，没有非线性
 08 | cosine | 余弦相似度 | how alike the directions of two vectors are, from -1 to 1 | 两个向量方向的相似程度
-08 | rank | 秩 | in how many independent directions a matrix can point | 矩阵有多少个独立方向
 09 | gradient | 梯度 | which way each parameter should move to lower the loss | 参数应朝哪个方向变化
 09 | nats | 奈特 | the unit of a loss with natural logarithms; 0.69 is one coin flip | 自然对数下损失的单位
 09 | cross-entropy | 交叉熵 | minus the logarithm of the right token's probability | 正确词元概率的负对数
@@ -105,6 +104,7 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 11 | checkpoint | 检查点 | everything needed to resume, on disk | 保存在磁盘上的训练状态
 12 | forgetting | 灾难性遗忘 | what was learned before gets lost by new training | 新训练使旧知识丢失
 12 | LoRA | 低秩适配 | two thin matrices are trained beside a frozen one | 在冻结矩阵旁训练两个小矩阵
+12 | rank | 秩 | how narrow those two matrices are: 8 numbers per row, say | 这两个小矩阵的窄边宽度
 12 | FSDP | 全分片数据并行 | each GPU keeps a part of the model and borrows the rest | 每张 GPU 只存模型的一部分
 12 | bf16 | bfloat16 半精度 | numbers of 16 bits: wide range, few digits | 16 位浮点数，范围大、精度低
 13 | hallucination | 幻觉 | saying with confidence what is not in the picture | 自信地说出图中没有的东西
