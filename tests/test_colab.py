@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from packaging.requirements import Requirement
 from minillava.asking.client import find_api_key
 from minillava.course import colab
 from minillava.course import index as course
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10, where pytest brings it
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
@@ -120,7 +126,8 @@ def test_no_repository_is_named_that_nobody_vouches_for():
     assert [str(p) for p in own if "github.com/minillava" in p.read_text(encoding="utf-8")] == []
 
 
-def test_pip_installs_what_is_missing_and_torch_stays(runtime, capsys):
+def test_pip_installs_what_is_missing_and_torch_stays(runtime, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", types.ModuleType("transformers"))  # in use
     del runtime.here["minillava"]
     colab.set_up("home")
     (command,) = runtime.commands
@@ -143,6 +150,32 @@ def test_the_projects_requirements_have_no_upper_bounds_and_no_jupyterlab_for_co
     pyproject = (FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8")
     (notebooks,) = [line for line in pyproject.splitlines() if line.startswith("notebooks = ")]
     assert "ipywidgets" in notebooks and "jupyterlab" not in notebooks
+
+
+def shipped():
+    """{runtime: {package: version}} of colab.txt."""
+    made = {}
+    for line in (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            made[line.strip("[]")] = packages = {}
+        elif line and not line.startswith("#"):
+            packages.update([line.split("==")])
+    return made
+
+
+@pytest.mark.parametrize("runtime", shipped())
+def test_pip_has_nothing_to_change_on_colab(runtime):
+    """Everything that the set-up cell asks for is met by what is there, so nothing there can break."""
+    there = shipped()[runtime]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = re.search(r"\{home\}\[([\w,]+)\]", Path(colab.__file__).read_text(encoding="utf-8"))[1].split(",")
+    wanted = [*project["dependencies"], *(line for name in asked for line in project["optional-dependencies"][name])]
+    assert (
+        len(wanted) == len(there) - 1
+        and there["python"] in Requirement(f"python{project['requires-python']}").specifier
+    )
+    for one in map(Requirement, wanted):
+        assert there[one.name].partition("+")[0] in one.specifier, f"{one}: {runtime} has {there[one.name]}"
 
 
 def test_the_cell_and_its_module_run_on_python_3_10():

@@ -74,6 +74,16 @@ def test_a_look_is_the_attention_of_the_row_before_the_token(chat):
     assert isinstance(attention_figure(draw(compose("bench", 0), 96), found), Figure)
 
 
+@torch.no_grad()
+def test_a_look_at_a_later_answer_is_taken_with_the_turns_before_it(chat):
+    before = [("<image>\nWhere is this?", "In a park.")]
+    (word, *_) = looks(chat, "Why?", "Trees.", before)
+    ids = prompt_ids("Why?", CHAT, chat.tokenizer, before)
+    embeds, source = chat.model.splice(ids, [chat.features])
+    expected = attention_of(chat.model, embeds).mean((0, 1))[-1][source == -1]
+    assert torch.allclose(word.map.flatten(), expected, atol=1e-5)
+
+
 def test_kinds_of_tokens_follow_the_labels(chat, sample):
     stop = chat.tokenizer.encode("###", add_special_tokens=False)
     kinds = token_kinds(sample, stop)

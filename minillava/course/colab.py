@@ -101,7 +101,7 @@ def set_up(home: str | Path) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("".join(f"{name}=={before[name]}\n" for name in PREINSTALLED if name in before))
+        constraints.write_text("".join(f"{name}=={before[name]}\n" for name in PREINSTALLED if name in before), "utf-8")
         command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", str(constraints)]
         if subprocess.run([*command, "--editable", f"{home}[notebooks,api,real]"]).returncode:
             advice = "if torch or numpy are too old, choose a newer runtime (Runtime > Change runtime type)"

@@ -211,10 +211,14 @@ class Look(NamedTuple):
 
 
 @torch.no_grad()
-def looks(chat: Chat, question: str, answer: str) -> list[Look]:
-    """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers."""
-    asked = prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer)
-    pieces = chat.template.segments([(f"<image>\n{question}", None)])
+def looks(chat: Chat, question: str, answer: str, before: list[tuple[str, str]] = ()) -> list[Look]:
+    """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers.
+
+    before: the turns before this one, as in `Chat.turns`; the first question of all holds `<image>`.
+    """
+    question = question if before else f"<image>\n{question}"
+    asked = prompt_ids(question, chat.template, chat.tokenizer, before)
+    pieces = chat.template.segments([*before, (question, None)])
     pieces.append((chat.template.lead + answer if answer else chat.template.stop, True))  # the stop alone is an answer
     whole = torch.tensor(encode_segments(pieces, chat.tokenizer)[0])
     told = whole[len(asked) :]
