@@ -19,6 +19,8 @@ ARXIV = "https://arxiv.org/abs/2304.08485"
 WRITTEN = {"00": ["Eq. 1"], "03": ["Eq. 1"], "04": ["Eq. 2", "Eq. 3"], "09": ["Eq. 3"]}
 NOT_YET = {"numbers": set(), "english": set()}
 
+SAID = re.compile(r"^(?!    ).*\b(True|False)\b", re.MULTILINE)  # an indented line shows a line of code
+
 COUNTED = (
     "patches|pixels|vectors?|numbers?|rows?|lines?|tokens?|bytes|dollars|hours|minutes|seconds|steps?|samples?|words?|"
     "questions?|pictures?|times|runs?|entry|entries|boxes|captions?|records?|answers?|GB|MB|bits|dial|seeds?"
@@ -33,7 +35,7 @@ IDIOMS = {  # what a reader whose first language is not English reads twice -> w
     r"\bdear\b": "expensive",
     r"\black(?:s|ed|ing)?\b": "has no, or is missing",
     r"\bso:": "in this way:",
-    rf"\b(?:{COUNTED}) a (?:{UNITS})\b": "per",
+    rf"(?<!\[[\"'])\b(?:{COUNTED}) a (?:{UNITS})\b": "per",  # not of a key in a file of results
 }
 
 
@@ -70,7 +72,7 @@ def verdicts_before_numbers(found):
             )
             wrong += [] if seen else [f"{cell['id']}: no number before it"]
             continue
-        wrong += [f"{cell['id']}: prints True or False"] if re.search(r"\b(True|False)\b", printed(cell)) else []
+        wrong += [f"{cell['id']}: prints True or False"] if SAID.search(printed(cell)) else []
         before = cell
     return wrong
 

@@ -60,8 +60,8 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 03 | splice | 拼接 | put the picture's rows where the image token stands | 用图片的各行替换图像词元
 03 | logits | 未归一化得分 | one score per word of the vocabulary, before they are made shares | 每个词的得分，尚未变成概率
 03 | attention | 注意力 | how much each row reads from each row before it | 每一行从之前各行读取多少
-03 | Q-Former | Q-Former 模块 | BLIP-2's part at W's place: questions that are learned read the picture | BLIP-2 中代替 W 的模块
-03 | gated cross-attention | 门控交叉注意力 | Flamingo's way: extra layers that read the picture, opened slowly | Flamingo 读取图片的附加层
+03 | Q-Former | Q-Former 模块 | BLIP-2's part at W's place: learned questions read the picture | BLIP-2 中代替 W 的模块
+03 | gated cross-attention | 门控交叉注意力 | Flamingo's way: extra layers for the picture, opened slowly | Flamingo 读取图片的附加层
 04 | template | 对话模板 | how roles, questions and answers are put in one text | 把角色、问题、回答排成一段文本的格式
 04 | label | 标签 | what a position should predict; IGNORE where it is not scored | 该位置应预测的词元
 04 | loss | 损失 | how unlikely the model found the right tokens; small is good | 模型觉得正确词元有多不可能，越小越好
@@ -118,7 +118,7 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 15 | complement | 互补集成 | LLaVA answers where GPT-4 gives no answer | GPT-4 无答案时用 LLaVA 的
 16 | MLP | 多层感知机 | two matrices with a bend between them; LLaVA-1.5's projector | 两个矩阵加一个非线性
 17 | meta | meta 设备 | tensors with a shape and no numbers: sizes without memory | 只有形状、没有数据的张量
-17 | quantized | 量化 | weights stored in few bits, such as 4 | 用很少的位数（如 4 位）存储权重
+17 | shard | 分片 | one of the files, or of the devices, that share a large model | 大模型被分成的若干部分之一
 """.strip().splitlines())
 # fmt: on
 
