@@ -23,7 +23,7 @@ from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
 from minillava.data.samples import Sample, encode_segments, prompt_ids
 from minillava.figures import style
-from minillava.figures.panels import Piece, maps, pieces
+from minillava.figures.panels import Piece, outlined, pieces, tiles
 from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, VERMILION, canvas, headline, ink_on, short
 from minillava.model import Llava
 from minillava.model.cache import Cache
@@ -234,10 +234,12 @@ def looks(chat: Chat, question: str, answer: str, before: list[tuple[str, str]] 
 
 
 def attention_figure(picture: Image.Image, found: list[Look]) -> Figure:
-    """The picture once for each token of the answer, bright where the model looked when it chose that token."""
+    """The picture once for each token of the answer, with a rim where the model looked when it chose that token."""
     names = [f"{look.token}  {100 * look.share:.0f} %" for look in found]
-    title = "Where it looked for each token; in %: how much of the attention was on the picture at all"
-    return maps([look.map for look in found], names, title, [picture] * len(found), 8)
+    title = (
+        "Rims: the fewest patches that hold half of the picture's attention, for each token; in %: all of its attention"
+    )
+    return tiles([outlined(picture, look.map) for look in found], names, title, min(8, len(found)), 1.6)
 
 
 def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:
