@@ -236,9 +236,7 @@ def looks(chat: Chat, question: str, answer: str, before: list[tuple[str, str]] 
 def attention_figure(picture: Image.Image, found: list[Look]) -> Figure:
     """The picture once for each token of the answer, with a rim where the model looked when it chose that token."""
     names = [f"{look.token}  {100 * look.share:.0f} %" for look in found]
-    title = (
-        "Rims: the fewest patches that hold half of the picture's attention, for each token; in %: all of its attention"
-    )
+    title = "Where it looked for each token: rims hold half of what the picture got; in %: how much the picture got"
     return tiles([outlined(picture, look.map) for look in found], names, title, min(8, len(found)), 1.6)
 
 
