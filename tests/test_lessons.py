@@ -15,11 +15,11 @@ from minillava.course.terms import CELL, TERMS, glossary, new_words
 from minillava.paper import ARCHITECTURE, EQUATIONS, STRUCTURE
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = {path.name[:2]: path for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))}
+NOTEBOOKS = {path.name.split("_")[0]: path for path in sorted(FOLDER.glob("[0-9][0-9]*_*.ipynb"))}
 BUILDING = [f"{n:02d}" for n in range(6, 17)]  # the third pass
 ARXIV = "https://arxiv.org/abs/2304.08485"
 WRITTEN = {"00": ["Eq. 1"], "03": ["Eq. 1"], "04": ["Eq. 2", "Eq. 3"], "09": ["Eq. 3"]}
-NOT_YET = {"numbers": set(), "english": set()}
+NOT_YET = {"numbers": set(), "english": set(), "cells": set(), "minutes": {"08", "11", "17"}}
 
 SAID = re.compile(r"^(?!    ).*\b(True|False)\b", re.MULTILINE)  # an indented line shows a line of code
 
@@ -96,6 +96,24 @@ def held(lint, number, faults):
 @pytest.mark.parametrize("number", NOTEBOOKS)
 def test_numbers_come_before_verdicts(number):
     held("numbers", number, verdicts_before_numbers(cells(number)))
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_there_are_at_most_sixty_cells(number):
+    count = len(cells(number))
+    held("cells", number, [] if count <= 60 else [f"{count} cells"])
+
+
+@pytest.mark.parametrize("number", NOTEBOOKS)
+def test_the_time_stated_is_true(number):
+    """180 words per minute, 6 seconds per line of code that is not folded, half a minute per prediction."""
+    shown = [c for c in cells(number) if c["id"] not in (CELL, "set-up")]
+    text = "\n".join(source(c) for c in shown if c["cell_type"] == "markdown")
+    open_code = [c for c in shown if c["cell_type"] == "code" and "jupyter" not in c["metadata"]]
+    lines = sum(len(source(c).splitlines()) for c in open_code)
+    takes = len(text.split()) / 180 + lines / 10 + len(re.findall(r"\*\*[Pp]redict\*\*", text)) / 2
+    stated = int(re.search(r"\| (\d+) minutes \|", source(cells(number)[0]))[1])
+    held("minutes", number, [] if abs(stated - takes) <= max(6, 0.15 * takes) else [f"{stated} stated, {takes:.0f}"])
 
 
 @pytest.mark.parametrize("number", NOTEBOOKS)

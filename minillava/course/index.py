@@ -103,7 +103,7 @@ def cells_of(path: Path) -> dict[str, list[CoveringCell]]:
 
 def coverage(folder: Path) -> dict[str, list[CoveringCell]]:
     """Item of the paper, in its order -> the cells that cover it, in all notebooks of a folder."""
-    found = [cells_of(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))]
+    found = [cells_of(path) for path in sorted(Path(folder).glob("[0-9][0-9]*_*.ipynb"))]
     return {item: [cell for one in found for cell in one.get(item, [])] for item in ITEMS}
 
 
@@ -119,12 +119,12 @@ def opening_card(path: Path) -> tuple[str, str, str, str]:
 def readme(folder: Path) -> str:
     """notebooks/README.md: the notebooks, and for each item of the paper its cells and the package's symbols."""
     notebooks = ""
-    for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(Path(folder).glob("[0-9][0-9]*_*.ipynb")):
         title, *rest = opening_card(path)
         notebooks += f"| [{title}]({path.name}) | {' | '.join(rest)} |\n"
     items = ""
     for item, cells in coverage(folder).items():
-        where = "<br>".join(f"[{c.notebook[:2]}]({c.notebook}), cell {c.cell}: {c.heading}" for c in cells)
+        where = "<br>".join(f"[{c.notebook.split('_')[0]}]({c.notebook}), cell {c.cell}: {c.heading}" for c in cells)
         names = dict.fromkeys(f"`{name.removeprefix('minillava.')}`" for c in cells for name in c.symbols)
         items += f"| {item} | {ITEMS[item].meaning} | {where} | {', '.join(names)} |\n"
     return README.format(notebooks=notebooks, items=items)

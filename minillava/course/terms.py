@@ -94,6 +94,11 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 10 | noun phrase | 名词短语 | a noun with its adjectives, such as "red car" | 名词及其修饰语
 10 | concept filter | 概念过滤 | it keeps captions so that rare things stay and common ones are thinned | 保留罕见概念、减少常见概念的筛选
 10 | seed | 随机种子 | the number that fixes all random choices | 固定所有随机选择的数
+10b | budget | 预算 | the most that all requests together may cost | 全部请求花费的上限
+10b | back-off | 退避重试 | wait before asking again; longer each time | 重试之前等待，时间逐次加长
+10b | journal | 应答日志 | a file of all replies so far, one per line | 逐行记录全部应答的文件
+10b | hash | 哈希值 | a short number made from a text; another text, another number | 由文本算出的短编号，文本不同编号就不同
+10b | quarantine | 隔离文件 | a file of replies that did not become data, with reasons | 存放未采用的应答及其原因的文件
 11 | optimizer | 优化器 | the rule that turns gradients into steps; here Adam | 把梯度变成更新步的规则
 11 | warm-up | 预热 | the learning rate rises over the first steps | 学习率在开头逐步上升
 11 | checkpoint | 检查点 | everything needed to resume, on disk | 保存在磁盘上的训练状态
@@ -141,7 +146,7 @@ def glossary() -> str:
 def add_new_words(path: Path) -> None:
     """Write the cell with a notebook's new words, below what one can do after it."""
     notebook = read_notebook(path)
-    text = new_words(path.name[:2]).splitlines(keepends=True)
+    text = new_words(path.name.split("_")[0]).splitlines(keepends=True)
     cells = [cell for cell in notebook["cells"] if cell.get("id") != CELL]
     at = next(n for n, cell in enumerate(cells) if cell.get("id") == AFTER)
     cells.insert(at + 1, {"cell_type": "markdown", "id": CELL, "metadata": {}, "source": text})

@@ -139,6 +139,25 @@ def messages() -> Drawing:
     return d
 
 
+def request_path() -> Drawing:
+    """What may happen to one request of the data generation, until it is a record or has a reason not to be."""
+    d = Drawing("Every request ends as a record, or with a reason, and is paid for once",
+                "Request, journal, budget, server and reply in a row; refused requests go back, replies split below.", 760, 262)  # fmt: skip
+    steps = (("Request", "its hash", PALE), ("Journal", "known already?", WHITE), ("Budget", "is enough left?", WHITE),
+             ("Server", "GPT-4", PINK), ("Reply", "written at once", GREEN))  # fmt: skip
+    for n, (name, words, colour) in enumerate(steps):
+        d.box(20 + 150 * n, 75, 120, 60, f"{name}\n{words}", colour)
+        if n:
+            d.arrow(150 * n - 10, 105, 150 * n + 19, 105)
+    d.arrow(530, 66, 385, 66, "busy: wait, then ask again", dashed=True)
+    for n, (words, x, colour) in enumerate((("yes: reuse the reply", 150, PALE), ("no: stop, resume later", 315, PALE),
+                                            ("else: quarantine", 480, YELLOW), ("in form: record", 640, GREEN))):  # fmt: skip
+        x1, wide = (230, 380, 650, 690)[n], 110 if n == 3 else 150
+        d.box(x, 195, wide, 40, words, colour)
+        d.arrow(x1, 135, x + wide / 2, 193)
+    return d
+
+
 def table_4_sets() -> Drawing:
     """Table 4's mixtures: how much of each type is in, and the score. The rows are not steps of one ladder."""
     d = Drawing("Table 4: five mixtures of three types; rows 2 and 3 do not contain each other",
