@@ -1,7 +1,10 @@
 """Every diagram is an SVG with a title, reads in light and dark, and keeps its words inside their boxes and apart."""
 
+import base64
 import functools
 import inspect
+import re
+from html import unescape
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -109,6 +112,12 @@ def test_neutral_colours_turn_in_the_dark_and_coloured_boxes_keep_theirs():
     )
     assert pale == ["mv-pale", "mv-ink"] and orange == [None, None]
     assert root.findall(f"{SVG}g")[1].find(f"{SVG}text").get("fill") == INK
+
+
+def test_it_is_an_image_too_for_notebooks_that_are_not_trusted():
+    drawing = Drawing('say "t"', "about it", 200, 100)
+    alt, data = re.fullmatch(r'<img alt="(.*)" src="data:image/svg\+xml;base64,(.*)">', drawing._repr_html_()).groups()
+    assert unescape(alt) == repr(drawing) and base64.b64decode(data).decode() == drawing._repr_svg_()
 
 
 def test_the_guard_sees_words_that_leave_their_box_or_cover_others():

@@ -4,7 +4,7 @@ No part of the index is written by hand. A code cell that covers an item has a t
 the package are those that the cell uses and that its notebook imported from minillava. `make test` compares
 notebooks/README.md with this, so it cannot become wrong when a cell moves or a function gets another name.
 
-    python -m minillava.course.index    # in the project's folder: notebooks/README.md, links, set-up cells, exercises
+    python -m minillava.course.index    # in the project's folder: README.md, links, set-up cells, diagrams, exercises
 """
 
 import ast
@@ -18,10 +18,12 @@ from PIL import Image
 
 from minillava.course.colab import HIDDEN, LINKS, links, on_colab, set_up_cell
 from minillava.exercises.build import build_exercises, read_notebook, write_notebook
+from minillava.figures import diagrams, model_diagrams
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = STRUCTURE | EQUATIONS
+DIAGRAM = re.compile(r"(model_)?diagrams\.\w+\(.*\)")  # the last line of a cell that shows one
 SET_UP = "set-up"  # the id of the cell that `add_set_up` writes
 EXERCISE = re.compile(
     r"(\(\.\./exercises/(ex\d\d_\w+\.ipynb)\))(?: \(\[on Colab\]\([^)]*\)\))?"
@@ -148,6 +150,19 @@ def add_set_up(path: Path) -> None:
     write_notebook(notebook, path)
 
 
+def redraw(path: Path) -> None:
+    """Store each diagram of a notebook as its line draws it now, without running the notebook."""
+    notebook = read_notebook(path)
+    for cell in (c for c in notebook["cells"] if c["cell_type"] == "code"):
+        line = "".join(cell["source"]).rpartition("\n")[2]
+        if DIAGRAM.fullmatch(line):
+            drawn = eval(line, {"diagrams": diagrams, "model_diagrams": model_diagrams})
+            data = {"image/svg+xml": drawn._repr_svg_(), "text/html": drawn._repr_html_(), "text/plain": repr(drawn)}
+            output = {"data": {kind: [text] for kind, text in data.items()}, "execution_count": cell["execution_count"]}
+            cell["outputs"] = [output | {"metadata": {}, "output_type": "execute_result"}]
+    write_notebook(notebook, path)
+
+
 def shrink_figures(path: Path) -> None:
     """Reduce the stored figures of a notebook to 128 colours: they look the same at a third of the size."""
     notebook = read_notebook(path)
@@ -166,6 +181,7 @@ if __name__ == "__main__":
     course, exercises = Path("notebooks"), Path("exercises")
     for notebook in sorted(course.glob("*.ipynb")):
         add_set_up(notebook)
+        redraw(notebook)
         shrink_figures(notebook)
     for notebook in sorted((exercises / "solutions").glob("*.ipynb")):
         add_set_up(notebook)

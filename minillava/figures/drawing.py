@@ -2,13 +2,15 @@
 
 Notable: a drawing brings its own background and is dark where the reader's system prefers dark, so it can be read in
 JupyterLab and on GitHub with any theme. Coloured boxes keep their colour, so they look as in the figures (style.py).
-A notebook shows a drawing that is the last value of a cell.
+A notebook shows a drawing that is the last value of a cell. JupyterLab shows a stored SVG only in a notebook that it
+trusts, and an <img> in any; so a drawing is that too.
 
     d = Drawing("One matrix", "A box named W between two arrows.", 300, 110)
     d.box(110, 50, 80, 40, "W", ORANGE)
     d.arrow(190, 70, 280, 70, "Hv")
 """
 
+import base64
 from html import escape
 
 from minillava.figures.style import GREY, INK, PALE, WHITE, ink_on
@@ -74,6 +76,10 @@ class Drawing:
             f"<style>@media (prefers-color-scheme: dark){{{RULES}}}</style>"
             f'<rect width="{self.width}" height="{self.height}" rx="8" {_fill(WHITE)}/>{"".join(self.parts)}</svg>'
         )
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self._repr_svg_().encode()).decode()
+        return f'<img alt="{escape(repr(self))}" src="data:image/svg+xml;base64,{data}">'
 
     def __repr__(self) -> str:
         return f"{self.title}. {self.about}"
