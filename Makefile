@@ -2,13 +2,14 @@
 # Works with GNU make 3.81 and later. On the command line or in the environment:
 #   PYTHON=/path/to/python3   the Python to set up with (3.10 or later; otherwise the first on PATH that fits);
 #                             to change it later, remove .venv first
-#   TORCH_INDEX=URL           where to take torch from. On Linux the usual index gives the CUDA build, several gigabytes;
-#                             `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu` gives the small CPU build
+#   TORCH_INDEX=URL           where to take torch from. Without it: on Linux without an NVIDIA GPU, the small CPU build from
+#                             TORCH_CPU if that answers; else PyPI's (on Linux the CUDA build, several gigabytes)
 #   ARGS="..."                passed on by `make paper` and `make weights`
 #   JOBS=2                    how many test files or notebooks run side by side, each on one core
 
 PYTHON ?=
 TORCH_INDEX ?=
+TORCH_CPU := https://download.pytorch.org/whl/cpu
 ARGS ?=
 JOBS ?= 2
 
@@ -16,6 +17,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed
 PIP := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+
+# Whether a driver of NVIDIA is at work here.
+HAS_NVIDIA := { nvidia-smi -L >/dev/null 2>&1 || [ -e /proc/driver/nvidia/version ]; }
 
 # Nothing below needs the network once .venv stands. (`HF_HUB_OFFLINE=0 TRANSFORMERS_OFFLINE=0 make lab` lets it in.)
 HF_HUB_OFFLINE ?= 1
@@ -49,8 +53,8 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
 	exit $$failed
 
-test-browser: $(READY)  ## every notebook in a real JupyterLab, in the Chromium that is here (CHROMIUM=/path/to/it)
-	$(PIP) -e ".[course,browser,tests]"
+test-browser: $(READY)  ## every notebook in a real JupyterLab, and the chat page, in the Chromium that is here (CHROMIUM=/path/to/it)
+	$(PIP) -e ".[course,serve,browser,tests]"
 	$(PY) -m pytest -q -rs tests_browser
 
 lint: $(READY)  ## ruff: style and format, notebooks too
@@ -104,17 +108,27 @@ $(READY): pyproject.toml constraints.txt
 	version=`"$$found" -c "import sys; print('%d.%d' % sys.version_info[:2])"`; \
 	if [ -e $(VENV)/.installing ] || [ "$$where" != "$(CURDIR)" ] || ! $(PY) -c "import pip, sys; sys.exit(sys.version_info < (3, 10))" >/dev/null 2>&1; then \
 	  echo "Setting up .venv with Python $$version (once, a few minutes; it downloads PyTorch and Jupyter) ..."; \
-	  if [ -z "$(TORCH_INDEX)" ] && [ "`uname -s`" = Linux ]; then \
-	    echo "  (no NVIDIA GPU, slow network? Stop, and add TORCH_INDEX=https://download.pytorch.org/whl/cpu)"; \
-	  fi; \
 	  rm -rf $(VENV)/bin $(VENV); \
 	  "$$found" -m venv $(VENV); \
 	else \
 	  echo "Bringing .venv up to date with pyproject.toml and constraints.txt ..."; \
 	fi; \
 	touch $(VENV)/.installing; \
-	{ test -z "$(TORCH_INDEX)" || $(PIP) --no-deps --index-url "$(TORCH_INDEX)" torch; } && \
-	$(PIP) -e ".[course,api,real,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
+	index="$(TORCH_INDEX)"; asked="$$index"; \
+	if [ -z "$$index" ] && [ "`uname -s`" = Linux ] && ! $(PY) -c "import importlib.metadata as m; m.version('torch')" >/dev/null 2>&1; then \
+	  if $(HAS_NVIDIA); then \
+	    echo "  PyTorch: the usual build, with CUDA, as there is an NVIDIA GPU"; \
+	  elif $(PY) -c "import urllib.request as u; u.urlopen('$(TORCH_CPU)/torch/', timeout=5)" >/dev/null 2>&1; then \
+	    echo "  PyTorch: the CPU build, as there is no NVIDIA GPU"; index="$(TORCH_CPU)"; \
+	  else \
+	    echo "  PyTorch: the usual build. There is no NVIDIA GPU, but $(TORCH_CPU) with the smaller CPU build does not answer"; \
+	  fi; \
+	fi; \
+	if [ -n "$$index" ] && ! $(PIP) --no-deps --index-url "$$index" torch; then \
+	  test -z "$$asked" || { echo "TORCH_INDEX=$$asked gave no PyTorch (pip says why above)."; exit 1; }; \
+	  echo "  PyTorch: the usual build after all, as that failed"; \
+	fi; \
+	$(PIP) -e ".[course,api,real,serve,tests]" || { echo "The set-up did not finish (pip says why above). The same command starts it again."; exit 1; }; \
 	rm -f $(VENV)/.installing; \
 	echo "$(CURDIR)" > $(READY); \
 	echo "Ready."

@@ -22,6 +22,7 @@ from minillava.model import Session, find_checkpoint, load_llava, load_projector
 from minillava.model.formats.assemble import assemble
 from minillava.model.formats.chat_template import choose_template, training_template
 from minillava.model.formats.preparation import read_preparation
+from minillava.training.parity import check_device
 
 
 class ChatError(UserError):
@@ -130,7 +131,11 @@ def terminal_picture(image: Image.Image, columns: int = 48) -> str:
     return "\n".join(lines)
 
 
-def device_and_dtype(dtype: str | None) -> tuple[str, torch.dtype]:
-    """Where to answer and in which precision: on the GPU in bfloat16, else on the CPU in float32, or in `dtype`."""
-    gpu = torch.cuda.is_available()
-    return "cuda" if gpu else "cpu", getattr(torch, dtype or ("bfloat16" if gpu else "float32"))
+def device_and_dtype(dtype: str | None, device: str | None = None) -> tuple[str, torch.dtype]:
+    """Where to answer and in which precision: on an NVIDIA GPU in bfloat16, else in float32, or as named.
+
+    Raises DeviceError for a device that is not here, or that computes wrongly.
+    """
+    check_device(device)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device, getattr(torch, dtype or ("bfloat16" if device == "cuda" else "float32"))

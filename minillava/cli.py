@@ -28,13 +28,19 @@ VERBS = {
     "cost": "what each scale trains, how long it takes, and what it costs",
     "fetch": "the paper's real data, or a part of it, from the hub and from COCO",
     "import": "a language model in a GGUF file becomes a folder that `train` reads",
+    "export": "a trained LLaVA for transformers, llama.cpp (GGUF) or, its LoRA, for PEFT",
     "progress": "which tasks of the exercises pass on this machine; nothing is sent",
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
     "generate": "instruction data from captioned pictures, by the offline teacher or any model",
     "filter": "keep the captions that cover concepts evenly (Appendix E, Fig. 7)",
+    "serve": "a trained LLaVA behind an OpenAI-compatible address, and a chat page",
     "serve-teacher": "the offline teacher behind an OpenAI-compatible API on this machine",
 }
-RENAMED = {"--eye": "--vision-tower", "--brain": "--language-model"}  # options as they were once called
+RENAMED = {  # options as they were once called
+    "--eye": "--vision-tower",
+    "--brain": "--language-model",
+    "--dataset": "--format parquet",
+}
 
 
 def parser(asked: str | None) -> argparse.ArgumentParser:
@@ -54,7 +60,7 @@ def open_streams() -> None:
     """Open what was closed before the start, to nothing; print a ? where a terminal has no such character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # the lowest free number first
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
 

@@ -124,7 +124,7 @@ def excursions(metrics: str | Path | list[float], curve: Curve) -> list[Excursio
 def recipe_of(folder: str | Path) -> dict:
     """Recipe and weights of the `minillava paper` run that contains this training's folder (RUN/seed-N/TRAINING)."""
     path = Path(folder).absolute().parent.parent / "state.json"
-    return json.loads(path.read_text())["recipe"] if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8"))["recipe"] if path.exists() else {}
 
 
 def read_curve(name: str, folder: Path = CURVE_FOLDER) -> Curve:

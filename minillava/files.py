@@ -83,8 +83,11 @@ def file_mark(path: Path) -> list[int] | None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Return once this file or folder is on the disk (fsync)."""
-    handle = os.open(path, os.O_RDONLY)
+    """Return once this file or folder is on the disk (fsync). Windows flushes no folders, and a file only for a writer."""
+    windows = not hasattr(os, "O_DIRECTORY")
+    if windows and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -94,7 +97,7 @@ def flush_to_disk(path: Path) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")  # the same bytes on every system
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -1,5 +1,6 @@
 """This machine: processor, memory, GPU, speed, the precision it is fast in, and progress bars on its terminal."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -33,15 +34,25 @@ def compute_dtype(kind: str | None = None) -> torch.dtype:
     if kind == "cuda" or (kind is None and torch.cuda.is_available()):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     capable = torch.backends.cpu.get_cpu_capability()
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     return torch.bfloat16 if "AVX512" in capable and "avx512_bf16" in flags else torch.float32
+
+
+def core_count() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:
     """Bytes of memory that this process may use: the machine's, or a container's limit."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if hasattr(os, "sysconf"):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:  # Windows
+        status = (ctypes.c_ulonglong * 8)(64)  # MEMORYSTATUSEX: its own size in bytes, then the total, then others
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        total = status[1]
     for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        if limit.exists() and (text := limit.read_text(encoding="utf-8").strip()).isdigit():
             total = min(total, int(text))
     return total
 
@@ -55,7 +66,7 @@ def describe_machine() -> dict:
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": core_count(),
         "memory": available_memory(),
         "python": platform.python_version(),
         "torch": torch.__version__,

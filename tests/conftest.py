@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -32,6 +33,18 @@ def pytest_terminal_summary(terminalreporter):
             *said["failed"],
             sep="\n  not: ",
         )
+
+
+@pytest.fixture
+def heeded():
+    """Ctrl-C and a closed terminal are heeded, here and by what the test starts, also where the tests run in the
+    background (which ignores Ctrl-C) or under nohup (which ignores a closed terminal)."""
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT))}
+    for name in before:
+        signal.signal(name, signal.default_int_handler if name == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
 
 
 @pytest.fixture(scope="session")

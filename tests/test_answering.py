@@ -97,6 +97,8 @@ def test_weights_that_end_with_their_own_token_stop_there_and_it_is_never_in_an_
         for config in (written, written.get("text_config", {})):
             config.pop("eos_token_id", None)
         path.write_text(json.dumps(written | ({"eos_token_id": ends} if path.name == name else {})))
+    tokens = json.loads((folder / "tokenizer_config.json").read_text()) | {"eos_token": "</s>"}  # ours is the stop
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
     no, special, end = talk.tokenizer.encode("No", add_special_tokens=False)[0], 0, 2  # 0 is <pad>
     said = {}
 

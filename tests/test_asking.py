@@ -521,6 +521,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, folder):
         Journal(folder.format(file=tmp_path / "file"))
 
 
+@pytest.mark.usefixtures("heeded")
 def test_every_reply_is_synced_to_disk_before_ask_all_returns(server, tmp_path, monkeypatch):
     order, fsync, append = [], os.fsync, journal_module.JsonLines.append
     monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), fsync(file)))
@@ -601,6 +602,9 @@ def test_in_colab_the_key_comes_from_its_secrets(monkeypatch, tmp_path):
 
     monkeypatch.setattr(userdata, "answer", KEY)
     assert find_api_key("https://api.openai.com/v1").reveal() == KEY
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")  # Colab's module is there, but nobody answers it
+    with pytest.raises(AskingError, match="no key"):
+        find_api_key("https://api.openai.com/v1")
     for name in [m for m in sys.modules if m == "google" or m.startswith("google.")]:
         del sys.modules[name]  # monkeypatch would put them back, and later tests would take this for Colab
 

@@ -38,7 +38,7 @@ def find(symbol):
 
 def test_the_readme_is_what_the_notebooks_say():
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == course.readme(FOLDER), (
-        "run: python -m minillava.course.index notebooks"
+        "run: python -m minillava.course.index"
     )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from minillava.chat import Chat
 from minillava.course.widgets import Slider, ToggleButtons, explore
+from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode, prompt_ids
 from minillava.data.template import CHAT
 from minillava.figures.model import (
@@ -73,6 +74,16 @@ def test_a_look_is_the_attention_of_the_row_before_the_token(chat):
     assert isinstance(attention_figure(draw(compose("bench", 0), 96), found), Figure)
 
 
+@torch.no_grad()
+def test_a_look_at_a_later_answer_is_taken_with_the_turns_before_it(chat):
+    before = [("<image>\nWhere is this?", "In a park.")]
+    (word, *_) = looks(chat, "Why?", "Trees.", before)
+    ids = prompt_ids("Why?", CHAT, chat.tokenizer, before)
+    embeds, source = chat.model.splice(ids, [chat.features])
+    expected = attention_of(chat.model, embeds).mean((0, 1))[-1][source == -1]
+    assert torch.allclose(word.map.flatten(), expected, atol=1e-5)
+
+
 def test_kinds_of_tokens_follow_the_labels(chat, sample):
     stop = chat.tokenizer.encode("###", add_special_tokens=False)
     kinds = token_kinds(sample, stop)
@@ -81,6 +92,20 @@ def test_kinds_of_tokens_follow_the_labels(chat, sample):
     assert kinds.count("stop") == 8 * len(stop)  # one after each of eight answers
     whole = len(sample.ids) - 1 + 16
     assert f"{sum(loss)} of {whole} positions" in words(sequence(sample, chat.tokenizer, "###", 16))
+
+
+def test_a_question_that_carries_loss_is_not_drawn_as_an_answer(chat, sample):
+    everything = torch.where(sample.ids == IMAGE, IGNORE, sample.ids)
+    right, wrong, none = (
+        sequence(sample, chat.tokenizer, "###", 16, labels)
+        for labels in (None, everything, torch.full_like(sample.ids, IGNORE))
+    )
+    legends = [[text.get_text() for text in figure.legends[0].get_texts()] for figure in (right, wrong)]
+    assert legends[1] == [*legends[0], "no answer and no stop: loss all the same"]
+    assert f"{len(sample.ids) - 1} of" in words(wrong) and "0 of" in words(none)
+    drawn = [[patch.get_facecolor() for patch in figure.axes[0].patches] for figure in (right, wrong)]
+    kept = sum(a == b for a, b in zip(*drawn))
+    assert kept == int((sample.labels != IGNORE).sum()) + 1  # answers and stops keep their colour, and the image
 
 
 def test_the_architecture_states_this_models_shapes(chat):

@@ -11,8 +11,8 @@ from minillava.datagen.statistics import statistics
 from minillava.figures.charts import bars, lines, matrix
 from minillava.figures.data import statistics_figure
 from minillava.figures.model import clocks, splice_step
-from minillava.figures.panels import checklist, maps, tiles
-from minillava.figures.style import PALE, short
+from minillava.figures.panels import VEIL, checklist, maps, outlined, tiles
+from minillava.figures.style import PALE, VERMILION, short
 
 PICTURE = Image.new("RGB", (8, 8), (200, 100, 50))
 
@@ -49,6 +49,19 @@ def test_over_a_picture_the_largest_patch_is_clear_and_the_smallest_dark():
     seen, clear = axis.images[0].get_array(), [200 / 255, 100 / 255, 50 / 255]
     assert seen[-1, -1].tolist() == pytest.approx(clear)
     assert seen[0, 0].tolist() == pytest.approx([0.15 * value for value in clear], abs=1e-5)
+
+
+def test_the_fewest_patches_that_hold_half_of_a_map_are_clear_and_have_a_rim():
+    for grid, wanted in (([[4.0, 1.0], [2.0, 1.0]], {(0, 0)}), ([[3.0, 1.0], [2.0, 2.0]], {(0, 0), (1, 0)})):
+        image = outlined(PICTURE, torch.tensor(grid))
+        middle = {
+            (y, x): image.getpixel((VEIL // 4 + x * VEIL // 2, VEIL // 4 + y * VEIL // 2))
+            for y in (0, 1)
+            for x in (0, 1)
+        }
+        assert {place for place, colour in middle.items() if colour == (200, 100, 50)} == wanted
+        assert image.getpixel((0, 0)) == tuple(round(255 * part) for part in to_rgba(VERMILION)[:3])
+    assert len({colour for place, colour in middle.items() if place not in wanted}) == 1
 
 
 def test_a_table_prints_its_numbers_and_leaves_what_is_hidden_white():

@@ -28,7 +28,7 @@ FLOORS = [
     {"chat"},
     {"standins"},
     {"figures"},
-    {"experiments", "exercises"},
+    {"experiments", "exercises", "serving"},
     {"course"},
     {"commands"},
     {"cli"},
@@ -36,7 +36,7 @@ FLOORS = [
 ]
 # What one need not read to understand LLaVA: other people's formats, quick forms, disk, many processes.
 NOT_TAUGHT = ("model/formats/", "model/kernels.py", "training/checkpoints.py", "training/parallel.py", "data/stored.py")
-NOT_TAUGHT += ("training/lora.py",)  # not in the paper
+NOT_TAUGHT += ("training/lora.py", "training/parity.py", "datagen/export.py")  # not in the paper
 
 
 def imports():
@@ -127,4 +127,4 @@ def test_modules_are_read_in_one_sitting_and_the_top_of_the_package_in_one_glanc
     long = {str(p.relative_to(ROOT)): lines_of([p]) for p in ROOT.rglob("*.py") if lines_of([p]) > 300}
     assert not long
     assert len(list(ROOT.glob("*.py"))) <= 12
-    assert lines_of(ROOT.rglob("*.py")) <= 22_400
+    assert lines_of(ROOT.rglob("*.py")) <= 23_900

@@ -309,6 +309,20 @@ def test_a_picture_before_an_animation_is_the_first_frame(tmp_path):
     assert open_picture(tmp_path / "a.png").getpixel((4, 4)) == RED
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"])
+def test_the_bytes_of_a_file_are_the_same_picture(tmp_path, kind):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation
+    image = Image.linear_gradient("L").convert("RGB").crop((0, 0, 256, 90))
+    image.save(tmp_path / "a", kind, **({} if kind in ("GIF", "BMP") else {"exif": turned}))
+    one, two = open_picture(tmp_path / "a"), open_picture((tmp_path / "a").read_bytes())
+    assert (
+        one.tobytes() == two.tobytes() and one.size == two.size and (one.height == 256) == (kind not in ("GIF", "BMP"))
+    )
+    with pytest.raises(ImageError, match="the picture: not a picture that can be read"):
+        open_picture((tmp_path / "a").read_bytes()[:30])
+
+
 def test_an_eps_file_under_another_name_starts_no_interpreter(tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("an interpreter was started"))
     for name in ("a.png", "a.jpg", "a.eps"):

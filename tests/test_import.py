@@ -313,11 +313,19 @@ def test_a_model_exported_answers_in_transformers_as_here_and_comes_back_equal(t
     assert all(torch.equal(t, again.state_dict()[name]) for name, t in twice.state_dict().items())
 
 
-def test_two_matrices_without_a_gelu_are_not_the_papers_w(tmp_path):
+def test_two_matrices_without_a_gelu_are_the_one_that_they_make(tmp_path):
     theirs = reference(projector_hidden_act="linear")
     theirs.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="linear_2.weight is not the identity"):
-        load_llava(tmp_path)
+    ours, seen = load_llava(tmp_path)[0], torch.randn(5, theirs.config.vision_config.hidden_size)
+    assert ours.config.projector == "linear"
+    torch.testing.assert_close(ours.projector(seen), theirs.model.multi_modal_projector(seen), atol=1e-6, rtol=1e-5)
+    stored = load_file(tmp_path / "model.safetensors")
+    (second,) = [name for name in stored if name.endswith("linear_2.bias")]
+    for changed, said in ((stored[second][:-1].clone(), "expected"), (None, "is missing")):
+        kept = stored | {second: changed} if said == "expected" else {k: t for k, t in stored.items() if k != second}
+        save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(CheckpointError, match=f"linear_2.bias.*{said}"):
+            load_llava(tmp_path)
 
 
 def test_an_export_without_its_data_or_with_another_tokenizer_is_refused(tmp_path, small, weights):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,8 +113,16 @@ def test_the_committed_report_is_made_of_its_json_and_states_the_claims_as_paper
     assert len(kept["seeds"]) >= 3 and (results / "report.md").read_text(encoding="utf-8") == report.markdown(kept)
     told = {c["statement"]: c["verdict"] for c in kept["claims"] if c["ours"]}
     assert [c["statement"] for c in kept["claims"]] == [c.statement for c in paper.CLAIMS]
+    page = (results / "README.md").read_text(encoding="utf-8")
+    assert report.text_of(kept) in page and "holds" in told.values()
+    scores = {}  # row -> its score over all questions in Table 4
+    for line in report.markdown(kept).split("(Table 5)")[0].splitlines():
+        if line.startswith("| "):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            scores[cells[0]] = cells[-1]
     readme = (WEIGHTS.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert report.text_of(kept) in readme and "holds" in told.values()
+    shown = re.findall(r"^\| ([^|]+) \| (\d[\d.]+ ± [^|]+) \|$", readme, re.MULTILINE)
+    assert len(shown) == 6 and all(scores[row] == score for row, score in shown)
 
 
 def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim(finished):
@@ -209,6 +218,7 @@ def test_another_seed_can_be_added_to_a_finished_run(copied, weights):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise on Windows")
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_stops_run_and_workers_soon_and_quietly(weights, tmp_path):
     import signal
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from cells import FOLDER, Failed, notebook, run
 
-from minillava import chat, model, paper
+from minillava import asking, chat, model, paper
 from minillava.costs import model as costs
 from minillava.data import template
 from minillava.datagen import concepts
@@ -128,6 +128,11 @@ def first_two_numbers(real):
     return read_scores
 
 
+def of_the_messages(real):
+    """A reply is stored under its messages alone, so that another temperature is not asked for."""
+    return lambda body: real({"messages": body["messages"]})
+
+
 def one_moment(real):
     """Adam's state is counted as one number per parameter."""
 
@@ -167,6 +172,7 @@ MUTANTS = {
     "08": (llava.Llava, "splice", upside_down),
     "09": (llava.Llava, "loss", mean_of_means),
     "10": (concepts, "concept_filter", keeps_the_rare),
+    "10b": (asking, "request_key", of_the_messages),
     "11": (model, "set_trainable", always_both),
     "12": (costs, "memory", one_moment),
     "13": (answers, "shuffled", stays),
@@ -175,7 +181,7 @@ MUTANTS = {
     "16": (llava.Llava, "features", last_layer),
     "17": (published, "language_name", bare_names),
 }
-THERE = sorted(path.name[:2] for path in FOLDER.glob("[01][0-9]_*.ipynb"))
+THERE = sorted(path.name.split("_")[0] for path in FOLDER.glob("[01][0-9]*_*.ipynb"))
 
 
 @pytest.fixture(autouse=True)

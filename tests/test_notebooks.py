@@ -27,7 +27,8 @@ def problems(notebook, size):
         found.append(f"{len(checked)} cells are tagged {CHECKED}, fewer than 3")
     for n, cell in enumerate(notebook["cells"]):
         source = "".join(cell["source"])
-        if path := PATHS.search(EXERCISE.sub("", source)):
+        path = PATHS.search(EXERCISE.sub("", source))
+        if path and cell.get("id") != "set-up":  # it knows Kaggle's folder; tests/test_colab.py holds it
             found.append(f"cell {n}: a path that is absolute or begins with ../: {path[0]!r}")
         if cell not in code:
             continue

@@ -133,6 +133,17 @@ def test_disk_is_what_checkpoints_and_the_model_take(tmp_path, monkeypatch):
     preflight.preflight(BIG, STAGE_2, there, free(needs["total"] - 1))
 
 
+def test_a_gpu_that_the_run_leaves_alone_does_not_count(weights, tmp_path, monkeypatch):
+    card = {"name": "a tiny GPU", "count": 1, "memory": 1}
+    here = hardware.describe_machine() | {"gpu": card}
+    for module in (preflight, hardware):
+        monkeypatch.setattr(module, "describe_machine", lambda: dict(here))
+    parts, stage = [str(weights / part) for part in ("vision_tower", "language_model")], scales.TINY.stage("stage 2")
+    with pytest.raises(DoesNotFit, match="a tiny GPU"):
+        preflight.preflight_here(*parts, stage, tmp_path)
+    preflight.preflight_here(*parts, stage, tmp_path, 1, False)
+
+
 def test_this_machine_is_checked_with_only_two_configs(weights, tmp_path, monkeypatch):
     parts = [str(tmp_path / part) for part in ("vision_tower", "language_model")]
     for part in parts:
@@ -145,7 +156,9 @@ def test_this_machine_is_checked_with_only_two_configs(weights, tmp_path, monkey
         language_config(read_config(tmp_path / "language_model/config.json")),
     )
     need = device_bytes(config, stage, fused=False)["total"] / preflight.USABLE_SHARE
-    monkeypatch.setattr(preflight, "this_machine", lambda: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False)))
+    monkeypatch.setattr(
+        preflight, "this_machine", lambda **_: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False))
+    )
     preflight.preflight_here(*parts, stage, tmp_path)
     with pytest.raises(DoesNotFit, match="--micro 16 instead of 32"):
         preflight.preflight_here(*parts, stage, tmp_path, processes=2)
@@ -157,7 +170,7 @@ def test_training_refuses_stage_2_before_stage_1_begins(weights, tmp_path, monke
     (tmp_path / "data").mkdir()
     for name in ("stage1.json", "stage2.json"):
         (tmp_path / "data" / name).write_text("[]")  # nobody reads it
-    monkeypatch.setattr(preflight, "this_machine", lambda: Hardware(Card("a box", 1, 1e9, None, gpu=False)))
+    monkeypatch.setattr(preflight, "this_machine", lambda **_: Hardware(Card("a box", 1, 1e9, None, gpu=False)))
     arguments = [
         "train",
         str(tmp_path / "data"),

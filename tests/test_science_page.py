@@ -50,10 +50,10 @@ def test_wrong_reasons_and_wrong_letters_are_counted_apart():
     assert science_report.Science.reasoned(found, BEST)[0].count(False) == 1
 
 
-def test_the_committed_page_and_the_readme_are_made_of_science_json(science):
+def test_the_committed_pages_are_made_of_science_json(science):
     assert (RESULTS / "science.md").read_text(encoding="utf-8") == pages.science_page(science)
     assert (RESULTS / "figures" / "table-8.png").stat().st_size > 10_000
-    assert pages.brief(science) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert pages.brief(science) in (RESULTS / "README.md").read_text(encoding="utf-8")
     assert (RESULTS / "gates.md").read_text(encoding="utf-8") == gates_page.page(WEIGHTS, RESULTS)
 
 

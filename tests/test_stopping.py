@@ -24,7 +24,7 @@ from tests.faulty import faulty
 
 pty = pytest.importorskip("pty")  # not on Windows
 KINDS = [signal.SIGTERM, signal.SIGHUP]
-pytestmark = pytest.mark.usefixtures("no_key")
+pytestmark = pytest.mark.usefixtures("no_key", "heeded")
 
 
 def start(*arguments, **more):

@@ -166,10 +166,13 @@ def test_blocks_are_compiled_on_a_gpu_if_the_language_model_is_large(monkeypatch
     assert StageRun._prepared(one, model) is model and made == [model] * compiled
 
 
-def test_the_command_trains_lora_and_merges_it(run):
+def test_the_command_trains_lora_and_merges_it(run, weights):
     status, _, _, out = run("--lora", "2", "--epochs", "1", "--tokens", "300")
     assert status == 0 and len(load_file(out / "stage2" / "adapter.safetensors")) == 2 * 2 * 7
     assert load_llava(out / "model")[0]
+    assert cli.main(["export", str(out / "model"), "--to", "peft", "--out", str(out / "peft")]) == 0
+    base = json.loads((out / "peft" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert base == str(weights / "language_model")
 
 
 @pytest.mark.parametrize("how", [("--dtype", "float32"), ("--dtype", "bfloat16", "--lora", "2")], ids=["all", "lora"])
@@ -444,6 +447,8 @@ def test_a_trained_llava_goes_on_with_new_records(run, data, finished, tmp_path)
     assert made[0].language_model.origin == before.language_model.origin == "language_model"
     assert Chat(tmp_path / "more" / "model").template == CHAT_V1
     assert more(*weights, "--lora", "2", out="lora")[0] == 0
+    peft = ["export", str(tmp_path / "lora" / "model"), "--to", "peft", "--out", str(tmp_path / "peft")]
+    assert cli.main(peft) == 2  # PEFT cannot load what this LoRA began from
     first = str(tmp_path / "more" / "model")
     assert more("--weights", first, out="lora")[0] == 2  # which began with other weights
     assert more(*weights, "--vision-tower", first, out="two")[0] == more("--weights", "none", out="two")[0] == 2

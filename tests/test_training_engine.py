@@ -206,6 +206,7 @@ def test_a_full_disk_says_so_and_leaves_the_checkpoint_before(stopped, monkeypat
 
 
 @pytest.mark.parametrize("kind, method", [("Reader", "read_data"), ("Writer", "write_data")])
+@pytest.mark.usefixtures("heeded")
 def test_a_ctrl_c_while_a_checkpoint_is_read_or_written_is_a_ctrl_c(stopped, whole, monkeypatch, kind, method):
     """The checkpoint library catches it, and raises an error of its own."""
     import torch.distributed.checkpoint as dcp

@@ -17,13 +17,12 @@ import re
 import time
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
-import httpx2  # comes with openai
 import openai
 
 from minillava.asking.errors import AskingError, BadReply, Lost, Unbilled
 from minillava.asking.reading import problem
 from minillava.asking.request import LOOPBACK
-from minillava.asking.transport import HttpClient, proxy_of
+from minillava.asking.transport import HttpClient, http, proxy_of
 
 OPENAI = "https://api.openai.com/v1"
 MOST_SECONDS = 86_400.0  # of --timeout
@@ -71,6 +70,8 @@ def find_api_key(base_url: str) -> Secret:
 
 
 def _colab_key() -> str:
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # its image is made from Colab's, so `get` exists but would wait forever
+        return ""
     if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.colab") is None:
         return ""
     from google.colab import userdata
@@ -156,22 +157,21 @@ class Client:
             raise error  # here, where no local variable holds what the endpoint quoted
         return answer
 
-    async def _send(self, data: bytes, name: str) -> tuple[int, httpx2.Headers, bytes]:
+    async def _send(self, data: bytes, name: str) -> tuple[int, http.Headers, bytes]:
         """(status, headers, content) of the answer. Raises as `HttpClient.send` does."""
         options = {"headers": {"Idempotency-Key": name, **OMITTED_HEADERS}}
         try:
-            answer = await self._openai.post(
-                "/chat/completions", content=data, cast_to=httpx2.Response, options=options
-            )
+            answer = await self._openai.post("/chat/completions", content=data, cast_to=http.Response, options=options)
         except openai.APIStatusError as error:
             answer = error.response
-        except (AskingError, BadReply, Lost, Unbilled) as error:
-            answer = error.with_traceback(None)  # its traceback holds the request with its headers
+        except (AskingError, BadReply, Lost, Unbilled, openai.APIConnectionError) as error:
+            ours = error.__cause__ if isinstance(error, openai.APIConnectionError) else error  # openai 2 wraps ours
+            answer = ours.with_traceback(None)  # its traceback holds the request with its headers
         if isinstance(answer, Exception):
             raise answer
         return answer.status_code, answer.headers, answer.content
 
-    def _read(self, status: int, headers: httpx2.Headers, content: bytes) -> tuple[dict | None, Exception | None]:
+    def _read(self, status: int, headers: http.Headers, content: bytes) -> tuple[dict | None, Exception | None]:
         """(the JSON of an answer, or else what is wrong with it), both without secrets."""
         try:
             answer = self._key.clean(json.loads(content))

@@ -55,7 +55,8 @@ class JsonLines:
         self.path = Path(path)
         try:
             new = not self.path.exists()
-            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            as_is = getattr(os, "O_BINARY", 0)  # on Windows, where each line break would become two bytes
+            self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | as_is, 0o644)
             if new:
                 flush_to_disk(self.path.parent)
             data = self.path.read_bytes()

@@ -9,23 +9,26 @@ broke after sending as one that was never made.)
 """
 
 import asyncio
+import importlib
 from functools import lru_cache
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import httpx2  # comes with openai
+import openai
 
 from minillava.asking.errors import AskingError, BadReply, Lost, Unbilled
 
+# The library whose types this `openai` takes and which comes with it; Colab has openai 2 and both libraries.
+http = importlib.import_module("httpx2" if int(openai.__version__.split(".")[0]) > 2 else "httpx")
 MOST_BYTES = 16 * 1024 * 1024  # of one answer, unpacked; a reply of a million tokens has fewer
 
 
 @lru_cache(maxsize=8)  # a run has one address, and parsing it is a tenth of a request's cost
-def _address(url: str, query: str | None) -> httpx2.URL:
-    return httpx2.URL(url).copy_merge_params(query) if query else httpx2.URL(url)
+def _address(url: str, query: str | None) -> http.URL:
+    return http.URL(url).copy_merge_params(query) if query else http.URL(url)
 
 
-class HttpClient(httpx2.AsyncClient):
+class HttpClient(http.AsyncClient):
     """For `openai.AsyncOpenAI(http_client=...)`; create and close it inside an event loop.
 
     timeout: seconds for a whole request, from connecting to the last byte of the answer. tls: load the certificates
@@ -34,8 +37,8 @@ class HttpClient(httpx2.AsyncClient):
     """
 
     def __init__(self, timeout: float, tls: bool = True, proxy: str | None = None):
-        super().__init__(transport=httpx2.AsyncBaseTransport())  # unused: everything goes through `send`
-        trusted = httpx2.create_ssl_context() if tls else True
+        super().__init__(transport=http.AsyncBaseTransport())  # unused: everything goes through `send`
+        trusted = http.create_ssl_context() if tls else True
         connect = min(10.0, timeout / 2)  # shorter, so that the error shows which part was too slow
         self._session = aiohttp.ClientSession(  # without headers: the proxy would get them too
             connector=aiohttp.TCPConnector(limit=0, ssl=trusted),  # no limit, because `ask_all` has one
@@ -44,11 +47,11 @@ class HttpClient(httpx2.AsyncClient):
         )
         self._seconds, self._proxy = timeout, proxy
 
-    def build_request(self, method, url, *, headers, content=None, params=None, **nothing) -> httpx2.Request:
+    def build_request(self, method, url, *, headers, content=None, params=None, **nothing) -> http.Request:
         """The request as `openai` made it: address and headers are complete, so there is nothing to merge."""
-        return httpx2.Request(method, _address(url, params), headers=headers, content=content)
+        return http.Request(method, _address(url, params), headers=headers, content=content)
 
-    async def send(self, request: httpx2.Request, **nothing) -> httpx2.Response:
+    async def send(self, request: http.Request, **nothing) -> http.Response:
         """Send one request and read its whole answer, unpacked.
 
         Raises Unbilled where nothing was sent, else Lost, or BadReply for an answer of more than MOST_BYTES.
@@ -65,7 +68,7 @@ class HttpClient(httpx2.AsyncClient):
                     if len(content) > MOST_BYTES:
                         raise BadReply(f"an answer of more than {MOST_BYTES:,} bytes")
             headers = [(name, value) for name, value in answer.raw_headers if name.lower() != b"content-encoding"]
-            return httpx2.Response(answer.status, headers=headers, content=bytes(content), request=request)
+            return http.Response(answer.status, headers=headers, content=bytes(content), request=request)
         except aiohttp.ClientConnectorCertificateError as error:
             why: Exception = AskingError(f"{host}: its certificate is not trusted ({error.certificate_error})")
         except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError):

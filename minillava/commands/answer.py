@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minillava import scales
 from minillava.chat import Chat, device_and_dtype
+from minillava.commands import add_device
 from minillava.data.scienceqa import FORMATS
 from minillava.files import FileError
 from minillava.judging.answer_files import PICTURES_SHOWN, AnswerSettings, read_question_file, write_answers
@@ -33,6 +34,7 @@ def arguments(parser) -> None:
     add("--limit", type=int, help="only this many questions, the first")
     add("--batch", type=int, default=32, help="questions at a time (default: 32)")
     add("--max-new-tokens", type=int, help=f"the longest answer (default: {ANSWER}; ScienceQA's reasons: {REASONS})")
+    add_device(add)
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)")
 
 
@@ -47,7 +49,7 @@ def run(options) -> None:
     if options.authors_joint and options.format != "QCM-LEPA":
         raise FileError("--authors-joint is for --format QCM-LEPA; the other formats have only one step")
     joint = AUTHORS_JOINT if options.authors_joint else TRAINED_JOINT
-    chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype))
+    chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype, options.device))
     name = options.weights if isinstance(options.weights, str) else options.weights.name
     made = write_answers(
         chat.model, chat.tokenizer, chat.template, chat.preparation, questions, options.images, options.out, name,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minillava import scales
 from minillava.chat import Chat, ChatError, device_and_dtype, terminal_picture
+from minillava.commands import add_device
 from minillava.data.images import frame_count
 from minillava.model import SpliceError
 from minillava.model.generate import LEAST_TEMPERATURE
@@ -30,6 +31,7 @@ def arguments(parser) -> None:
         help="draw from the likeliest tokens that hold this share of the probability",
     )
     add("--seed", type=int, default=0, help="of the draws")
+    add_device(add)
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)")
 
 
@@ -41,7 +43,7 @@ def run(options) -> None:
         raise ChatError(f"--max-new-tokens: at least 1; {what}; --top-p: above 0, at most 1")
     if not 0 <= options.seed < 2**32:
         raise ChatError(f"--seed {options.seed}: from 0 to {2**32 - 1}")
-    chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype))
+    chat = Chat(options.weights, options.template, *device_and_dtype(options.dtype, options.device))
     image = chat.look(options.picture)
     count = frame_count(options.picture)
     if count > 1:

@@ -47,7 +47,7 @@ def run(options) -> int:
         concepts.write_captions([raw[i] for i in found.kept], out / f"captions{options.captions.suffix}")
         concepts.write_phrases(found, out / "phrases.tsv")
         counts = found.counts() | {"left out": len(problems), "chunker": found.chunker}
-        (out / SUMMARY).write_text(json.dumps(counts | {"problems": problems}, indent=1) + "\n")
+        (out / SUMMARY).write_text(json.dumps(counts | {"problems": problems}, indent=1) + "\n", encoding="utf-8")
         concept_figure(found, options.least, options.most).savefig(out / "phrases.png")
     except OSError as error:
         raise concepts.CaptionError(f"{out}: cannot be written to ({error.strerror})") from error

@@ -235,7 +235,7 @@ class StageRun:
         say(f"{name}: {len(samples):,} samples, {steps:,} steps of {stage.batch}, {world_size()} process(es), "
             f"{self.dtype}, up to {self.tokens} tokens at once, {100 * filled:.0f} % of them filled")  # fmt: skip
         with progress_bar(steps if rank() == 0 else 0, "step", name) as bar, step_reporter(self.folder, bar) as report:
-            bar.disable = rank() > 0
+            bar.disable |= rank() > 0  # TQDM_DISABLE stays
             train_stage(
                 model, stage.number, samples, features, self.folder, progress=report, tokens=self.tokens,
                 dtype=self.dtype, cores=useful_cores(model), **settings,
@@ -274,7 +274,9 @@ class StageRun:
             dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
             save_trained(whole, load_tokenizer(parts[0]), parts[1], options.out / "model", about, dtype)
             made = sorted(self.result.parent.iterdir())
+        base = {"weights": options.weights} if options.weights else {"language model": options.language_model}
         about = {"recipe": self.recipe(samples), "trained on": trained_on}
+        about |= {"base": {name: str(source) for name, source in base.items()}}
         files.write_checked(self.folder / "done.json", about, made)
 
     def gather(self, model: Llava) -> Llava | None:

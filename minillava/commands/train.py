@@ -36,12 +36,14 @@ from pathlib import Path
 import torch
 
 from minillava import scales
-from minillava.commands import add_parts
+from minillava.commands import add_device, add_parts
 from minillava.commands.stage_run import StageRun, records_file, result_path
 from minillava.costs.preflight import preflight_here
 from minillava.data.stored import ALLOWED_BAD
+from minillava.machine import core_count
 from minillava.training.checkpoints import TrainingError, lock_folder
 from minillava.training.parallel import process_group, rank, world_size
+from minillava.training.parity import check_device
 
 LEAST = dict.fromkeys(("lora", "tokens", "lr", "stage1-lr", "w-lr", "seed"), 0)  # option -> its least value
 LEAST |= dict.fromkeys(("limit", "batch", "micro", "epochs"), 1)
@@ -82,6 +84,7 @@ def arguments(parser) -> None:
     again = "compute activations again: less memory, more time"
     add("--checkpointing", action=BooleanOptionalAction, default=None, help=again)
     add("--replicate", action="store_true", help="with many processes: each holds all weights (DDP)")
+    add_device(add)
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: the machine's best)")
     add("--seed", type=int, default=0)
 
@@ -125,7 +128,7 @@ def check_memory(run: StageRun) -> None:
     stage, parts = run.stage, (run.options.vision_tower, run.options.language_model)
     wide = {"precision": "float32"} if run.dtype == torch.float32 else {}
     planned = replace(stage, micro=-(-run.tokens // stage.longest_sample), **wide)
-    preflight_here(*parts, planned, run.options.out, world_size())
+    preflight_here(*parts, planned, run.options.out, world_size(), run.device.type == "cuda")
 
 
 def warn_of_rate(run: StageRun) -> None:
@@ -145,8 +148,7 @@ def share_cores() -> None:
     OMP_NUM_THREADS takes precedence, but not under torchrun, which sets it to 1 by default.
     """
     if "OMP_NUM_THREADS" not in os.environ or "LOCAL_RANK" in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+        torch.set_num_threads(max(1, core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def run(options: Namespace) -> None:
@@ -157,9 +159,12 @@ def run(options: Namespace) -> None:
     options.vision_tower = options.vision_tower or whole or scale.vision_tower
     options.language_model = options.language_model or whole or scale.language_model
     stages = plan_stages(options, scale, numbers)
+    if options.device and "LOCAL_RANK" in os.environ:
+        raise TrainingError("--device is for a single process: under torchrun each takes its NVIDIA GPU, else the CPU")
+    check_device(options.device)
     share_cores()
     torch.backends.cuda.matmul.allow_tf32 = True
-    with process_group() as device:
+    with process_group(options.device) as device:
         runs = [StageRun(options, scale, stage, device) for stage in stages]
         for one in runs:  # all of them before any begins
             check_memory(one)

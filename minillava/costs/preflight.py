@@ -16,6 +16,7 @@ from pathlib import Path
 from minillava.costs.hardware import Hardware, this_machine
 from minillava.costs.model import memory, parameters
 from minillava.errors import UserError
+from minillava.machine import describe_machine
 from minillava.model import LlavaConfig
 from minillava.model.formats.checkpoint import read_llava
 from minillava.model.formats.files import find_checkpoint, reading_config
@@ -147,13 +148,15 @@ def preflight(config, stage: Stage, hardware: Hardware, folder: Path | None = No
         check_disk(config, stage, folder, hardware.card.gpu)
 
 
-def preflight_here(vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1) -> None:
+def preflight_here(
+    vision_tower: str, language_model: str, stage: Stage, folder: Path, processes: int = 1, gpu: bool = True
+) -> None:
     """`preflight` on this machine. Of both parts it needs only the config.json.
 
     vision_tower, language_model: folders or hub ids. processes: how many train together, each on its own GPU or with
-    its share of this machine's memory.
+    its share of this machine's memory. gpu: whether an NVIDIA GPU that is here is used.
     """
-    card = this_machine().card
+    card = (this_machine() if gpu else this_machine(described=describe_machine() | {"gpu": None})).card
     if not card.gpu:
         card = replace(card, memory=card.memory / processes)
     preflight(llava_config(vision_tower, language_model), stage, Hardware(card, processes), folder)

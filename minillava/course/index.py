@@ -4,29 +4,33 @@ No part of the index is written by hand. A code cell that covers an item has a t
 the package are those that the cell uses and that its notebook imported from minillava. `make test` compares
 notebooks/README.md with this, so it cannot become wrong when a cell moves or a function gets another name.
 
-    python -m minillava.course.index notebooks    # writes notebooks/README.md, badges, set-up cells; shrinks figures
+    python -m minillava.course.index    # in the project's folder: README.md, links, set-up cells, diagrams, exercises
 """
 
 import ast
 import base64
 import io
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from minillava.course.colab import CELL, badge
-from minillava.exercises.build import read_notebook, write_notebook
+from minillava.course.colab import HIDDEN, LINKS, links, on_colab, set_up_cell
+from minillava.exercises.build import build_exercises, read_notebook, write_notebook
+from minillava.figures import diagrams, model_diagrams
 from minillava.paper import EQUATIONS, STRUCTURE
 
 TAG = "paper:"
 ITEMS = STRUCTURE | EQUATIONS
+DIAGRAM = re.compile(r"(model_)?diagrams\.\w+\(.*\)")  # the last line of a cell that shows one
 SET_UP = "set-up"  # the id of the cell that `add_set_up` writes
+EXERCISE = re.compile(
+    r"(\(\.\./exercises/(ex\d\d_\w+\.ipynb)\))(?: \(\[on Colab\]\([^)]*\)\))?"
+)  # link, perhaps Colab's
 README = """# The course
 
-Written by `python -m minillava.course.index notebooks` and held by a test; do not edit it.
+Written by `python -m minillava.course.index` and held by a test; do not edit it.
 Each notebook runs by itself, in any order, offline. `make lab` opens the first.
 
 | notebook | pass | read | run |
@@ -99,7 +103,7 @@ def cells_of(path: Path) -> dict[str, list[CoveringCell]]:
 
 def coverage(folder: Path) -> dict[str, list[CoveringCell]]:
     """Item of the paper, in its order -> the cells that cover it, in all notebooks of a folder."""
-    found = [cells_of(path) for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))]
+    found = [cells_of(path) for path in sorted(Path(folder).glob("[0-9][0-9]*_*.ipynb"))]
     return {item: [cell for one in found for cell in one.get(item, [])] for item in ITEMS}
 
 
@@ -115,29 +119,47 @@ def opening_card(path: Path) -> tuple[str, str, str, str]:
 def readme(folder: Path) -> str:
     """notebooks/README.md: the notebooks, and for each item of the paper its cells and the package's symbols."""
     notebooks = ""
-    for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(Path(folder).glob("[0-9][0-9]*_*.ipynb")):
         title, *rest = opening_card(path)
         notebooks += f"| [{title}]({path.name}) | {' | '.join(rest)} |\n"
     items = ""
     for item, cells in coverage(folder).items():
-        where = "<br>".join(f"[{c.notebook[:2]}]({c.notebook}), cell {c.cell}: {c.heading}" for c in cells)
+        where = "<br>".join(f"[{c.notebook.split('_')[0]}]({c.notebook}), cell {c.cell}: {c.heading}" for c in cells)
         names = dict.fromkeys(f"`{name.removeprefix('minillava.')}`" for c in cells for name in c.symbols)
         items += f"| {item} | {ITEMS[item].meaning} | {where} | {', '.join(names)} |\n"
     return README.format(notebooks=notebooks, items=items)
 
 
 def add_set_up(path: Path) -> None:
-    """Add the badge under a notebook's title, and the set-up cell (colab.CELL) below. Keep what is there already."""
-    notebook = read_notebook(path)
+    """Put the links to Colab and Kaggle under a notebook's title, and the set-up cell below; keep the rest as it is."""
+    notebook, folder = read_notebook(path), "notebooks" if path.parent.name == "notebooks" else "exercises"
     opening, *cells = notebook["cells"]
-    lines = "".join(opening["source"]).splitlines()
-    title, *rest = [line for line in lines if not line.startswith("[![Open in Colab]")]
-    text = "\n".join([title, "", badge(path.name), "", "\n".join(rest).strip("\n")])
+    title, *rest = [line for line in "".join(opening["source"]).splitlines() if not line.startswith(LINKS)]
+    text = "\n".join([title, "", links(path.name, folder), "", "\n".join(rest).strip("\n")])
     opening["source"] = text.splitlines(keepends=True)
     new = {"cell_type": "code", "execution_count": None, "id": SET_UP, "metadata": {}, "outputs": []}
     set_up = next((c for c in cells if c.get("id") == SET_UP), new)
-    set_up["source"] = CELL.splitlines(keepends=True)
+    set_up["metadata"] |= HIDDEN
+    set_up["source"] = set_up_cell().splitlines(keepends=True)
     notebook["cells"] = [opening, set_up, *(c for c in cells if c is not set_up)]
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = [
+                EXERCISE.sub(lambda m: m[1] + on_colab(m[2], "exercises"), line) for line in cell["source"]
+            ]
+    write_notebook(notebook, path)
+
+
+def redraw(path: Path) -> None:
+    """Store each diagram of a notebook as its line draws it now, without running the notebook."""
+    notebook = read_notebook(path)
+    for cell in (c for c in notebook["cells"] if c["cell_type"] == "code"):
+        line = "".join(cell["source"]).rpartition("\n")[2]
+        if DIAGRAM.fullmatch(line):
+            drawn = eval(line, {"diagrams": diagrams, "model_diagrams": model_diagrams})
+            data = {"image/svg+xml": drawn._repr_svg_(), "text/html": drawn._repr_html_(), "text/plain": repr(drawn)}
+            output = {"data": {kind: [text] for kind, text in data.items()}, "execution_count": cell["execution_count"]}
+            cell["outputs"] = [output | {"metadata": {}, "output_type": "execute_result"}]
     write_notebook(notebook, path)
 
 
@@ -146,16 +168,22 @@ def shrink_figures(path: Path) -> None:
     notebook = read_notebook(path)
     for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
         if png := output.get("data", {}).get("image/png"):
-            made, image = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-            image.quantize(128, dither=Image.Dither.NONE).save(made, "png", optimize=True)
+            made, image = io.BytesIO(), Image.open(io.BytesIO(base64.b64decode(png)))
+            if image.mode == "P":  # done before
+                continue
+            image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(made, "png", optimize=True)
             if made.tell() < len(base64.b64decode(png)):
                 output["data"]["image/png"] = base64.b64encode(made.getvalue()).decode() + "\n"
     write_notebook(notebook, path)
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    for notebook in sorted(folder.glob("*.ipynb")):
+    course, exercises = Path("notebooks"), Path("exercises")
+    for notebook in sorted(course.glob("*.ipynb")):
         add_set_up(notebook)
+        redraw(notebook)
         shrink_figures(notebook)
-    (folder / "README.md").write_text(readme(folder), encoding="utf-8")
+    for notebook in sorted((exercises / "solutions").glob("*.ipynb")):
+        add_set_up(notebook)
+    build_exercises(exercises)
+    (course / "README.md").write_text(readme(course), encoding="utf-8")

@@ -60,14 +60,15 @@ class Preparation:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The image in a file, at its first frame. Any error, also one in the `with` block, becomes ImageError."""
-    path = Path(path)
-    if not path.is_file():
+def _opened(source: str | Path | bytes) -> Iterator[Image.Image]:
+    """The image in a file, or in its bytes, at the first frame. Any error, also in the `with` block: ImageError."""
+    held = isinstance(source, bytes)
+    path = Path("the picture" if held else source)
+    if not held and not path.is_file():
         why = "a folder, not a picture" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
         raise ImageError(f"{path}: {why}")
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), io.BytesIO(source) if held else open(path, "rb") as file:
             warnings.simplefilter("ignore")  # of odd metadata, and of a size that is an error below
             with Image.open(_without_metadata(file), formats=FORMATS) as image:
                 kind = "progressive JPEG" if image.info.get("progressive") else image.format
@@ -88,7 +89,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: not a picture that can be read ({why}); PNG, JPEG, WebP and GIF work") from error
 
 
-def _without_metadata(file: io.BufferedReader) -> io.BufferedReader | io.BytesIO:
+def _without_metadata(file: io.BufferedReader | io.BytesIO) -> io.BufferedReader | io.BytesIO:
     """A PNG or JPEG file without texts, profiles and thumbnails, whose faults Pillow takes for the picture's."""
     start, kept = file.read(8), io.BytesIO()
     if not start.startswith((PNG, JPEG)):
@@ -109,12 +110,15 @@ def _without_metadata(file: io.BufferedReader) -> io.BufferedReader | io.BytesIO
     return kept
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """The picture as RGB: first frame, upright by its EXIF data, transparency on white. Raises ImageError."""
-    with _opened(path) as image:
+def open_picture(source: str | Path | bytes) -> Image.Image:
+    """The picture in a file, or in its bytes, as RGB: first frame, upright by its EXIF data, transparency on white.
+
+    Raises ImageError.
+    """
+    with _opened(source) as image:
         file = image.fp
         _load(image)
-        if isinstance(file, io.BytesIO):
+        if isinstance(file, io.BytesIO) and not isinstance(source, bytes):
             file.truncate(0)  # an open PNG keeps it, and photos may fill the memory
         picture, turn = _on_white(image), _turn(image)
         if picture is not image:

@@ -73,7 +73,7 @@ def write_samples(folder: Path) -> None:
 
 
 def brief(science: dict) -> str:
-    """README.md's table: Table 7's and Table 8's, per cent right over all questions."""
+    """The short table of the results' README.md: Table 7's and Table 8's, per cent right over all questions."""
     gaps = ["difference to the best variant", "the paper"]
     rows = [["ScienceQA", "here, % right", "the paper", *gaps, "reasons right, %"]]
     for r in science["table 7"]:
@@ -112,7 +112,7 @@ def science_page(science: dict) -> str:
 
 
 def write_pages(results: Path) -> None:
-    """Every page of `results` from the JSON there, the figures that no run draws, and README.md's table on screen."""
+    """Every page of `results` from the JSON there, the figures that no run draws, and the short table on screen."""
     report, science, chat = (read_json(results / f"{name}.json") for name in ("report", "science", "designs"))
     write_text(results / "report.md", markdown(report))
     write_text(results / "science.md", science_page(science))

@@ -23,8 +23,8 @@ from minillava.data import IGNORE, IMAGE
 from minillava.data.images import crop
 from minillava.data.samples import Sample, encode_segments, prompt_ids
 from minillava.figures import style
-from minillava.figures.panels import Piece, maps, pieces
-from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, canvas, headline, ink_on, short
+from minillava.figures.panels import Piece, outlined, pieces, tiles
+from minillava.figures.style import BLUE, GREEN, ORANGE, PALE, VERMILION, canvas, headline, ink_on, short
 from minillava.model import Llava
 from minillava.model.cache import Cache
 
@@ -98,19 +98,24 @@ def token_kinds(sample: Sample, stop: list[int]) -> list[str]:
     return kinds
 
 
-def sequence(sample: Sample, tokenizer, stop: str, patches: int) -> Figure:
+def sequence(sample: Sample, tokenizer, stop: str, patches: int, labels: torch.Tensor | None = None) -> Figure:
     """Table 2 as this model reads it: each token a box; what carries loss is coloured and underlined.
 
-    patches: how many rows the image token becomes.
+    patches: how many rows the image token becomes. labels: (T,) others than the sample's, which say what carries loss;
+    where that is no answer and no stop, it has a colour of its own.
     """
     kinds = token_kinds(sample, tokenizer.encode(stop, add_special_tokens=False))
-    boxes = []
-    for token, kind in zip(sample.ids.tolist(), kinds):
+    loss = ((sample.labels if labels is None else labels) != IGNORE).tolist()
+    colours, boxes = TOKENS | {"neither": VERMILION}, []
+    for token, kind, scored in zip(sample.ids.tolist(), kinds, loss):
         text = f"picture: {patches} patches" if kind == "image" else shown(tokenizer, token)
-        boxes.append(Piece(text, TOKENS[kind], loss=kind in ("answer", "stop")))
-    loss, whole = sum(box.loss for box in boxes), len(kinds) + kinds.count("image") * (patches - 1)
+        kind = kind if scored == (kind in ("answer", "stop")) else "neither" if scored else "read"
+        boxes.append(Piece(text, colours[kind], loss=scored))
+    whole = len(kinds) + kinds.count("image") * (patches - 1)
     legend = {f"{kind}{': loss' * (kind in ('answer', 'stop'))}": colour for kind, colour in TOKENS.items()}
-    return pieces({"": boxes}, legend, f"{loss} of {whole} positions carry loss")
+    if any(box.colour == VERMILION for box in boxes):
+        legend["no answer and no stop: loss all the same"] = VERMILION
+    return pieces({"": boxes}, legend, f"{sum(loss)} of {whole} positions carry loss")
 
 
 def splice_step(spelt: list[str], patches: int, step: int) -> Figure:
@@ -206,10 +211,14 @@ class Look(NamedTuple):
 
 
 @torch.no_grad()
-def looks(chat: Chat, question: str, answer: str) -> list[Look]:
-    """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers."""
-    asked = prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer)
-    pieces = chat.template.segments([(f"<image>\n{question}", None)])
+def looks(chat: Chat, question: str, answer: str, before: list[tuple[str, str]] = ()) -> list[Look]:
+    """Attention over the picture at the position that *predicts* each token of an answer; mean of heads and layers.
+
+    before: the turns before this one, as in `Chat.turns`; the first question of all holds `<image>`.
+    """
+    question = question if before else f"<image>\n{question}"
+    asked = prompt_ids(question, chat.template, chat.tokenizer, before)
+    pieces = chat.template.segments([*before, (question, None)])
     pieces.append((chat.template.lead + answer if answer else chat.template.stop, True))  # the stop alone is an answer
     whole = torch.tensor(encode_segments(pieces, chat.tokenizer)[0])
     told = whole[len(asked) :]
@@ -225,10 +234,10 @@ def looks(chat: Chat, question: str, answer: str) -> list[Look]:
 
 
 def attention_figure(picture: Image.Image, found: list[Look]) -> Figure:
-    """The picture once for each token of the answer, bright where the model looked when it chose that token."""
+    """The picture once for each token of the answer, with a rim where the model looked when it chose that token."""
     names = [f"{look.token}  {100 * look.share:.0f} %" for look in found]
-    title = "Where it looked for each token; in %: how much of the attention was on the picture at all"
-    return maps([look.map for look in found], names, title, [picture] * len(found), 8)
+    title = "Where it looked for each token: rims hold half of what the picture got; in %: how much the picture got"
+    return tiles([outlined(picture, look.map) for look in found], names, title, min(8, len(found)), 1.6)
 
 
 def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:

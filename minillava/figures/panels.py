@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from minillava.data.images import crop
 from minillava.figures import style
@@ -58,6 +58,20 @@ def maps(grids, names: list[str], title: str, pictures: list[Image.Image] = (), 
         else:
             shown.append(colormaps[style.HEAT](scaled)[..., :3])
     return tiles(shown, names, title, min(columns, len(shown)), 1.6)
+
+
+def outlined(picture: Image.Image, grid, share: float = 0.5) -> Image.Image:
+    """A picture with a rim around the fewest patches that hold `share` of a map (side, side); the rest is paler."""
+    values, order = grid.float().flatten().sort(descending=True)
+    count = int((values.cumsum(0) < share * values.sum()).sum()) + 1
+    clear, cell = crop(picture, VEIL).convert("RGB"), VEIL / len(grid)
+    image = Image.blend(clear, Image.new("RGB", clear.size, WHITE), 0.6)
+    pen = ImageDraw.Draw(image)
+    for row, column in (divmod(n, len(grid)) for n in order[:count].tolist()):
+        box = [round(cell * edge) for edge in (column, row, column + 1, row + 1)]
+        image.paste(clear.crop(box), box)
+        pen.rectangle([box[0], box[1], box[2] - 1, box[3] - 1], outline=style.VERMILION, width=2)
+    return image
 
 
 class Line(NamedTuple):

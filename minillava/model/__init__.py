@@ -13,10 +13,10 @@ from minillava.model.formats.checkpoint import (
     load_vision,
     save_language,
     save_llava,
-    save_pretrained,
     save_vision,
 )
 from minillava.model.formats.files import CheckpointError, find_checkpoint
+from minillava.model.formats.pretrained import save_pretrained
 from minillava.model.generate import Session, generate, generate_text, stream
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.model.llava import Batch, Llava, LlavaConfig, SpliceError, set_trainable

@@ -12,6 +12,7 @@ B batch, T tokens, H heads (H_kv of keys and values), L layers; S slots, d size 
 """
 
 import torch
+import torch.nn.functional as F
 
 from minillava.model import kernels
 from minillava.model.vision import attend
@@ -80,6 +81,22 @@ class Cache:
         if self.begin is not None:
             self.place = self.place[order]
         return order
+
+    def join(self, other, room):
+        """Take in the rows of `other` behind these, with `room` free slots. Neither may have a shared beginning.
+
+        The newest tokens stay last. Slots in which no row holds a token any more are dropped.
+        """
+        length, both = max(self.length, other.length), (self, other)
+        seen = [F.pad(one.seen[:, : one.length], (length - one.length, room)) for one in both]
+        unused = int(torch.cat(seen).any(0).long().argmax())  # slots before the first token of any row
+        for layer in range(len(self.keys)):
+            for name in ("keys", "values"):
+                tables = [getattr(one, name)[layer][:, :, : one.length] for one in both]
+                tables = [F.pad(x, (0, 0, length - x.shape[2], room))[:, :, unused:] for x in tables]
+                getattr(self, name)[layer] = torch.cat(tables)
+        self.seen, self.length = torch.cat(seen)[:, unused:], length - unused
+        self.before = torch.cat([self.before, other.before])
 
     def copy_of(self, other):
         """Take over what `other`, a Cache of as many rows, holds."""

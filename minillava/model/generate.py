@@ -65,9 +65,9 @@ def stream(model, ids, features, tokenizer, max_new_tokens, stop=(), temperature
             break
         text = ends.settled(answer)
         if len(text) > len(shown):
-            yield _after(shown, text)
+            yield text_after(shown, text)
             shown = text
-    rest = _after(shown, ends.text_before(answer))
+    rest = text_after(shown, ends.text_before(answer))
     if rest:
         yield rest
 
@@ -277,7 +277,7 @@ def choose(logits, temperature, top_p, draws):
     return order.gather(-1, picked.minimum(last)).squeeze(-1)
 
 
-def _after(shown, text):
+def text_after(shown, text):
     if not text.startswith(shown):
         raise ValueError("the tokenizer rewrites text it gave before; decode with clean_up_tokenization_spaces=False")
     return text[len(shown) :]

@@ -82,7 +82,7 @@ def fit(
             return TrainingError(f"{folder}: the {what}; {advice}{records}")
 
         consistent = True  # the weights are those after `step` steps, so they may be saved
-        with open(folder / "metrics.jsonl" if parallel.rank() == 0 else os.devnull, "w", buffering=1) as metrics:
+        with open(folder / "metrics.jsonl" if parallel.rank() == 0 else os.devnull, "w", 1, "utf-8") as metrics:
             metrics.writelines(_row(t, loss, steps) for t, loss in enumerate(losses))  # of the steps before
             try:
                 while step < steps:

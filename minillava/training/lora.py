@@ -11,10 +11,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from minillava.files import atomic_write
+from minillava.files import atomic_write, write_json
+
+ALPHA = 2  # alpha per rank, as in the authors' script
 
 
 class LoraLinear(nn.Module):
@@ -47,7 +49,7 @@ def frozen_matrices(model: nn.Module) -> list[nn.Module]:
 def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dtype = torch.float32) -> None:
     """Put LoRA beside every matrix; then only LoRA and W of Eq. 1 train.
 
-    alpha: by default twice the rank, as in the authors' script. dtype: the precision the device computes in. The large
+    alpha: by default ALPHA times the rank. dtype: the precision the device computes in. The large
     frozen matrices are stored in it, since autocast would convert them in every step anyway: the same result with half
     the memory. All else is stored in float32.
     """
@@ -55,7 +57,7 @@ def add(model: nn.Module, rank: int, alpha: float | None = None, dtype: torch.dt
     for matrix in frozen_matrices(model):
         matrix.to(dtype)
     for owner, name, matrix in matrices(model):
-        setattr(owner, name, LoraLinear(matrix, rank, alpha or 2 * rank))
+        setattr(owner, name, LoraLinear(matrix, rank, alpha or ALPHA * rank))
 
 
 def merge(model: nn.Module) -> None:
@@ -78,3 +80,27 @@ def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
 def save_adapters(model: nn.Module, path: Path) -> None:
     with atomic_write(path) as temporary:
         save_file({name: tensor.cpu().contiguous() for name, tensor in adapters(model).items()}, temporary)
+
+
+def save_peft(path: Path, folder: Path, base: str) -> None:
+    """Write what `save_adapters` wrote as a folder of PEFT, for the language model `base`, with the default alpha."""
+    tensors, parts = {}, {"a": "lora_A", "b": "lora_B"}
+    for name, tensor in load_file(path).items():  # language_model.layers.0.mlp.up_proj.a
+        matrix, _, part = name.removeprefix("language_model.").rpartition(".")
+        tensors[f"base_model.model.model.{matrix}.{parts[part]}.weight"] = tensor
+    rank = min(tensor.shape[0] for name, tensor in tensors.items() if ".lora_A." in name)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": ALPHA * rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+        "target_modules": sorted({name.split(".")[-3] for name in tensors}),
+    }
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_json(temporary / "adapter_config.json", config)

@@ -67,10 +67,13 @@ def sum_over_ranks(values: list[float]) -> list[float]:
 
 
 @contextmanager
-def process_group():
-    """Join the process group that torchrun described (none without torchrun). Yields the device of this process."""
+def process_group(name: str | None = None):
+    """Join the process group that torchrun described (none without torchrun). Yields the device of this process.
+
+    name: that device without torchrun; None: the NVIDIA GPU if there is one, else the CPU.
+    """
     if "LOCAL_RANK" not in os.environ:
-        yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        yield torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         return
     device = torch.device("cpu")
     if torch.cuda.is_available():

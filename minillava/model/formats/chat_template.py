@@ -8,9 +8,12 @@ Try it: `own_template(load_tokenizer(folder)).segments([("What is this?", None)]
 """
 
 import json
+import re
 import sys
 from copy import deepcopy
 from dataclasses import replace
+
+from tokenizers import AddedToken
 
 from minillava.data import IMAGE
 from minillava.data.records import IMAGE_TOKEN
@@ -63,6 +66,16 @@ def retrained(tokenizer):
     """A copy for weights trained with one of `TEMPLATES`: without their makers' chat template and unused begin token."""
     made = deepcopy(tokenizer)
     made.chat_template, made.bos_token = None, tokenizer.bos_token if uses_bos(tokenizer) else None
+    return made
+
+
+def ending_tokenizer(tokenizer, template):
+    """A copy whose end of an answer is the template's stop, where that is one token: special, so it is never shown, nor
+    merged with the text before it, as in our sequences."""
+    made = retrained(tokenizer)
+    if len(made.encode(template.stop, add_special_tokens=False)) == 1:
+        made.add_tokens([AddedToken(template.stop, normalized=False)], special_tokens=True)
+        made.eos_token = template.stop
     return made
 
 
@@ -136,19 +149,36 @@ def _rendered(tokenizer, source, pairs):
 
 
 def jinja(template):
-    """The template as a processor's chat template. A message's content is text, or parts of type "image" and "text"."""
-    begin, _, rest = _text(template, [("\0", "\1"), ("\0", None)]).partition("\0")
-    middle, _, rest = rest.partition("\1")
-    between, _, asked = rest.partition("\0")
-    end = _text(template, [("\0", "\1")]).partition("\1")[2]
-    begin, middle, between, asked, end = map(json.dumps, (begin, middle, between, asked, end))
-    lines = [
-        "{{ bos_token or '' }}{% for message in messages %}{% if message['role'] == 'user' %}",
-        f"{{{{ {begin} if loop.first else {between} }}}}{{% else %}}{{{{ {middle} }}}}{{% endif %}}",
-        "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}",
-        "{{ ('' if loop.first else '\n') + ('<image>' if part['type'] == 'image' else part['text']) }}",
-        "{% endfor %}{% endif %}{% if loop.last %}",
-        f"{{{{ {asked} if add_generation_prompt else {end} if message['role'] == 'assistant' else '' }}}}",
-        "{% endif %}{% endfor %}",
-    ]
-    return "".join(lines)
+    """The template as a processor's chat template. A message's content is text, or parts of type "image" and "text".
+
+    A system message replaces the template's own. What carries loss here stands between `generation` tags, from which
+    `transformers` and TRL make labels. Raises TemplateError for the plain template, which has no questions.
+    """
+    whole, human = _text(template, [("\0", "\1"), ("\0", None)]), template.human
+    if "\0" not in whole:
+        raise TemplateError(f"the template {template.name} has no questions, so no conversation can be written in it")
+    (begin, answered, asked), answer_end = whole.split("\0"), _text(template, [("\0", "\1")]).partition("\1")[2]
+    lead, between = answered.removeprefix(asked).split("\1")
+    separator = _text(replace(template, system="\2"), [("\0", None)])[1:].partition("\0")[0].removesuffix(human)
+    begin, between = begin.removesuffix(human), between.removeprefix(template.stop).removesuffix(human)
+    end = answer_end.removeprefix(template.stop)
+    texts = {"HUMAN": human, "BEGIN": begin, "SEPARATOR": separator, "ASKED": asked, "LEAD": lead,
+             "STOP": template.stop, "BETWEEN": between, "END": end}  # fmt: skip
+    source = JINJA if template.name != OWN else JINJA.replace("said(message) + SEPARATOR", FIXED_SYSTEM)
+    return re.sub("|".join(texts), lambda name: json.dumps(texts[name[0]], ensure_ascii=False), source)
+
+
+FIXED_SYSTEM = "raise_exception('the system message is part of this template')"
+JINJA = (
+    "{% macro said(message) %}{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{{ ('' if loop.first else '\\n') + ('<image>' if part['type'] == 'image' else part['text']) }}"
+    "{% endfor %}{% endif %}{% endmacro %}"
+    "{{ bos_token or '' }}{% if messages[0]['role'] != 'system' %}{{ BEGIN }}{% endif %}"
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ said(message) + SEPARATOR }}"
+    "{% elif message['role'] == 'user' %}{{ HUMAN + said(message) }}"
+    "{% elif message['role'] == 'assistant' %}{{ ASKED }}"
+    "{% generation %}{{ LEAD + said(message) + STOP }}{% endgeneration %}{{ END if loop.last else BETWEEN }}"
+    "{% else %}{{ raise_exception('the roles are system, user and assistant') }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ASKED }}{% endif %}"
+)

@@ -5,7 +5,8 @@
   `transformers` loads.
 - `load_llava` reads our own folder, one of LlavaForConditionalGeneration or the authors'. `save_llava` writes our own:
   model.safetensors and llava.json, which says all that the weights need: both towers' names and sizes, the feature
-  layer (section 4.1), the projector's type and sizes, and `about`. `save_pretrained` writes the other kind.
+  layer (section 4.1), the projector's type and sizes, and `about`. `save_pretrained` (pretrained.py) writes the other
+  kind.
 - `load_projector` reads the authors' mm_projector.bin, a W from stage 1.
 
 A source is a local folder or a hub id; nothing is inferred from its name. Loading is strict: every name and shape must
@@ -16,11 +17,11 @@ Try it: `save_language(model, "out")`, then `transformers.LlamaForCausalLM.from_
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from minillava.model.formats.authors import NOT_VISION, check_authors, is_authors, load_authors
-from minillava.model.formats.chat_template import jinja, retrained
 from minillava.model.formats.files import (
     CheckpointError,
     end_ids,
@@ -34,14 +35,12 @@ from minillava.model.formats.files import (
     write_checkpoint,
 )
 from minillava.model.formats.pickled import load_pickle
-from minillava.model.formats.preparation import read_preparation, write_preparation
 from minillava.model.formats.published import (
     language_config,
     language_name,
     language_published,
     llava_config,
     llava_names,
-    llava_published,
     settle_head,
     vision_config,
     vision_name,
@@ -130,24 +129,50 @@ def _load_published(folder, dtype, device):
         about, towers = _known_about(written.get("about", {})), written.get("towers", {})
         towers = {name: towers.get(name) for name in ("vision", "language")}
         # In what `save_pretrained` wrote, generation_config.json has the template's stop too, or the last token of it.
-        ends = tuple(published["text_config"].get("eos_token_id") or ()) if written else end_ids(folder)
+        named = written.get("ends", published["text_config"].get("eos_token_id"))  # older exports have no "ends"
+        ends = tuple(named or ()) if written else end_ids(folder)
     stored = open_tensors(folder)
     name_of = llava_names(stored)
     head, table = name_of("language_model.lm_head.weight"), name_of("language_model.embed_tokens.weight")
     language = settle_head(replace(config.language, ends=ends), stored, head, table, folder)
     config = replace(config, language=language)
     if config.projector == "linear":
-        for part, plain in (("weight", torch.eye), ("bias", torch.zeros)):
-            name = name_of(f"projector.2.{part}")
-            second = stored.pop(name).read(torch.float32) if name in stored else None
-            if second is None or not torch.equal(second, plain(config.language.hidden_size)):
-                raise CheckpointError(
-                    f"{folder}: {name} is not {'the identity' if part == 'weight' else 'zero'}, so this projector has "
-                    "two matrices and no GELU; only one matrix (the paper's W) and the two-layer GELU are supported"
-                )
+        fold_projector(stored, name_of, config, folder)
     model = load_strictly(Llava, config, stored, folder, name_of, dtype, device)
     _set_origins(model, towers)
     return model, about
+
+
+class Folded(NamedTuple):
+    """A tensor computed from stored ones, and read like them."""
+
+    values: torch.Tensor  # float64
+    stored_as: torch.dtype
+    kind: str  # its type in safetensors
+
+    @property
+    def shape(self):
+        return tuple(self.values.shape)
+
+    def read(self, dtype=None, device="cpu"):
+        return self.values.to(device=device, dtype=dtype or self.stored_as)
+
+
+def fold_projector(stored, name_of, config, folder):
+    """Make one matrix of a projector that has two without a GELU: W = linear_2 linear_1, b = linear_2 b_1 + b_2.
+
+    Raises CheckpointError where one of the four tensors is missing or has another shape.
+    """
+    D, Dv = config.language.hidden_size, config.vision.hidden_size
+    shapes = {"weight": (D, Dv), "bias": (D,), "2.weight": (D, D), "2.bias": (D,)}
+    names = [name_of(f"projector.{part}") for part in shapes]
+    for name, shape in zip(names, shapes.values()):
+        if name not in stored or stored[name].shape != shape:
+            found = stored[name].shape if name in stored else "missing"
+            raise CheckpointError(f"{folder}: {name} is {found}, expected {shape}")
+    kinds = [(tensor.read().dtype, tensor.kind) for tensor in (stored[name] for name in names[:2])]
+    W, b, second, shift = (stored.pop(name).read(torch.float64) for name in names)
+    stored[names[0]], stored[names[1]] = Folded(second @ W, *kinds[0]), Folded(second @ b + shift, *kinds[1])
 
 
 def load_projector(model, source):
@@ -207,7 +232,7 @@ def _is_weight(value):
 
 def save_vision(tower, folder, dtype=None):
     """Write a folder that `transformers.CLIPVisionModel.from_pretrained` loads, in version 5 and before."""
-    write_checkpoint(folder, {"config.json": vision_published(tower.config)}, _named_tensors(tower, vision_name), dtype)
+    write_checkpoint(folder, {"config.json": vision_published(tower.config)}, named_tensors(tower, vision_name), dtype)
 
 
 def save_language(model, folder, dtype=None, template=None):
@@ -215,65 +240,19 @@ def save_language(model, folder, dtype=None, template=None):
 
     template: the name of the conversation's format that the model has learned, if it is one of `data.template`.
     """
-    tensors, written = _named_tensors(model, language_name), language_published(model.config)
+    tensors, written = named_tensors(model, language_name), language_published(model.config)
     write_checkpoint(folder, {"config.json": written | ({"template": template} if template else {})}, tensors, dtype)
 
 
 def save_llava(model, folder, about, dtype=None):
     """Write all parts into one folder. about: what else a user must know, as JSON: its "template", its "trained on"."""
-    config, known = model.config, _metadata(model, about)
+    config, known = model.config, metadata(model, about)
     sizes = {"in": config.vision.hidden_size, "out": config.language.hidden_size}
     written = asdict(config) | {"projector": {"type": config.projector} | sizes} | known
-    write_checkpoint(folder, {"llava.json": written}, _named_tensors(model, str), dtype)
+    write_checkpoint(folder, {"llava.json": written}, named_tensors(model, str), dtype)
 
 
-def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dtype=None):
-    """Write a folder that `transformers`' LlavaForConditionalGeneration and LlavaProcessor load, with equal logits.
-
-    vision_tower: the folder or hub id with the pictures' preparation. template: a data.template.Template; it becomes
-    the chat template. In `transformers` a picture is P tokens `<image>`, so the vocabulary gets that token if needed;
-    its score is the mean of all scores, so it is never the highest. A conversation's first ids equal ours. A later
-    answer may begin with another token, as `transformers` tokenizes the joined text and we tokenize it piece by piece.
-    """
-    from transformers import AddedToken, AutoImageProcessor, GenerationConfig, LlavaProcessor
-
-    known, tensors, V = _metadata(model, about), _named_tensors(model, llava_names()), model.config.language.vocab_size
-    if len(tokenizer) > V:
-        raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
-    tokenizer, stop = retrained(tokenizer), tokenizer.encode(template.stop, add_special_tokens=False)
-    if len(stop) == 1:  # never merged with the text before it, as in our sequences, and never shown
-        tokenizer.add_tokens([AddedToken(template.stop, normalized=False)], special_tokens=True)
-    tokenizer.add_tokens(["<image>"], special_tokens=True)
-    config, image_token = model.config, tokenizer.convert_tokens_to_ids("<image>")
-    if image_token == V:
-        config = replace(config, language=replace(config.language, vocab_size=V + 1))
-        for ours in ("embed_tokens.weight", *([] if config.language.tie_embeddings else ["lm_head.weight"])):
-            name = llava_names()("language_model." + ours)
-            tensors[name] = torch.cat([tensors[name], tensors[name].float().mean(0, keepdim=True).to(tensors[name])])
-    if config.projector == "linear":  # linear_2 (published.py)
-        D, name_of = config.language.hidden_size, llava_names()
-        tensors |= {name_of("projector.2.weight"): torch.eye(D), name_of("projector.2.bias"): torch.zeros(D)}
-    preparation = read_preparation(vision_tower, config.vision.image_size)
-    sizes = dict(patch_size=config.vision.patch_size, num_additional_image_tokens=1)  # the class token
-    chat = {"chat_template": jinja(template), "vision_feature_select_strategy": "default"}
-    ends = [*dict.fromkeys([stop[-1], *config.language.ends])]
-    tokens = dict(
-        eos_token_id=ends if ends[1:] else ends[0],
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-    def also(temporary):
-        write_preparation(preparation, temporary)  # where versions before 5 look
-        pictures = AutoImageProcessor.from_pretrained(str(temporary))
-        LlavaProcessor(pictures, tokenizer, **sizes, **chat).save_pretrained(temporary)
-        GenerationConfig(**tokens).save_pretrained(temporary)
-
-    written = {"config.json": llava_published(config, image_token) | {"minillava": known}}
-    write_checkpoint(folder, written, tensors, dtype, also)
-
-
-def _metadata(model, about):
+def metadata(model, about):
     """What a checkpoint says besides sizes: towers and `about`. Raises CheckpointError if `about` lacks a key."""
     absent = [key for key in REQUIRED_ABOUT if key not in about]
     if absent:
@@ -286,5 +265,5 @@ def _set_origins(model, towers):
     model.vision_tower.origin, model.language_model.origin = towers.get("vision"), towers.get("language")
 
 
-def _named_tensors(model, name_of):
+def named_tensors(model, name_of):
     return {name_of(ours): tensor for ours, tensor in model.state_dict().items()}

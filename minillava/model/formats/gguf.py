@@ -61,6 +61,7 @@ IMPLIED = ("vocab_size", "rope.dimension_count", "attention.value_length")  # wh
 LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 OTHERS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 SPLITS = {
+    "gpt-2": None,
     "smollm": None,  # after each digit has been cut out
     "qwen2": LETTERS + r"\p{N}" + OTHERS,
     "llama-bpe": LETTERS + r"\p{N}{1,3}" + OTHERS,
@@ -238,11 +239,10 @@ def gguf_tokenizer(values):
     if len(ids) < len(tokens):
         raise CheckpointError("tokenizer.ggml.tokens names a token twice")
     tokenizer = Tokenizer(models.BPE(ids, pieces, ignore_merges=pre == "llama-bpe"))
-    cut = pre_tokenizers.Digits(individual_digits=True)
-    if split:
-        cut = pre_tokenizers.Split(Regex(split), behavior="isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Sequence([cut, byte_level]), decoders.ByteLevel()
+    steps = [pre_tokenizers.Split(Regex(split), behavior="isolated")] if split else []
+    steps += [pre_tokenizers.Digits(individual_digits=True)] if pre == "smollm" else []
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Sequence(steps), decoders.ByteLevel()
     if pre == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     for kind, add in ((CONTROL, tokenizer.add_special_tokens), (USER_DEFINED, tokenizer.add_tokens)):

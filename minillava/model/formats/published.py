@@ -5,7 +5,8 @@ LlavaForConditionalGeneration. A setting that we do not support is an error that
 differently than its makers meant.
 
 `transformers`' projector is linear_2(act(linear_1(x))). The paper's linear W is exactly this with the activation
-"linear" (none) and the identity matrix as linear_2.
+"linear" (none) and the identity matrix as linear_2. Once PEFT, Trainer or TRL has trained both, checkpoint.py
+makes one matrix of them again.
 
 Try it: `language_config({"model_type": "llama", ...})`.
 """
@@ -200,7 +201,7 @@ def llava_published(config, image_token):
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
         "text_config": text,
-        "vision_config": vision,
+        "vision_config": {key: value for key, value in vision.items() if key != "architectures"},
         "image_token_index": image_token,
         "image_seq_length": config.vision.num_patches,
         "projector_hidden_act": acts[config.projector],
