@@ -4,8 +4,8 @@ Each request shows a picture of its own and asks for a description. The client i
 processes on this machine, and the client's work is part of the time. In turn, and answers must be equal. The goal is 5
 times the throughput.
 
-seconds: of a round, by the clock and of the server's processor. memory: MB that the server held at most, at the start
-and at the end.
+ms per request: of each round, by the clock and of the server's processor. ratio: of the two, the median over rounds.
+memory: MB that the server held at most, at the start and at the end.
 
     python benchmarks/serve.py [--quick] [--model FOLDER] [--json FILE]
 """
@@ -70,27 +70,25 @@ def most_memory(process: int) -> float:
 async def measure(url: str, process: int, options) -> dict:
     client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=600)
     (model,) = [one.id async for one in client.models.list()]
-    bodies, rounds, said = requests(options.requests, model), {1: [], options.clients: []}, {}
-    for clients in rounds:
-        await answers(client, bodies[: options.clients], clients)  # the first connections are not measured
-    memory = {"start": round(most_memory(process))}
+    bodies = requests(options.requests, model)
+    ways = {"one by one": (bodies[: options.requests // 8], 1), "at once": (bodies, options.clients)}
+    for some, clients in ways.values():
+        await answers(client, some[: options.clients], clients)  # the first connections are not measured
+    memory, times, said = {"start": round(most_memory(process))}, {name: [] for name in ways}, {}
     for _ in range(options.rounds):
-        for clients, times in rounds.items():
+        for name, (some, clients) in ways.items():
             begun = time.perf_counter(), processor_seconds(process)
-            said[clients] = await answers(client, bodies, clients)
-            times.append([round(time.perf_counter() - begun[0], 3), round(processor_seconds(process) - begun[1], 3)])
+            said[name] = await answers(client, some, clients)
+            spent = time.perf_counter() - begun[0], processor_seconds(process) - begun[1]
+            times[name].append([1000 * one / len(some) for one in spent])
     memory["end"] = round(most_memory(process))
-    alone, together = rounds.values()
+    alone, together = times.values()
     ratios = [[a[i] / b[i] for a, b in zip(alone, together, strict=True)] for i in (0, 1)]
     return {
         "model": model,
-        "same answers": sum(a == b for a, b in zip(*said.values(), strict=True)),
-        "letters": round(statistics.mean(map(len, said[1]))),
-        "seconds": {"one by one": alone, "at once": together},
-        "requests per second": {
-            name: round(len(bodies) / statistics.median(t[0] for t in times), 1)
-            for name, times in (("one by one", alone), ("at once", together))
-        },
+        "same answers": [sum(a == b for a, b in zip(*said.values())), len(said["one by one"])],
+        "letters": round(statistics.mean(map(len, said["at once"]))),
+        "ms per request": {name: [[round(one, 2) for one in row] for row in rows] for name, rows in times.items()},
         "ratio": [round(statistics.median(some), 2) for some in ratios],
         "memory": memory,
     }
@@ -99,14 +97,14 @@ async def measure(url: str, process: int, options) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=128)
+    parser.add_argument("--requests", type=int, default=512, help="at once; one by one an eighth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", help="(default: the one that ships)")
-    parser.add_argument("--quick", action="store_true", help="64 requests, one round")
+    parser.add_argument("--quick", action="store_true", help="128 requests, one round")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.quick:
-        options.requests, options.rounds = 64, 1
+        options.requests, options.rounds = 128, 1
     command = [sys.executable, "-m", "minillava", "serve", *([options.model] if options.model else []), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:

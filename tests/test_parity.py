@@ -8,6 +8,7 @@ from minillava import cli, scales
 from minillava.chat import device_and_dtype
 from minillava.model import Llava
 from minillava.training import parity
+from minillava.training.parallel import process_group
 from minillava.training.parity import DeviceError, check_device, fixed_losses
 
 PICTURE = scales.WEIGHTS.parent / "pictures" / "train-000000.png"
@@ -114,17 +115,30 @@ def test_the_default_is_the_cpu_without_an_nvidia_gpu_also_on_a_mac(mps, monkeyp
     assert device_and_dtype("bfloat16", "cpu") == ("cpu", torch.bfloat16)
 
 
-@pytest.mark.parametrize("verb", ["chat", "answer", "train"])
+@pytest.mark.parametrize("verb", ["chat", "answer", "train", "serve"])
 def test_the_verbs_refuse_it_in_one_line_before_they_begin(mps, monkeypatch, capsys, tmp_path, verb):
     """The loss of issue 791, 19.9 where the CPU has 3.8."""
+    if verb == "serve":
+        pytest.importorskip("uvicorn")
     monkeypatch.setattr(check_device, "__defaults__", (lambda device: [19.9 if device == "mps" else 3.8],))
     (tmp_path / "stage1.json").write_text("[]")
     words = {
         "chat": [PICTURE, "--ask", "What is it?"],
         "answer": [scales.WEIGHTS.parent / "bench" / "coco" / "questions.jsonl", "--images", tmp_path, "--out", tmp_path / "a"],
         "train": [tmp_path, "--out", tmp_path / "out"],
+        "serve": ["--port", "0"],
     }  # fmt: skip
     assert cli.main([verb, *map(str, words[verb]), "--device", "mps"])
     said = capsys.readouterr().err
     assert "the loss is 19.9000, on the CPU 3.8000; use --device cpu" in said
     assert "Traceback" not in said and not (tmp_path / "out").exists() and not (tmp_path / "a").exists()
+
+
+def test_a_named_device_is_used_and_is_not_for_many_processes(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with process_group("cpu") as named, process_group() as found:
+        assert (named.type, found.type) == ("cpu", "cuda")
+    (tmp_path / "stage1.json").write_text("[]")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert cli.main(["train", str(tmp_path), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert "--device is for a single process" in capsys.readouterr().err and not (tmp_path / "out").exists()

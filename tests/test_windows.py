@@ -26,6 +26,9 @@ def test_every_module_and_the_verbs_run_with_what_windows_has(tmp_path):
         train,
         train,  # finds it finished
         ["chat", pictures / "train-000000.png", "--weights", model, "--ask", "What is it?"],
+        ["export", model, "--to", "hf", "--out", tmp_path / "hf"],
+        ["chat", pictures / "train-000000.png", "--weights", tmp_path / "hf", "--ask", "What is it?"],
+        ["export", model, "--to", "gguf", "--out", tmp_path / "gguf"],
         [*answer, "--limit", "1"],
         [*answer, "--limit", "2"],
         ["doctor"],

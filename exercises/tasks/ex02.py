@@ -224,6 +224,21 @@ def _each(pictures):
     return {name: sum(some) / len(some) for name, some in shares.items()}
 
 
+def _speakers(seed):
+    draw = random.Random(f"speakers {seed}")
+    return [
+        (draw.choices(("human", "gpt"), k=5),),
+        (["gpt", *draw.choices(("human", "gpt"), k=3)],),
+        (["human", "gpt", "gpt"],),
+    ]
+
+
+def _repeats(seed):
+    draw = random.Random(f"repeats {seed}")
+    a, b, c = draw.sample(NOUNS, 3)
+    return [([a, b, a, c, c],), ([a, *draw.choices((a, b, c), k=5)],), ([draw.choice((a, b)), a, a, b],)]
+
+
 TASKS = (
     Task(
         "02.1", 1, "What the teacher is given", _pictures, _given,
@@ -238,6 +253,22 @@ TASKS = (
          "A box: left x / width, top y / height, right (x + w) / width, bottom (y + h) / height.",
          "f\"{category}: [{', '.join(f'{v:.3f}' for v in corners)}]\" is a line; an empty line comes before the first."),
         draw=outlines,
+    ),
+    Task(
+        "02.2a", 0, "Out of turn", _speakers, lambda speakers: [who != ("human", "gpt")[n % 2] for n, who in enumerate(speakers)],
+        (
+            (lambda speakers: [n > 0 and who == speakers[n - 1] for n, who in enumerate(speakers)], "each turn is compared with the one before it. Compare it with whose turn it is: human at 0, 2, 4, gpt at 1, 3, 5."),
+            (lambda speakers: [who != ("gpt", "human")[n % 2] for n, who in enumerate(speakers)], "gpt is expected to begin. The human asks first."),
+        ),
+        ("(\"human\", \"gpt\")[n % 2] is whose turn it is at place n.",),
+    ),
+    Task(
+        "02.2b", 0, "Asked before", _repeats, lambda questions: [q in questions[:n] for n, q in enumerate(questions)],
+        (
+            (lambda questions: [questions.count(q) > 1 for q in questions], "the first of two counts as asked before. Look only at what stands in front of it."),
+            (lambda questions: [n > 0 and q == questions[n - 1] for n, q in enumerate(questions)], "only the question directly in front is looked at."),
+        ),
+        ("questions[:n] is all that was asked before place n.",),
     ),
     Task(
         "02.2", 2, "A validator that says what is wrong", _sets, _faults,

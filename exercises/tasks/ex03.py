@@ -8,6 +8,7 @@ from torch import nn
 
 from minillava.costs.model import SHAPES, VIT_L, cache_bytes, flops, parameters
 from minillava.data import IMAGE
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig
@@ -155,6 +156,24 @@ TASKS = (
         ("side = size // patch; P = side * side. Within the eye there is one row more, the class token in front.",
          "Zv: P rows of Dv numbers. W changes their width, not their number: Hv has P rows of D.",
          "One of the T ids is the image token: T - 1 words, and T - 1 + P rows that the language model reads."),
+    ),
+    Task(
+        "03.2a", 0, "One state, without its first row", lambda seed: [(digits(seed, N, 4, 2), layer) for N, layer in ((3, -2), (4, 1), (5, -2))],
+        lambda states, layer: states[layer, 1:],
+        (
+            (lambda states, layer: states[layer], "the first row is still there. It is the class token's and no patch."),
+            (lambda states, layer: states[-1, 1:], "the last state is taken, whatever `layer` says."),
+        ),
+        ("states[layer] is (P + 1, Dv); [1:] leaves out row 0.",),
+    ),
+    Task(
+        "03.2b", 0, "A row per id", lambda seed: [(digits(seed, 6, 3), digits(seed + n, T, below=6)) for n, T in enumerate((4, 1, 5))],
+        lambda E, ids: E[ids],
+        (
+            (lambda E, ids: E[: len(ids)], "the first rows of E are taken, whatever the ids are."),
+            (lambda E, ids: E[ids.sort().values], "the rows come in the order of E. They come in the order of the ids."),
+        ),
+        ("A tensor of whole numbers may stand in the brackets: it says which rows, in which order.",),
     ),
     Task(
         "03.2", 2, "Fig. 1, wired", _forwards, _scored,

@@ -6,6 +6,7 @@ from minillava.data import IGNORE, IMAGE
 from minillava.data.records import make_record
 from minillava.data.samples import encode_segments
 from minillava.data.template import Template
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_pieces
 
@@ -148,6 +149,18 @@ def _same(change):
     return lambda got, wanted: both_pieces(change(got), change(wanted))
 
 
+def _parts(seed):
+    some = lambda n, *sizes: ([digits(9 * seed + 3 * n + k, size).tolist() for k, size in enumerate(sizes)],)  # noqa: E731
+    return [some(0, 2, 1), some(1, 3), some(2, 1, 2, 2)]
+
+
+def _marked(seed):
+    return [
+        (digits(seed + n, T).tolist(), digits(seed + n + 9, T, below=2).bool().tolist())
+        for n, T in ((0, 6), (1, 4), (5, 5))
+    ]
+
+
 TASKS = (
     Task(
         "04.1", 1, "Where the picture stands", lambda seed: [([q for q, _ in talk], before) for talk in _talks(seed) for before in (True, False)], _asked,
@@ -158,6 +171,22 @@ TASKS = (
             (_placed(lambda n, count: n == 0, between=" "), "no newline stands between picture and question."),
         ),
         ("Only questions[0] changes.", "`<image>`, a newline, the question; or the question, a newline, `<image>`."),
+    ),
+    Task(
+        "04.2a", 0, "An image between the parts", _parts, lambda parts: sum([[IMAGE, *part] for part in parts], [])[1:],
+        (
+            (lambda parts: sum([[*part, IMAGE] for part in parts], []), "an image stands behind the last part too. It stands between parts alone."),
+            (lambda parts: sum(parts, []), "there is no image between the parts."),
+        ),
+        ("Before every part but the first comes IMAGE: enumerate tells which is the first.",),
+    ),
+    Task(
+        "04.2b", 0, "Labels beside the ids", _marked, lambda ids, learned: [i if on else IGNORE for i, on in zip(ids, learned)],
+        (
+            (lambda ids, learned: [i if on else 0 for i, on in zip(ids, learned)], "0 stands where no loss is. 0 is an id like any other: the loss would ask for it. IGNORE is none."),
+            (lambda ids, learned: [IGNORE if on else i for i, on in zip(ids, learned)], "the marks are read the wrong way: where `learned` says yes, the label is the id."),
+        ),
+        ("zip(ids, learned) goes through both at once.",),
     ),
     Task(
         "04.2", 2, "Ids and labels", _cut, _encoded,

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from transformers import CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPVisionEmbeddings
 
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_maps
 from minillava.model.vision import Embeddings, VisionConfig
@@ -127,6 +128,25 @@ TASKS = (
          "W.flatten(1) is (D, 3 p p): one product makes all patches."),
         draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=2e-3,  # a convolution on a GPU may round to TF32
+    ),
+    Task(
+        "06.2a", 0, "Rows of length 1", lambda seed: [(1.0 + digits(9 * seed + n, B, D),) for n, (B, D) in enumerate(((2, 3), (3, 2), (1, 4)))],
+        lambda V: V / V.norm(dim=-1, keepdim=True),
+        (
+            (lambda V: V / V.norm(), "all numbers are divided by one length. Each row has its own."),
+            (lambda V: V / V.norm(dim=0, keepdim=True), "columns get length 1. A row is a picture."),
+            (lambda V: V / V.sum(-1, keepdim=True), "each row sums to 1. Its length is the root of the sum of squares."),
+        ),
+        ("V.norm(dim=-1, keepdim=True) is (B, 1): one length per row.",),
+    ),
+    Task(
+        "06.2b", 0, "Each with each", lambda seed: [(digits(9 * seed + n, B, 3, below=4), digits(9 * seed + n + 5, B, 3, below=4)) for n, B in enumerate((3, 2, 4))],
+        lambda V, C: V @ C.T,
+        (
+            (lambda V, C: C @ V.T, "captions stand in the rows. The rows are the pictures'."),
+            (lambda V, C: (V * C).sum(-1), "each picture meets its own caption alone: that is the diagonal."),
+        ),
+        ("One product of matrices: (B, D) times (D, B).",),
     ),
     Task(
         "06.2", 2, "CLIP's loss", _pairs, _contrasted,

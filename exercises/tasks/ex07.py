@@ -142,6 +142,24 @@ TASKS = (
         draw=lambda got, wanted: both_maps(got[0], wanted[0]),
     ),
     Task(
+        "07.2a", 0, "A triangle", lambda seed: [(T,) for T in (4 + seed, 2, 6 + seed)],
+        lambda T: torch.arange(T) <= torch.arange(T)[:, None],
+        (
+            (lambda T: torch.arange(T) < torch.arange(T)[:, None], "the diagonal is missing: a token sees itself too."),
+            (lambda T: torch.arange(T) >= torch.arange(T)[:, None], "the triangle points the wrong way: tokens see what comes after them."),
+        ),
+        ("torch.arange(T) is a row of places, torch.arange(T)[:, None] a column. Compare them: column <= row.",),
+    ),
+    Task(
+        "07.2b", 0, "A triangle behind S old tokens", lambda seed: [(T, S) for T, S in ((2 + seed, 3), (3, 0), (4, 2 + seed))],
+        lambda T, S: torch.arange(S + T) <= torch.arange(T)[:, None] + S,
+        (
+            (lambda T, S: torch.arange(S + T) <= torch.arange(T)[:, None], "the triangle begins at the first old token. The first new one stands at place S."),
+            (lambda T, S: torch.ones(T, S + T, dtype=torch.bool), "every token sees all others, also new ones that come after it."),
+        ),
+        ("New token t stands at place S + t.",),
+    ),
+    Task(
         "07.2", 2, "Attention with a cache", _read, _attended,
         (
             (lambda *a: _attended(*a, mask=lambda T, S: torch.ones(T, S + T, dtype=torch.bool).tril()), "the causal mask begins at the cache's first token: new token i sees only i + 1 of all. It sees all S old ones, and the new ones up to itself."),

@@ -1,10 +1,11 @@
 """Exercise 08, the translator: the projector of Eq. 1, the splice of Fig. 1, and fewer visual tokens."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
 from minillava.data import IMAGE
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig
@@ -83,6 +84,22 @@ def _all_first(words, patches, rows, E):
     return torch.cat([*patches, E[[i for i in words if i != IMAGE]]])
 
 
+def _only_first(ids, pictures, E, W, b, rest=lambda words: words, at=lambda words: words.index(IMAGE)):
+    """One picture is put in. rest: what is left of the ids behind it. at: where its image token is."""
+    words = ids.tolist()
+    n = at(words)
+    return torch.cat([E[words[:n]], pictures[0] @ W.T + b, E[rest(words[n + 1 :])]])
+
+
+def _the_one(words):
+    (n,) = [n for n, i in enumerate(words) if i == IMAGE]
+    return n
+
+
+def _first_again(ids, pictures, E, W, b):
+    return _unchecked(ids, pictures[:1] * ids.tolist().count(IMAGE), E, W, b)
+
+
 def _unchecked(ids, pictures, E, W, b):
     patches = iter([p @ W.T + b for p in pictures])
     return torch.cat([E[i][None] if i != IMAGE else next(patches) for i in ids.tolist()])
@@ -115,6 +132,14 @@ def _like(change):
     return pooled
 
 
+def _ids_with_images(seed):
+    rows = ((3, (1,)), (5, (0, 3)), (4, (2, 3)))
+    cases = [(digits(seed + n, T), P) for n, (T, _) in enumerate(rows) for P in [2 + n % 2]]
+    for (ids, _), (_, places) in zip(cases, rows):
+        ids[list(places)] = IMAGE
+    return [cases[1], cases[0], cases[2]]
+
+
 TASKS = (
     Task(
         "08.1", 1, "Eq. 1", _translations, _translated,
@@ -129,11 +154,30 @@ TASKS = (
         draw=both_maps,
     ),
     Task(
+        "08.2a", 0, "Rows between rows", lambda seed: [(digits(seed, T, 3), digits(seed + 9, N, 3), at) for T, N, at in ((4, 2, 1), (3, 3, 0), (2, 1, 2))],
+        lambda rows, new, at: torch.cat([rows[:at], new, rows[at:]]),
+        (
+            (lambda rows, new, at: torch.cat([rows[:at], new, rows[at + 1 :]]), "the row at `at` is lost. Here it only moves back."),
+            (lambda rows, new, at: torch.cat([new, rows]), "the new rows stand in front of all others, whatever `at` says."),
+        ),
+        ("rows[:at] stands before, rows[at:] behind; torch.cat joins a list of them.",),
+    ),
+    Task(
+        "08.2b", 0, "An image token makes room", _ids_with_images, lambda ids, P: ids.repeat_interleave(torch.where(ids == IMAGE, P, 1)),
+        (
+            (lambda ids, P: torch.cat([ids[: ids.tolist().index(IMAGE)], ids.new_full((P,), IMAGE), ids[ids.tolist().index(IMAGE) + 1 :]]), "only the first image token makes room."),
+            (lambda ids, P: ids.repeat_interleave(torch.where(ids == IMAGE, P + 1, 1)), "the image token stays beside its P places. They take its place."),
+            (lambda ids, P: ids.repeat_interleave(P), "every id stands there P times. A word keeps its one place."),
+        ),
+        ("ids.repeat_interleave(counts) repeats each id as often as its count says; torch.where makes the counts.",),
+    ),
+    Task(
         "08.2", 2, "The splice", _samples, _spliced,
         (
             (_naive(lambda w, p, r, E: _in_place(w, p, r, E, keep=True)), "the image token keeps a row of its own. T ids become T - 1 + P rows: the patches take its place."),
             (_naive(_all_first), "the patches stand in front of all words. Eq. 2 allows the picture behind the question, and a conversation may have several: they stand where their image token is."),
             (_naive(lambda w, p, r, E: _in_place(w, p, r, E, cut=slice(1, None))), "the first patch is dropped as if it were the class token. The class token was taken off by the eye already."),
+            *((wrong, "only the first picture is handled. A sample may hold several pictures, or none: go through all ids, and let each image token take the next picture.") for wrong in (_only_first, partial(_only_first, rest=lambda words: [i for i in words if i != IMAGE]), partial(_only_first, at=_the_one), _first_again)),
             (_unchecked, "image tokens and pictures are not counted. Where their numbers differ, a splice must refuse (a ValueError): it would shift all that follows."),
         ),
         ("Go through the ids: a word brings one row of E, an image token all rows of the next picture.",

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from minillava.data import IGNORE
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 
 
@@ -74,6 +75,24 @@ TASKS = (
             (lambda labels: [(t, int(y)) for t, y in enumerate(labels[1:])], "rows are asked for tokens without loss, too. A label IGNORE asks for nothing."),
         ),
         ("The token at place 1 is the first that anybody is asked for: by row 0.", "for t, y in enumerate(labels[1:].tolist()), and leave out IGNORE."),
+    ),
+    Task(
+        "09.2a", 0, "Shift by one", lambda seed: [(digits(9 * seed + n, T),) for n, T in enumerate((5, 3, 7))],
+        lambda ids: torch.cat([ids[1:], torch.tensor([IGNORE])]),
+        (
+            (lambda ids: ids.roll(-1), "the first id comes behind the last one. Nothing comes there: IGNORE."),
+            (lambda ids: torch.cat([torch.tensor([IGNORE]), ids[:-1]]), "each row gets the id before it. It is asked for the one that comes next."),
+        ),
+        ("ids[1:] is what comes next; the last row has nothing to say.",),
+    ),
+    Task(
+        "09.2b", 0, "One number of each row", lambda seed: [(digits(9 * seed + n, T, 4), digits(9 * seed + n + 5, T, below=4)) for n, T in enumerate((3, 5, 2))],
+        lambda scores, wanted: scores[torch.arange(len(wanted)), wanted],
+        (
+            (lambda scores, wanted: scores.max(-1).values, "the largest of each row is taken. Asked for is the wanted one, however small."),
+            (lambda scores, wanted: scores[:, wanted], "every row gives all wanted columns. A row gives its own alone: name the rows too."),
+        ),
+        ("Two lists of numbers in the brackets are read in pairs: scores[rows, columns].",),
     ),
     Task(
         "09.2", 2, "Eq. 3 by hand", _scored, _eq3,

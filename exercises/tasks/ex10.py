@@ -128,6 +128,24 @@ TASKS = (
          "system; for each example user, assistant; at last the picture's context as user."),
     ),
     Task(
+        "10.2a", 0, "From header to header", lambda seed: [([0, 4 + seed, 9], 14), ([2 + seed], 8), ([1, 3, 6, 8 + seed], 11)],
+        lambda begins, end: list(zip(begins, [*begins[1:], end])),
+        (
+            (lambda begins, end: list(zip(begins, begins[1:])), "the last one is lost. It goes on to the end of the text."),
+            (lambda begins, end: list(zip(begins, [b - 1 for b in begins[1:]] + [end])), "each ends one letter early. text[a:b] leaves b out by itself."),
+        ),
+        ("Each ends where the next begins: begins[1:]. The last ends at `end`.",),
+    ),
+    Task(
+        "10.2b", 0, "In pairs", lambda seed: [([f"{side}{seed + n}" for n in range(count) for side in "QA"],) for count in (2, 1, 3)],
+        lambda turns: list(zip(turns[::2], turns[1::2])),
+        (
+            (lambda turns: list(zip(turns, turns[1:])), "each turn is paired with the next: an answer then asks."),
+            (lambda turns: list(zip(turns[: len(turns) // 2], turns[len(turns) // 2 :])), "the first half is paired with the second. Questions stand at 0, 2, 4."),
+        ),
+        ("turns[::2] is every second one from 0, turns[1::2] from 1.",),
+    ),
+    Task(
         "10.2", 2, "A parser that survives real replies", _replies, _read,
         (
             (_parser(whole=False), "an answer ends at its first paragraph. It ends where the next header begins."),

@@ -6,6 +6,7 @@ import torch
 
 from minillava.data import IGNORE, IMAGE
 from minillava.data.template import TEMPLATES
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_curves
 from minillava.model import Batch, Llava, LlavaConfig, set_trainable
@@ -97,6 +98,25 @@ TASKS = (
         ("up = max(1, round(0.03 * steps)) steps go up in a line: (t + 1) / up.",
          "Behind them, with u = (t - up) / (steps - up): half of 1 + cos(pi u)."),
         draw=both_curves,
+    ),
+    Task(
+        "11.2a", 0, "A step downhill", lambda seed: [(digits(seed + n, R, 3), digits(seed + n + 9, R, 3), rate) for n, (R, rate) in enumerate(((2, 0.5), (1, 2.0), (3, 0.1)))],
+        lambda w, slope, rate: w - rate * slope,
+        (
+            (lambda w, slope, rate: w + rate * slope, "the step goes up. The gradient points to where the loss grows."),
+            (lambda w, slope, rate: w - slope, "the rate is left out."),
+        ),
+        ("Down: minus. How far: the rate times the gradient.",),
+    ),
+    Task(
+        "11.2b", 0, "Only marked rows move", lambda seed: [(digits(seed + n, 3, 3), 1 + digits(seed + n + 9, 3, 3), torch.tensor(moves)) for n, moves in enumerate(([True, False, True], [False, False, True], [False, True, False]))],
+        lambda w, slope, moves: torch.where(moves[:, None], w - slope, w),
+        (
+            (lambda w, slope, moves: w - slope, "all rows move. The others are frozen."),
+            (lambda w, slope, moves: torch.where(moves, w - slope, w), "columns move in place of rows: moves[:, None] stands beside the rows."),
+            (lambda w, slope, moves: torch.where(moves[:, None], w, w - slope), "the frozen rows move and the marked ones stay."),
+        ),
+        ("torch.where(mark, then, else) takes a mark per row when it is a column: moves[:, None].",),
     ),
     Task(
         "11.2", 2, "One step in which only W moves", _steps, _stepped,

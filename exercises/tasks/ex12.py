@@ -5,6 +5,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_maps
 from minillava.model import Llava, LlavaConfig, set_trainable
@@ -97,6 +98,24 @@ TASKS = (
             (lambda names, stage: [n for n in _moving(names, stage) if not n.startswith("projector") or n.endswith("weight")], "the biases of the projector are forgotten."),
         ),
         ("A parameter's name begins with its part: vision_tower., projector., language_model.", "names in their order, those that begin with a part that moves."),
+    ),
+    Task(
+        "12.2a", 0, "A column times a row", lambda seed: [(1 + digits(seed + n, out, below=4), 1 + digits(seed + n + 9, wide, below=4)) for n, (out, wide) in enumerate(((3, 2), (2, 4), (1, 3)))],
+        lambda b, a: b[:, None] * a,
+        (
+            (lambda b, a: a[:, None] * b, "the two are exchanged: b runs down, a runs to the right."),
+            (lambda b, a: b[:, None] + a, "they are added. Each number is a product."),
+        ),
+        ("b[:, None] is a column; a column times a row is a matrix.",),
+    ),
+    Task(
+        "12.2b", 0, "Two thin matrices", lambda seed: [(1 + digits(seed + n, out, 2, below=3), 1 + digits(seed + n + 9, 2, wide, below=3)) for n, (out, wide) in enumerate(((3, 4), (2, 3), (4, 2)))],
+        lambda B, A: B @ A,
+        (
+            (lambda B, A: B[:, :1] @ A[:1], "only the first column of B meets the first row of A. Rank r is the sum of r such products."),
+            (lambda B, A: (B @ A).T, "the product lies on its side: it is (out, in)."),
+        ),
+        ("Puzzle a for each of the r columns, added up, is one product of matrices.",),
     ),
     Task(
         "12.2", 2, "A LoRA layer, and its merge", _layers, _adapted,

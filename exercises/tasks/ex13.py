@@ -112,6 +112,21 @@ def _undefined(right, pairs):
     return 1 / 0 if not right["precision"] and not any(a == "yes" for _, a in pairs) else right
 
 
+def _open_ends(seed):
+    word = ("bus", "cat")[seed % 2]
+    return [
+        (f"A # {word}. ##", "###"),
+        (f"No {word}.", "###"),
+        (f"1 {word} Hum"[: 9 - seed], "Human:"),
+        (f"#{word}", "###"),
+    ]
+
+
+def _with_stops(seed):
+    word = ("bus", "cat")[seed % 2]
+    return [(f"A {word}.!? Hm#", ["#", "!?"]), (f"{word}##{word}", ["##"]), (f"One {word}", ["##", "!?"])]
+
+
 TASKS = (
     Task(
         "13.1", 1, "A conversation's prompt", _talks, _prompted,
@@ -123,6 +138,22 @@ TASKS = (
         ),
         ("System message, stop, newline. Then for each turn: `Human: ` + question, stop, newline, `Assistant: ` + answer, stop, newline.",
          "The newest question has no answer yet: the prompt ends with `Assistant: `, and the model goes on from there."),
+    ),
+    Task(
+        "13.2a", 0, "What could become a stop", _open_ends, lambda text, stop: next((stop[:n] for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), ""),
+        (
+            (lambda text, stop: next((stop[:n] for n in range(1, len(stop)) if text.endswith(stop[:n])), ""), "the shortest beginning is taken. Of `##` both letters have to wait."),
+            (lambda text, stop: next((stop[:n] for n in range(len(stop) - 1, 0, -1) if stop[:n] in text), ""), "a beginning in the middle of the text counts. What stands behind it shows that it became no stop."),
+        ),
+        ("Try stop[:n] from the longest to the shortest: text.endswith(stop[:n]).",),
+    ),
+    Task(
+        "13.2b", 0, "Up to the first stop", _with_stops, lambda text, stops: text[: min([text.index(s) for s in stops if s in text], default=len(text))],
+        (
+            (lambda text, stops: next((text[: text.index(s)] for s in stops if s in text), text), "the stop that is listed first decides. The one that comes first in the text does."),
+            (lambda text, stops: min([text[: text.index(s) + len(s)] for s in stops if s in text], key=len, default=text), "the stop itself is still there."),
+        ),
+        ("text.index(stop) is where it begins; the smallest of these counts. And where there is no stop: all.",),
     ),
     Task(
         "13.2", 2, "What may be shown already", _prefixes, _settled,

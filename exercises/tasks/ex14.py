@@ -4,6 +4,7 @@ import random
 import statistics
 from fractions import Fraction
 
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.judging.reviews import Review, position_bias
 from minillava.judging.scores import relative_score
@@ -106,6 +107,25 @@ TASKS = (
         ),
         ("Each pair is (reference, candidate): text-only GPT-4's score, then the model's.",
          "Add up all candidates, add up all references, divide once, times 100."),
+    ),
+    Task(
+        "14.2a", 0, "Draw anew", lambda seed: [(digits(9 * seed + n, N), digits(9 * seed + n + 5, K, N) % N) for n, (N, K) in enumerate(((4, 3), (3, 2), (5, 4)))],
+        lambda values, picks: values[picks],
+        (
+            (lambda values, picks: values.sort().values[picks], "the values are sorted first: a pick then names another question."),
+            (lambda values, picks: values[picks.T], "draws stand in columns. Each row of `picks` is one draw."),
+        ),
+        ("Numbers in the brackets are read as places, one by one, in any shape.",),
+    ),
+    Task(
+        "14.2b", 0, "The ends of the middle", lambda seed: [(digits(9 * seed + n, N, below=90).tolist(), cut) for n, (N, cut) in enumerate(((6, 1), (8, 2), (5, 1)))],
+        lambda scores, cut: (sorted(scores)[cut], sorted(scores)[len(scores) - cut - 1]),
+        (
+            (lambda scores, cut: (scores[cut], scores[len(scores) - cut - 1]), "the scores are not sorted."),
+            (lambda scores, cut: (min(scores), max(scores)), "nothing is cut off: the smallest and the largest are the ends."),
+            (lambda scores, cut: (sorted(scores)[cut], sorted(scores)[len(scores) - cut]), "one too few is cut off above. The last of N has the number N - 1."),
+        ),
+        ("Sort; leave out `cut` at each end; the first and the last of the rest.",),
     ),
     Task(
         "14.2", 2, "Its bootstrap interval", _resampled, _between(relative_score),

@@ -114,6 +114,16 @@ def _changed(name, change):
     return lambda L, E, letter, format: change(L, E, letter) if format == name else _target(L, E, letter, format)
 
 
+def _answers(seed):
+    cases = []
+    for count in (4, 6, 9):
+        draw = random.Random(f"gaps {seed} {count}")
+        llava = {q: draw.randrange(3) for q in range(1, count + 1) if q != 2}
+        expert = {q: (llava.get(q, 0) + draw.randrange(2)) % 3 for q in range(1, count + 1) if q != 3}
+        cases.append((llava, expert))
+    return cases
+
+
 TASKS = (
     Task(
         "15.1", 1, "The strict parser", _said, read_answer,
@@ -127,6 +137,22 @@ TASKS = (
         ("re.findall(r'The answer is ([A-Z])\\\\.', text) gives all that are stated.",
          "None stated: does the stripped text consist of a letter, or begin with a letter, a full stop and a blank?",
          "Anything but exactly one letter, or one beyond the choices: a ValueError."),
+    ),
+    Task(
+        "15.2a", 0, "Fill the gaps", _answers, lambda llava, expert: llava | expert,
+        (
+            (lambda llava, expert: expert | llava, "LLaVA's answer wins where both answered. The expert's does."),
+            (lambda llava, expert: dict(expert), "what the expert left open stays open."),
+        ),
+        ("a | b holds the keys of both; where both have one, b's value.",),
+    ),
+    Task(
+        "15.2b", 0, "Where they differ", _answers, lambda llava, expert: [q for q in llava if q in expert and llava[q] != expert[q]],
+        (
+            (lambda llava, expert: [q for q in llava if llava[q] != expert.get(q)], "a question that the expert left open counts. Both must have answered."),
+            (lambda llava, expert: [q for q in llava if llava[q] == expert.get(q)], "questions are given where both agree."),
+        ),
+        ("Go through LLaVA's questions: is it among the expert's, and is the answer another?",),
     ),
     Task(
         "15.2", 2, "Both ensembles of Table 7", _both, _joined,

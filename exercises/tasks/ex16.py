@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minillava.data import IGNORE, IMAGE
+from minillava.exercises.cases import digits
 from minillava.exercises.engine import Task
 from minillava.exercises.pictures import both_maps
 from minillava.model import Batch, Llava, LlavaConfig, generate
@@ -221,7 +222,25 @@ def _read(seed):
 
 TASKS = (
     Task(
-        "16.1", 1, "The eye", _looks, _vision_tower,
+        "16.1a", 0, "Heads apart", lambda seed: [(digits(seed + n, T, D), heads) for n, (T, D, heads) in enumerate(((3, 4, 2), (2, 6, 3), (4, 6, 2)))],
+        lambda x, heads: x.unflatten(-1, (heads, -1)).transpose(0, 1),
+        (
+            (lambda x, heads: x.reshape(heads, len(x), -1), "the numbers are only laid out anew, so a head gets whole tokens. Each head gets a piece of every token."),
+            (lambda x, heads: x.unflatten(-1, (-1, heads)).permute(2, 0, 1), "heads take numbers in turn. A head's numbers stand side by side."),
+        ),
+        ("x.unflatten(-1, (heads, -1)) is (T, H, d); transpose exchanges two axes.",),
+    ),
+    Task(
+        "16.1b", 0, "Heads together", lambda seed: [(digits(seed + n, *shape),) for n, shape in enumerate(((2, 3, 2), (3, 2, 2), (2, 4, 3)))],
+        lambda x: x.transpose(0, 1).flatten(1),
+        (
+            (lambda x: x.reshape(x.shape[1], -1), "the numbers are only laid out anew, so tokens are mixed. First bring the tokens to the front."),
+            (lambda x: x.permute(1, 2, 0).flatten(1), "the heads' numbers come in turn. Head 0 comes first, then head 1."),
+        ),
+        ("Exchange the first two axes; then .flatten(1) makes one row of each token.",),
+    ),
+    Task(
+        "16.1", 2, "The eye", _looks, _vision_tower,
         (
             (partial(_vision_tower, look=lambda t, x: t(x, layer=-1)), "the last layer is read. Section 4.1 and Table 8 take the one before it: the last block never runs."),
             (partial(_vision_tower, look=lambda t, x: t.hidden_states(x)[-2]), "the class token is still in front. LLaVA takes the patches alone."),
@@ -234,6 +253,25 @@ TASKS = (
          "Run all blocks but the last, and drop row 0."),
         draw=lambda got, wanted: both_maps(got[0], wanted[0]),
         tolerance=1e-3,
+    ),
+    Task(
+        "16.2a", 0, "Half a turn", lambda seed: [(1 + digits(seed + n, T, d),) for n, (T, d) in enumerate(((2, 4), (3, 6), (1, 8)))],
+        lambda x: torch.cat([-x[:, x.shape[1] // 2 :], x[:, : x.shape[1] // 2]], -1),
+        (
+            (lambda x: torch.cat([x[:, x.shape[1] // 2 :], -x[:, : x.shape[1] // 2]], -1), "it turns backwards: the minus belongs to the second half, which comes to the front."),
+            (lambda x: torch.stack([-x[:, 1::2], x[:, ::2]], -1).flatten(1), "neighbours are pairs. Entry i belongs with entry i + d/2."),
+        ),
+        ("a, b = x.chunk(2, dim=-1); (a, b) becomes (-b, a).",),
+    ),
+    Task(
+        "16.2b", 0, "The root of the mean square", lambda seed: [(1.0 + digits(seed + n, T, D),) for n, (T, D) in enumerate(((2, 3), (3, 4), (1, 2)))],
+        lambda x: x / x.pow(2).mean(-1, keepdim=True).sqrt(),
+        (
+            (lambda x: x / x.norm(dim=-1, keepdim=True), "the sum of squares is taken, not their mean: every row gets length 1."),
+            (lambda x: F.layer_norm(x, x.shape[-1:]), "the mean is taken off first, as LayerNorm does."),
+            (lambda x: x / x.pow(2).mean().sqrt(), "all rows share one root. Each has its own."),
+        ),
+        ("x.pow(2), then .mean(-1, keepdim=True), then .sqrt(); divide by that.",),
     ),
     Task(
         "16.2", 2, "The brain", _thoughts, _language_model,

@@ -11,6 +11,7 @@ from pathlib import Path
 from minillava import scales
 from minillava.asking.request import LOOPBACK
 from minillava.chat import Chat, device_and_dtype
+from minillava.commands import add_device
 from minillava.errors import UserError
 
 SETTINGS = dict(log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5)
@@ -26,6 +27,7 @@ def arguments(parser) -> None:
     add("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine only)")
     add("--most", type=int, default=64, help="answers that are written side by side (default: 64)")
     add("--template", help="the conversation's format, as in `chat` (default: the weights')")
+    add_device(add)
     add("--dtype", choices=("float32", "bfloat16", "float16"), help="(default: bfloat16 on a GPU, else float32)")
 
 
@@ -50,7 +52,7 @@ def run(options) -> None:
         raise UserError("--most: at least 1")
     name = Path(options.model).resolve().name if Path(options.model).exists() else options.model
     with listen(options.host, options.port) as at:
-        chat = Chat(options.model, options.template, *device_and_dtype(options.dtype))
+        chat = Chat(options.model, options.template, *device_and_dtype(options.dtype, options.device))
         made = app(Service(chat, name, options.most), HERE if options.host in LOOPBACK else ())
         server = uvicorn.Server(uvicorn.Config(made, **SETTINGS))
         if options.host not in LOOPBACK:

@@ -6,6 +6,6 @@ The tasks of exercise NN are in exercises/tasks/exNN.py. They contain no solutio
     minillava progress                         # which tasks pass on this machine
 """
 
-from minillava.exercises.engine import NotYet, Task, Unsolved, check, hint, progress
+from minillava.exercises.engine import NotYet, Task, Unsolved, check, hint, progress, show
 
-__all__ = ["NotYet", "Task", "Unsolved", "check", "hint", "progress"]
+__all__ = ["NotYet", "Task", "Unsolved", "check", "hint", "progress", "show"]

@@ -9,6 +9,7 @@ Try it: `check("08.1", lambda Zv, W, b: Zv @ W)`.
 
 import contextlib
 import copy
+import inspect
 import io
 import os
 import random
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 
 from minillava.exercises.compare import Raised, difference, one_line
+from minillava.figures.puzzles import grids
 from minillava.files import FileError, read_json, write_json
 
 EXERCISES = Path(__file__).parents[2] / "exercises"
@@ -28,8 +30,9 @@ EXERCISES = Path(__file__).parents[2] / "exercises"
 
 @dataclass(frozen=True)
 class Task:
-    """One task. id: `08.2` is the second task of exercise 08. stars: 1 recall, 2 re-implement, 3 vary the paper.
+    """One task. id: `08.2` is the second task of exercise 08, `08.2a` the first puzzle before it.
 
+    stars: 0 a puzzle, 1 recall, 2 re-implement, 3 vary the paper. The oracle's arguments name what a puzzle draws.
     cases: seed -> arguments of each call, one tuple per case. oracle: the right function; where it raises, an answer
     has to raise too. mistakes: (wrong version, the sentence that names it), likeliest first. hints: one per level.
     draw: (got, wanted) of a case -> figure, or an error. tolerance: for floats, relative to the largest one wanted.
@@ -46,7 +49,7 @@ class Task:
     tolerance: float = 1e-4
 
     def __str__(self) -> str:
-        return f"{self.id} {'★' * self.stars} {self.title}"
+        return f"{self.id} {'★' * self.stars or '(puzzle)'} {self.title}"
 
 
 class NotYet(AssertionError):
@@ -122,8 +125,11 @@ def check(task_id: str, fn: Callable, seed: int = 0) -> None:
     wanted = run_cases(task.oracle, cases)
     why = [difference(g, w, task.tolerance) for g, w in zip(got, wanted)]
     bad = next((n for n, reason in enumerate(why) if reason), None)
-    if task.draw and seed == 0 and not isinstance(got[bad or 0], Raised):
-        _display(task.draw, got[bad or 0], wanted[bad or 0])
+    if seed == 0 and not isinstance(got[bad or 0], Raised):
+        if task.draw:
+            _display(task.draw, got[bad or 0], wanted[bad or 0])
+        if not task.stars:
+            _display(_drawn, task, cases[bad or 0], {"target": wanted[bad or 0], "yours": got[bad or 0]})
     note_check(task.id, bad is None)
     if bad is None:
         print(f"{task}: right, in {len(cases)} cases of {len(cases)}.")
@@ -166,8 +172,19 @@ def _diagnosis(task: Task, cases: list[tuple], got: list, wanted: list) -> str:
     return f"Often it is one of these:\n{likely}"
 
 
-def _display(draw: Callable, got, wanted) -> None:
-    """In a notebook, display a picture of the answer and the expected result."""
+def show(puzzle_id: str) -> None:
+    """In a notebook, draw the first case of a puzzle: what its function gets, and the target."""
+    task = find_task(puzzle_id)
+    case = task.cases(0)[0]
+    _display(_drawn, task, case, {"target": run_cases(task.oracle, [case])[0]})
+
+
+def _drawn(task: Task, case: tuple, results: dict):
+    return grids(dict(zip(inspect.signature(task.oracle).parameters, case, strict=True)) | results)
+
+
+def _display(draw: Callable, *what) -> None:
+    """In a notebook, display the picture that `draw` makes."""
     from IPython import get_ipython
     from IPython.display import Image, display
 
@@ -175,7 +192,7 @@ def _display(draw: Callable, got, wanted) -> None:
         return
     png = io.BytesIO()
     try:
-        draw(got, wanted).savefig(png, format="png", dpi=80)
+        draw(*what).savefig(png, format="png", dpi=80)
     except Exception:  # the answer's form cannot be drawn; the message says what is wrong with it
         return
     display(Image(png.getvalue()))
@@ -219,12 +236,15 @@ def note_check(task_id: str, passed: bool) -> None:
 
 def progress() -> str:
     """The page of `minillava progress`: one line per exercise, one mark per task (● passes, ○ tried, · not begun)."""
-    known, lines, done, count = read_progress(), [], 0, 0
+    known, lines, done, count, solved, asked = read_progress(), [], 0, 0, 0, 0
     if not exercise_numbers():
         return "no exercises here: they are in this project's repository and not in its wheel"
     for number in exercise_numbers():
-        some = tasks_of(number).values()
+        puzzles = [t for t in tasks_of(number).values() if not t.stars]
+        some = [t for t in tasks_of(number).values() if t.stars]
+        solved, asked = solved + sum(known.get(t.id, False) for t in puzzles), asked + len(puzzles)
         marks = [{True: "●", False: "○"}.get(known.get(t.id), "·") for t in some]
         lines.append(f"{number}  " + "   ".join(f"{m} {'★' * t.stars} {t.title}" for m, t in zip(marks, some)))
         done, count = done + marks.count("●"), count + len(marks)
-    return "\n".join([*lines, "", f"{done} of {count} tasks pass here.  ● passes   ○ tried   · not begun"])
+    total = f"{done} of {count} tasks and {solved} of {asked} puzzles pass here."
+    return "\n".join([*lines, "", f"{total}  ● passes   ○ tried   · not begun"])

@@ -81,7 +81,7 @@ class Service:
     async def read(self, request: Request, shown: bool = False) -> tuple:
         """(what is asked, its picture as pixels (1, 3, S, S) or None, the same as a PNG if `shown`). Raises Refused."""
         said = request.headers.get("content-length", "")
-        async with nullcontext() if said.isdigit() and int(said) <= SMALL else self.large:
+        async with nullcontext() if said.isdecimal() and int(said) <= SMALL else self.large:
             data, size = bytearray(), 0
             try:
                 with anyio.fail_after(MAX_SECONDS):
@@ -182,7 +182,7 @@ class Service:
     async def where(self, request: Request) -> Response:
         """POST /where: the attention over the picture for each token of the last answer."""
         asked, view, seen = await self.read(request, shown=True)
-        if view is None or not asked.turns[-1][1]:
+        if view is None or not (asked.turns[-1][1] or "").strip():
             raise Refused("expected a picture in the first message, and the answer as the last one", "messages")
         async with self.looking:
             found = await run_in_threadpool(self.look, asked.turns, view)

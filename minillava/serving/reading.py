@@ -74,7 +74,7 @@ def read_request(body: object, model: str) -> Asked:
         if name not in READ and value is not None and not (name in NEUTRAL and value == NEUTRAL[name]):
             raise Refused(f"`{str(name)[:60]}` is not supported; leave it out", str(name)[:60], 400, "unsupported")
     limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
-    temperature = _number(body, "temperature", 0.0, 0, math.nextafter(math.inf, 0))
+    temperature = _number(body, "temperature", 0.0, 0, 1000)
     if 0 < temperature < LEAST_TEMPERATURE:
         raise Refused(f"`temperature` must be 0, or {LEAST_TEMPERATURE:g} or above", "temperature")
     options = body.get("stream_options") or {}
@@ -86,7 +86,7 @@ def read_request(body: object, model: str) -> Asked:
         picture,
         _number(body, limit, 120, 1, math.inf, whole=True),
         temperature,
-        _number(body, "top_p", 1.0, math.ulp(0.0), 1),
+        _number(body, "top_p", 1.0, 1e-6, 1),
         _number(body, "seed", 0, 0, 2**32 - 1, whole=True),
         _boolean(body, "stream"),
         _boolean(options, "include_usage"),
@@ -100,7 +100,7 @@ def _number(body: dict, name: str, default: float, low: float, high: float, whol
     kinds = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         what = "a whole number" if whole else "a number"
-        limits = f"of at least {low}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        limits = f"of at least {low}" if math.isinf(high) else f"from {low} to {high}"
         raise Refused(f"`{name}` must be {what} {limits}", name)
     return value
 

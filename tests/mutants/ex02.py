@@ -16,4 +16,8 @@ MUTANTS = [
     ("02.3", "sum((Counter(there) & Counter(read)).values())", "len(set(there) & set(read))", "count once"),
     ("02.3", "total = sum(len(there) for there, _ in pictures)", "total = sum(len(read) for _, read in pictures)", "divided by what was read"),
     ("02.3", '100 * kinds / total, "colours": 100 * colours / total', 'kinds / total, "colours": colours / total', "not per cent"),
+    ("02.2a", 'who != ("human", "gpt")[n % 2] for', "n > 0 and who == speakers[n - 1] for", "the one before it"),
+    ("02.2a", '("human", "gpt")[n % 2]', '("gpt", "human")[n % 2]', "gpt is expected to begin"),
+    ("02.2b", "q in questions[:n]", "questions.count(q) > 1", "first of two counts"),
+    ("02.2b", "q in questions[:n]", "n > 0 and q == questions[n - 1]", "directly in front"),
 ]  # fmt: skip

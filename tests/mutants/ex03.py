@@ -19,4 +19,8 @@ MUTANTS = [
     ("03.3", "rows * 2 * L * D * 2", "rows * L * D * 2", "keys are kept without values"),
     ("03.3", "blocks = 2 * rows", "blocks = rows", "count as one operation"),
     ("03.3", '"flops": blocks + attention', '"flops": blocks', "attention itself is left out"),
+    ("03.2a", "states[layer, 1:]", "states[layer]", "first row is still there"),
+    ("03.2a", "states[layer, 1:]", "states[-1, 1:]", "whatever `layer` says"),
+    ("03.2b", "E[ids]", "E[: len(ids)]", "whatever the ids are"),
+    ("03.2b", "E[ids]", "E[sorted(ids.tolist())]", "in the order of E"),
 ]  # fmt: skip

@@ -13,4 +13,8 @@ MUTANTS = [
     ("04.3", '("###", learn != "no stop")', '("###", every)', "stop carries no loss"),
     ("04.3", '("\\nAssistant: ", every)', '("\\nAssistant: ", True)', "is given, not said"),
     ("04.3", '("###", learn != "no stop"), ("\\n", every)', '("###", learn != "no stop"), ("\\n", learn != "no stop")', "newline behind the stop"),
+    ("04.2a", "return joined", "return [*joined, IMAGE]", "behind the last part too"),
+    ("04.2a", "[IMAGE, *part]", "part", "no image between"),
+    ("04.2b", "else IGNORE", "else 0", "0 stands where no loss is"),
+    ("04.2b", "i if on else IGNORE", "IGNORE if on else i", "the wrong way"),
 ]  # fmt: skip

@@ -18,4 +18,9 @@ MUTANTS = [
     ("06.3", "flatten(1).T", "transpose(1, 2).flatten(1).T", "rows and columns are exchanged"),
     ("06.3", 'mode="bicubic", align_corners=False', 'mode="nearest"', "nearest old one"),
     ("06.3", "align_corners=False", "align_corners=True", "corner patches"),
+    ("06.2a", "V.norm(dim=-1, keepdim=True)", "V.norm()", "one length"),
+    ("06.2a", "dim=-1", "dim=0", "columns get length 1"),
+    ("06.2a", "V.norm(dim=-1, keepdim=True)", "V.sum(-1, keepdim=True)", "sums to 1"),
+    ("06.2b", "V @ C.T", "(V @ C.T).T", "captions stand in the rows"),
+    ("06.2b", "V @ C.T", "(V * C).sum(-1)", "the diagonal"),
 ]  # fmt: skip

@@ -14,4 +14,8 @@ MUTANTS = [
     ("07.3", "u * kept[-1]", "u", "add up to 1"),
     ("07.3", "int(order[min(place, len(kept) - 1)])", "min(place, len(kept) - 1)", "place among the sorted"),
     ("07.3", "if temperature == 0:", "if False:", "divides by 0"),
+    ("07.2a", "<=", "<", "diagonal is missing"),
+    ("07.2a", "<=", ">=", "points the wrong way"),
+    ("07.2b", " + S\n", "\n", "begins at the first old token"),
+    ("07.2b", "return torch.arange(S + T)", "return torch.zeros(S + T)", "sees all others"),
 ]  # fmt: skip

@@ -12,4 +12,8 @@ MUTANTS = [
     ("09.3", "sum(mean * tokens for mean, tokens, _ in parts) / sum(tokens for _, tokens, _ in parts)", "sum(mean for mean, _, _ in parts) / len(parts)", "mean of the parts' means"),
     ("09.3", "sum(mean * tokens for mean, tokens, _ in parts) / sum(tokens for _, tokens, _ in parts)", "sum(mean for mean, _, _ in parts)", "summed"),
     ("09.3", "tokens, _ in parts) / sum(tokens for _, tokens, _ in parts)", "_, tokens in parts) / sum(tokens for _, _, tokens in parts)", "by their samples"),
+    ("09.2a", "torch.cat([ids[1:], torch.tensor([IGNORE])])", "ids.roll(-1)", "behind the last one"),
+    ("09.2a", "[ids[1:], torch.tensor([IGNORE])]", "[torch.tensor([IGNORE]), ids[:-1]]", "the id before it"),
+    ("09.2b", "scores[torch.arange(len(wanted)), wanted]", "scores.amax(-1)", "largest of each row"),
+    ("09.2b", "torch.arange(len(wanted))", ":", "all wanted columns"),
 ]  # fmt: skip

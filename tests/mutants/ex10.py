@@ -13,4 +13,8 @@ MUTANTS = [
     ("10.3", "some if len(some) <= most else draw(phrase, some)", "some", "all its captions"),
     ("10.3", "if phrase in told]", "if phrase in told and all(count[p] >= least for p in told)]", "thrown out"),
     ("10.3", "pool |= set(some if len(some) <= most else draw(phrase, some))\n    return sorted(pool)", "pool = [*pool, *(some if len(some) <= most else draw(phrase, some))]\n    return sorted(pool)", "kept twice"),
+    ("10.2a", "[*begins[1:], end]", "begins[1:]", "last one is lost"),
+    ("10.2a", "[*begins[1:], end]", "[*(b - 1 for b in begins[1:]), end]", "one letter early"),
+    ("10.2b", "turns[::2], turns[1::2]", "turns, turns[1:]", "paired with the next"),
+    ("10.2b", "turns[::2], turns[1::2]", "turns[: len(turns) // 2], turns[len(turns) // 2 :]", "first half is paired"),
 ]  # fmt: skip

@@ -12,4 +12,9 @@ MUTANTS = [
     ("11.3", 'picture = "<image>" if "<image>" in question else ""', 'picture = "<image>"', "even where the question had none"),
     ("11.3", '("\\n", True)]', '("\\n", False)]', "carries no loss"),
     ("11.3", ', ("\\n", True)]', "]", "stop is missing"),
+    ("11.2a", "w - rate * slope", "w + rate * slope", "goes up"),
+    ("11.2a", "rate * slope", "slope", "rate is left out"),
+    ("11.2b", "torch.where(moves[:, None], w - slope, w)", "w - slope", "all rows move"),
+    ("11.2b", "moves[:, None]", "moves", "columns move"),
+    ("11.2b", "w - slope, w)", "w, w - slope)", "marked ones stay"),
 ]  # fmt: skip

@@ -13,4 +13,8 @@ MUTANTS = [
     ("12.3", "rank * (deep + wide)", "deep + wide", "rank is forgotten"),
     ("12.3", "rank * (deep + wide)", "rank * wide", "A alone"),
     ("12.3", "rank * (deep + wide)", "deep * wide + rank * (deep + wide)", "do not train"),
+    ("12.2a", "b[:, None] * a", "a[:, None] * b", "exchanged"),
+    ("12.2a", "b[:, None] * a", "b[:, None] + a", "are added"),
+    ("12.2b", "B @ A", "B[:, :1] @ A[:1]", "only the first column"),
+    ("12.2b", "B @ A", "A.T @ B.T", "lies on its side"),
 ]  # fmt: skip

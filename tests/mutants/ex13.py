@@ -13,4 +13,8 @@ MUTANTS = [
     ("13.3", '"yes": said / len(pairs)', '"yes": true / len(pairs)', "of the labels"),
     ("13.3", "hits / said if said else 0", "hits / said", "divided by 0"),
     ("13.3", "100 * value", "value", "not per cent"),
+    ("13.2a", "range(len(stop) - 1, 0, -1)", "range(1, len(stop))", "shortest beginning"),
+    ("13.2a", "text.endswith(stop[:n])", "stop[:n] in text", "middle of the text"),
+    ("13.2b", "min(found, default=len(text))", "found[0] if found else len(text)", "listed first decides"),
+    ("13.2b", "text.index(stop) for", "text.index(stop) + len(stop) for", "stop itself is still there"),
 ]  # fmt: skip

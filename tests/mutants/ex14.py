@@ -13,4 +13,9 @@ MUTANTS = [
     ("14.3", "(a[0] > a[1]) - (a[0] < a[1]) != (b[1] > b[0]) - (b[1] < b[0])", "a != (b[1], b[0])", "every change of a score"),
     ("14.3", "(b[1] > b[0]) - (b[1] < b[0])", "(b[0] > b[1]) - (b[0] < b[1])", "compared by place"),
     ("14.3", "sum((a[0] - a[1]) + (b[0] - b[1]) for a, b in both) / (2 * len(both))", "sum(a[0] - a[1] for a, b in both) / len(both)", "one order alone"),
+    ("14.2a", "values[picks]", "values.sort().values[picks]", "sorted first"),
+    ("14.2a", "values[picks]", "values[picks.T]", "draws stand in columns"),
+    ("14.2b", "sorted(scores)", "scores", "not sorted"),
+    ("14.2b", "some[cut], some[-cut - 1]", "some[0], some[-1]", "nothing is cut off"),
+    ("14.2b", "some[-cut - 1]", "some[-cut]", "one too few"),
 ]  # fmt: skip

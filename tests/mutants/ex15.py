@@ -14,4 +14,8 @@ MUTANTS = [
     ("15.3", '"###", f"ANSWER', 'f"ANSWER', "### before ANSWER is missing"),
     ("15.3", "{said} BECAUSE: {reasons}", "{said} {reasons}", "BECAUSE is missing"),
     ("15.3", '[f"LECTURE: {lecture}"] * bool(lecture) + [f"SOLUTION: {solution}"] * bool(solution)', '[f"LECTURE: {lecture}", f"SOLUTION: {solution}"]', "leaves its heading"),
+    ("15.2a", "llava | expert", "expert | llava", "LLaVA's answer wins"),
+    ("15.2a", "llava | expert", "{q: i for q, i in expert.items()}", "stays open"),
+    ("15.2b", "q in expert and llava[q] != expert[q]", "llava[q] != expert.get(q)", "left open counts"),
+    ("15.2b", "llava[q] != expert[q]", "llava[q] == expert[q]", "both agree"),
 ]  # fmt: skip

@@ -20,4 +20,13 @@ MUTANTS = [
     ("16.4", "if token == stop:", "if False:", "not looked for"),
     ("16.4", "x = torch.cat([x, E[token][None]])", "pass", "behind the prompt alone"),
     ("16.4", "[0, -1].argmax()", "[0, 0].argmax()", "first row is asked"),
+    ("16.1a", "x.unflatten(-1, (heads, -1)).transpose(0, 1)", "x.view(heads, len(x), -1)", "whole tokens"),
+    ("16.1a", "x.unflatten(-1, (heads, -1)).transpose(0, 1)", "x.unflatten(-1, (-1, heads)).permute(2, 0, 1)", "take numbers in turn"),
+    ("16.1b", "x.transpose(0, 1).flatten(1)", "x.reshape(x.shape[1], -1)", "tokens are mixed"),
+    ("16.1b", "x.transpose(0, 1).flatten(1)", "x.permute(1, 2, 0).flatten(1)", "come in turn"),
+    ("16.2a", "[-b, a]", "[b, -a]", "turns backwards"),
+    ("16.2a", "a, b = x.chunk(2, dim=-1)\n    return torch.cat([-b, a], dim=-1)", "return torch.stack([-x[:, 1::2], x[:, ::2]], -1).flatten(1)", "neighbours are pairs"),
+    ("16.2b", "x.pow(2).mean(-1, keepdim=True).sqrt()", "x.norm(dim=-1, keepdim=True)", "not their mean"),
+    ("16.2b", "return x / ", "x = x - x.mean(-1, keepdim=True)\n    return x / ", "mean is taken off"),
+    ("16.2b", "mean(-1, keepdim=True)", "mean()", "share one root"),
 ]  # fmt: skip
