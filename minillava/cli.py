@@ -35,7 +35,11 @@ VERBS = {
     "filter": "keep the captions that cover concepts evenly (Appendix E, Fig. 7)",
     "serve-teacher": "the offline teacher behind an OpenAI-compatible API on this machine",
 }
-RENAMED = {"--eye": "--vision-tower", "--brain": "--language-model"}  # options as they were once called
+RENAMED = {  # options as they were once called
+    "--eye": "--vision-tower",
+    "--brain": "--language-model",
+    "--dataset": "--format parquet",
+}
 
 
 def parser(asked: str | None) -> argparse.ArgumentParser:

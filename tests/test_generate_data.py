@@ -18,11 +18,10 @@ from minillava import cli
 from minillava.asking import AskingError, Budget, Journal, Price, Rejected, request_key, server
 from minillava.commands.generate import mixture
 from minillava.data.images import open_picture
-from minillava.data.records import RecordError, normalise
+from minillava.data.records import normalise
 from minillava.data.scienceqa import read_problems, science_record
 from minillava.data.valid import read_records
 from minillava.datagen import replies
-from minillava.datagen.export import to_dataset
 from minillava.datagen.generate import (
     ALL_TYPES,
     FAILED,
@@ -694,7 +693,7 @@ def test_a_quiz_is_written_as_training_and_answering_read_it(capsys, tmp_path):
         assert status == 2 and "quiz" in error and not (tmp_path / "no").exists()
 
 
-def test_a_failure_to_write_statistics_or_dataset_is_named_and_the_records_are_kept(capsys, tmp_path, monkeypatch):
+def test_a_failure_to_write_statistics_or_another_form_is_named_and_the_records_are_kept(capsys, tmp_path, monkeypatch):
     arguments = write_book(tmp_path)
 
     def full(*_):
@@ -705,9 +704,9 @@ def test_a_failure_to_write_statistics_or_dataset_is_named_and_the_records_are_k
     assert status == 2 and "out: the statistics cannot be written (No space left on device)" in err
     assert len(read_records(tmp_path / "out" / "instruct.json")) == 9
     monkeypatch.setattr(figures_data, "statistics_figure", lambda found: type("F", (), {"savefig": lambda *_: None}))
-    (tmp_path / "file").touch()
-    status, _, err = command(capsys, *arguments, "--dataset", tmp_path / "file" / "d")
-    assert status == 2 and "d: the dataset cannot be written (" in err and "Traceback" not in err
+    (tmp_path / "out" / "parquet").touch()
+    status, _, err = command(capsys, *arguments, "--format", "parquet")
+    assert status == 2 and "out/parquet" in err and "Traceback" not in err
 
 
 def test_the_server_command_answers_the_real_client_and_ctrl_c_ends_it(capsys, tmp_path):
@@ -756,47 +755,7 @@ def test_generating_needs_neither_torch_nor_transformers():
     assert not {"torch", "transformers", "openai", "datasets", "matplotlib"} & set(loaded)
 
 
-# datasets and statistics
-
-
-def test_a_saved_dataset_gives_back_the_records_and_the_pictures(capsys, tmp_path):
-    import datasets
-    import numpy as np
-    from PIL import Image
-
-    status, *_ = command(
-        capsys, "generate", "--source", PICTURE_BOOK, "--limit", 3, "--out", tmp_path / "o", "--dataset", tmp_path / "d"
-    )
-    pictures, kinds = tmp_path / "o" / "pictures", {k: read_records(tmp_path / "o" / f"{k}.json") for k in TYPES}
-    assert status == 0
-    for path in pictures.iterdir():
-        path.rename(tmp_path / path.name)  # the dataset holds the pictures itself
-    loaded = datasets.load_from_disk(str(tmp_path / "d"))
-    assert isinstance(loaded.features["image"], datasets.Image) and loaded.num_rows == 9
-    for row in loaded:
-        assert np.array_equal(np.asarray(row["image"]), np.asarray(Image.open(tmp_path / row["file"])))
-    bare = [
-        {"id": r["id"], "image": r["file"], "conversations": r["conversations"]} for r in loaded.remove_columns("image")
-    ]
-    assert bare == [record for some in kinds.values() for record in some]
-
-
-def test_text_only_records_and_picture_folders_are_exported_and_paths_outside_are_refused(tmp_path):
-    import datasets
-
-    (tmp_path / "in" / "a").mkdir(parents=True)
-    (tmp_path / "in" / "a" / "b.png").write_bytes(b"any bytes")
-    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A car."}]
-    text = {"id": "t", "conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hi."}]}
-    records = {"detail": [{"id": "p", "image": "a/b.png", "conversations": turns}, text]}
-    rows = list(to_dataset(records, tmp_path / "in").cast_column("image", datasets.Image(decode=False)))
-    assert [(row["id"], row["file"], row["conversations"]) for row in rows] == [
-        ("p", "a/b.png", turns), ("t", None, text["conversations"])
-    ]  # fmt: skip
-    assert rows[0]["image"]["path"] == str(tmp_path / "in" / "a" / "b.png") and rows[1]["image"] is None
-    records["detail"][0]["image"] = "../in/a/b.png"
-    with pytest.raises(RecordError, match="record p: the image path .* outside the image folder"):
-        to_dataset(records, tmp_path / "in")
+# statistics
 
 
 def test_statistics_count_records_words_nouns_and_verbs():

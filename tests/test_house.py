@@ -36,7 +36,7 @@ FLOORS = [
 ]
 # What one need not read to understand LLaVA: other people's formats, quick forms, disk, many processes.
 NOT_TAUGHT = ("model/formats/", "model/kernels.py", "training/checkpoints.py", "training/parallel.py", "data/stored.py")
-NOT_TAUGHT += ("training/lora.py",)  # not in the paper
+NOT_TAUGHT += ("training/lora.py", "datagen/export.py")  # not in the paper
 
 
 def imports():

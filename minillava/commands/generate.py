@@ -9,6 +9,7 @@ The science quiz is another source; no teacher is asked about it.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from minillava.commands import MOST_LISTED
 from minillava.data.records import write_records
 from minillava.data.scienceqa import FORMATS, SPLITS, science_record, write_problems
 from minillava.data.valid import read_records
-from minillava.datagen.export import to_dataset
+from minillava.datagen.export import FORMS, check_form, write_as
 from minillava.datagen.generate import (
     ALL_TYPES,
     CAPTION,
@@ -40,7 +41,7 @@ from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, RecordedTeac
 from minillava.standins.pictures import PICTURE_BOOK, SIZE_NOTE, picture_book
 from minillava.standins.quiz import draw_quiz
 from minillava.standins.teacher import OfflineTeacher
-from minillava.text import aligned, listed
+from minillava.text import aligned, few, listed
 
 
 def arguments(parser) -> None:
@@ -74,7 +75,12 @@ def arguments(parser) -> None:
     add("--replay", type=Path, metavar="FILE", help="recorded replies (a replies.jsonl) instead of a teacher")
     add("--write-batch", action="store_true", help="write input files for the Batch API and stop")
     add("--read-batch", type=Path, nargs="+", metavar="FILE", help="take the replies from the Batch API's output files")
-    add("--dataset", type=Path, metavar="DIR", help="also save the records as a `datasets` dataset")
+    add(
+        "--format",
+        choices=FORMS,
+        default=FORMS[0],
+        help="also write stage1 and stage2 as other tools read them, into OUT/FORMAT",
+    )
 
 
 def run(options) -> int:
@@ -102,6 +108,7 @@ def run(options) -> int:
     if not pictures:
         raise SourceError(f"{options.source}: no usable picture ({len(problems)} left out)")
     cost = Price(0.0, 0.0) if offline else price_of(settings.model, options.price)
+    check_form(options.format, (picture.image for picture in pictures))
     if options.dry_run:
         return _dry_run([item for item in plan_records(pictures, settings) if item.body], cost)
     if options.write_batch:
@@ -120,9 +127,9 @@ def run(options) -> int:
     )
     print(summary)
     records = {kind: read_records(out / f"{kind}.json") for kind in settings.types}
-    _describe(records, out, images, options)
+    _describe(records, out)
     print(f"written to {out}: {', '.join(f'{k}.json' for k in settings.types)}, {INSTRUCT}, {SUMMARY}, statistics.png")
-    _write_for_training(records, pictures, images, out, settings.seed)
+    _write_for_training(records, pictures, images, out, settings.seed, options.format)
     if book:
         print(SIZE_NOTE)
     return 0 if summary.complete else 1
@@ -144,24 +151,39 @@ def mixture(records: dict[str, list[dict]], pictures: int) -> tuple[list[dict], 
     return [record for _, record in sorted(turns, key=lambda turn: turn[0])], ", ".join(said)
 
 
-def _write_for_training(records: dict, pictures: list, images: Path, out: Path, seed: int) -> None:
-    """stage1.json, a caption of every picture; stage2.json, the `mixture`; `out`/images, a link to the pictures."""
-    write_records((record_of(PlannedRecord(p, CAPTION), None, seed) for p in pictures), out / "stage1.json")
+def _write_for_training(records: dict, pictures: list, images: Path, out: Path, seed: int, form: str) -> None:
+    """stage1.json, a caption of every picture; stage2.json, the `mixture`; `out`/images, a link to the pictures.
+
+    form: other tools' form in which both are also written, into a folder of its name (`datagen/export.py`).
+    """
+    stages = {"stage1": [record_of(PlannedRecord(picture, CAPTION), None, seed) for picture in pictures]}
     print(f"stage1.json: {len(pictures):,} pairs of a picture and a caption")
     if set(records) & set(TYPES):
-        mixed, said = mixture(records, len(pictures))
-        write_records(mixed, out / "stage2.json")
+        stages["stage2"], said = mixture(records, len(pictures))
         print(f"stage2.json, in the paper's proportions: {said}")
-    link, target, home, more = out / "images", images.resolve(), out.resolve(), ""
+    for name, some in stages.items():
+        write_records(some, out / f"{name}.json")
+    if form != FORMS[0]:
+        written = write_as(form, stages, images, out / form)
+        if written[0].suffix == ".json":
+            _link_pictures(images, out / form, out)
+        print(f"as {form}: {few(map(str, written))}")
+    more = "" if _link_pictures(images, out, out) else f" --images {images}"
+    print(f"train on it: minillava train {out}{more}")
+
+
+def _link_pictures(images: Path, folder: Path, out: Path) -> bool:
+    """Make `folder`/images a link to the pictures; whether they are there now. `out`: what can be moved as a whole."""
+    link, target, home = folder / "images", images.resolve(), out.resolve()
     try:
         if link.resolve() != target:
             link.unlink(missing_ok=True)  # a link of a run with other pictures; a folder is an error
-            within = target.is_relative_to(home)  # then `out` can be moved
-            link.symlink_to(target.relative_to(home) if within else target, target_is_directory=True)
+            near = os.path.relpath(target, folder.resolve()) if target.is_relative_to(home) else target
+            link.symlink_to(near, target_is_directory=True)
     except OSError as error:
-        more = f" --images {images}"
         print(f"{link}: no link to the pictures could be made ({error.strerror})", file=sys.stderr)
-    print(f"train on it: minillava train {out}{more}")
+        return False
+    return True
 
 
 def _write_quiz(options, out: Path) -> int:
@@ -169,7 +191,7 @@ def _write_quiz(options, out: Path) -> int:
     split, count = options.source.partition(":")[2] or "train", 100 if options.limit is None else options.limit
     if split not in SPLITS or count < 1:
         raise SourceError(f"{options.source}, --limit {count}: splits are {', '.join(SPLITS)}; --limit is 1 or more")
-    if options.images or options.dry_run or options.write_batch or options.dataset:
+    if options.images or options.dry_run or options.write_batch or options.format != FORMS[0]:
         raise SourceError(f"--source {options.source} takes only --limit and --out: no teacher is asked")
     problems, format = draw_quiz(split, count, out / "images"), FORMATS[0]
     write_problems(problems, out)
@@ -199,8 +221,8 @@ def _dry_run(items: list, cost: Price | None) -> int:
     return 0
 
 
-def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) -> None:
-    """Statistics as a table, a file and a figure; with --dataset also a dataset."""
+def _describe(records: dict[str, list[dict]], out: Path) -> None:
+    """Statistics as a table, a file and a figure."""
     from minillava.figures.data import statistics_figure  # matplotlib takes a while, and --dry-run does not need it
 
     found = statistics(records)
@@ -211,11 +233,3 @@ def _describe(records: dict[str, list[dict]], out: Path, images: Path, options) 
         statistics_figure(found).savefig(out / "statistics.png")
     except OSError as error:
         raise AskingError(f"{out}: the statistics cannot be written ({error.strerror})") from error
-    if options.dataset:
-        try:
-            to_dataset(records, images).save_to_disk(str(options.dataset))
-        except OSError as error:
-            raise AskingError(
-                f"{options.dataset}: the dataset cannot be written ({error.strerror or error})"
-            ) from error
-        print(f"dataset: {options.dataset}")
