@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # transformers 5.23.0: the same LlavaForConditionalGeneration, saved after it was read from files of different age.
-# Guess: save_pretrained writes one set of tensor names. Seen: those of the file it came from, and others for a new model:
-# three sets. transformers loads them all; another tool that looks for names must know all of them.
+# Guess: save_pretrained writes one set of tensor names. Seen: those of the file that the model came from, and others for
+# a new model: three sets. transformers loads them all; another tool that looks for names must know all of them.
 set -euo pipefail
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
@@ -26,7 +26,8 @@ here = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 def older(name, tower):
     """A tensor's name as transformers before 4.52 wrote it; tower: what stood before the vision tower's names."""
-    name = name.replace("model.language_model.", "language_model.model.").replace("model.multi_modal_projector.", "multi_modal_projector.")
+    name = name.replace("model.language_model.", "language_model.model.")
+    name = name.replace("model.multi_modal_projector.", "multi_modal_projector.")
     name = "language_model.lm_head.weight" if name == "lm_head.weight" else name
     return name.replace("model.vision_tower.", tower)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # datasets 5.2.0: a dataset whose column `image` names files, saved in its two ways.
 # Guess: both files hold the pictures, with the names that they were given. Seen: to_parquet writes the paths alone, so
-# the file is of no use elsewhere; save_to_disk copies the bytes and cuts the folder off, so a/1.png and b/1.png share a name.
+# the file is of no use elsewhere; save_to_disk copies the bytes and cuts folders off: a/1.png and b/1.png share a name.
 set -euo pipefail
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
@@ -23,7 +23,8 @@ rows.to_parquet("rows.parquet")
 rows.save_to_disk("rows")
 print("datasets", datasets.__version__)
 found = {}
-for how, back in {"to_parquet": datasets.Dataset.from_parquet("rows.parquet"), "save_to_disk": datasets.load_from_disk("rows")}.items():
+read = {"to_parquet": datasets.Dataset.from_parquet("rows.parquet"), "save_to_disk": datasets.load_from_disk("rows")}
+for how, back in read.items():
     plain = back.cast_column("image", datasets.Image(decode=False))
     found[how] = [(row["image"]["path"], row["image"]["bytes"] is not None) for row in plain]
     print(f"{how}: path, whether there are bytes:", found[how])

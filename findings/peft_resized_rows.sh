@@ -22,7 +22,8 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaC
 sizes = dict(hidden_size=16, intermediate_size=32, num_attention_heads=2)
 vision = CLIPVisionConfig(num_hidden_layers=1, image_size=8, patch_size=4, **sizes)
 text = LlamaConfig(vocab_size=40, num_hidden_layers=1, **sizes)
-LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text, image_token_index=39)).save_pretrained("Llava")
+config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=39)
+LlavaForConditionalGeneration(config).save_pretrained("Llava")
 LlamaForCausalLM(text).save_pretrained("Llama")
 print("peft", peft.__version__, "transformers", transformers.__version__)
 tables = {}

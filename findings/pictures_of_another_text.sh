@@ -15,9 +15,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 model = Tokenizer(models.WordLevel({"[UNK]": 0, "<image>": 1, "[PAD]": 2}, "[UNK]"))
 model.pre_tokenizer = pre_tokenizers.Whitespace()
-words = transformers.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]", pad_token="[PAD]", extra_special_tokens=["<image>"])
+words = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=model, unk_token="[UNK]", pad_token="[PAD]", extra_special_tokens=["<image>"]
+)
 pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-processor = transformers.LlavaProcessor(pictures, words, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1)
+processor = transformers.LlavaProcessor(
+    pictures, words, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1
+)
 black, white = Image.new("RGB", (28, 28)), Image.new("RGB", (28, 28), "white")
 
 

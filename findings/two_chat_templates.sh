@@ -14,7 +14,8 @@ import json
 import transformers
 from tokenizers import Tokenizer, models
 
-words = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"[UNK]": 0, "<image>": 1}, "[UNK]")))
+model = Tokenizer(models.WordLevel({"[UNK]": 0, "<image>": 1}, "[UNK]"))
+words = transformers.PreTrainedTokenizerFast(tokenizer_object=model)
 template = "NEW {{ messages[0]['content'] }}"
 made = transformers.LlavaProcessor(transformers.CLIPImageProcessor(), words, patch_size=14, chat_template=template)
 made.save_pretrained("made")

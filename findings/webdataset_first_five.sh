@@ -37,7 +37,8 @@ def read(name, order):
 
 
 print("datasets", datasets.__version__)
-orders = {"pictures first": [True] * 10 + [False] * 5, "texts first": [False] * 5 + [True] * 10, "in turn": [True, False] * 8}
+orders = {"pictures first": [True] * 10 + [False] * 5, "texts first": [False] * 5 + [True] * 10}
+orders["in turn"] = [True, False] * 8
 found = {name: read(name.replace(" ", "-"), order) for name, order in orders.items()}
 for name, count in found.items():
     print(f"{name}: {'refused' if count is None else count} of {sum(orders[name])} pictures")

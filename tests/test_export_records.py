@@ -1,4 +1,4 @@
-"""Records in other tools' forms come back as they were: through `minillava train`'s reader, or the tool's own loader."""
+"""Records in other tools' forms come back as they were, through `minillava train`'s reader or the tool's own loader."""
 
 import json
 import random
@@ -79,8 +79,9 @@ def test_a_webdataset_gives_back_records_and_pictures_over_its_shards(tmp_path, 
 def test_pictures_of_two_suffixes_are_refused_before_a_teacher_is_asked(capsys, tmp_path):
     with pytest.raises(RecordError, match="not jpg, png; parquet takes any"):
         check_form("webdataset", ["a.JPG", "b.png", "c.jpeg"])
-    with pytest.raises(RecordError, match="not none"):
-        check_form("webdataset", ["a"])
+    for name, said in (("a", "not none"), ("a.json", "not json")):
+        with pytest.raises(RecordError, match=said):
+            check_form("webdataset", [name])
     check_form("webdataset", ["a.JPG", "c.jpeg"])
     check_form("parquet", ["a.JPG", "b.png", "c"])
     (tmp_path / "a.png").touch()

@@ -14,7 +14,8 @@ export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFF
 install() {
   if [ ! -x "$venv/bin/python" ]; then
     python3 -m venv "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check torch==2.13.0 "$@" 2> "$home/pip.log" || { tail -20 "$home/pip.log"; exit 1; }
+    "$venv/bin/pip" install -q --disable-pip-version-check torch==2.13.0 "$@" 2> "$home/pip.log" ||
+      { tail -20 "$home/pip.log"; exit 1; }
     "$venv/bin/python" -c "import torchvision" 2> /dev/null || "$venv/bin/pip" uninstall -q -y torchvision 2> /dev/null
   fi
 }

@@ -5,7 +5,7 @@
 export_model
 cp -r data_samples/bench/coco "$home/bench"
 cp -r data_samples/quiz "$home/quiz"
-# llava_hf imports decord, which lmms-eval does not bring; lmms-eval imports a module that newer versions of filelock lack.
+# llava_hf imports decord, which lmms-eval does not bring; lmms-eval imports a module that filelock 4 lacks.
 install lmms-eval==0.7.3 decord==0.6.0 filelock==3.32.7
 run <<'P'
 import json
@@ -46,7 +46,7 @@ tables = {"pope": pope, "pope, without its last line": pope, "scienceqa_img": sc
 asked = []
 for task, table in tables.items():
     plain = datasets.Dataset.from_dict(table).cast_column("image", picture)
-    with_bytes = [datasets.Image().encode_example({"path": None, "bytes": open(p, "rb").read()}) if p else None for p in table["image"]]
+    with_bytes = [{"path": None, "bytes": Path(path).read_bytes()} if path else None for path in table["image"]]
     plain = plain.remove_columns("image").add_column("image", with_bytes, feature=picture)
     plain.to_parquet("rows.parquet")
     name, _, bare = task.partition(",")
@@ -55,12 +55,14 @@ for task, table in tables.items():
     if bare:
         config["lmms_eval_specific_kwargs"] = {"default": {"pre_prompt": "", "post_prompt": ""}}
     model = LlavaHf(pretrained=os.environ["MODEL"], device="cpu", device_map="cpu", dtype="float32")
-    found = evaluator.simple_evaluate(model=model, tasks=[config], batch_size=1, bootstrap_iters=0, process_docs_parallel=1)
+    found = evaluator.simple_evaluate(model=model, tasks=[config], batch_size=1, bootstrap_iters=0)
     scores = {key.partition(",")[0]: v for key, v in found["results"][name].items() if isinstance(v, float)}
     for sample in sorted(found["samples"][name], key=lambda sample: sample["doc_id"]):
         n = sample["doc_id"]
-        asked.append({"task": task, "image": table["image"][n], "text": text(sample), "answer": sample["resps"][0][0],
-                      "target": sample["target"], "choices": len(table["choices"][n]) if "choices" in table else 0})  # fmt: skip
+        asked.append({
+            "task": task, "image": table["image"][n], "text": text(sample), "answer": sample["resps"][0][0],
+            "target": sample["target"], "choices": len(table["choices"][n]) if "choices" in table else 0,
+        })  # fmt: skip
     print(f"{task}: scores of lmms-eval:", {name: round(value, 4) for name, value in scores.items() if "stderr" not in name})
 print(*(f"{name} {version(name)}" for name in ("lmms_eval", "transformers", "datasets")))
 json.dump(asked, open("asked.json", "w"))

@@ -36,6 +36,7 @@ for form, suffix in (("messages", "json"), ("sharegpt", "json"), ("parquet", "pa
         assert learned.replace("</s>", "") == "".join(turns[1::2]), (learned, turns)
         asked = re.findall("USER: (.*?)\nASSISTANT:", text, re.DOTALL)
         same += asked == turns[::2]
-    print(f"{form}: {len(rows)} records, answers as ours, no loss on a picture; questions with their line feeds as ours: {same}")
+    print(f"{form}: {len(rows)} records, answers as ours, no loss on a picture; "
+          f"questions with their line feeds as ours: {same}")
     print("  ", repr(text[:90]))
 P

@@ -14,7 +14,8 @@ from PIL import Image
 
 print(*(f"{name} {version(name)}" for name in ("webdataset", "datasets", "pillow")))
 for stage in ("stage1", "stage2"):
-    records, shards = json.load(open(f"made/{stage}.json")), [str(p) for p in sorted(Path("made/webdataset").glob(f"{stage}-*.tar"))]
+    records = json.load(open(f"made/{stage}.json"))
+    shards = [str(path) for path in sorted(Path("made/webdataset").glob(f"{stage}-*.tar"))]
     plain = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil").to_tuple("json", "png"))
     assert [record for record, _ in plain] == records
     for record, picture in plain:

@@ -5,6 +5,7 @@ what); 2 if nothing could be done. The same command resumes a stopped run. OUT i
 The science quiz is another source; no teacher is asked about it.
 
     minillava generate --source picture-book --limit 20 --out runs/generated
+    minillava generate --source picture-book --limit 20 --out runs/generated --format messages  # also for TRL, ms-swift
     minillava generate --source quiz --limit 1000 --out runs/quiz      # or quiz:test, to ask about
 """
 

@@ -54,7 +54,7 @@ def check_form(form: str, images: Iterable[str]) -> None:
         except ModuleNotFoundError as error:
             raise RecordError(f"--format parquet: {error}; pip install datasets") from error
     kinds = sorted({_suffix(image) for image in images})
-    if form == "webdataset" and (len(kinds) > 1 or kinds == [""]):
+    if form == "webdataset" and (len(kinds) > 1 or kinds[0] in ("", "json")):  # .json is the record's own
         found = ", ".join(kind or "none" for kind in kinds)
         raise RecordError(f"--format webdataset: one suffix is needed for all pictures, not {found}; parquet takes any")
 
