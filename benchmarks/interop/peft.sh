@@ -30,7 +30,7 @@ with torch.no_grad():
     save_file({"ids": ids, "logits": model.head(model(model.embed(ids)))}, home / "ours.safetensors")
 P
 python3 -m venv "$home/venv"
-"$home/venv/bin/pip" install -q --disable-pip-version-check torch==2.13.0 transformers==5.23.0 peft==0.21.2
+"$home/venv/bin/pip" install -q --disable-pip-version-check torch==2.13.0 transformers==5.23.0 peft==0.21.2 pillow==12.0.0
 PYTHONPATH= "$home/venv/bin/python" - "$home" <<'P'
 import json
 import sys
