@@ -1,4 +1,4 @@
-"""What figures of numbers are made of: bars with whiskers and the paper's marks, dots, stacks, curves over bands, heat maps.
+"""What figures of numbers are made of: bars with whiskers and marks, dots, stacks, curves over bands, heat maps.
 
 Notable: the paper's value is a thick grey mark. Numbers are printed right of the bars, the paper's in brackets. A chart
 that is given an `axis` is drawn there, and otherwise in a figure of its own.

@@ -1,4 +1,4 @@
-"""Tables 4, 5, 7 and 8 as bars or dots beside the paper's, the learning curves, the controls, and the judge's own quality.
+"""Tables 4, 5, 7 and 8 as bars or dots beside the paper's, the learning curves, the controls, the judge's own quality.
 
 paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
 """
