@@ -21,7 +21,7 @@ from PIL import Image
 __all__ = ["Dropdown", "Slider", "Text", "ToggleButtons", "explore"]
 
 
-Text = partial(ipywidgets.Text, continuous_update=False, layout={"width": "100%"})  # takes effect on Enter
+Text = partial(ipywidgets.Text, continuous_update=False, layout={"width": "98%"})  # takes effect on Enter
 Slider = partial(ipywidgets.IntSlider, continuous_update=False)  # takes effect when it is released
 
 
