@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from minillava.chat import Chat
-from minillava.course.widgets import Slider, ToggleButtons, explore
+from minillava.course.widgets import Slider, Text, ToggleButtons, explore
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode, prompt_ids
 from minillava.data.template import CHAT
@@ -148,6 +148,9 @@ def test_a_widget_draws_again_when_a_control_moves():
     assert "n, kind" in repr(one)
     for made in (canvas(2, 2)[0], Image.new("RGB", (4, 4))):
         assert isinstance(explore(lambda n, made=made: made, n=Slider()).view, ipywidgets.Image)
+    box = explore(lambda asked: asked.upper(), asked=Text(value="a cat?"))
+    box.controls["asked"].value = "a dog?"
+    assert "A DOG?" in box.view.value and box.controls["asked"].layout.width == "98%"
     with pytest.raises(TypeError, match="returned int"):
         explore(lambda n: n, n=Slider())
 

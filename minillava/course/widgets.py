@@ -18,9 +18,10 @@ from ipywidgets import Dropdown, ToggleButtons
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["Dropdown", "Slider", "ToggleButtons", "explore"]
+__all__ = ["Dropdown", "Slider", "Text", "ToggleButtons", "explore"]
 
 
+Text = partial(ipywidgets.Text, continuous_update=False, layout={"width": "98%"})  # takes effect on Enter
 Slider = partial(ipywidgets.IntSlider, continuous_update=False)  # takes effect when it is released
 
 
