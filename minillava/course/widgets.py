@@ -73,9 +73,7 @@ def _view(made: object) -> ipywidgets.Widget:
         made.save(data, "png")
     else:
         raise TypeError(f"show() returned {type(made).__name__}; a figure, a picture or text is expected")
-    return ipywidgets.Image(
-        value=data.getvalue(), format="png", layout=Layout(max_width="100%", width="fit-content")
-    )
+    return ipywidgets.Image(value=data.getvalue(), format="png", layout=Layout(max_width="100%", width="fit-content"))
 
 
 explore = Explorer
