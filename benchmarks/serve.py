@@ -27,6 +27,7 @@ import openai
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads leave their core to others
 GOAL = 5
 QUESTION = "Describe this picture in detail."
 

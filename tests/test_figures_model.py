@@ -1,5 +1,7 @@
 """Figures of the model's inside are drawn from it: attention is its own, the mask is the sample's, widgets redraw."""
 
+import io
+
 import ipywidgets
 import pytest
 import torch
@@ -7,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from minillava.chat import Chat
-from minillava.course.widgets import Slider, ToggleButtons, explore
+from minillava.course.widgets import Slider, Text, ToggleButtons, explore
 from minillava.data import IGNORE, IMAGE
 from minillava.data.samples import encode, prompt_ids
 from minillava.data.template import CHAT
@@ -148,8 +150,21 @@ def test_a_widget_draws_again_when_a_control_moves():
     assert "n, kind" in repr(one)
     for made in (canvas(2, 2)[0], Image.new("RGB", (4, 4))):
         assert isinstance(explore(lambda n, made=made: made, n=Slider()).view, ipywidgets.Image)
+    box = explore(lambda asked: asked.upper(), asked=Text(value="a cat?"))
+    box.controls["asked"].value = "a dog?"
+    assert "A DOG?" in box.view.value and box.controls["asked"].layout.width == "98%"
     with pytest.raises(TypeError, match="returned int"):
         explore(lambda n: n, n=Slider())
+
+
+def test_a_widget_leaves_room_for_text_and_hands_and_none_around_a_figure():
+    assert Slider(max=9).layout.width == "400px" and Text(value="x").layout.width == "98%"
+    one = explore(lambda question: "word " * 99, question=Text(value="why?"))
+    assert "white-space:pre-wrap" in one.view.value and one.view.layout.width == "98%"
+    figure, axis = canvas(6, 6)
+    axis.set_position([0.4, 0.4, 0.2, 0.2])  # white all around
+    shown = Image.open(io.BytesIO(explore(lambda n: figure, n=Slider()).view.value))
+    assert max(shown.size) < 300 < 6 * 90
 
 
 def test_a_widget_shows_what_a_function_yields_one_after_another():

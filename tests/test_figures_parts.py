@@ -29,6 +29,17 @@ def test_the_statistics_of_no_record_are_drawn_without_a_warning():
     assert figure.axes[2].get_title(loc="left") == "No nouns"
 
 
+def test_the_types_are_told_apart_by_their_questions_where_each_has_as_many_records():
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
+    one = {"id": "1", "image": "1.png", "conversations": turns}
+    figure = statistics_figure(statistics({"detail": [one], "conversation": [one | {"conversations": turns * 4}]}))
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [1, 4]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        "detail, 1 records",
+        "conversation, 1 records",
+    ]
+
+
 def test_each_picture_stands_under_its_name_and_the_rest_of_a_row_stays_empty():
     figure = tiles([PICTURE] * 3, ["a", "b", "c"], "three", columns=2)
     assert [axis.get_title() for axis in shown(figure)] == ["a", "b", "c"] and len(figure.axes) == 4
@@ -79,9 +90,9 @@ def test_lines_and_bars_have_the_values_given():
 
 
 def test_a_hand_points_where_its_angle_says():
-    axis = clocks(torch.tensor([[0.0, math.pi / 2]]), "turned").axes[0]
+    axis = clocks(torch.tensor([2 * math.pi, math.pi / 2]), [1], "turned").axes[0]
     hands = [line.get_xydata()[-1].tolist() for line in axis.lines]
-    assert hands == [pytest.approx([0.4, 0.0]), pytest.approx([1.0, -0.4])]
+    assert hands == [pytest.approx([0.4, 0.0], abs=1e-6), pytest.approx([1.0, -0.4], abs=1e-6)]
 
 
 def test_a_long_label_is_cut_to_its_room():

@@ -11,9 +11,18 @@ from minillava.figures.answers import answered_pictures, tuned_on
 from minillava.figures.charts import Score, bars, grouped, lines, matrix, stacked
 from minillava.figures.panels import MOST, Line, Piece, beside, checklist, maps, pieces, tiles
 from minillava.figures.style import GREY, THEIRS, WORN, fill, fills, ink_on
-from minillava.figures.tables import by_column, designs, paper_bars, question_bars, table_7, table_8, table_bars
+from minillava.figures.tables import (
+    by_column,
+    designs,
+    paper_bars,
+    paper_dots,
+    question_bars,
+    table_7,
+    table_8,
+    table_bars,
+)
 from minillava.figures.training import loss_curves, memory_bars
-from minillava.paper import TABLE_4, TABLE_5, TABLES
+from minillava.paper import TABLE_4, TABLE_5, TABLE_8, TABLES
 from minillava.scales import WEIGHTS
 from tests.drawn import outside, over_one_another
 
@@ -126,6 +135,17 @@ def test_the_papers_own_bars_are_grey_and_ordered():
     assert [to_hex(bar.get_facecolor()).upper() == GREY for bar in axis.patches] == [False, True, True, True]
 
 
+def test_the_papers_accuracies_are_dots_with_intervals_on_a_scale_where_a_point_is_seen():
+    axis = paper_dots(TABLE_8, "Avg", "t", 4241, ("Best variant",)).axes[0]
+    points = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in points] == [90.92, 89.96, 89.84, 89.77, 85.81]
+    assert len({line.get_color() for line in points}) == 2 and points[0].get_color() != points[1].get_color()
+    low, high = axis.lines[0].get_xdata()
+    assert high - low == pytest.approx(2 * 0.865, abs=0.01)  # 1.96 standard errors to each side
+    left, right = axis.get_xlim()
+    assert 84 < left < 85.81 - 1 and high < right and 1 / (right - left) > 0.1  # a point is a tenth of the width
+
+
 def test_a_band_is_around_its_own_curve_and_curves_may_end_early():
     figure = lines([0, 1, 2], {"a": [1, 2, 3], "b": [5, 4]}, "step", "%", "t", {"a": ([0, 1, 2], [2, 3, 9])})
     axis = figure.axes[0]
@@ -184,6 +204,7 @@ FIGURES = {
     "Table 8 on the chat data": lambda: designs(DESIGNS),
     "questions": lambda: question_bars(REPORT),
     "the paper's": lambda: paper_bars(TABLES["Table 7"], "Avg", "t"),
+    "the paper's accuracies": lambda: paper_dots(TABLES["Table 7"], "Avg", "t", 4241, ("LLaVA",)),
     "memory": lambda: memory_bars({"a": dict.fromkeys(("weights", "gradients", "optimizer", "activations", "logits"), 1e9)}, 4e9, "t"),  # fmt: skip
 }  # fmt: skip
 

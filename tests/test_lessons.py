@@ -18,8 +18,9 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = {path.name.split("_")[0]: path for path in sorted(FOLDER.glob("[0-9][0-9]*_*.ipynb"))}
 BUILDING = [f"{n:02d}" for n in range(6, 17)]  # the third pass
 ARXIV = "https://arxiv.org/abs/2304.08485"
+ENDS = ("00", "05", "16")  # the last notebook of each pass
 WRITTEN = {"00": ["Eq. 1"], "03": ["Eq. 1"], "04": ["Eq. 2", "Eq. 3"], "09": ["Eq. 3"]}
-NOT_YET = {"numbers": set(), "english": set(), "cells": set(), "minutes": {"08", "11", "17"}}
+NOT_YET = {"numbers": set(), "english": set(), "cells": set(), "minutes": set()}
 
 SAID = re.compile(r"^(?!    ).*\b(True|False)\b", re.MULTILINE)  # an indented line shows a line of code
 
@@ -202,6 +203,29 @@ def test_it_links_to_the_paper_and_names_only_pages_that_hold_what_it_says(numbe
         assert pages.split("-")[0] == str(low) and pages.split("-")[-1] == str(high), f"{what}: p.{pages}"
 
 
+def faults_of_questions(text):
+    """What is wrong with the ten questions of a pass: each has three options, each option a reason, one is right."""
+    asked = re.findall(r"^\*\*(\d+)\.\*\* .+?</details>$", text, re.MULTILINE | re.DOTALL)
+    wrong = [] if asked == [str(n) for n in range(1, 11)] else [f"questions {asked}"]
+    for block in re.findall(r"^\*\*\d+\.\*\* .+?</details>$", text, re.MULTILINE | re.DOTALL):
+        options, folded = block.split("<details>")
+        reasons = re.findall(r"^- ([A-C]): (\*\*right\*\*|no)\. \S.{10,}$", folded, re.MULTILINE)
+        one_right = [said for _, said in reasons].count("**right**") == 1
+        every = (
+            re.findall(r"^- ([A-C])\. \S", options, re.MULTILINE) == [letter for letter, _ in reasons] == list("ABC")
+        )
+        wrong += [] if one_right and every else [options.splitlines()[0]]
+    return wrong
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_pass_ends_with_ten_questions_and_a_talk_with_its_points(number):
+    text = prose(number)
+    assert faults_of_questions(text.split("## Ten questions")[1].split("\n## ")[0]) == []
+    talk = text.split("## Explain it to your lab in two minutes")[1].split("\n## ")[0]
+    assert len(re.findall(r"^\| .+ \| .+ \|$", talk, re.MULTILINE)) == 5
+
+
 # the guards themselves
 
 
@@ -218,3 +242,11 @@ def test_the_guards_see_verdicts_without_numbers_and_idioms():
     assert verdicts_before_numbers([verdict | {"metadata": {}}]) == ["v: prints True or False"]
     bad = "It hangs on W, holds of us, is dear, lacks a name, so: 14 pixels a side."
     assert len(idioms([code(bad)])) == 6 and idioms([code("It turns a picture into 14 pixels per side.")]) == []
+
+
+def test_the_guard_sees_an_option_without_its_reason_and_two_right_ones():
+    text = prose("00").split("## Ten questions")[1].split("\n## ")[0]
+    assert faults_of_questions(text) == []
+    assert len(faults_of_questions(re.sub(r"^- B: .*\n", "", text, count=1, flags=re.MULTILINE))) == 1
+    assert len(faults_of_questions(text.replace(": no.", ": **right**.", 1))) == 1
+    assert faults_of_questions(text.replace("**10.**", "**11.**")) != []

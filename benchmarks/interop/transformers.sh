@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # transformers 5.23.0 and 4.57.6: pipeline("image-text-to-text") on the LLaVA that ships, as `minillava export --to hf`
 # writes it: 20 questions and a second one in the same conversation, beside `chat`. Greedy, on one thread, in float32.
-# Expected: equal answers, no stop in a text, and no doubled one in the next turn. A second answer may differ, as the text
-# of the first is tokenized with the blank before it there, and without it here.
+# Expected: equal answers, no stop in a text, and no doubled one in the next turn.
 #   bash benchmarks/interop/transformers.sh       writes benchmarks/results/interop/transformers.json
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -32,6 +32,7 @@ README = """# The course
 
 Written by `python -m minillava.course.index` and held by a test; do not edit it.
 Each notebook runs by itself, in any order, offline. `make lab` opens the first.
+Its new words stand at its top; all of them, English and Chinese: [glossary](glossary.md).
 
 | notebook | pass | read | run |
 |---|---|---|---|

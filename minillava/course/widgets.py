@@ -11,17 +11,25 @@ answer being written.
 import html
 import io
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import ipywidgets
-from ipywidgets import Dropdown, ToggleButtons
+from ipywidgets import Dropdown, Layout, ToggleButtons
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["Dropdown", "Slider", "ToggleButtons", "explore"]
+__all__ = ["Dropdown", "Slider", "Text", "ToggleButtons", "explore"]
+
+NAME_WIDTH = {"description_width": "80px"}
 
 
-Slider = partial(ipywidgets.IntSlider, continuous_update=False)  # takes effect when it is released
+def Slider(**options) -> ipywidgets.IntSlider:
+    """A slider 400 pixels wide that takes effect when it is released. options: those of `ipywidgets.IntSlider`."""
+    return ipywidgets.IntSlider(continuous_update=False, layout=Layout(width="400px"), style=NAME_WIDTH, **options)
+
+
+def Text(**options) -> ipywidgets.Text:
+    """A line of text as wide as the cell that takes effect on Enter. options: those of `ipywidgets.Text`."""
+    return ipywidgets.Text(continuous_update=False, layout=Layout(width="98%"), style=NAME_WIDTH, **options)
 
 
 class Explorer(ipywidgets.VBox):
@@ -56,17 +64,16 @@ class Explorer(ipywidgets.VBox):
 
 def _view(made: object) -> ipywidgets.Widget:
     if isinstance(made, str):
-        return ipywidgets.HTML(f"<pre style='line-height:1.35'>{html.escape(made, quote=False)}</pre>")
+        text = f"<pre style='line-height:1.35; white-space:pre-wrap'>{html.escape(made, quote=False)}</pre>"
+        return ipywidgets.HTML(text, layout=Layout(width="98%"))
     data = io.BytesIO()
     if isinstance(made, Figure):
-        made.savefig(data, format="png", dpi=90)
+        made.savefig(data, format="png", dpi=90, bbox_inches="tight")
     elif isinstance(made, Image.Image):
         made.save(data, "png")
     else:
         raise TypeError(f"show() returned {type(made).__name__}; a figure, a picture or text is expected")
-    return ipywidgets.Image(
-        value=data.getvalue(), format="png", layout=ipywidgets.Layout(max_width="100%", width="fit-content")
-    )
+    return ipywidgets.Image(value=data.getvalue(), format="png", layout=Layout(max_width="100%", width="fit-content"))
 
 
 explore = Explorer

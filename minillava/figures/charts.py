@@ -1,4 +1,4 @@
-"""What figures of numbers are made of: bars with whiskers and the paper's marks, stacks, curves over bands, heat maps.
+"""What figures of numbers are made of: bars with whiskers and marks, dots, stacks, curves over bands, heat maps.
 
 Notable: the paper's value is a thick grey mark. Numbers are printed right of the bars, the paper's in brackets. A chart
 that is given an `axis` is drawn there, and otherwise in a figure of its own.
@@ -84,6 +84,24 @@ def bars(names: list[str], values: list, across: str, title: str, marked: tuple[
     _named_rows(axis, names, numbers, reach, level)
     axis.axvline(0, color=INK, lw=1)
     axis.set_xlabel(_notes(across, scores, whisker, level))
+    headline(axis, title)
+    return axis.figure
+
+
+def dots(names: list[str], scores: list[Score], across: str, title: str, marked: tuple[str, ...] = ()) -> Figure:
+    """A dot with its 95 % interval for each name, from the top. The axis begins near the lowest, not at 0.
+
+    For values that are close together: as bars they would look the same. Orange: the names in `marked`.
+    """
+    axis = canvas(8, 0.32 * len(names) + 1.2)[1]
+    for y, (name, score) in enumerate(zip(names, scores, strict=True)):
+        axis.plot(score.whisker, [y, y], **WHISKER)
+        axis.plot(score.ours, y, "o", ms=8, color=style.ORANGE if name in marked else style.BLUE, mec=INK, mew=0.6)
+    ends = [end for score in scores for end in score.whisker]
+    edge = 0.04 * (max(ends) - min(ends))
+    _named_rows(axis, names, [f"{score.ours:.4g}" for score in scores], [], None)
+    axis.set(xlim=(min(ends) - edge, max(ends) + edge), xlabel=_notes(across, scores, QUESTIONS))
+    axis.grid(axis="x", color=style.GREY, alpha=0.3, lw=0.6)
     headline(axis, title)
     return axis.figure
 

@@ -39,12 +39,12 @@ def scene_card(scene, size: int = 320) -> Figure:
 
 
 def statistics_figure(found: dict[str, Statistics]) -> Figure:
-    """Records of each type, lengths of the answers, and the most frequent nouns and verbs of all."""
+    """Questions and records of each type, lengths of the answers, and the most frequent nouns and verbs of all."""
     figure, ((counts, lengths), (nouns, verbs)) = canvas(11, 7, 2, 2)
     whole, kinds = found["all"], {kind: one for kind, one in found.items() if kind != "all"}
     title, shades = f"{whole.records:,} records of {whole.pictures:,} pictures", list(map(fill, kinds))
-    names = [f"{kind}, {one.turns:,} turns" for kind, one in kinds.items()]
-    bars(names, [one.records for one in kinds.values()], "records", title, shades=shades, axis=counts)
+    names = [f"{kind}, {one.records:,} records" for kind, one in kinds.items()]  # often equally many
+    bars(names, [one.turns for one in kinds.values()], "questions with answers", title, shades=shades, axis=counts)
     told = {kind: one.answer_words for kind, one in kinds.items() if one.answer_words}
     most = max(map(max, told.values()), default=1)
     for kind, words in told.items():

@@ -8,6 +8,7 @@ what carries loss is also underlined, and every box says its shape.
     architecture(chat, picture, "Where is this?", chat.ask("Where is this?")).savefig("fig1.png")
 """
 
+import math
 import textwrap
 from typing import NamedTuple
 
@@ -139,15 +140,17 @@ def splice_step(spelt: list[str], patches: int, step: int) -> Figure:
     return pieces(sections, {"text": BLUE, "picture": ORANGE, "to come": PALE}, title)
 
 
-def clocks(angles, title: str) -> Figure:
-    """RoPE: how far each pair is turned at each position, a dial for each. angles: (positions, pairs), radians."""
-    angles = angles.cpu().numpy()
+def clocks(rates, positions: list[int], title: str) -> Figure:
+    """RoPE: how far each pair is turned at each position, a dial for each. rates: (pairs,), radians per token."""
+    angles = np.outer(positions, rates.cpu().numpy())
     y, x = np.indices(angles.shape)
-    figure, axis = canvas(0.62 * angles.shape[1] + 1.6, 0.62 * angles.shape[0] + 1.2)
+    figure, axis = canvas(0.62 * angles.shape[1] + 2.2, 0.62 * angles.shape[0] + 1.4)
     axis.scatter(x, y, s=1000, facecolors="none", edgecolors=style.GREY, linewidths=0.6)
     hands = (x + 0.4 * np.cos(angles)).ravel(), (y - 0.4 * np.sin(angles)).ravel()  # positions grow downwards
     axis.plot([x.ravel(), hands[0]], [y.ravel(), hands[1]], color=BLUE, lw=1.8)
-    axis.set(xticks=x[0], yticks=y[:, 0], xlabel="pair of numbers of a head", ylabel="position")
+    axis.set_xticks(x[0], [f"{2 * math.pi / rate:,.0f}" for rate in rates.tolist()])
+    axis.set_yticks(y[:, 0], [f"{position:,}" for position in positions])
+    axis.set(xlabel="each column is one pair of numbers: tokens per turn", ylabel="position")
     axis.set(xlim=(-0.6, x.max() + 0.6), ylim=(y.max() + 0.6, -0.6))
     headline(axis, title)
     return figure

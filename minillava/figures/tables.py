@@ -1,4 +1,4 @@
-"""Tables 4, 5, 7 and 8 as bars beside the paper's, the learning curves, the controls, and the judge's own quality.
+"""Tables 4, 5, 7 and 8 as bars or dots beside the paper's, the learning curves, the controls, the judge's own quality.
 
 paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
 """
@@ -6,7 +6,7 @@ paper_bars(TABLE_5, "All", "LLaVA leads", ("LLaVA",)).savefig("table-5.png")
 import numpy as np
 from matplotlib.figure import Figure
 
-from minillava.figures.charts import QUESTIONS, SEEDS, Score, bars, grouped, lines, over_seeds
+from minillava.figures.charts import QUESTIONS, SEEDS, Score, bars, dots, grouped, lines, over_seeds
 from minillava.figures.style import canvas, fill
 from minillava.paper import TABLE_8
 from minillava.standins.quality import overall_share
@@ -97,6 +97,18 @@ def paper_bars(table, column: str, title: str, marked: tuple[str, ...] = ()) -> 
     shades = [fill(name if name in marked else "paper") for name in names]
     across = f"{table.id}, {column}, %"
     return bars(names, [scores[name] for name in names], across, title, whisker="standard deviation", shades=shades)
+
+
+def paper_dots(table, column: str, title: str, questions: int, marked: tuple[str, ...] = ()) -> Figure:
+    """One column of accuracies of the paper as dots, the highest on top, on a scale where a point can be seen.
+
+    The interval is 1.96 standard errors of a share of so many `questions`; the paper itself prints none.
+    """
+    names = sorted(table.rows, key=lambda row: -table.value(row, column))
+    values = [table.value(name, column) for name in names]
+    reach = [1.96 * (value * (100 - value) / questions) ** 0.5 for value in values]
+    scores = [Score(value, (value - r, value + r)) for value, r in zip(values, reach)]
+    return dots(names, scores, f"{table.id}, {column}, % right of {questions:,} questions", title, marked)
 
 
 def quality(rows: list) -> Figure:

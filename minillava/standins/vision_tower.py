@@ -128,7 +128,11 @@ def make_batch(step: int, seed: int, tokenizer, vision_tower: VisionConfig = TIN
 
 
 def untrained():
-    """The untrained CLIP and its tokenizer."""
+    """The untrained CLIP and its tokenizer.
+
+    With end mark 2 `transformers` reads a caption at its highest id, often in the middle. The stored weights were
+    trained in this way, so it stays (notebook 06).
+    """
     tokenizer = train_tokenizer((c for s in scenes("train", 4000) for c in captions(s)), 512)
     torch.manual_seed(SEED)
     sizes = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)

@@ -4,10 +4,14 @@ Version 5 and the versions before it read the same files. `minillava export MODE
 """
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Sequence as PreTokenizers
+from tokenizers.pre_tokenizers import Split
 
 from minillava.files import read_json
 from minillava.model.formats.chat_template import ending_tokenizer, jinja
@@ -27,9 +31,8 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     vision_tower: the folder or hub id with the pictures' preparation, and perhaps the scores of card.json. template: a
     data.template.Template; it becomes the chat template. In `transformers` a picture is P tokens `<image>`, so the
     vocabulary gets that token if needed; its score is the mean of all scores, so it is never the highest. A
-    conversation's first ids equal ours. A later answer may begin with another token, as `transformers` tokenizes the
-    joined text and we tokenize it piece by piece. Raises CheckpointError for a folder that holds something, as a file
-    there, such as an older chat_template.json, could change what the model reads.
+    conversation's ids equal ours where the stop is one token. Raises CheckpointError for a folder that holds something,
+    as a file there, such as an older chat_template.json, could change what the model reads.
     """
     from transformers import AutoImageProcessor, GenerationConfig, LlavaProcessor
 
@@ -41,6 +44,7 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
         raise CheckpointError(f"the tokenizer has {len(tokenizer)} tokens, the model {V}: they do not belong together")
     tokenizer, stop = ending_tokenizer(tokenizer, template), tokenizer.encode(template.stop, add_special_tokens=False)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
+    _cut_before_answers(tokenizer, template)
     config, image_token = model.config, tokenizer.convert_tokens_to_ids("<image>")
     if image_token == V:
         config = replace(config, language=replace(config.language, vocab_size=V + 1))
@@ -73,6 +77,18 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
     write_checkpoint(folder, {"config.json": published}, tensors, dtype, also)
+
+
+def _cut_before_answers(tokenizer, template):
+    """Where a template asks with a blank at the end, cut the text there, as our sequences are made.
+
+    `transformers` tokenizes the joined text, where "Assistant: It" has one token " It" that the model never learned.
+    """
+    asked = template.segments([("", None)])[-1][0]
+    words = tokenizer.backend_tokenizer
+    if asked.endswith(" ") and words.pre_tokenizer is not None:
+        cut = Split(Regex(r"\A" + re.escape(asked)), "isolated")
+        words.pre_tokenizer = PreTokenizers([cut, words.pre_tokenizer])
 
 
 def _readable_before_5(path):
