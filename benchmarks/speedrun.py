@@ -63,7 +63,7 @@ class Recipe:
 
 RECIPES = (
     Recipe("today's `minillava paper`: stage 1, then stage 2 on the full data"),
-    Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.3),
+    Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.36),
 )
 
 
