@@ -46,7 +46,7 @@ class Explorer(ipywidgets.VBox):
             control.description = control.description or name
             control.observe(self.update, "value")
         self.view: ipywidgets.Widget | None = None
-        super().__init__([])
+        super().__init__([], layout=Layout(padding="0 8px 0 0"))  # room for the margins of a wide child
         self.update()
 
     def update(self, change=None) -> None:
