@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (UserError, OSError, SafetensorError) as error:
         message = printable(str(error))
-        if os.strerror(errno.ENOSPC) in message:  # safetensors' own error has no number, only these words
+        if os.strerror(errno.ENOSPC) in message or " requested and " in message:  # safetensors' and numpy's own words
             message += " - free some space, then run the same command again: it resumes"
         print(f"minillava: {message}", file=sys.stderr)
         return 2

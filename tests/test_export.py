@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,6 +146,24 @@ def test_a_folder_that_holds_something_is_refused_and_stays_as_it_was(weights, t
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["chat_template.json"]
 
 
+@pytest.mark.parametrize("kind", ["hf", "gguf", "peft"])
+def test_an_empty_folder_that_is_there_is_filled_and_nothing_is_put_beside_it(
+    kind, trained, tmp_path, capsys, monkeypatch
+):
+    """It may be the root of a disk, or a link to one."""
+    disk, move = tmp_path / "disk", Path.replace
+
+    def replace(path, target):
+        assert disk in path.resolve().parents, "another disk"
+        return move(path, target)
+
+    disk.mkdir()
+    monkeypatch.setattr(Path, "replace", replace)
+    status, _, err = export(capsys, trained[0] / "model", "--to", kind, "--out", disk)
+    assert status == 0, err
+    assert any(disk.iterdir()) and not any(path.name.startswith(".") for path in tmp_path.rglob("*"))
+
+
 def test_the_model_card_has_every_score_beside_its_controls(hf, weights, tmp_path, capsys):
     text = (hf / "README.md").read_text()
     (figures,) = read(SHIPPED / "card.json")["figures"].values()
@@ -235,6 +254,15 @@ def test_the_work_around_rolls_the_position_table_and_nothing_else(to_gguf):
     assert moved == {"v.position_embd.weight"}
     table = rolled["v.position_embd.weight"].read()
     assert torch.equal(torch.cat([table[-1:], table[:-1]]), plain["v.position_embd.weight"].read())
+
+
+def test_of_the_two_files_none_is_written_if_one_cannot_be(weights, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gguf")
+    monkeypatch.setattr(gguf_write, "vision_tensors", lambda *_: {"mm.0.weight": torch.full((2, 2), 1e6)})
+    args = weights / "llava", "--to", "gguf", "--out", tmp_path / "out"
+    status, _, err = export(capsys, *args, "--dtype", "float16")
+    assert status == 2 and "take --dtype float32" in err and not any((tmp_path / "out").iterdir())
+    assert export(capsys, *args)[0] == 0
 
 
 def test_gguf_is_asked_for_by_name_where_it_is_missing(weights, tmp_path, capsys, monkeypatch):

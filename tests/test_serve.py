@@ -293,6 +293,8 @@ def test_a_bug_is_told_to_every_client_and_the_server_goes_on(service, client, m
         ({"n": 2}, "`n` is not supported", "n"),
         ({"stop": ["."]}, "`stop` is not supported", "stop"),
         ({"tools": [{}]}, "`tools` is not supported", "tools"),
+        ({"\ud83d": 1}, "`?` is not supported", "?"),
+        ({"stream_options": []}, "`stream_options` must be an object", "stream_options"),
         ({"messages": []}, "`messages` must be a list", "messages"),
         ({"messages": [{"role": "system", "content": "Be brief."}]}, "the role 'system' is not supported", "messages[0]"),
         ({"messages": [{"role": "assistant", "content": "Yes."}]}, "expected a message of the role 'user'", "messages[0]"),

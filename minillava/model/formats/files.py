@@ -280,9 +280,9 @@ def write_checkpoint(folder, jsons, tensors, dtype=None, also=lambda temporary: 
     texts = {name: json.dumps(written | stored_as, indent=2) + "\n" for name, written in jsons.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            temporary = Path(temporary)
-            save_file(stored, temporary / "model.safetensors", metadata={"format": "pt"})
+        near = folder if folder.exists() else folder.parent  # on the disk of `folder`, which can be one's root
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=near) as temporary:
+            save_file(stored, (temporary := Path(temporary)) / "model.safetensors", metadata={"format": "pt"})
             for name, text in texts.items():
                 (temporary / name).write_text(text, encoding="utf-8")
             also(temporary)
