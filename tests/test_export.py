@@ -337,6 +337,17 @@ def test_the_adapter_over_its_language_model_is_the_trained_one(trained, weights
     assert len(tensors) == 2 * changed == 2 * 2 * 7
 
 
+def test_the_folder_that_one_is_in_has_its_adapter_too(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(trained[0] / "model")
+    status, _, err = export(capsys, ".", "--to", "peft", "--out", tmp_path / "peft")
+    assert status == 0, err
+
+
+def test_the_folder_around_a_model_names_the_model(trained, tmp_path, capsys):
+    status, _, err = export(capsys, trained[0], "--to", "hf", "--out", tmp_path / "hf")
+    assert status == 2 and f"take {trained[0] / 'model'}" in err and "Errno" not in err
+
+
 def test_a_model_without_lora_says_so_and_what_to_do(trained, weights, tmp_path, capsys):
     status, _, err = export(capsys, weights / "llava", "--to", "peft", "--out", tmp_path / "peft")
     assert status == 2 and "no LoRA was trained here" in err and "--lora" in err and "--to hf" in err

@@ -78,7 +78,7 @@ def run(options) -> None:
 
 def export_peft(model: Path, out: Path) -> None:
     """The adapter beside a trained model. Raises CheckpointError if there is none, or none that PEFT could load."""
-    adapter, done = (model.parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
+    adapter, done = (model.resolve().parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
     if not adapter.is_file() or not done.is_file():
         raise CheckpointError(
             f"{model}: no LoRA was trained here ({adapter} is missing); train with --lora RANK, or take --to hf"
