@@ -170,6 +170,8 @@ def test_the_model_card_has_every_score_beside_its_controls(hf, weights, tmp_pat
     assert "48000 picture-book scenes" in text and "| picture | blank | shuffled |" in text
     for kind, score in figures["picture"].items():
         assert f"| {kind} | {score} | {figures['blank'][kind]} | {figures['shuffled'][kind]} |" in text
+    assert export(capsys, hf, "--to", "hf", "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "README.md").read_text() == text
     assert export(capsys, weights / "llava", "--to", "hf", "--out", tmp_path / "other")[0] == 0
     assert "None are known" in (tmp_path / "other" / "README.md").read_text()
     damaged = shutil.copytree(weights / "llava", tmp_path / "damaged")
