@@ -152,7 +152,7 @@ def test_a_widget_draws_again_when_a_control_moves():
         assert isinstance(explore(lambda n, made=made: made, n=Slider()).view, ipywidgets.Image)
     box = explore(lambda asked: asked.upper(), asked=Text(value="a cat?"))
     box.controls["asked"].value = "a dog?"
-    assert "A DOG?" in box.view.value and box.controls["asked"].layout.width == "98%"
+    assert "A DOG?" in box.view.value and box.controls["asked"].layout.width == "100%"
     with pytest.raises(TypeError, match="returned int"):
         explore(lambda n: n, n=Slider())
 
