@@ -167,9 +167,10 @@ def test_an_empty_folder_that_is_there_is_filled_and_nothing_is_put_beside_it(
 def test_the_model_card_has_every_score_beside_its_controls(hf, weights, tmp_path, capsys):
     text = (hf / "README.md").read_text()
     (figures,) = read(SHIPPED / "card.json")["figures"].values()
-    assert "48000 picture-book scenes" in text and "| picture | blank | shuffled |" in text
+    assert "48000 picture-book scenes" in text and "| picture | blank | shuffled | picture after the question |" in text
     for kind, score in figures["picture"].items():
-        assert f"| {kind} | {score} | {figures['blank'][kind]} | {figures['shuffled'][kind]} |" in text
+        scores = score, *(figures[look][kind] for look in ("blank", "shuffled", "picture after the question"))
+        assert f"| {kind} | {' | '.join(map(str, scores))} |" in text
     assert export(capsys, hf, "--to", "hf", "--out", tmp_path / "again")[0] == 0
     assert (tmp_path / "again" / "README.md").read_text() == text
     assert export(capsys, weights / "llava", "--to", "hf", "--out", tmp_path / "other")[0] == 0

@@ -77,7 +77,7 @@ def run(options) -> None:
 
 
 def export_peft(model: Path, out: Path) -> None:
-    """The adapter beside a trained model. Raises CheckpointError if there is none, or none that PEFT could load."""
+    """Write the LoRA that lies beside a trained model. Raises CheckpointError if there is none, or if PEFT could not use it."""
     adapter, done = (model.resolve().parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
     if not adapter.is_file() or not done.is_file():
         raise CheckpointError(

@@ -143,12 +143,12 @@ class Writer(threading.Thread):
 
     def add(self, row: Row) -> None:
         """Let a row wait for its turn. Raises Busy."""
-        if self.stopping:
-            raise Busy("the server is stopping")
         try:
             self.waiting.put_nowait(row)
         except queue.Full:
             raise Busy(f"{WAITING} requests wait already; ask again later") from None
+        if self.stopping:  # asked only now: what waited before that, the thread finds and tells
+            raise Busy("the server is stopping")
 
     def end(self) -> None:
         """End the thread after the token at hand. All who still wait hear of it, so no connection stays open."""

@@ -122,7 +122,8 @@ def model_card(known, template, scores):
     ]
     if tables:
         lines.append("blank, shuffled: the same questions with a blank picture or another question's. A model that "
-                     "scores as well there does not use the picture.")  # fmt: skip
+                     "scores as well there does not use the picture. The picture comes before the question, except "
+                     "where the column says that it comes after.")  # fmt: skip
     else:
         lines.append("None are known. A score means something beside its control, the same questions with the picture "
                      "blanked or exchanged: `minillava answer --look`, then `minillava judge`.")  # fmt: skip
