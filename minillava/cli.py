@@ -8,6 +8,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -132,7 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (UserError, OSError, SafetensorError) as error:
         message = printable(str(error))
-        if os.strerror(errno.ENOSPC) in message or " requested and " in message:  # safetensors' and numpy's own words
+        # Two libraries' errors of a full disk have no number, only words: safetensors' and numpy's.
+        if os.strerror(errno.ENOSPC) in message or re.search(r"\d requested and \d+ written", message):
             message += " - free some space, then run the same command again: it resumes"
         print(f"minillava: {message}", file=sys.stderr)
         return 2
