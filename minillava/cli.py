@@ -30,6 +30,7 @@ VERBS = {
     "fetch": "the paper's real data, or a part of it, from the hub and from COCO",
     "import": "a language model in a GGUF file becomes a folder that `train` reads",
     "export": "a trained LLaVA for transformers, llama.cpp (GGUF) or, its LoRA, for PEFT",
+    "course": "build the Chinese edition of the notebooks",
     "progress": "which tasks of the exercises pass on this machine; nothing is sent",
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
     "generate": "instruction data from captioned pictures, by the offline teacher or any model",

@@ -133,10 +133,11 @@ def _row(term: Term) -> str:
     return f"| **{term.english}** | {term.chinese} | {term.meaning} | {term.meaning_in_chinese} |\n"
 
 
-def new_words(notebook: str) -> str:
-    """The Markdown of a notebook's new words, by its number, such as "03"."""
+def new_words(notebook: str, chinese: bool = False) -> str:
+    """The Markdown of a notebook's new words, by its number, such as "03". chinese: with a Chinese title."""
     rows = "".join(_row(term) for term in TERMS if term.notebook == notebook)
-    return f"**New words** ([all of them](glossary.md))\n\n{HEAD}{rows}".rstrip("\n")
+    title = "**本章新词**（[全部词汇](glossary.md)）" if chinese else "**New words** ([all of them](glossary.md))"
+    return f"{title}\n\n{HEAD}{rows}".rstrip("\n")
 
 
 def glossary() -> str:
