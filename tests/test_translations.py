@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from minillava.course import chinese
 from minillava.course.chinese import STALE, TranslationError, chinese_notebook, english_notebooks, mismatches
@@ -39,6 +40,23 @@ def test_every_cell_is_translated_and_says_the_same(path):
         if "hints" in entry:
             assert len(lines) == len(tasks_of(path.name[2:4])[key].hints)
     assert wrong == {}
+
+
+def unrendered(text):
+    """Texts in which marks of bold are left over: next to Chinese punctuation CommonMark does not see where they end."""
+    inline = [token for token in MarkdownIt().enable("table").parse(text) if token.type == "inline"]
+    return [part.content for token in inline for part in token.children if part.type == "text" and "**" in part.content]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_bold_is_bold(path):
+    found = chinese.translations(path.parent, path.name)
+    texts = {key: "\n".join(entry["text"]) for key, entry in found.items() if "text" in entry}
+    assert {key: bad for key, text in texts.items() if (bad := unrendered(text))} == {}
+
+
+def test_bold_that_ends_in_punctuation_is_found():
+    assert unrendered("**你应该看到：**每个词") == ["**你应该看到：**每个词"] and unrendered("**你应该看到**：每个词") == []
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -130,6 +148,11 @@ def test_what_may_differ():
     assert mismatches(english, "**第一阶段**只训练 $W$：595K 对（[03](03_the_architecture.ipynb)），`lr` 为 0.002。") == []
 
 
+def test_a_stage_may_be_said_in_a_word_and_a_month_in_digits():
+    assert mismatches("Only stage 1 trains $W$, and Stage 2 all", "只有第一阶段训练 $W$，第二阶段（stage 2）全部训练") == []
+    assert mismatches("Seen on 27 November 2026", "2026 年 11 月 27 日见到") == []
+
+
 def test_every_term_has_a_form_that_can_stand_in_a_sentence():
     for term in TERMS:
         form = chinese.form(term.chinese)
@@ -139,6 +162,7 @@ def test_every_term_has_a_form_that_can_stand_in_a_sentence():
 def test_a_task_shows_its_hints_folded_before_its_check():
     notebook, _ = chinese_notebook(ROOT / "exercises" / "ex04_the_sequence.ipynb")
     text = next("".join(c["source"]) for c in notebook["cells"] if c["id"] == "c03")
+    assert "\\<image>" in text, "a hint is plain text, and no HTML"
     assert text.count("<summary>提示") == len(tasks_of("04")["04.1"].hints)
     bad = [c["id"] for c in notebook["cells"] if c["cell_type"] == "code" and "提示" in "".join(c["source"])]
     assert bad == []

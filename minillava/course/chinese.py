@@ -8,6 +8,7 @@ Notable: nothing generated is stored, so the two editions cannot differ in code 
 set-up line are made, not translated. `mismatches` compares what a translation must keep.
 """
 
+import calendar
 import copy
 import hashlib
 import re
@@ -33,6 +34,8 @@ KEPT = {
     "links": re.compile(r"\]\(([^)\s]+)\)"),
 }
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+STAGE = re.compile(r"\bstages? [12]\b|阶段 ?[12]\b", re.IGNORECASE)  # 第一阶段 says the number in a word
+MONTHS = {name: str(n) for n, name in enumerate(calendar.month_name) if n}  # 11 月 says it in digits
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
 
 
@@ -56,6 +59,7 @@ def kept(text: str) -> dict[str, Counter]:
     for name, pattern in KEPT.items():
         out[name] = Counter(match[1] if pattern.groups else match[0] for match in pattern.finditer(text))
         text = pattern.sub(" ", text)
+    text = re.sub(rf"\b({'|'.join(MONTHS)})(?= \d)", lambda found: MONTHS[found[0]], STAGE.sub(" ", text))
     return out | {"numbers": Counter(NUMBER.findall(text))}
 
 
