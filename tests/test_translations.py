@@ -31,7 +31,7 @@ def english_by_key(path):
 def test_every_cell_is_translated_and_says_the_same(path):
     english, found = english_by_key(path), chinese.translations(path.parent, path.name)
     assert chinese_notebook(path)[1] == []
-    assert list(found) == [key for key in english], "the keys stand in the order of the cells"
+    assert list(found) == list(english), "the keys stand in the order of the cells"
     wrong = {}
     for key, entry in found.items():
         lines = entry.get("text") or entry["hints"]

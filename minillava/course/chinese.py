@@ -155,9 +155,10 @@ def folded_hints(found: dict, unused: set, after: list[dict], source: Path, prob
     if not entry or entry["sha256"] != current:
         problems.append(f"{source}: {task[1]}: its hints are new; translate them and set sha256 to {current}")
         return ""
-    folded = (
-        f"<details><summary>提示 {n}</summary>\n\n{hint}\n\n</details>" for n, hint in enumerate(entry["hints"], 1)
-    )
+    shown = (
+        re.sub(r"(`[^`]*`)|([*_<$])", lambda m: m[1] or "\\" + m[2], hint) for hint in entry["hints"]
+    )  # plain text
+    folded = (f"<details><summary>提示 {n}</summary>\n\n{hint}\n\n</details>" for n, hint in enumerate(shown, 1))
     return "\n\n" + "\n\n".join(folded)
 
 
