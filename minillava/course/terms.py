@@ -77,6 +77,8 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 05 | standard error | 标准误 | how far a measured share strays by chance | 测量值因偶然而偏离的幅度
 05 | bag of patches | 图块袋 | parts are seen, but not how they belong together | 看到了部分，却不知它们如何组合
 05 | ensemble | 模型集成 | one answer made from those of two models | 合并两个模型的回答
+05b | reading note | 阅读笔记 | what a reader takes from a paper, claim by claim, in own words | 读者用自己的话逐条记下的论文要点
+05b | misreading | 误读 | a claim that the paper's own table or text contradicts | 与论文的表格或正文相矛盾的说法
 06 | vision transformer | 视觉 Transformer | a transformer that reads patches instead of words | 读图块而非单词的 Transformer
 06 | block | 网络块 | attention and a small network, each added to the rows | 注意力加小网络，结果加回各行
 06 | head | 注意力头 | one of several attentions side by side | 并行的多个注意力之一
