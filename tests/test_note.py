@@ -73,6 +73,15 @@ def test_a_claim_about_table_4_names_the_cell_that_it_is_about(n, row, column):
     assert str(paper.TABLE_4.value(row, column)) in note.CLAIMS[n - 1].english
 
 
+def test_the_orders_that_right_claims_state_are_the_papers():
+    assert float(note.ONE_TYPE) < float(note.ALL_TYPES)  # 8
+    assert note.JUDGED < note.ANSWERED  # 12
+    assert float(note.HUMAN) < float(note.LLAVA) < float(note.LARGE) < float(note.JUDGE)  # 13
+    assert float(note.SEEN) < float(note.LIFTED)  # 15
+    assert note.SOON < note.LATE  # 16
+    assert all(note.CLAIMS[n - 1].right for n in (8, 12, 13, 15, 16))
+
+
 def test_the_judgement_on_the_ladder_is_that_of_the_mixtures():
     rows = [mixture(row) for row in paper.TABLE_4.rows]
     nested = [all(upper[kind] >= lower[kind] for kind in lower) for upper, lower in zip(rows, rows[1:])]
