@@ -29,12 +29,12 @@ EVERYDAY = frozenset(
     "journal hash meta meaning sampling teacher parameter complement shard held out few-shot patch caption".split()
 )
 KEPT = {
-    "code": re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL),
+    "code": re.compile(r"```.*?```|`[^`\n]+`|(?<=\n\n)(?: {4}[^\n]*\n?)+", re.DOTALL),
     "formulas": re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$", re.DOTALL),
     "links": re.compile(r"\]\(([^)\s]+)\)"),
 }
 NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-STAGE = re.compile(r"\bstages? [12]\b|阶段 ?[12]\b", re.IGNORECASE)  # 第一阶段 says the number in a word
+STAGE = re.compile(r"\bstages?[ -][12]\b|阶段 ?[12]\b", re.IGNORECASE)  # 第一阶段 says the number in a word
 MONTHS = {name: str(n) for n, name in enumerate(calendar.month_name) if n}  # 11 月 says it in digits
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
 
