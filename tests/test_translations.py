@@ -56,7 +56,10 @@ def test_bold_is_bold(path):
 
 
 def test_bold_that_ends_in_punctuation_is_found():
-    assert unrendered("**你应该看到：**每个词") == ["**你应该看到：**每个词"] and unrendered("**你应该看到**：每个词") == []
+    assert (
+        unrendered("**你应该看到：**每个词") == ["**你应该看到：**每个词"]
+        and unrendered("**你应该看到**：每个词") == []
+    )
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -145,11 +148,16 @@ def test_what_a_translation_must_keep(english, wrong, why):
 
 def test_what_may_differ():
     english = "In **stage 1** only $W$ trains: 595K pairs ([03](03_the_architecture.ipynb)), `lr` 0.002."
-    assert mismatches(english, "**第一阶段**只训练 $W$：595K 对（[03](03_the_architecture.ipynb)），`lr` 为 0.002。") == []
+    assert (
+        mismatches(english, "**第一阶段**只训练 $W$：595K 对（[03](03_the_architecture.ipynb)），`lr` 为 0.002。") == []
+    )
 
 
 def test_a_stage_may_be_said_in_a_word_and_a_month_in_digits():
-    assert mismatches("Only stage 1 trains $W$, and Stage 2 all", "只有第一阶段训练 $W$，第二阶段（stage 2）全部训练") == []
+    assert (
+        mismatches("Only stage 1 trains $W$, and Stage 2 all", "只有第一阶段训练 $W$，第二阶段（stage 2）全部训练")
+        == []
+    )
     assert mismatches("Seen on 27 November 2026", "2026 年 11 月 27 日见到") == []
 
 
