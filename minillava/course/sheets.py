@@ -3,12 +3,11 @@
     python -m minillava.course.sheets        # in the project's folder; writes build/sheets; needs the extra `site`
 
 `sheets/` holds what they say, English and Chinese on one line, their looks, and the diagrams' words in Chinese. No number
-stands there: {t4[Full data][All]} is filled in from `paper.py` or from data_samples/results, by `facts`, for both
-languages alike. Diagrams are those of `figures/`.
+stands there: sheet_texts.py fills them in, for both languages alike. Diagrams are those of `figures/`.
 
 Notable: Typst sets the page. It is one wheel for every system, sets formulas, takes SVG as text and brings Latin and
 mathematical fonts along; the English page is therefore the same everywhere. WeasyPrint needs Pango from the system and
-sets no formulas; ReportLab and fpdf2 lay nothing out by themselves; matplotlib breaks no lines. None brings Chinese
+sets no formulas; ReportLab and fpdf2 lay out little by themselves; matplotlib breaks no lines. None brings Chinese
 glyphs, and a font that has them is larger than this course's weights. So the Chinese page uses the first of FONTS
 that the machine has, and embeds the glyphs that it used. Typst writes the slides' formulas too, as MathML.
 """
@@ -17,110 +16,38 @@ import base64
 import io
 import json
 import re
-import string
 import sys
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
 from minillava import paper
-from minillava.data.template import CHAT
+from minillava.course.sheet_texts import (
+    LANGUAGES,
+    MINUTES,
+    SCENE,
+    Block,
+    Filler,
+    SheetError,
+    blocks,
+    chart,
+    facts,
+    in_language,
+)
 from minillava.errors import UserError
-from minillava.experiments.cells import cell
 from minillava.figures import diagrams, model_diagrams, style
 from minillava.figures.drawing import Drawing
-from minillava.files import atomic_write, read_json, write_text
-from minillava.later import LLAVA_15
+from minillava.files import atomic_write, write_text
 from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 
-LANGUAGES, MINUTES = ("en", "zh"), 45
 TOP = 34  # pixels of a drawing that its title takes
 FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei",
          "WenQuanYi Micro Hei", "WenQuanYi Zen Hei")  # fmt: skip
 WORDS = {  # of a formula, from LaTeX to Typst
     r"\\begin\{cases\}(.*?)\\end\{cases\}": lambda m: f"cases({m[1].replace(chr(92) * 2, ',')})",
     r"\\mathrm\{(\w+)\}|\\mathrm(\w+)": r'upright("\1\2")', r"\\text\{([^}]*)\}": r'"\1"', r"\\prod": " product",
-    r"\\cdot": " dot ", r"\\quad": " quad ", r"\\mid": " | ", r"\\theta": " theta ", "<": " < ", r"\{": "(", r"\}": ")",
+    r"\\cdot": " dot ", r"\\quad": " quad ", r"\\mid": " | ", r"\\theta": " theta ", "<": " < ", "&": "& quad ", r"\{": "(", r"\}": ")",
 }  # fmt: skip
-SCENE = 557  # of the benchmark; its answers are in data_samples/results/ten-pictures.json
-
-
-class SheetError(UserError):
-    """A sheet that cannot be made; the message says which line is wrong, or what to install."""
-
-
-class Line(NamedTuple):
-    """mark: what the line is, such as "-"; said: its text in English and in Chinese."""
-
-    mark: str
-    said: tuple[str, str]
-
-
-class Block(NamedTuple):
-    """name: a slide's minutes, or the place on the page. head: its title in English and in Chinese."""
-
-    name: str
-    head: tuple[str, str]
-    lines: list[Line]
-
-
-class Filler(string.Formatter):
-    """str.format with two more forms: 158K for {..:K} and 2e-3 for {..:e}. A (mean, spread) is written with ±."""
-
-    def format_field(self, value, spec):
-        if isinstance(value, tuple):
-            return "{}\xa0±\xa0{}".format(*value)
-        if spec == "K":
-            return diagrams.thousands(value)
-        return f"{value:.0e}".replace("e-0", "e-") if spec == "e" else format(value, spec)
-
-
-def facts(root: Path) -> dict:
-    """What the texts may name: the paper's tables t4 to t8, recipes, counts; what came after; what our own runs gave."""
-    report, science = (read_json(root / "data_samples" / "results" / f"{name}.json") for name in ("report", "science"))
-    answers = read_json(root / "data_samples" / "results" / "ten-pictures.json")
-    tables = {f"t{n}": {row: dict(zip(t.columns, t.rows[row])) for row in t.rows} for n in (4, 5, 7, 8)
-              for t in [paper.TABLES[f"Table {n}"]]}  # fmt: skip
-    printed = {f"d{n}": {row: dict(zip(t.columns, t.deltas[row])) for row in t.deltas} for n in (4, 8)
-               for t in [paper.TABLES[f"Table {n}"]]}  # fmt: skip
-    llava, rows = tables["t5"]["LLaVA"]["All"][0], {row["row"]: row["All"] for row in report["tables"][0]["rows"]}
-    return tables | printed | {
-        "one": paper.RECIPES["stage 1"], "two": paper.RECIPES["stage 2"], "quiz": paper.RECIPES["ScienceQA"],
-        "paper": values(paper.IDENTITY), "data": values(paper.DATA), "model": values(paper.ARCHITECTURE),
-        "judge": values(paper.JUDGE), "score": paper.JUDGE["score"].value.replace("*", "×"), "later": LLAVA_15, "minutes": MINUTES, "stop": CHAT.stop,
-        "lead": {row: llava - tables["t5"][row]["All"][0] for row in ("BLIP-2", "OpenFlamingo")},
-        "little": tables["t4"]["Conv + 5% Detail + 10% Complex"]["All"] - tables["t4"]["Conversation"]["All"],
-        "wrong_sums": len(paper.TABLE_4.mismatches()), "claims": len(paper.CLAIMS),
-        "ours": {row: (c["ours"], c["spread"]) for row, c in rows.items()}, "seeds": len(report["seeds"]),
-        "right": {"picture": report["vqa"], "blank": report["vqa_blank"], "shuffled": report["vqa_shuffled"]},
-        "science": {row["row"]: row["ours"]["Avg"]["ours"] for row in science["table 8"]}, "chance": science["chance"],
-        "said": {a["question"].split()[1]: a["answer"] for a in answers if a["scene"] == f"bench-{SCENE:06}"},
-    }  # fmt: skip
-
-
-def values(facts: dict) -> dict:
-    return {name: fact.value for name, fact in facts.items()}
-
-
-def blocks(path: Path, known: dict) -> list[Block]:
-    """What a file of sheets/ says, with its numbers filled in. Raises SheetError."""
-    found = []
-    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        mark, *said = line.split(" ", 1)[:1] + [part.strip() for part in line.split(" ", 1)[-1].split("||")]
-        try:
-            said = [Filler().vformat(text, (), known) for text in said]
-        except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
-            raise SheetError(f"{path}, line {n}: {error} is not among the facts that a sheet may name") from error
-        if len(said) not in ((3,) if mark == "#" else (1, 2)):
-            raise SheetError(f"{path}, line {n}: write 'mark English || Chinese', and '# name || title || title' to begin")
-        if mark == "#":
-            found.append(Block(said[0], tuple(said[1:]), []))
-        else:
-            found[-1].lines.append(Line(mark, (said[0], said[-1])))
-    return found
 
 
 def typst():
@@ -157,13 +84,6 @@ def mathml(latex: str) -> str:
     return re.search(r"<math.*?</math>", page, re.DOTALL)[0]
 
 
-def in_language(text: str, words: dict[str, str]) -> str:
-    """A diagram's text with every phrase that `words` knows replaced, the longest first."""
-    for phrase in sorted(words, key=len, reverse=True):
-        text = re.sub(rf"(?<![A-Za-z]){re.escape(phrase)}(?![A-Za-z])", words[phrase], text)
-    return text
-
-
 def picture_of(drawing: Drawing, title: str, words: dict[str, str], left: int = 0) -> str:
     """A drawing as SVG without its own title and dark colours, which a sheet has itself, and with its words exchanged.
 
@@ -175,18 +95,16 @@ def picture_of(drawing: Drawing, title: str, words: dict[str, str], left: int = 
             f"{body}</svg>")  # fmt: skip
 
 
-def bars(rows: dict[str, tuple], theirs: dict[str, float] | None = None) -> Drawing:
-    """Rows of a table as bars from 0 to 100. rows: name -> (value, spread or None). theirs: the paper's, as a grey mark."""
-    d = Drawing("", "", 760, 44 + 40 * len(rows))
-    for n, (name, (value, spread)) in enumerate(rows.items()):
-        y = 44 + 40 * n
-        shade = style.fill(name)["facecolor"]
-        d.text(268, y + 19, name, "end")
-        d.box(280, y, 3.6 * value, 28, "", style.PALE if shade == style.WHITE else shade)
-        if theirs and name in theirs:
-            d.box(280 + 3.6 * theirs[name] - 2, y - 4, 4, 36, "", style.GREY)
-        known = cell({"ours": value, "spread": spread} if spread is not None else {"ours": value}, (theirs or {}).get(name))
-        d.text(660, y + 19, known, "start", bold=True)
+def bars(rows: list[dict]) -> Drawing:
+    """A chart's rows as bars from 0 to 100, the paper's value as a grey mark."""
+    d = Drawing("", "", 760, TOP + 10 + 38 * len(rows))
+    for n, row in enumerate(rows):
+        y = TOP + 8 + 38 * n
+        d.text(238, y + 18, row["name"], "end")
+        d.box(250, y, 3.6 * row["value"], 26, "", style.PALE if row["colour"] == style.WHITE else row["colour"])
+        if row["theirs"]:
+            d.box(248 + 3.6 * row["theirs"], y - 4, 4, 34, "", style.GREY)
+        d.text(626, y + 18, row["shown"], "start", bold=True)
     return d
 
 
@@ -202,20 +120,12 @@ def page_data(said: list[Block], known: dict, language: str, words: dict[str, st
             *([fill("{0:e}" if name == "learning_rate" else "{0}", getattr(r, name)) + own(r, name) for r in recipes]
               for name in ("learning_rate", "global_batch", "epochs")),
             [f"{r.steps:,}" for r in recipes], [str(r.wall_hours) for r in recipes]]  # fmt: skip
-    shown = {"t4": ("All", list(known["t4"])), "t5": ("All", ["LLaVA", "BLIP-2", "OpenFlamingo"]),
-             "t7": ("Avg", ["LLaVA+GPT-4 (judge)", "MM-CoT Large", "LLaVA", "Human", "GPT-4 (text only)"])}  # fmt: skip
-    bars = {}
-    for table, (column, names) in shown.items():
-        cells = {name: known[table][name][column] for name in names}
-        bars[table] = [{"name": in_language(name, words), "shown": fill("{:.2f}" if table == "t7" else "{}", value),
-                        "value": value[0] if isinstance(value, tuple) else value, "best": name == names[0],
-                        "colour": style.fill(name, style.PALE)["facecolor"]} for name, value in cells.items()]  # fmt: skip
     types = known["data"]["instruct_types"].items()
     family = font(language)
     figure = picture_of(model_diagrams.fig_1(), data["figure"]["head"], words, 18)
     return data | {
         "lang": language, "font": family, "size": 8.6 if language == "en" else 7.9, "stop": "###", "recipes": rows,
-        "fig_1": figure.replace("<svg ", f'<svg font-family="{family}" '), "bars": bars,
+        "fig_1": figure.replace("<svg ", f'<svg font-family="{family}" '), "bars": {name: chart(name, known, words) for name in ("t4", "t5", "t7")},
         "formulas": [in_language(to_typst(f.value), words) for f in paper.EQUATIONS.values()],
         "types": [{"colour": shade, "ink": style.ink_on(shade), "count": diagrams.thousands(count)}
                   for shade, count in ((diagrams.TYPES[kind], count) for kind, count in types)],
@@ -234,3 +144,74 @@ def write_page(path: Path, data: dict, layout: Path) -> None:
         raise SheetError(f"{path}: {error.message}") from error
     with atomic_write(path) as part:
         part.write_bytes(pdf)
+
+
+def marked(text: str) -> str:
+    """A line as HTML: what stands between stars is emphasised."""
+    return re.sub(r"\*([^*]+)\*", r"<b>\1</b>", escape(text))
+
+
+def slide(block: Block, passed: int, known: dict, language: str, words: dict[str, str]) -> str:
+    """One slide as HTML. passed: minutes until its end."""
+    n = LANGUAGES.index(language)
+    parts, points, notes = [f"<h2>{marked(block.head[n])}</h2>"], [], []
+    for mark, said in block.lines:
+        text, title = said[n], block.head[n]
+        if mark == "-":
+            points.append(f"<li>{marked(text)}</li>")
+        elif mark == "?":
+            asked, colon, told = re.split("([:：])", text, maxsplit=1)
+            points.append(f"<li><details><summary>{asked}{colon}</summary>{marked(told)}</details></li>")
+        elif mark == ">":
+            notes.append(f"<p>{marked(text)}</p>")
+        elif mark == "=":
+            parts.append(f'<div class="formula">{in_language(mathml(paper.EQUATIONS[text].value), words)}</div>')
+        elif mark == "%":
+            parts.append(picture_of(bars(chart(text, known, words)), title, {}))
+        elif mark == "!":
+            home = model_diagrams if hasattr(model_diagrams, text) else diagrams
+            parts.append(picture_of(getattr(home, text)(), title, words))
+        elif mark == "@":
+            file = io.BytesIO()
+            draw(compose("bench", SCENE), 512).save(file, "PNG", optimize=True)
+            data = base64.b64encode(file.getvalue()).decode()
+            parts.append(f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">')
+        else:
+            raise SheetError(f"a slide has no line that begins with {mark!r} (slide {block.head[0]!r})")
+    parts += [f"<ul>{''.join(points)}</ul>"] if points else []
+    clock = f"{block.name} {('min', '分钟')[n]} · {passed} / {MINUTES}"
+    return f"<section>{''.join(parts)}<aside>{''.join(notes)}</aside><footer>{clock}</footer></section>"
+
+
+def slides_page(said: list[Block], known: dict, language: str, words: dict[str, str], skeleton: str) -> str:
+    """The lecture as one HTML file. Raises SheetError where the minutes are not those of a lecture."""
+    minutes = [int(block.name) for block in said]
+    if sum(minutes) != MINUTES:
+        raise SheetError(f"the slides take {sum(minutes)} minutes, not {MINUTES}: change the number after a slide's #")
+    deck = "\n".join(slide(b, sum(minutes[: n + 1]), known, language, words) for n, b in enumerate(said))
+    lang, title = {"en": "en", "zh": "zh-CN"}[language], said[0].head[LANGUAGES.index(language)]
+    return skeleton.replace("$LANG", lang).replace("$TITLE", escape(title)).replace("$DECK", deck)
+
+
+def write_sheets(folder: Path, root: Path = Path(".")) -> list[Path]:
+    """Both sheets in both languages into a folder; returns the files. root: the project's folder. Raises SheetError."""
+    known, texts, written = facts(root), root / "sheets", []
+    lines = (texts / "words.txt").read_text(encoding="utf-8").splitlines()
+    chinese = dict(tuple(part.strip() for part in line.split("||")) for line in lines)
+    page, deck = blocks(texts / "paper.txt", known), blocks(texts / "slides.txt", known)
+    skeleton = (texts / "slides.html").read_text(encoding="utf-8")
+    for language in LANGUAGES:
+        words = chinese if language == "zh" else {}
+        written += [folder / f"paper.{language}.pdf", folder / f"slides.{language}.html"]
+        write_page(written[-2], page_data(page, known, language, words), texts / "paper.typ")
+        write_text(written[-1], slides_page(deck, known, language, words, skeleton))
+    return written
+
+
+if __name__ == "__main__":
+    try:
+        target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/sheets")
+        target.mkdir(parents=True, exist_ok=True)
+        print(*write_sheets(target), sep="\n")
+    except UserError as error:
+        sys.exit(str(error))
