@@ -1,8 +1,8 @@
 """What the sheets say: their texts in both languages with the numbers filled in, and the rows of their charts.
 
-A file of `sheets/` has a block for each slide or place on the page. A block begins with `# name || title || title`; each
-line after it has a mark that says what it is, English and Chinese: `- text || text`, or one text for both. A text names a
-number, {t4[Full data][All]} or {one.learning_rate:e}, and `facts` has them all. *Stars* emphasise.
+A file of `sheets/` has a block for each slide or place on the page. A block begins with `# name || title || title`;
+each line after it has a mark that says what it is, English and Chinese: `- text || text`, or one text for both. A text
+names a number, {t4[Full data][All]} or {one.learning_rate:e}, and `facts` has them all. *Stars* emphasise.
 
     python -c "from minillava.course.sheet_texts import facts; print(*facts(), sep=', ')"   # what may be named
 """
@@ -55,36 +55,38 @@ class Filler(string.Formatter):
 
 
 def facts(root: Path) -> dict:
-    """What the texts may name: the paper's tables t4 to t8, recipes, counts; what came after; what our own runs gave."""
+    """What the texts may name: the paper's tables t4 to t8, recipes and counts; what came after; what our runs gave."""
     results = root / "data_samples" / "results"
     report, answers = read_json(results / "report.json"), read_json(results / "ten-pictures.json")
-    tables = {f"t{n}": {row: dict(zip(t.columns, t.rows[row])) for row in t.rows} for n in (4, 5, 7, 8)
-              for t in [paper.TABLES[f"Table {n}"]]}  # fmt: skip
-    printed = {f"d{n}": {row: dict(zip(t.columns, t.deltas[row])) for row in t.deltas} for n in (4, 8)
-               for t in [paper.TABLES[f"Table {n}"]]}  # fmt: skip
-    llava = tables["t5"]["LLaVA"]["All"][0]
+    tables, printed = {}, {}
+    for name, table in paper.TABLES.items():
+        number = name.split()[1]
+        tables[f"t{number}"] = {row: dict(zip(table.columns, values)) for row, values in table.rows.items()}
+        printed[f"d{number}"] = {row: dict(zip(table.columns, values)) for row, values in table.deltas.items()}
+    t4, t5, t7 = ({row: cells[column] for row, cells in tables[name].items()}
+                  for name, column in (("t4", "All"), ("t5", "All"), ("t7", "Avg")))  # fmt: skip
     ours = {row["row"]: (row["All"]["ours"], row["All"]["spread"]) for row in report["tables"][0]["rows"]}
+    some, conversation = "Conv + 5% Detail + 10% Complex", "Conversation"
     return tables | printed | {
         "one": paper.RECIPES["stage 1"], "two": paper.RECIPES["stage 2"], "quiz": paper.RECIPES["ScienceQA"],
-        "paper": values(paper.IDENTITY), "data": values(paper.DATA), "model": values(paper.ARCHITECTURE),
-        "judge": values(paper.JUDGE), "score": paper.JUDGE["score"].value.replace("*", "×"), "later": LLAVA_15, "minutes": MINUTES, "stop": CHAT.stop,
-        "lead": {row: llava - tables["t5"][row]["All"][0] for row in ("BLIP-2", "OpenFlamingo")},
-        "little": tables["t4"]["Conv + 5% Detail + 10% Complex"]["All"] - tables["t4"]["Conversation"]["All"],
-        "wrong_sums": len(paper.TABLE_4.mismatches()), "claims": len(paper.CLAIMS),
+        "paper": values(paper.IDENTITY), "authors": ", ".join(paper.IDENTITY["authors"].value),
+        "data": values(paper.DATA), "model": values(paper.ARCHITECTURE), "judge": values(paper.JUDGE),
+        "score": paper.JUDGE["score"].value.replace("*", "×"), "later": LLAVA_15, "minutes": MINUTES, "stop": CHAT.stop,
+        "lead": {row: t5["LLaVA"][0] - t5[row][0] for row in ("BLIP-2", "OpenFlamingo")},
+        "little": t4[some] - t4[conversation], "few": re.findall(r"(\d+)%", some),
+        "wrong_sums": len(paper.TABLE_4.mismatches()),
         "ours": ours, "seeds": len(report["seeds"]),
         "right": {"picture": report["vqa"], "blank": report["vqa_blank"], "shuffled": report["vqa_shuffled"]},
-        "charts": {
-            "t4": {row: columns["All"] for row, columns in tables["t4"].items()},
-            "t5": {row: tables["t5"][row]["All"] for row in ("LLaVA", "BLIP-2", "OpenFlamingo")},
-            "t7": {row: tables["t7"][row]["Avg"] for row in SCIENCE}, "ours": {row: ours[row] for row in ours if "text" not in row},
-        },
-        "theirs": {"ours": {row: columns["All"] for row, columns in tables["t4"].items()}},
-        "authors": ", ".join(paper.IDENTITY["authors"].value), "few": re.findall(r"(\d+)%", list(tables["t4"])[2]),
         "said": {a["question"]: a["answer"] for a in answers if a["scene"] == f"bench-{SCENE:06}"},
+        "charts": {"t4": t4, "t5": {row: t5[row] for row in ("LLaVA", "BLIP-2", "OpenFlamingo")},
+                   "t7": {row: t7[row] for row in SCIENCE},
+                   "ours": {row: score for row, score in ours.items() if "text only" not in row}},
+        "theirs": {"ours": t4},
     }  # fmt: skip
 
 
 def values(facts: dict) -> dict:
+    """Name -> value of facts of `paper.py`."""
     return {name: fact.value for name, fact in facts.items()}
 
 
@@ -100,9 +102,7 @@ def blocks(path: Path, known: dict) -> list[Block]:
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             raise SheetError(f"{path}, line {n}: {error} is not among the facts that a sheet may name") from error
         if len(said) not in ((3,) if mark == "#" else (1, 2)):
-            raise SheetError(
-                f"{path}, line {n}: write 'mark English || Chinese', and '# name || title || title' to begin"
-            )
+            raise SheetError(f"{path}, line {n}: write 'mark English || Chinese', or '# name || English || Chinese'")
         if mark == "#":
             found.append(Block(said[0], tuple(said[1:]), []))
         else:
@@ -117,7 +117,7 @@ def in_language(text: str, words: dict[str, str]) -> str:
 
 
 def chart(name: str, known: dict, words: dict[str, str]) -> list[dict]:
-    """A chart's rows: name in the language, value, what is written beside it, colour, and the paper's value where it is ours."""
+    """A chart's rows: name, value, what is written beside it, colour, the paper's value if it is ours, whether it leads."""
     form, theirs = "{:.2f}" if name == "t7" else "{}", known["theirs"].get(name, {})
     rows = []
     for row, value in known["charts"][name].items():

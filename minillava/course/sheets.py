@@ -1,9 +1,9 @@
-"""Two sheets to hand out, in English and Chinese: the paper on one page (PDF), and the slides of a 45-minute lecture (HTML).
+"""Two sheets to hand out, in English and Chinese: the paper on one page (PDF), and a lecture's slides (HTML).
 
     python -m minillava.course.sheets        # in the project's folder; writes build/sheets; needs the extra `site`
 
-`sheets/` holds what they say, English and Chinese on one line, their looks, and the diagrams' words in Chinese. No number
-stands there: sheet_texts.py fills them in, for both languages alike. Diagrams are those of `figures/`.
+`sheets/` holds what they say, English and Chinese on one line, their looks, and the diagrams' words in Chinese. No
+number stands there: sheet_texts.py fills them in, for both languages alike. Diagrams are those of `figures/`.
 
 Notable: Typst sets the page. It is one wheel for every system, sets formulas, takes SVG as text and brings Latin and
 mathematical fonts along; the English page is therefore the same everywhere. WeasyPrint needs Pango from the system and
@@ -17,7 +17,7 @@ import io
 import json
 import re
 import sys
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 from minillava import paper
@@ -43,10 +43,11 @@ from minillava.scenes.draw import draw
 TOP = 34  # pixels of a drawing that its title takes
 FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei",
          "WenQuanYi Micro Hei", "WenQuanYi Zen Hei")  # fmt: skip
-WORDS = {  # of a formula, from LaTeX to Typst
+TYPST = {  # what occurs in paper.EQUATIONS, from LaTeX to Typst
     r"\\begin\{cases\}(.*?)\\end\{cases\}": lambda m: f"cases({m[1].replace(chr(92) * 2, ',')})",
     r"\\mathrm\{(\w+)\}|\\mathrm(\w+)": r'upright("\1\2")', r"\\text\{([^}]*)\}": r'"\1"', r"\\prod": " product",
-    r"\\cdot": " dot ", r"\\quad": " quad ", r"\\mid": " | ", r"\\theta": " theta ", "<": " < ", "&": "& quad ", r"\{": "(", r"\}": ")",
+    r"\\cdot": " dot ", r"\\quad": " quad ", r"\\mid": " | ", r"\\theta": " theta ", "<": " < ", "&": "& quad ",
+    r"\{": "(", r"\}": ")",
 }  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def font(language: str) -> str:
 
 def to_typst(latex: str) -> str:
     """A formula of `paper.EQUATIONS` in Typst's notation; the few commands that occur there."""
-    for pattern, other in WORDS.items():
+    for pattern, other in TYPST.items():
         latex = re.sub(pattern, other, latex, flags=re.DOTALL)
     return latex
 
@@ -89,46 +90,50 @@ def picture_of(drawing: Drawing, title: str, words: dict[str, str], left: int = 
 
     left: pixels to cut off at the left, and twice as many at the right.
     """
-    body = re.sub(r">([^<]+)</text>", lambda m: f">{in_language(m[1], words)}</text>", "".join(drawing.parts[1:]))
+
+    def said(match: re.Match) -> str:
+        return f">{escape(in_language(unescape(match[1]), words))}</text>"
+
+    body = re.sub(r">([^<]+)</text>", said, "".join(drawing.parts[1:]))
     window = f"{left} {TOP} {drawing.width - 3 * left} {drawing.height - TOP}"
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{window}" role="img" aria-label="{escape(title)}">'
             f"{body}</svg>")  # fmt: skip
 
 
-def bars(rows: list[dict]) -> Drawing:
-    """A chart's rows as bars from 0 to 100, the paper's value as a grey mark."""
-    d = Drawing("", "", 760, TOP + 10 + 38 * len(rows))
-    for n, row in enumerate(rows):
-        y = TOP + 8 + 38 * n
-        d.text(238, y + 18, row["name"], "end")
-        d.box(250, y, 3.6 * row["value"], 26, "", style.PALE if row["colour"] == style.WHITE else row["colour"])
-        if row["theirs"]:
-            d.box(248 + 3.6 * row["theirs"], y - 4, 4, 34, "", style.GREY)
-        d.text(626, y + 18, row["shown"], "start", bold=True)
-    return d
+def bars(rows: list[dict]) -> str:
+    """A chart's rows as an HTML table with bars from 0 to 100; the paper's value is a grey mark."""
+    out = []
+    for row in rows:
+        colour = "var(--ink)" if row["colour"] == style.INK else row["colour"]
+        bar = f'<i style="width:{row["value"]}%;background:{colour}"></i>'
+        mark = f'<u style="left:{row["theirs"]}%"></u>' if row["theirs"] else ""
+        out.append(f"<tr><th>{escape(row['name'])}<td>{bar}{mark}<td>{row['shown']}")
+    return f'<table class="bars">{"".join(out)}</table>'
 
 
 def page_data(said: list[Block], known: dict, language: str, words: dict[str, str]) -> dict:
     """What sheets/paper.typ lays out: the texts of one language, Fig. 1, and the paper's numbers in their form."""
-    n = LANGUAGES.index(language)
-    text = lambda words: re.sub(r"([#$_@<>\[\]\\`~])", r"\\\1", words[n])  # noqa: E731 (* stays: it marks what matters)
-    data = {b.name: {"head": text(b.head), "lines": [(line.mark, text(line.said)) for line in b.lines]} for b in said}
-    fill = Filler().format
-    recipes = [known[name] for name in ("one", "two", "quiz")]
-    own = lambda recipe, name: "†" * (name in recipe.from_code)  # noqa: E731
-    rows = [[fill("{0.data}: {0.samples:,}", r) + own(r, "samples") for r in recipes], [in_language(" + ".join(r.trainable), words) for r in recipes],
-            *([fill("{0:e}" if name == "learning_rate" else "{0}", getattr(r, name)) + own(r, name) for r in recipes]
-              for name in ("learning_rate", "global_batch", "epochs")),
-            [f"{r.steps:,}" for r in recipes], [str(r.wall_hours) for r in recipes]]  # fmt: skip
-    types = known["data"]["instruct_types"].items()
-    family = font(language)
-    figure = picture_of(model_diagrams.fig_1(), data["figure"]["head"], words, 18)
-    return data | {
-        "lang": language, "font": family, "size": 8.6 if language == "en" else 7.9, "stop": "###", "recipes": rows,
-        "fig_1": figure.replace("<svg ", f'<svg font-family="{family}" '), "bars": {name: chart(name, known, words) for name in ("t4", "t5", "t7")},
+    n, family, fill = LANGUAGES.index(language), font(language), Filler().format
+
+    def text(both: tuple[str, str]) -> str:
+        return re.sub(r"([#$_@<>\[\]\\`~])", r"\\\1", both[n])  # plain to Typst, but for stars
+
+    def row(name: str, form: str = "{}") -> list[str]:
+        runs = (known[run] for run in ("one", "two", "quiz"))
+        return [fill(form, getattr(run, name), run) + "†" * (name in run.from_code) for run in runs]
+
+    trained = [in_language(" + ".join(known[run].trainable), words) for run in ("one", "two", "quiz")]
+    recipes = [row("samples", "{1.data}: {0:,}"), trained, row("learning_rate", "{:e}"), row("global_batch"),
+               row("epochs"), row("steps", "{:,}"), row("wall_hours")]  # fmt: skip
+    shades = [(diagrams.TYPES[kind], count) for kind, count in known["data"]["instruct_types"].items()]
+    figure = picture_of(model_diagrams.fig_1(), "Fig. 1", words, 18)
+    texts = {b.name: {"head": text(b.head), "lines": [(line.mark, text(line.said)) for line in b.lines]} for b in said}
+    return texts | {
+        "lang": language, "font": family, "size": 8.6 if language == "en" else 7.9, "stop": known["stop"],
+        "fig_1": figure.replace("<svg ", f'<svg font-family="{family}" '), "recipes": recipes,
+        "bars": {name: chart(name, known, words) for name in ("t4", "t5", "t7")},
         "formulas": [in_language(to_typst(f.value), words) for f in paper.EQUATIONS.values()],
-        "types": [{"colour": shade, "ink": style.ink_on(shade), "count": diagrams.thousands(count)}
-                  for shade, count in ((diagrams.TYPES[kind], count) for kind, count in types)],
+        "types": [{"colour": c, "ink": style.ink_on(c), "count": diagrams.thousands(count)} for c, count in shades],
         "colours": {"ink": style.INK, "pale": style.PALE, "green": style.GREEN, "sky": style.SKY},
     }  # fmt: skip
 
@@ -151,6 +156,11 @@ def marked(text: str) -> str:
     return re.sub(r"\*([^*]+)\*", r"<b>\1</b>", escape(text))
 
 
+def scrolled(part: str) -> str:
+    """A part that can be moved to the side where the screen is narrow."""
+    return f'<div class="wide">{part}</div>'
+
+
 def slide(block: Block, passed: int, known: dict, language: str, words: dict[str, str]) -> str:
     """One slide as HTML. passed: minutes until its end."""
     n = LANGUAGES.index(language)
@@ -165,12 +175,12 @@ def slide(block: Block, passed: int, known: dict, language: str, words: dict[str
         elif mark == ">":
             notes.append(f"<p>{marked(text)}</p>")
         elif mark == "=":
-            parts.append(f'<div class="formula">{in_language(mathml(paper.EQUATIONS[text].value), words)}</div>')
+            parts.append(f'<div class="wide formula">{in_language(mathml(paper.EQUATIONS[text].value), words)}</div>')
         elif mark == "%":
-            parts.append(picture_of(bars(chart(text, known, words)), title, {}))
+            parts.append(bars(chart(text, known, words)))
         elif mark == "!":
             home = model_diagrams if hasattr(model_diagrams, text) else diagrams
-            parts.append(picture_of(getattr(home, text)(), title, words))
+            parts.append(scrolled(picture_of(getattr(home, text)(), title, words)))
         elif mark == "@":
             file = io.BytesIO()
             draw(compose("bench", SCENE), 512).save(file, "PNG", optimize=True)
@@ -193,18 +203,25 @@ def slides_page(said: list[Block], known: dict, language: str, words: dict[str, 
     return skeleton.replace("$LANG", lang).replace("$TITLE", escape(title)).replace("$DECK", deck)
 
 
+def read_words(path: Path) -> dict[str, str]:
+    """English phrase -> Chinese, of the diagrams and formulas."""
+    return dict(map(str.strip, line.split("||")) for line in path.read_text(encoding="utf-8").splitlines())
+
+
 def write_sheets(folder: Path, root: Path = Path(".")) -> list[Path]:
     """Both sheets in both languages into a folder; returns the files. root: the project's folder. Raises SheetError."""
     known, texts, written = facts(root), root / "sheets", []
-    lines = (texts / "words.txt").read_text(encoding="utf-8").splitlines()
-    chinese = dict(tuple(part.strip() for part in line.split("||")) for line in lines)
+    chinese = read_words(texts / "words.txt")
     page, deck = blocks(texts / "paper.txt", known), blocks(texts / "slides.txt", known)
     skeleton = (texts / "slides.html").read_text(encoding="utf-8")
     for language in LANGUAGES:
-        words = chinese if language == "zh" else {}
-        written += [folder / f"paper.{language}.pdf", folder / f"slides.{language}.html"]
-        write_page(written[-2], page_data(page, known, language, words), texts / "paper.typ")
-        write_text(written[-1], slides_page(deck, known, language, words, skeleton))
+        path, words = folder / f"slides.{language}.html", chinese if language == "zh" else {}
+        write_text(path, slides_page(deck, known, language, words, skeleton))
+        written.append(path)
+    for language in LANGUAGES:  # Chinese last: it alone needs a font of the machine
+        path, words = folder / f"paper.{language}.pdf", chinese if language == "zh" else {}
+        write_page(path, page_data(page, known, language, words), texts / "paper.typ")
+        written.append(path)
     return written
 
 
