@@ -211,6 +211,7 @@ def read_words(path: Path) -> dict[str, str]:
 def write_sheets(folder: Path, root: Path = Path(".")) -> list[Path]:
     """Both sheets in both languages into a folder; returns the files. root: the project's folder. Raises SheetError."""
     known, texts, written = facts(root), root / "sheets", []
+    folder.mkdir(parents=True, exist_ok=True)
     chinese = read_words(texts / "words.txt")
     page, deck = blocks(texts / "paper.txt", known), blocks(texts / "slides.txt", known)
     skeleton = (texts / "slides.html").read_text(encoding="utf-8")
@@ -227,8 +228,6 @@ def write_sheets(folder: Path, root: Path = Path(".")) -> list[Path]:
 
 if __name__ == "__main__":
     try:
-        target = Path(sys.argv[1] if len(sys.argv) > 1 else "build/sheets")
-        target.mkdir(parents=True, exist_ok=True)
-        print(*write_sheets(target), sep="\n")
+        print(*write_sheets(Path(sys.argv[1] if len(sys.argv) > 1 else "build/sheets")), sep="\n")
     except UserError as error:
         sys.exit(str(error))
