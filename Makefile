@@ -28,7 +28,7 @@ HF_DATASETS_OFFLINE ?= 1
 OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_DATASETS_OFFLINE OMP_WAIT_POLICY
 
-.PHONY: help demo test test-browser lab paper real weights lint force
+.PHONY: help demo test test-browser lab sheets paper real weights lint force
 
 help:  ## this list
 	@echo "minillava: the LLaVA paper, rebuilt in small. Start with: make demo"
@@ -56,6 +56,10 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 test-browser: $(READY)  ## every notebook in a real JupyterLab, and the chat page, in the Chromium that is here (CHROMIUM=/path/to/it)
 	$(PIP) -e ".[course,serve,browser,tests]"
 	$(PY) -m pytest -q -rs tests_browser
+
+sheets: $(READY)  ## the paper on one page, and the slides of a lecture, in English and Chinese: build/sheets
+	$(PY) -c "import typst" 2>/dev/null || $(PIP) -e ".[course,site]"
+	$(PY) -m minillava.course.sheets
 
 lint: $(READY)  ## ruff: style and format, notebooks too
 	$(PY) -m ruff check --output-format=concise

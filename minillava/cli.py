@@ -8,6 +8,7 @@ import argparse
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ VERBS = {
     "fetch": "the paper's real data, or a part of it, from the hub and from COCO",
     "import": "a language model in a GGUF file becomes a folder that `train` reads",
     "export": "a trained LLaVA for transformers, llama.cpp (GGUF) or, its LoRA, for PEFT",
+    "course": "build the Chinese edition of the notebooks",
     "progress": "which tasks of the exercises pass on this machine; nothing is sent",
     "judge": "scores: reviews, LLaVA-Bench, ScienceQA, POPE",
     "generate": "instruction data from captioned pictures, by the offline teacher or any model",
@@ -132,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (UserError, OSError, SafetensorError) as error:
         message = printable(str(error))
-        if os.strerror(errno.ENOSPC) in message:  # safetensors' own error has no number, only these words
+        # Two libraries' errors of a full disk have no number, only words: safetensors' and numpy's.
+        if os.strerror(errno.ENOSPC) in message or re.search(r"\d requested and \d+ written", message):
             message += " - free some space, then run the same command again: it resumes"
         print(f"minillava: {message}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ so it neither stops an evaluation nor enters a mean. What a later run relies on 
     python -c "from minillava.files import read_jsonl; print(read_jsonl('data_samples/caps_boxes.jsonl')[0]['id'])"
 """
 
+import errno
 import json
 import os
 import shutil
@@ -60,6 +61,8 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
     except BaseException as error:
         _remove(temporary)
         if isinstance(error, OSError) and error.filename is None:  # Pillow's and a full disk's name no file
+            if error.errno is None:  # numpy's has words alone, which a name would hide
+                raise OSError(errno.EIO, str(error), str(path)) from error
             error.filename = str(path)
         raise
     if sync:
@@ -67,10 +70,7 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def file_mark(path: Path) -> list[int] | None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,12 +146,33 @@ def test_a_folder_that_holds_something_is_refused_and_stays_as_it_was(weights, t
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["chat_template.json"]
 
 
+@pytest.mark.parametrize("kind", ["hf", "gguf", "peft"])
+def test_an_empty_folder_that_is_there_is_filled_and_nothing_is_put_beside_it(
+    kind, trained, tmp_path, capsys, monkeypatch
+):
+    """It may be the root of a disk, or a link to one."""
+    disk, move = tmp_path / "disk", Path.replace
+
+    def replace(path, target):
+        assert disk in path.resolve().parents, "another disk"
+        return move(path, target)
+
+    disk.mkdir()
+    monkeypatch.setattr(Path, "replace", replace)
+    status, _, err = export(capsys, trained[0] / "model", "--to", kind, "--out", disk)
+    assert status == 0, err
+    assert any(disk.iterdir()) and not any(path.name.startswith(".") for path in tmp_path.rglob("*"))
+
+
 def test_the_model_card_has_every_score_beside_its_controls(hf, weights, tmp_path, capsys):
     text = (hf / "README.md").read_text()
     (figures,) = read(SHIPPED / "card.json")["figures"].values()
-    assert "48000 picture-book scenes" in text and "| picture | blank | shuffled |" in text
+    assert "48000 picture-book scenes" in text and "| picture | blank | shuffled | picture after the question |" in text
     for kind, score in figures["picture"].items():
-        assert f"| {kind} | {score} | {figures['blank'][kind]} | {figures['shuffled'][kind]} |" in text
+        scores = score, *(figures[look][kind] for look in ("blank", "shuffled", "picture after the question"))
+        assert f"| {kind} | {' | '.join(map(str, scores))} |" in text
+    assert export(capsys, hf, "--to", "hf", "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "README.md").read_text() == text
     assert export(capsys, weights / "llava", "--to", "hf", "--out", tmp_path / "other")[0] == 0
     assert "None are known" in (tmp_path / "other" / "README.md").read_text()
     damaged = shutil.copytree(weights / "llava", tmp_path / "damaged")
@@ -237,6 +259,15 @@ def test_the_work_around_rolls_the_position_table_and_nothing_else(to_gguf):
     assert torch.equal(torch.cat([table[-1:], table[:-1]]), plain["v.position_embd.weight"].read())
 
 
+def test_of_the_two_files_none_is_written_if_one_cannot_be(weights, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gguf")
+    monkeypatch.setattr(gguf_write, "vision_tensors", lambda *_: {"mm.0.weight": torch.full((2, 2), 1e6)})
+    args = weights / "llava", "--to", "gguf", "--out", tmp_path / "out"
+    status, _, err = export(capsys, *args, "--dtype", "float16")
+    assert status == 2 and "take --dtype float32" in err and not any((tmp_path / "out").iterdir())
+    assert export(capsys, *args)[0] == 0
+
+
 def test_gguf_is_asked_for_by_name_where_it_is_missing(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     status, _, err = export(capsys, weights / "llava", "--to", "gguf", "--out", tmp_path / "out")
@@ -307,6 +338,17 @@ def test_the_adapter_over_its_language_model_is_the_trained_one(trained, weights
             changed += 1
         torch.testing.assert_close(tensor, base[name] + added, atol=1e-6, rtol=1e-5)
     assert len(tensors) == 2 * changed == 2 * 2 * 7
+
+
+def test_the_folder_that_one_is_in_has_its_adapter_too(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(trained[0] / "model")
+    status, _, err = export(capsys, ".", "--to", "peft", "--out", tmp_path / "peft")
+    assert status == 0, err
+
+
+def test_the_folder_around_a_model_names_the_model(trained, tmp_path, capsys):
+    status, _, err = export(capsys, trained[0], "--to", "hf", "--out", tmp_path / "hf")
+    assert status == 2 and f"take {trained[0] / 'model'}" in err and "Errno" not in err
 
 
 def test_a_model_without_lora_says_so_and_what_to_do(trained, weights, tmp_path, capsys):

@@ -152,15 +152,15 @@ def test_a_widget_draws_again_when_a_control_moves():
         assert isinstance(explore(lambda n, made=made: made, n=Slider()).view, ipywidgets.Image)
     box = explore(lambda asked: asked.upper(), asked=Text(value="a cat?"))
     box.controls["asked"].value = "a dog?"
-    assert "A DOG?" in box.view.value and box.controls["asked"].layout.width == "98%"
+    assert "A DOG?" in box.view.value and box.controls["asked"].layout.width == "100%"
     with pytest.raises(TypeError, match="returned int"):
         explore(lambda n: n, n=Slider())
 
 
 def test_a_widget_leaves_room_for_text_and_hands_and_none_around_a_figure():
-    assert Slider(max=9).layout.width == "400px" and Text(value="x").layout.width == "98%"
+    assert Slider(max=9).layout.width == "400px" and Text(value="x").layout.width == "100%"
     one = explore(lambda question: "word " * 99, question=Text(value="why?"))
-    assert "white-space:pre-wrap" in one.view.value and one.view.layout.width == "98%"
+    assert "white-space:pre-wrap" in one.view.value and one.view.layout.width == "100%"
     figure, axis = canvas(6, 6)
     axis.set_position([0.4, 0.4, 0.2, 0.2])  # white all around
     shown = Image.open(io.BytesIO(explore(lambda n: figure, n=Slider()).view.value))

@@ -52,6 +52,12 @@ draw_scenes(scenes("train", 1), Path({str(tmp_path)!r}), lambda: None)"""
     assert not names(tmp_path)
 
 
+def test_an_error_without_a_number_keeps_its_words(tmp_path):
+    """As numpy's of a full disk."""
+    with pytest.raises(OSError, match="80 requested and 3 written: .*a.gguf"), atomic_write(tmp_path / "a.gguf"):
+        raise OSError("80 requested and 3 written")
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_error_in_the_block_leaves_the_old_file_and_nothing_else(tmp_path, error):
     write_text(tmp_path / "a.json", "old")

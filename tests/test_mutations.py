@@ -13,6 +13,7 @@ from cells import FOLDER, Failed, notebook, run
 
 from minillava import asking, chat, model, paper
 from minillava.costs import model as costs
+from minillava.course import note
 from minillava.data import template
 from minillava.datagen import concepts
 from minillava.datagen import messages as sent
@@ -62,6 +63,11 @@ def no_stop(real):
 def mean_of_ratios(real):
     """The mean of the ratios instead of the ratio of the means."""
     return lambda pairs: 100 * sum(c / r for r, c in pairs) / len(pairs)
+
+
+def always_agrees(real):
+    """Every mark of the learner is counted as the paper's."""
+    return lambda claim, mark: True
 
 
 def exact_gelu(real):
@@ -167,6 +173,7 @@ MUTANTS = {
     "03": (llava.Llava, "splice", patches_last),
     "04": (template.Template, "segments", no_stop),
     "05": (scores, "relative_score", mean_of_ratios),
+    "05b": (note, "agrees", always_agrees),
     "06": (vision.MLP, "forward", exact_gelu),
     "07": (language, "rotate", forgets_places),
     "08": (llava.Llava, "splice", upside_down),

@@ -126,7 +126,7 @@ def change(n, **changes):
         (change(3, source='open("~/a.png")'), "cell 3: a path"),
         (change(3, source="open('../data_samples/a.png')"), "cell 3: a path"),
         (change(3, source=r"open('C:\a.png')"), "cell 3: a path"),
-        (change(1, source="![a](/work/a.png)"), "cell 1: a path"),
+        (change(1, source="![a](/srv/a.png)"), "cell 1: a path"),
         (change(1, source="[a](../exercises/solutions/ex08_a.ipynb)"), "cell 1: a path"),
         (change(1, source="open('../exercises/ex08_a.ipynb')"), "cell 1: a path"),
         (lambda notebook: notebook["metadata"].update(kernelspec={"name": "venv"}), "the kernelspec is not python3"),

@@ -1,4 +1,5 @@
-"""Apple's GPU is used only when it computes what the CPU computes. There is none here: functions play it."""
+"""Apple's GPU is used only when it computes what the CPU computes. There is none here; the tests put functions in its
+place."""
 
 import pytest
 import torch

@@ -293,6 +293,8 @@ def test_a_bug_is_told_to_every_client_and_the_server_goes_on(service, client, m
         ({"n": 2}, "`n` is not supported", "n"),
         ({"stop": ["."]}, "`stop` is not supported", "stop"),
         ({"tools": [{}]}, "`tools` is not supported", "tools"),
+        ({"\ud83d": 1}, "`?` is not supported", "?"),
+        ({"stream_options": []}, "`stream_options` must be an object", "stream_options"),
         ({"messages": []}, "`messages` must be a list", "messages"),
         ({"messages": [{"role": "system", "content": "Be brief."}]}, "the role 'system' is not supported", "messages[0]"),
         ({"messages": [{"role": "assistant", "content": "Yes."}]}, "expected a message of the role 'user'", "messages[0]"),
@@ -435,7 +437,33 @@ def test_a_port_in_use_and_missing_weights_end_in_one_line(capsys, tmp_path, mon
     assert cli.main(["serve", "--most", "0"]) == 2 and "--most" in capsys.readouterr().err
 
 
+SLOW = """import sys, time
+from minillava import cli
+from minillava.serving.rows import Rows
+step = Rows.step
+Rows.step = lambda self: (time.sleep(0.5), step(self))
+sys.exit(cli.main(sys.argv[1:]))"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise on Windows")
+@pytest.mark.usefixtures("heeded")
+def test_ctrl_c_ends_slow_answers_at_the_next_token_and_their_clients_hear_of_it():
+    command = [sys.executable, "-c", SLOW, "serve", str(WEIGHTS), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        url = re.search(r"llava is at (http://127.0.0.1:\d+) ", server.stdout.readline())[1]
+        asked = {"model": "llava", "messages": [{"role": "user", "content": "Describe a park in detail."}]}
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            pieces = client.chat.completions.create(**asked, stream=True)
+            next(piece for piece in pieces if piece.choices[0].delta.content)  # it is being written
+            server.send_signal(signal.SIGINT)
+            with pytest.raises(openai.APIError, match="the server was stopped"):
+                list(pieces)
+        out, err = server.communicate(timeout=60)
+    assert server.returncode == 0 and out.endswith("Stopped.\n") and err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent otherwise on Windows")
+@pytest.mark.usefixtures("heeded")
 def test_the_command_says_where_it_is_answers_and_stops_on_ctrl_c():
     command = [sys.executable, "-m", "minillava", "serve", str(WEIGHTS), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:

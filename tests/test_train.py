@@ -586,7 +586,7 @@ def test_processes_share_the_cores(monkeypatch, said, threads):
 def test_the_machine_is_asked_for_its_precision(monkeypatch, kind, capability, flags, bf16, dtype):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(
-        machine, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=lambda: f"flags: {flags}")
+        machine, "Path", lambda _: SimpleNamespace(exists=lambda: True, read_text=lambda encoding: f"flags: {flags}")
     )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
     assert machine.compute_dtype(kind) == dtype

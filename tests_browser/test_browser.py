@@ -98,6 +98,11 @@ def browser(lab):
 
 def move(page, box):
     """Change the first control of a widget as a person does; returns what kind it was."""
+    if box.locator(".widget-upload").count():
+        with page.expect_file_chooser() as chosen:
+            box.locator(".widget-upload").first.click()
+        chosen.value.set_files(FOLDER.parent / "data_samples" / "pictures" / "train-000000.png")
+        return "upload"
     if box.locator("select").count():
         box.locator("select").first.select_option(index=1)
         return "dropdown"
@@ -110,9 +115,9 @@ def move(page, box):
 
 
 def widgets(path):
-    """How many cells of a notebook show a widget: those that begin a line with `explore(`."""
+    """How many cells of a notebook show a widget: those that begin a line with `explore(` or `SceneEditor(`."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return sum(bool(re.search(r"^explore\(", "".join(c["source"]), re.MULTILINE)) for c in cells)
+    return sum(bool(re.search(r"^(explore|SceneEditor)\(", "".join(c["source"]), re.MULTILINE)) for c in cells)
 
 
 @pytest.mark.timeout(2 * SECONDS)

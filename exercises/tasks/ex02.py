@@ -239,6 +239,10 @@ def _repeats(seed):
     return [([a, b, a, c, c],), ([a, *draw.choices((a, b, c), k=5)],), ([draw.choice((a, b)), a, a, b],)]
 
 
+def _out_of_turn(speakers):
+    return [who != ("human", "gpt")[n % 2] for n, who in enumerate(speakers)]
+
+
 TASKS = (
     Task(
         "02.1", 1, "What the teacher is given", _pictures, _given,
@@ -255,7 +259,7 @@ TASKS = (
         draw=outlines,
     ),
     Task(
-        "02.2a", 0, "Out of turn", _speakers, lambda speakers: [who != ("human", "gpt")[n % 2] for n, who in enumerate(speakers)],
+        "02.2a", 0, "Out of turn", _speakers, _out_of_turn,
         (
             (lambda speakers: [n > 0 and who == speakers[n - 1] for n, who in enumerate(speakers)], "each turn is compared with the one before it. Compare it with whose turn it is: human at 0, 2, 4, gpt at 1, 3, 5."),
             (lambda speakers: [who != ("gpt", "human")[n % 2] for n, who in enumerate(speakers)], "gpt is expected to begin. The human asks first."),

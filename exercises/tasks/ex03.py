@@ -201,7 +201,7 @@ TASKS = (
         ),
         ("rows = T - 1 + P. All that the language model spends goes by rows, or by rows squared.",
          "One matrix of (a, b) costs 2 * a * b operations a row. A block has four of (D, D) and three of (D, F).",
-         "cache: rows * L * 2 (keys, values) * D * 2 bytes. Attention: 4 * L * rows**2 * D. The MLP: Dv * D + D, and D * D + D."),
+         "cache: rows * L * 2 (keys, values) * D * 2 bytes. Attention: 4 * L * rows**2 * D. W as an MLP: Dv * D + D, and D * D + D."),
         tolerance=1e-6,
     ),
 )  # fmt: skip

@@ -183,7 +183,7 @@ TASKS = (
     Task(
         "04.2b", 0, "Labels beside the ids", _marked, lambda ids, learned: [i if on else IGNORE for i, on in zip(ids, learned)],
         (
-            (lambda ids, learned: [i if on else 0 for i, on in zip(ids, learned)], "0 stands where no loss is. 0 is an id like any other: the loss would ask for it. IGNORE is none."),
+            (lambda ids, learned: [i if on else 0 for i, on in zip(ids, learned)], "you write 0 where there is no loss. But 0 is an id like any other, so the loss would ask for it. IGNORE is not an id."),
             (lambda ids, learned: [IGNORE if on else i for i, on in zip(ids, learned)], "the marks are read the wrong way: where `learned` says yes, the label is the id."),
         ),
         ("zip(ids, learned) goes through both at once.",),

@@ -134,7 +134,7 @@ TASKS = (
             (_last, "of several answers the last one counts. Two answers are none."),
             (_sentence, "a bare letter is not read: later models answer `B`, or `B. ...`."),
         ),
-        ("re.findall(r'The answer is ([A-Z])\\\\.', text) gives all that are stated.",
+        ("re.findall(r'The answer is ([A-Z])\\.', text) gives all that are stated.",
          "None stated: does the stripped text consist of a letter, or begin with a letter, a full stop and a blank?",
          "Anything but exactly one letter, or one beyond the choices: a ValueError."),
     ),

@@ -1,7 +1,6 @@
 """The verbs of the command line, one module each; a module also declares its verb's arguments."""
 
-from minillava.training.parity import DEVICES
-
+DEVICES = ("cpu", "cuda", "mps")
 MOST_LISTED = 20  # problems that the terminal names; files and --json have all
 
 

@@ -17,6 +17,7 @@ from minillava.files import read_checked
 from minillava.model import save_pretrained
 from minillava.model.formats.files import origin
 from minillava.model.formats.gguf_write import save_gguf
+from minillava.text import few
 from minillava.training.lora import save_peft
 
 DTYPES = {("hf", "float32"), ("hf", "bfloat16"), ("hf", "float16"), ("gguf", "float32"), ("gguf", "float16")}
@@ -45,7 +46,10 @@ def arguments(parser) -> None:
 def run(options) -> None:
     """Write the folder, then say what it is. Raises CheckpointError for what cannot be written."""
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise CheckpointError(f"--out {options.out} is not empty: name a new folder, so that no older file stays there")
+        held = few(p.name for p in options.out.iterdir()) if options.out.is_dir() else "it is a file"
+        raise CheckpointError(
+            f"--out {options.out} is not empty ({held}): name a new folder, so that no older file stays there"
+        )
     unfit = {
         "--roll-positions": options.roll_positions and options.to != "gguf",
         f"--dtype {options.dtype}": options.dtype and (options.to, options.dtype) not in DTYPES,
@@ -73,8 +77,8 @@ def run(options) -> None:
 
 
 def export_peft(model: Path, out: Path) -> None:
-    """The adapter beside a trained model. Raises CheckpointError if there is none, or none that PEFT could load."""
-    adapter, done = (model.parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
+    """Write the LoRA that lies beside a trained model. Raises CheckpointError if there is none, or if PEFT could not use it."""
+    adapter, done = (model.resolve().parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
     if not adapter.is_file() or not done.is_file():
         raise CheckpointError(
             f"{model}: no LoRA was trained here ({adapter} is missing); train with --lora RANK, or take --to hf"

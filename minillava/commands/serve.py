@@ -53,8 +53,16 @@ def run(options) -> None:
     name = Path(options.model).resolve().name if Path(options.model).exists() else options.model
     with listen(options.host, options.port) as at:
         chat = Chat(options.model, options.template, *device_and_dtype(options.dtype, options.device))
-        made = app(Service(chat, name, options.most), HERE if options.host in LOOPBACK else ())
+        service = Service(chat, name, options.most)
+        made = app(service, HERE if options.host in LOOPBACK else ())
         server = uvicorn.Server(uvicorn.Config(made, **SETTINGS))
+        stop = server.handle_exit
+
+        def handle_exit(*signal):  # answers end first: uvicorn would wait for them, then cut them off with a traceback
+            service.writer.end()
+            stop(*signal)
+
+        server.handle_exit = handle_exit
         if options.host not in LOOPBACK:
             print(f"warning: everyone who can reach {options.host} can use this", file=sys.stderr)
         shown = f"[{options.host}]" if ":" in options.host else options.host

@@ -38,6 +38,7 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 00 | instruction | 指令 | what the user asks the model to do, in words | 用户用文字提出的要求
 00 | control | 对照 | the same test without what should help, such as the picture | 去掉关键因素（如图片）的同一测试
 00 | relative score | 相对得分 | the candidate's mean mark, as a percentage of the reference's | 候选平均分占参考平均分的百分比
+00 | held out | 留出 | kept away from all training, so that one can test with it | 不用于训练，留作测试
 01 | captioner | 图像描述模型 | a model that describes a picture, whatever one asks | 无论问什么都只描述图片的模型
 01 | instruction tuning | 指令微调 | training on pairs of instruction and answer | 用“指令—回答”对训练模型
 01 | prompt tuning | 提示微调 | training a few extra input vectors, nothing else | 只训练少量额外的输入向量
@@ -76,16 +77,21 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 05 | standard error | 标准误 | how far a measured share strays by chance | 测量值因偶然而偏离的幅度
 05 | bag of patches | 图块袋 | parts are seen, but not how they belong together | 看到了部分，却不知它们如何组合
 05 | ensemble | 模型集成 | one answer made from those of two models | 合并两个模型的回答
+05b | reading note | 阅读笔记 | what a reader takes from a paper, claim by claim, in own words | 读者用自己的话逐条记下的论文要点
+05b | misreading | 误读 | a claim that the paper's own table or text contradicts | 与论文的表格或正文相矛盾的说法
 06 | vision transformer | 视觉 Transformer | a transformer that reads patches instead of words | 读图块而非单词的 Transformer
 06 | block | 网络块 | attention and a small network, each added to the rows | 注意力加小网络，结果加回各行
 06 | head | 注意力头 | one of several attentions side by side | 并行的多个注意力之一
 06 | contrastive | 对比学习 | trained so that matching pairs are near, others far | 让匹配的靠近、不匹配的远离
 06 | temperature | 温度 | a number that sharpens or flattens a choice | 使选择更尖锐或更平缓的数
+06 | softmax | softmax 函数 | it turns scores into shares that add up to 1 | 把得分变成和为 1 的份额
+06 | MLP | 多层感知机 | two matrices with a bend between them, for each row alone | 两个矩阵加一个非线性
 07 | decoder | 解码器 | a model that predicts the next token from those before it | 由前文预测下一个词元的模型
 07 | RMSNorm | 均方根归一化 | it brings every row to the same size | 把每一行缩放到同样大小
 07 | RoPE | 旋转位置编码 | positions told by turning pairs of numbers | 用旋转数对来表示位置
 07 | cache | 键值缓存 | what earlier tokens left for later ones, kept | 保存之前词元的计算结果
 07 | greedy | 贪心解码 | always take the likeliest token | 每步取最可能的词元
+07 | padding | 填充 | filler that brings the rows of a batch to one length | 把一批序列补到等长的占位
 08 | linear | 线性 | a matrix and nothing else: no bend anywhere | 只有一个矩阵，没有非线性
 08 | cosine | 余弦相似度 | how alike the directions of two vectors are, from -1 to 1 | 两个向量方向的相似程度
 09 | gradient | 梯度 | which way each parameter should move to lower the loss | 参数应朝哪个方向变化
@@ -116,9 +122,11 @@ TERMS = tuple(Term(*(part.strip() for part in line.split("|"))) for line in """
 15 | NAT | 自然科学题 | natural science; SOC is social science, LAN language | 自然科学；SOC 社会，LAN 语言
 15 | TXT | 带文字背景的题 | questions with a text; IMG with a picture, NO with neither | 带文字；IMG 带图，NO 都没有
 15 | complement | 互补集成 | LLaVA answers where GPT-4 gives no answer | GPT-4 无答案时用 LLaVA 的
-16 | MLP | 多层感知机 | two matrices with a bend between them; LLaVA-1.5's projector | 两个矩阵加一个非线性
+16 | response-format prompt | 回答格式提示 | a sentence with a question that says how to answer, as in one word | 说明回答形式的一句话
 17 | meta | meta 设备 | tensors with a shape and no numbers: sizes without memory | 只有形状、没有数据的张量
 17 | shard | 分片 | one of the files, or of the devices, that share a large model | 大模型被分成的若干部分之一
+17 | sub-word | 子词 | a frequent piece of a word: one token of a large vocabulary | 大词表中常见的词片段
+17 | marker tokens | 标记词元 | two extra tokens around a picture, in some published models | 部分模型在图片前后加的两个词元
 """.strip().splitlines())
 # fmt: on
 
@@ -127,10 +135,11 @@ def _row(term: Term) -> str:
     return f"| **{term.english}** | {term.chinese} | {term.meaning} | {term.meaning_in_chinese} |\n"
 
 
-def new_words(notebook: str) -> str:
-    """The Markdown of a notebook's new words, by its number, such as "03"."""
+def new_words(notebook: str, chinese: bool = False) -> str:
+    """The Markdown of a notebook's new words, by its number, such as "03". chinese: with a Chinese title."""
     rows = "".join(_row(term) for term in TERMS if term.notebook == notebook)
-    return f"**New words** ([all of them](glossary.md))\n\n{HEAD}{rows}".rstrip("\n")
+    title = "**本章新词**（[全部词汇](glossary.md)）" if chinese else "**New words** ([all of them](glossary.md))"
+    return f"{title}\n\n{HEAD}{rows}".rstrip("\n")
 
 
 def glossary() -> str:

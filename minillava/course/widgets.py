@@ -29,7 +29,7 @@ def Slider(**options) -> ipywidgets.IntSlider:
 
 def Text(**options) -> ipywidgets.Text:
     """A line of text as wide as the cell that takes effect on Enter. options: those of `ipywidgets.Text`."""
-    return ipywidgets.Text(continuous_update=False, layout=Layout(width="98%"), style=NAME_WIDTH, **options)
+    return ipywidgets.Text(continuous_update=False, layout=Layout(width="100%"), style=NAME_WIDTH, **options)
 
 
 class Explorer(ipywidgets.VBox):
@@ -38,13 +38,15 @@ class Explorer(ipywidgets.VBox):
     It is called again at each change.
     """
 
+    buttons: tuple[ipywidgets.Widget, ...] = ()  # between the controls and what is displayed
+
     def __init__(self, show: Callable[..., object], **controls: ipywidgets.Widget):
         self.show, self.controls = show, controls
         for name, control in controls.items():
             control.description = control.description or name
             control.observe(self.update, "value")
         self.view: ipywidgets.Widget | None = None
-        super().__init__([])
+        super().__init__([], layout=Layout(padding="0 8px 0 0"))  # room for the margins of a wide child
         self.update()
 
     def update(self, change=None) -> None:
@@ -56,7 +58,7 @@ class Explorer(ipywidgets.VBox):
                 self.view.value = view.value  # the same widget, so that nothing flickers
                 continue
             self.view = view
-            self.children = (*self.controls.values(), self.view)
+            self.children = (*self.controls.values(), *self.buttons, self.view)
 
     def __repr__(self) -> str:
         return f"(run this cell in Jupyter to move: {', '.join(self.controls)})"
@@ -65,7 +67,7 @@ class Explorer(ipywidgets.VBox):
 def _view(made: object) -> ipywidgets.Widget:
     if isinstance(made, str):
         text = f"<pre style='line-height:1.35; white-space:pre-wrap'>{html.escape(made, quote=False)}</pre>"
-        return ipywidgets.HTML(text, layout=Layout(width="98%"))
+        return ipywidgets.HTML(text, layout=Layout(width="100%"))
     data = io.BytesIO()
     if isinstance(made, Figure):
         made.savefig(data, format="png", dpi=90, bbox_inches="tight")

@@ -55,7 +55,10 @@ LARGE = 4  # larger requests that are read at the same time; the others wait, an
 MAX_LETTERS = 100  # of a conversation, for each token of the context
 MAX_SECONDS = 60  # for a request to arrive
 DECODED = 2  # pictures at the same time
-FAILED = "the answer failed; the server's terminal says why"
+UNFINISHED = {  # how an answer ended that was not written to its end: (what the client is told, status)
+    "error": ("the answer failed; the server's terminal says why", 500),
+    "stopped": ("the server was stopped", 503),
+}
 ENLARGED = 4  # times the size that the vision tower takes, where a picture is shown as it sees it
 HERE = ("localhost", "127.0.0.1", "[::1]")  # this machine, as `Host` names it
 PAGE = {
@@ -152,8 +155,9 @@ class Service:
             await row.leave()
             for task in tasks:
                 task.cancel()
-        if finished == "error":
-            raise Refused(FAILED, status=500)
+        if finished in UNFINISHED:
+            why, status = UNFINISHED[finished]
+            raise Refused(why, status=status)
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": finished, "logprobs": None}
         return JSONResponse(self.head("chat.completion") | {"choices": [choice], "usage": row.usage()})
@@ -169,8 +173,9 @@ class Service:
         yield event({"role": "assistant", "content": ""})
         while not finished:
             text, finished = await pieces.get()
-            if finished == "error":
-                yield f"data: {json.dumps(Refused(FAILED, status=500).body())}\n\n"
+            if finished in UNFINISHED:
+                why, status = UNFINISHED[finished]
+                yield f"data: {json.dumps(Refused(why, status=status).body())}\n\n"
                 return
             if text:
                 yield event({"content": text})
@@ -266,7 +271,8 @@ def app(service: Service, names: tuple[str, ...] = HERE):
     async def running(_):
         service.writer.start()
         yield
-        await run_in_threadpool(service.writer.stop)
+        service.writer.end()
+        await run_in_threadpool(service.writer.join)
 
     async def page(request):
         return Response(service.page, media_type="text/html", headers=PAGE)

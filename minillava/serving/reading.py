@@ -17,6 +17,7 @@ from minillava.data.records import IMAGE_TOKEN
 from minillava.errors import UserError
 from minillava.files import parse_json
 from minillava.model.generate import LEAST_TEMPERATURE
+from minillava.text import printable
 
 MAX_VALUES = 100_000  # of one request; short ones take up to twenty times the memory of their text
 READ = ("model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p",
@@ -72,12 +73,13 @@ def read_request(body: object, model: str) -> Asked:
         raise Refused(f"no model {named!r} here; this is {model!r}", "model", 404, "model_not_found")
     for name, value in body.items():
         if name not in READ and value is not None and not (name in NEUTRAL and value == NEUTRAL[name]):
-            raise Refused(f"`{str(name)[:60]}` is not supported; leave it out", str(name)[:60], 400, "unsupported")
+            shown = printable(str(name)[:60])
+            raise Refused(f"`{shown}` is not supported; leave it out", shown, 400, "unsupported")
     limit = "max_tokens" if body.get("max_completion_tokens") is None else "max_completion_tokens"
     temperature = _number(body, "temperature", 0.0, 0, 1000)
     if 0 < temperature < LEAST_TEMPERATURE:
         raise Refused(f"`temperature` must be 0, or {LEAST_TEMPERATURE:g} or above", "temperature")
-    options = body.get("stream_options") or {}
+    options = {} if body.get("stream_options") is None else body["stream_options"]
     if not isinstance(options, dict):
         raise Refused("`stream_options` must be an object", "stream_options")
     turns, picture = read_messages(body.get("messages"))

@@ -15,6 +15,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -33,7 +34,8 @@ class Busy(UserError):
 
 
 class Row:
-    """One answer. tell(text, finished): called with each new piece of it; finished is None, "stop" or "length".
+    """One answer. tell(text, finished): called with each new piece of it; finished is None, "stop" or "length", or, with
+    no text, "error" or "stopped" (the server ends).
 
     ids: (T,) of the prompt. picture: (1, 3, S, S) as the vision tower takes it, or None. length: tokens of the prompt,
     patches too. room: the most tokens of the answer. ends: a `Stop`. asked: how the answer is chosen, and whether its
@@ -145,16 +147,24 @@ class Writer(threading.Thread):
             self.waiting.put_nowait(row)
         except queue.Full:
             raise Busy(f"{WAITING} requests wait already; ask again later") from None
+        if self.stopping:  # asked only now: what waited before that, the thread finds and tells
+            raise Busy("the server is stopping")
 
-    def stop(self) -> None:
-        """End the thread after the token at hand."""
+    def end(self) -> None:
+        """End the thread after the token at hand. All who still wait hear of it, so no connection stays open."""
         self.stopping = True
-        with self.waiting.mutex:  # nobody waits for what is not written any more
-            self.waiting.queue.clear()
-        self.waiting.put(None)
-        self.join()
+        with suppress(queue.Full):  # then it waits for nothing
+            self.waiting.put_nowait(None)
 
     def run(self) -> None:
+        self._write()
+        while not self.waiting.empty():
+            self.rows.rows.append(self.waiting.get())
+        for row in filter(None, self.rows.rows):
+            if not row.finished:
+                row.tell("", "stopped")
+
+    def _write(self) -> None:
         while not self.stopping:
             rows = self.rows
             new = self._new(wait=not rows.rows)

@@ -103,6 +103,8 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
                 )
             train_stage(model, stage, samples, features, folder, steps=count, progress=report, **settings)
     figures = picture_accuracy(model.eval(), tokenizer, preparation, per_kind=80)
+    other_order = picture_accuracy(model, tokenizer, preparation, per_kind=80, after=True)
+    figures["picture after the question"] = other_order["picture"]  # Eq. 2 allows both
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
     save_trained(model, tokenizer, vision, out, about, STORED_DTYPE)
     made = "LLaVA: stage 1, then stage 2, from the shipped vision tower and language model"

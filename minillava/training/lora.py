@@ -100,7 +100,6 @@ def save_peft(path: Path, folder: Path, base: str) -> None:
         "inference_mode": True,
         "target_modules": sorted({name.split(".")[-3] for name in tensors}),
     }
-    with atomic_write(folder) as temporary:
-        temporary.mkdir()
-        save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
-        write_json(temporary / "adapter_config.json", config)
+    with atomic_write(folder / "adapter_model.safetensors") as temporary:  # without it the folder is no adapter
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        write_json(folder / "adapter_config.json", config)

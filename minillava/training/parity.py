@@ -15,7 +15,6 @@ from minillava.errors import UserError
 from minillava.model import Batch, LanguageConfig, Llava, LlavaConfig, VisionConfig, set_trainable
 from minillava.training.optim import muon
 
-DEVICES = ("cpu", "cuda", "mps")
 SAMPLES, STEPS = 12, 3
 SAME = 1e-5  # of the first loss. Rounding moves it by less than 1e-6; later steps amplify that
 SAME_LATER = 1e-2

@@ -15,6 +15,6 @@ MUTANTS = [
     ("04.3", '("###", learn != "no stop"), ("\\n", every)', '("###", learn != "no stop"), ("\\n", learn != "no stop")', "newline behind the stop"),
     ("04.2a", "return joined", "return [*joined, IMAGE]", "behind the last part too"),
     ("04.2a", "[IMAGE, *part]", "part", "no image between"),
-    ("04.2b", "else IGNORE", "else 0", "0 stands where no loss is"),
+    ("04.2b", "else IGNORE", "else 0", "you write 0 where there is no loss"),
     ("04.2b", "i if on else IGNORE", "IGNORE if on else i", "the wrong way"),
 ]  # fmt: skip

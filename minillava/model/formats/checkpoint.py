@@ -92,6 +92,9 @@ def load_llava(source, dtype=torch.float32, device="cpu"):
         with reading_config(folder / "config.json") as published:
             authors = is_authors(published)
         return (load_authors(folder, dtype, device), {}) if authors else _load_published(folder, dtype, device)
+    if not path.exists():
+        inner = f"; take {folder / 'model'}" if (folder / "model" / path.name).exists() else ""
+        raise CheckpointError(f"{folder}: neither {path.name} nor config.json is here, so this is no LLaVA{inner}")
     config, about, towers = read_llava(folder)
     model = load_strictly(Llava, config, open_tensors(folder), folder, str, dtype, device)
     _set_origins(model, towers)

@@ -31,8 +31,7 @@ from minillava.text import few
 FETCHED_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]  # of a hub repository: no code
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # read where a folder has neither of the above
-# Tensors that older versions of transformers stored, although the config determines them.
-DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")
+DERIVED_TENSORS = (".position_ids", ".rotary_emb.inv_freq")  # in older files, although the config determines them
 LARGEST = 1e12  # of a config's numbers
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")  # quantised types mean nothing without their scales
 
@@ -280,8 +279,9 @@ def write_checkpoint(folder, jsons, tensors, dtype=None, also=lambda temporary: 
     texts = {name: json.dumps(written | stored_as, indent=2) + "\n" for name, written in jsons.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            temporary = Path(temporary)
+        near = folder if folder.exists() else folder.parent  # on the disk of `folder`, which can be one's root
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=near) as made:
+            temporary = Path(made)
             save_file(stored, temporary / "model.safetensors", metadata={"format": "pt"})
             for name, text in texts.items():
                 (temporary / name).write_text(text, encoding="utf-8")

@@ -66,34 +66,33 @@ def save_gguf(model, folder, tokenizer, template, preparation, name, dtype=torch
     """
     text = language_values(model.config.language, tokenizer, template)
     eye = vision_values(model.config, preparation)
-    for path, kind, values, tensors in (
-        ("model.gguf", text["general.architecture"], text, language_tensors(model)),
-        ("mmproj.gguf", "clip", eye, vision_tensors(model, eye["clip.vision.block_count"], rolled)),
-    ):
-        stored = {key: _stored(key, tensor.detach().cpu().float(), dtype) for key, tensor in tensors.items()}
-        about = {"general.name": name, "general.file_type": FILE_TYPES[dtype]}
-        write_gguf(folder / path, kind, about | values, stored)
-
-
-def write_gguf(path, architecture, values, tensors):
-    """Write one file, whole or not at all. values: {key: number, text, or list}. tensors: {name: tensor}."""
     try:
         from gguf import GGUFWriter
     except ImportError as error:
         raise CheckpointError(f"{INSTALL} ({error})") from error
-    with atomic_write(path) as temporary:
-        writer = GGUFWriter(temporary, architecture)
-        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string,
-               list: writer.add_array}  # fmt: skip
-        for key, value in values.items():
-            if key != "general.architecture":  # which the writer adds itself
-                add[type(value)](key, value)
-        for name, tensor in tensors.items():
-            writer.add_tensor(name, tensor.numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+    with atomic_write(folder / "model.gguf") as first, atomic_write(folder / "mmproj.gguf") as second:  # both or none
+        for path, kind, values, tensors in (
+            (first, text["general.architecture"], text, language_tensors(model)),
+            (second, "clip", eye, vision_tensors(model, eye["clip.vision.block_count"], rolled)),
+        ):
+            stored = {key: _stored(key, tensor.detach().cpu().float(), dtype) for key, tensor in tensors.items()}
+            about = {"general.name": name, "general.file_type": FILE_TYPES[dtype]}
+            write_gguf(GGUFWriter(path, kind), about | values, stored)
+
+
+def write_gguf(writer, values, tensors):
+    """Write one file with gguf's writer. values: {key: number, text, or list}. tensors: {name: tensor}."""
+    add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string,
+           list: writer.add_array}  # fmt: skip
+    for key, value in values.items():
+        if key != "general.architecture":  # which the writer adds itself
+            add[type(value)](key, value)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _stored(name, tensor, dtype):

@@ -5,6 +5,7 @@ Version 5 and the versions before it read the same files. `minillava export MODE
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
     published = llava_published(config, image_token) | {"minillava": known | {"ends": list(config.language.ends)}}
     published["text_config"] |= tokens
 
-    card = model_card(known, template, find_checkpoint(vision_tower) / "card.json")
+    scores = find_checkpoint(vision_tower) / "card.json"
+    card = model_card(known, template, scores)
 
     def also(temporary):
         write_preparation(preparation, temporary)  # where versions before 5 look
@@ -75,6 +77,8 @@ def save_pretrained(model, folder, tokenizer, vision_tower, template, about, dty
         GenerationConfig(**tokens).save_pretrained(temporary)
         _readable_before_5(temporary / "tokenizer_config.json")
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        if scores.exists():  # so that an export of the export has them too
+            shutil.copyfile(scores, temporary / "card.json")
 
     write_checkpoint(folder, {"config.json": published}, tensors, dtype, also)
 
@@ -118,7 +122,8 @@ def model_card(known, template, scores):
     ]
     if tables:
         lines.append("blank, shuffled: the same questions with a blank picture or another question's. A model that "
-                     "scores as well there does not use the picture.")  # fmt: skip
+                     "scores as well there does not use the picture. The picture comes before the question, except "
+                     "where the column says that it comes after.")  # fmt: skip
     else:
         lines.append("None are known. A score means something beside its control, the same questions with the picture "
                      "blanked or exchanged: `minillava answer --look`, then `minillava judge`.")  # fmt: skip

@@ -1,0 +1,67 @@
+"""The lecture's slides in headless Chromium: keys, a phone, paper, light and dark, no request and no error.
+
+make test-browser      # skips where no Chromium or no Typst is installed
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from test_page import WIDE, browser  # noqa: F401
+
+from minillava.course import sheets
+from minillava.course.sheet_texts import LANGUAGES, blocks, facts
+
+ROOT = Path(__file__).parents[1]
+HERE = "() => [...document.querySelectorAll('section')].findIndex(s => Math.abs(s.getBoundingClientRect().top) < 2)"
+COLOURS = "() => ['back', 'ink'].map(n => getComputedStyle(document.documentElement)[n == 'ink' ? 'color' : 'backgroundColor'])"
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def deck(request, tmp_path_factory):
+    """(file, number of slides) of one language."""
+    pytest.importorskip("typst")
+    texts, known = ROOT / "sheets", facts(ROOT)
+    said = blocks(texts / "slides.txt", known)
+    words = sheets.read_words(texts / "words.txt") if request.param == "zh" else {}
+    skeleton = (texts / "slides.html").read_text(encoding="utf-8")
+    path = tmp_path_factory.mktemp("slides") / "slides.html"
+    path.write_text(sheets.slides_page(said, known, request.param, words, skeleton), encoding="utf-8")
+    return path, len(said)
+
+
+def opened(browser, path, **options):  # noqa: F811
+    page, heard = browser.new_page(**options), []
+    page.on("request", lambda r: heard.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.goto(path.as_uri())
+    return page, heard
+
+
+def test_keys_move_show_notes_and_change_colours(browser, deck):  # noqa: F811
+    page, heard = opened(browser, deck[0], viewport={"width": 1280, "height": 720}, color_scheme="light")
+    for key, slide in (("ArrowRight", 1), ("PageDown", 2), ("ArrowLeft", 1), ("End", deck[1] - 1), ("Home", 0)):
+        page.keyboard.press(key)
+        page.wait_for_timeout(100)
+        assert page.evaluate(HERE) == slide, key
+    assert not page.locator("aside").first.is_visible()
+    page.keyboard.press("n")
+    assert page.locator("aside").first.is_visible()
+    light = page.evaluate(COLOURS)
+    page.keyboard.press("d")
+    assert page.evaluate(COLOURS) != light
+    assert heard == []
+    page.close()
+
+
+def test_every_slide_fits_a_projector_and_a_phone_and_one_sheet_of_paper(browser, deck):  # noqa: F811
+    page, _ = opened(browser, deck[0], viewport={"width": 1280, "height": 720})
+    tall = page.evaluate("() => [...document.querySelectorAll('section')].filter(s => s.offsetHeight > 721).length")
+    assert tall == 0
+    printed = page.pdf(prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == deck[1]
+    page.close()
+    page, heard = opened(browser, deck[0], viewport={"width": 390, "height": 844})
+    assert page.evaluate(WIDE) == 0 and heard == []
+    page.close()
