@@ -1,0 +1,121 @@
+"""What the site adds to Sphinx: search that finds Chinese words, formulas as MathML, and the meaning of a term.
+
+Notable: Chinese has no blanks between words, and Sphinx's own search then needs a dictionary and still misses what that
+cuts elsewhere. Here every two neighbouring characters are a word, in the index and in what is asked, so any string of
+them is found. Formulas need no script. A term shows its meaning where a page first says it, on hover and on focus.
+"""
+
+import re
+from html import escape
+
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+from sphinx.search.en import SearchEnglish
+
+from minillava.course.chinese import EVERYDAY, form
+from minillava.course.terms import TERMS
+from minillava.figures.drawing import DARK, NAMES, RULES
+
+HAN = r"[\u3400-\u9fff]"
+WORD = re.compile(rf"{HAN}+|(?:(?!{HAN})\w)+")
+PLAIN = (nodes.literal, nodes.reference, nodes.title, nodes.table, nodes.raw)  # no term is explained inside these
+
+
+class SearchBoth(SearchEnglish):
+    """English words by their stem; of Chinese text every character and every two neighbours."""
+
+    lang = "course"
+    language_name = "English and Chinese"
+    js_splitter_code = """
+var splitQuery = query => (query.match(/[\\u3400-\\u9fff]+|(?:(?![\\u3400-\\u9fff])[\\p{L}\\p{N}_])+/gu) || []).flatMap(word =>
+    /[\\u3400-\\u9fff]/.test(word) && word.length > 1 ? [...word].slice(1).map((letter, n) => word[n] + letter) : [word])
+"""
+
+    def split(self, text: str) -> list[str]:
+        found = WORD.findall(text)
+        han = [word for word in found if re.match(HAN, word)]
+        pairs = [word[n : n + 2] for word in han for n in range(len(word) - 1)]
+        return [*found, *pairs, *(letter for word in han for letter in word)]
+
+
+class Meaning(nodes.Inline, nodes.TextElement):
+    """A term of the course in running text."""
+
+
+def terms_in(text: str, chapter: str, chinese: bool, seen: set[str]) -> list[tuple[int, int, str]]:
+    """(start, end, meaning) of the terms that stand in a text and not in `seen`, to which they are added.
+
+    chapter: the page's number, such as "03". A word with an everyday meaning is a term only in its own chapter.
+    """
+    words = {form(term.chinese) if chinese else term.english: term for term in TERMS}
+    pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    out = []
+    for match in re.finditer(pattern if chinese else rf"\b({pattern})s?\b", text, re.IGNORECASE):
+        word = match[0] if chinese else match[1]
+        term = words.get(word) or words.get(word.lower())
+        if term is None or term.english in seen or (term.english in EVERYDAY and term.notebook != chapter):
+            continue
+        seen.add(term.english)
+        out.append((*match.span(), term.meaning_in_chinese if chinese else term.meaning))
+    return out
+
+
+def explain(app, doctree, page: str) -> None:
+    """Mark each term where the page first says it."""
+    number = re.search(r"/(?:ex)?(\d\d\w?)_", page)
+    seen, chinese = set(), app.config.language.startswith("zh")
+    for text in list(doctree.findall(nodes.Text)):
+        parents, node = [], text.parent
+        while node is not None:
+            parents, node = [*parents, node], node.parent
+        if not any(isinstance(p, nodes.paragraph) for p in parents) or any(isinstance(p, PLAIN) for p in parents):
+            continue
+        parts, last, said = [], 0, text.astext()
+        for start, end, meaning in terms_in(said, number[1] if number else "", chinese, seen):
+            parts += [nodes.Text(said[last:start]), Meaning("", said[start:end], meaning=meaning)]
+            last = end
+        if parts:
+            text.parent.replace(text, [*parts, nodes.Text(said[last:])])
+
+
+def begin_meaning(writer, node) -> None:
+    writer.body.append(f'<dfn tabindex="0" aria-description="{escape(node["meaning"])}">')
+
+
+def end_meaning(writer, node) -> None:
+    writer.body.append("</dfn>")
+
+
+def inline_formula(writer, node) -> None:
+    writer.body.append(latex2mathml.tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def block_formula(writer, node) -> None:
+    writer.body.append(f'<div class="math">{latex2mathml.tex2mathml(node.astext(), as_block=True)}</div>')
+    raise nodes.SkipNode
+
+
+def diagram_rules() -> str:
+    """CSS: the diagrams' neutral colours where the reader chose a theme that differs from the system's."""
+    light = "".join(f".mv-{NAMES[c]}{{fill:{c}}}.mv-{NAMES[c]}-line{{stroke:{c}}}" for c in DARK)
+    return f'<style>body[data-theme="light"]{{{light}}}body[data-theme="dark"]{{{RULES}}}</style>'
+
+
+def add_rules(app, page, template, context, doctree) -> None:
+    context["metatags"] = context.get("metatags", "") + diagram_rules()
+
+
+def set_dark_style(app) -> None:
+    app.config.pygments_dark_style = "a11y-high-contrast-dark"  # a setting of the theme, which is loaded by now
+
+
+def setup(app) -> dict:
+    app.add_search_language(SearchBoth)
+    app.add_node(Meaning, html=(begin_meaning, end_meaning))
+    app.add_html_math_renderer("mathml", (inline_formula, None), (block_formula, None))
+    app.config.html_math_renderer = "mathml"
+    app.connect("builder-inited", set_dark_style, priority=1)
+    app.connect("doctree-resolved", explain)
+    app.connect("html-page-context", add_rules)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
