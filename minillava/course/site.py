@@ -43,8 +43,37 @@ CHINESE = {
     "Results": "结果",
     "About the course": "关于本课程",
     "Start reading": "开始阅读",
-    "中文版": "English",
+    "Install and run": "安装与运行",
     "Also here": "另见",
+}
+
+
+# The theme's colours: warm paper and quiet ink. Each text has a contrast of 4.5 or more with what is behind it.
+LIGHT = {
+    "color-background-primary": "#fdfcf9",
+    "color-background-secondary": "#f7f5ef",
+    "color-background-hover": "#eeebe2",
+    "color-foreground-primary": "#25252b",
+    "color-foreground-secondary": "#4b4b55",
+    "color-foreground-muted": "#62626c",
+    "color-brand-primary": "#00588c",
+    "color-brand-content": "#00588c",
+    "color-sidebar-link-text": "#45454e",
+    "color-sidebar-link-text--top-level": "#45454e",
+    "color-code-background": "#f5f3ec",
+}
+DARK = {
+    "color-background-primary": "#17181c",
+    "color-background-secondary": "#1c1d22",
+    "color-background-hover": "#272930",
+    "color-foreground-primary": "#dcdad4",
+    "color-foreground-secondary": "#b9b7b1",
+    "color-foreground-muted": "#9d9ca0",
+    "color-brand-primary": "#86bdf0",
+    "color-brand-content": "#86bdf0",
+    "color-sidebar-link-text": "#b9b7b1",
+    "color-sidebar-link-text--top-level": "#b9b7b1",
+    "color-code-background": "#212228",
 }
 
 
@@ -149,8 +178,7 @@ def front_page(edition: Edition) -> str:
     """The first page: what this is, in the README's own words, the static pages, and the parts of the book."""
     readme = edition.root / ("README.zh.md" if edition.chinese else "README.md")
     readme = readme if readme.exists() else edition.root / "README.md"
-    about = readme.read_text(encoding="utf-8").split("\n\n")[1]
-    parts = [f"# {TITLE}", about, "![](data_samples/gallery.png)"]
+    parts = [f"# {TITLE}", *readme.read_text(encoding="utf-8").split("\n\n")[1:3]]  # its first words, and a picture
     first = next(iter(pages_of(edition.chapters)))
     parts.append(f"**[{said('Start reading', edition.chinese)}]({first.relative_to(edition.root).as_posix()})**")
     if extra := static_pages(edition.root / "site"):
@@ -159,7 +187,8 @@ def front_page(edition: Edition) -> str:
         )
         parts.append(f"{said('Also here', edition.chinese)}: {' · '.join(links)}")
     for title, pages in edition.chapters.items():
-        lines = "\n".join(pages)
+        names = {"README": f"{said('Install and run', edition.chinese)} <README>"}
+        lines = "\n".join(names.get(page, page) for page in pages)
         parts.append(f"```{{toctree}}\n:caption: {said(title, edition.chinese)}\n:maxdepth: 1\n\n{lines}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -180,14 +209,19 @@ def write_sources(edition: Edition) -> None:
     here, there = pages_of(edition.chapters), set(pages_of(edition.others).values()) | {FRONT}
     for source, page in [*here.items(), (edition.root / "README.md", FRONT)]:
         text = front_page(edition) if page == FRONT else markdown(page, source, edition)
-        title, _, rest = relink(text, page, source, edition).lstrip().partition("\n")
+        text = relink(text, page, source, edition)
         if page in there:
-            address, language = edition.address(page, page, other=True), "en" if edition.chinese else "zh"
-            words = said("中文版", edition.chinese) if edition.chinese else "中文版"
-            title += f'\n\n<p class="edition"><a href="{address}.html" lang="{language}">{words}</a></p>\n'
+            address, other = (
+                edition.address(page, page, other=True),
+                ("en", "English") if edition.chinese else ("zh", "中文版"),
+            )
+            link = f'<p class="edition"><a href="{address}.html" lang="{other[0]}">{other[1]}</a></p>'
+            text = re.sub(
+                "^# .*", lambda title, link=link: f"{title[0]}\n\n{link}\n", text, count=1, flags=re.MULTILINE
+            )
         path = edition.folder / f"{page}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{title}\n{rest}", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def run_sphinx(edition: Edition, out: Path) -> int:
@@ -201,6 +235,8 @@ def run_sphinx(edition: Edition, out: Path) -> int:
         "language": "zh_CN" if edition.chinese else "en",
         "extensions": ["myst_parser", "minillava.course.site_extension"],
         "html_theme": "furo",
+        "html_theme_options": {"light_css_variables": LIGHT, "dark_css_variables": DARK},
+        "html_favicon": str(edition.root / "site" / "_static" / "icon.svg"),
         "html_static_path": [str(edition.root / "site" / "_static")],
         "html_css_files": ["book.css"],
         "html_js_files": ["book.js"],

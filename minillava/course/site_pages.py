@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from minillava.course.colab import LINKS, RELEASE
+from minillava.course.index import SET_UP
 from minillava.exercises.build import read_notebook
 from minillava.exercises.engine import find_task
 from minillava.files import read_json, read_jsonl
@@ -20,6 +21,7 @@ from minillava.text import markdown_table
 CHECK = re.compile(r'^check\("([\w.]+)"', re.MULTILINE)
 FORM = re.compile(r"# @title (.+)\n")  # how a folded cell begins
 WORDS = {"code": ("Code", "代码"), "hint": ("Hint", "提示"), "figure": ("Figure", "图")}  # English, Chinese
+WIDE = 98  # characters of printed text in one line of the page
 HEAD = "This page is made from the files that the repository keeps. Click the head of a column to sort by it.\n"
 
 
@@ -40,26 +42,33 @@ def notebook_page(notebook: dict, name: str, figures: Path, chinese: bool) -> st
             lines = source.splitlines()
             parts.append("\n".join(line for line in lines if RELEASE or not line.startswith(LINKS)))
             heads = [line.lstrip("# ") for line in lines if re.match("#+ ", line)]
-            heading = heads[-1] if heads else heading
+            heading = re.sub(r"[^\w\s.,:]", "", heads[-1]) if heads else heading
             continue
-        if source.strip():
-            parts.append(code_block(source, cell["metadata"], chinese))
+        outputs = []
         for output in cell.get("outputs", []):
             drawn += 1
-            label = f"{WORDS['figure'][chinese]}: {heading}".replace("]", "").replace("[", "").replace("`", "")
-            parts.append(output_block(output, f"{name}-{drawn}", label, figures))
+            label = f"{WORDS['figure'][chinese]}: {heading}"
+            outputs.append(output_block(output, f"{name}-{drawn}", label, figures))
+        if source.strip():
+            parts.append(code_block(source, cell, outputs, chinese))
+        else:
+            parts += outputs
         task = CHECK.search(source)
         if task and name.startswith("ex") and not chinese:  # the Chinese edition has them already
             parts += [fold(f"{WORDS['hint'][0]} {n}", hint) for n, hint in enumerate(find_task(task[1]).hints, 1)]
     return "\n\n".join(parts) + "\n"
 
 
-def code_block(source: str, metadata: dict, chinese: bool) -> str:
-    """A cell's code; folded where it is folded in Jupyter."""
+def code_block(source: str, cell: dict, outputs: list[str], chinese: bool) -> str:
+    """A cell's code and its outputs; the code is folded where Jupyter folds it, the set-up with all it prints."""
     title = FORM.match(source)
     block = f"`````python\n{source[title.end() :] if title else source}\n`````"
-    hidden = metadata.get("jupyter", {}).get("source_hidden")
-    return fold(title[1] if title else WORDS["code"][chinese], block) if hidden else block
+    if not cell["metadata"].get("jupyter", {}).get("source_hidden"):
+        return "\n\n".join([block, *outputs])
+    summary = title[1] if title else WORDS["code"][chinese]
+    if cell["id"] == SET_UP:
+        return fold(summary, "\n\n".join([block, *outputs]))
+    return "\n\n".join([fold(summary, block), *outputs])
 
 
 def output_block(output: dict, name: str, label: str, figures: Path) -> str:
@@ -72,7 +81,9 @@ def output_block(output: dict, name: str, label: str, figures: Path) -> str:
         (figures / f"{name}.png").write_bytes(base64.b64decode(png))
         return f"![{label}]({figures.name}/{name}.png)"
     text = "".join(output.get("text", "")) or data.get("text/plain", "")
-    return f'<pre class="output">{escape(text.rstrip(chr(10)))}</pre>'
+    wide = max(map(len, text.splitlines()), default=0) > WIDE  # it would not fit beside the margins
+    prose = " prose" if wide or not re.search(r"\S {3,}\S", text) else ""  # columns must not wrap
+    return f'<pre class="output{prose}">{escape(text.rstrip(chr(10)))}</pre>'
 
 
 def with_pictures(exercise: dict, solution: Path) -> dict:
@@ -111,25 +122,25 @@ def weights_page(weights: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def comparisons(data: object, where: tuple[str, ...] = ()) -> Iterator[dict]:
-    """The rows of every `ratios` in a benchmark's results, whatever it stands in."""
-    for key, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
-        if key != "ratios":
-            yield from comparisons(value, (*where, str(key)))
-            continue
-        what = [data[name] for name in ("shape", "precision") if name in data] or where[-1:]
-        for other, (clock, cpu) in value.items():
-            yield {"what": ", ".join(what), "compared with": other, "by the clock": clock, "in CPU time": cpu}
+def comparisons(data: object, goals: dict, where: str = "") -> Iterator[dict]:
+    """The rows of every `ratios` in a benchmark's results, whatever it stands in. goals: those of what it stands in."""
+    if isinstance(data, list):
+        for one in data:
+            yield from comparisons(one, goals)
+    elif isinstance(data, dict):
+        goals = data.get("goals", goals)
+        what = ", ".join(data[name] for name in ("shape", "precision") if name in data) or where
+        for other, (clock, cpu) in data.get("ratios", {}).items():
+            row = {"what": what, "compared with": other, "by the clock": clock, "in CPU time": cpu}
+            yield row | {"goal": goals.get(other, "")}
+        for key, value in data.items():
+            yield from comparisons(value, goals, key)
 
 
 def benchmarks_page(results: Path) -> str:
     """Every stored comparison of speed, then memory of the verbs and faults."""
-    rows = []
-    for path in sorted(results.glob("*.json")):
-        data = read_json(path)
-        for row in comparisons(data) if not path.name.startswith("gpu") else ():
-            goal = data.get("goals", {}).get(row["compared with"], "")
-            rows.append({"file": path.stem, **row, "goal": goal})
+    files = [path for path in sorted(results.glob("*.json")) if not path.name.startswith("gpu")]  # they have their page
+    rows = [{"file": path.stem, **row} for path in files for row in comparisons(read_json(path), {})]
     memory, faults = read_json(results / "memory.json")["verbs"], read_json(results / "faults.json")["faults"]
     peaks = [
         {"verb": verb, "least input, MB": sizes["little"]["peak"], "worst input, MB": sizes["worst"]["peak"]}
@@ -137,7 +148,11 @@ def benchmarks_page(results: Path) -> str:
     ]
     asking, concepts = read_json(results / "asking.json"), read_json(results / "concepts.json")
     asked = [
-        {"client": name, "seconds by the clock": asking[name]["wall_s"], "seconds of CPU": asking[name]["cpu_s"]}
+        {
+            "client": name.replace("_", " "),
+            "seconds by the clock": asking[name]["wall_s"],
+            "seconds of CPU": asking[name]["cpu_s"],
+        }
         for name in ("ours", "plain", "client_alone")
     ]
     filtered = [{"by": name, **concepts[name]} for name in ("rules", "pandas")]
