@@ -25,7 +25,6 @@ class SearchBoth(SearchEnglish):
     """English words by their stem; of Chinese text every character and every two neighbours."""
 
     lang = "course"
-    language_name = "English and Chinese"
     js_splitter_code = """
 var splitQuery = query => (query.match(/[\\u3400-\\u9fff]+|(?:(?![\\u3400-\\u9fff])[\\p{L}\\p{N}_])+/gu) || []).flatMap(word =>
     /[\\u3400-\\u9fff]/.test(word) && word.length > 1 ? [...word].slice(1).map((letter, n) => word[n] + letter) : [word])
