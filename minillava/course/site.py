@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -257,7 +258,9 @@ def run_sphinx(edition: Edition, out: Path) -> int:
 
 
 def build(root: Path, out: Path) -> int:
-    """Build both editions: sources in `out`/sources, pages in `out`/html. Returns 0 or 1."""
+    """Build both editions: Markdown in `out`/en and `out`/zh, pages in `out`/html. Returns 0, or 1 after a warning."""
+    if find_spec("sphinx") is None:
+        raise SiteError("the site needs Python 3.11 or later and: pip install -c constraints.txt -e '.[site]'")
     html = out / "html"
     shutil.rmtree(html, ignore_errors=True)
     both = {chinese: chapters(root, chinese) for chinese in (False, True)}
@@ -271,4 +274,9 @@ def build(root: Path, out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(build(Path.cwd(), Path("build/site").absolute()))
+    try:
+        status = build(Path.cwd(), Path("build/site").absolute())
+        print("The site: build/site/html/index.html")
+        sys.exit(status)
+    except UserError as error:
+        sys.exit(f"error: {error}")
