@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from minillava.course.chinese import chinese_notebook
 from minillava.course.index import opening_card
-from minillava.course.site_pages import benchmarks_page, notebook_page, weights_page, with_pictures
+from minillava.course.site_pages import benchmarks_page, notebook_page, said, weights_page, with_pictures
 from minillava.errors import UserError
 from minillava.exercises.build import read_notebook
 
@@ -34,21 +34,12 @@ LINK = re.compile(  # code, which is left alone, or a link to a file
 )
 RESULTS = ("README", "report", "gates", "science", "designs")
 DOCS = ("README", "notebooks/README", "notebooks/glossary", "docs/field-guide", "benchmarks/README", "CONTRIBUTING")
-PASSES = {"first": "First pass", "second": "Second pass", "third": "Third pass", "after": "After the three"}
-CHINESE = {
-    "First pass": "第一遍",
-    "Second pass": "第二遍",
-    "Third pass": "第三遍",
-    "After the three": "三遍之后",
-    "Exercises": "练习",
-    "Results": "结果",
-    "About the course": "关于本课程",
-    "Start reading": "开始阅读",
-    "Install and run": "安装与运行",
-    "Also here": "另见",
+IN_ENGLISH = {
+    "data_samples/results/README": "Results",
+    "notebooks/README": "From the paper to the code",
+    "docs/field-guide": "Field guide",
 }
-
-
+PASSES = {"first": "First pass", "second": "Second pass", "third": "Third pass", "after": "After the three"}
 # The theme's colours: warm paper and quiet ink. Each text has a contrast of 4.5 or more with what is behind it.
 LIGHT = {
     "color-background-primary": "#fdfcf9",
@@ -80,11 +71,6 @@ DARK = {
 
 class SiteError(UserError):
     """The site cannot be built; the message says what is missing or wrong."""
-
-
-def said(english: str, chinese: bool) -> str:
-    """One of the site's own words in the language of the edition."""
-    return CHINESE[english] if chinese else english
 
 
 def chapters(root: Path, chinese: bool) -> dict[str, dict[str, Path]]:
@@ -178,8 +164,8 @@ def markdown(page: str, source: Path, edition: Edition) -> str:
 def front_page(edition: Edition) -> str:
     """The first page: what this is, in the README's own words, the static pages, and the parts of the book."""
     readme = edition.root / ("README.zh.md" if edition.chinese else "README.md")
-    readme = readme if readme.exists() else edition.root / "README.md"
-    parts = [f"# {TITLE}", *readme.read_text(encoding="utf-8").split("\n\n")[1:3]]  # its first words, and a picture
+    blocks = readme.read_text(encoding="utf-8").split("\n\n")
+    parts = [f"# {TITLE}", *(next(one for one in blocks if one.startswith(mark)) for mark in ("**", "!["))]
     first = next(iter(pages_of(edition.chapters)))
     parts.append(f"**[{said('Start reading', edition.chinese)}]({first.relative_to(edition.root).as_posix()})**")
     if extra := static_pages(edition.root / "site"):
@@ -187,6 +173,9 @@ def front_page(edition: Edition) -> str:
             f'<a href="{edition.chinese * "../"}{address}">{escape(title)}</a>' for address, title in extra.items()
         )
         parts.append(f"{said('Also here', edition.chinese)}: {' · '.join(links)}")
+    if edition.chinese:
+        elsewhere = [f"[{said(words, True)}]({page}.md)" for page, words in IN_ENGLISH.items()]
+        parts.append(f"{said('In English', True)}：{' · '.join(elsewhere)}")
     for title, pages in edition.chapters.items():
         names = {"README": f"{said('Install and run', edition.chinese)} <README>"}
         lines = "\n".join(names.get(page, page) for page in pages)

@@ -10,9 +10,11 @@ from html import escape
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from sphinx.locale import _
 from sphinx.search.en import SearchEnglish
 
 from minillava.course.chinese import EVERYDAY, form
+from minillava.course.site_pages import WORDS
 from minillava.course.terms import TERMS
 from minillava.figures.drawing import DARK, NAMES, RULES
 
@@ -41,12 +43,17 @@ class Meaning(nodes.Inline, nodes.TextElement):
     """A term of the course in running text."""
 
 
+def in_text(chinese: str) -> str:
+    """What of a term's Chinese is looked for: its form, but the whole where that is a word of its own, as in 视觉 Transformer."""
+    return form(chinese) if len(form(chinese)) > 2 or " " not in chinese else chinese.split("：")[0]
+
+
 def terms_in(text: str, chapter: str, chinese: bool, seen: set[str]) -> list[tuple[int, int, str]]:
     """(start, end, meaning) of the terms that stand in a text and not in `seen`, to which they are added.
 
     chapter: the page's number, such as "03". A word with an everyday meaning is a term only in its own chapter.
     """
-    words = {form(term.chinese) if chinese else term.english: term for term in TERMS}
+    words = {in_text(term.chinese) if chinese else term.english: term for term in TERMS}
     pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
     out = []
     for match in re.finditer(pattern if chinese else rf"\b({pattern})s?\b", text, re.IGNORECASE):
@@ -95,14 +102,13 @@ def block_formula(writer, node) -> None:
     raise nodes.SkipNode
 
 
-def diagram_rules() -> str:
-    """CSS: the diagrams' neutral colours where the reader chose a theme that differs from the system's."""
+def fit_page(app, page, template, context, doctree) -> None:
+    """Give a page the theme's words in its language, and the diagrams' colours where the reader chose a theme himself."""
     light = "".join(f".mv-{NAMES[c]}{{fill:{c}}}.mv-{NAMES[c]}-line{{stroke:{c}}}" for c in DARK)
-    return f'<style>body[data-theme="light"]{{{light}}}body[data-theme="dark"]{{{RULES}}}</style>'
-
-
-def add_rules(app, page, template, context, doctree) -> None:
-    context["metatags"] = context.get("metatags", "") + diagram_rules()
+    rules = f'<style>body[data-theme="light"]{{{light}}}body[data-theme="dark"]{{{RULES}}}</style>'
+    context["metatags"] = context.get("metatags", "") + rules
+    chinese = app.config.language.startswith("zh")
+    context["_"] = lambda english: WORDS.get(english, _(english)) if chinese else _(english)
 
 
 def set_dark_style(app) -> None:
@@ -116,5 +122,5 @@ def setup(app) -> dict:
     app.config.html_math_renderer = "mathml"
     app.connect("builder-inited", set_dark_style, priority=1)
     app.connect("doctree-resolved", explain)
-    app.connect("html-page-context", add_rules)
+    app.connect("html-page-context", fit_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

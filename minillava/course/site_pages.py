@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
+from minillava.course.chinese import plain
 from minillava.course.colab import LINKS, RELEASE
 from minillava.course.index import SET_UP
 from minillava.exercises.build import read_notebook
@@ -20,9 +21,39 @@ from minillava.text import markdown_table
 
 CHECK = re.compile(r'^check\("([\w.]+)"', re.MULTILINE)
 FORM = re.compile(r"# @title (.+)\n")  # how a folded cell begins
-WORDS = {"code": ("Code", "代码"), "hint": ("Hint", "提示"), "figure": ("Figure", "图")}  # English, Chinese
+WORDS = {  # the site's own words in Chinese, and the titles of folded cells, which are code
+    "First pass": "第一遍",
+    "Second pass": "第二遍",
+    "Third pass": "第三遍",
+    "After the three": "三遍之后",
+    "Exercises": "练习",
+    "Results": "结果",
+    "About the course": "关于本课程",
+    "Install and run": "安装与运行",
+    "Start reading": "开始阅读",
+    "Also here": "另见",
+    "In English": "英文页面",
+    "From the paper to the code": "从论文到代码",
+    "Field guide": "踩坑手册",
+    "On this page": "本页内容",
+    "Next": "下一页",
+    "Previous": "上一页",
+    "Home": "首页",
+    "Code": "代码",
+    "Figure": "图",
+    "Set-up: the project and its packages (on Colab and Kaggle), then the dial": "准备：项目和软件包（Colab、Kaggle），以及旋钮",
+    "A check of the numbers above": "核对上面的数字",
+    "A check of the figure above": "核对上面的图",
+    "The answer: run this when you have found it": "答案：找到之后再运行",
+    "Optional: chi-squared, F, and the noise of one score": "选读：卡方、F，以及一个分数的噪声",
+}
 WIDE = 98  # characters of printed text in one line of the page
 HEAD = "This page is made from the files that the repository keeps. Click the head of a column to sort by it.\n"
+
+
+def said(english: str, chinese: bool) -> str:
+    """One of the words above in the language of the edition."""
+    return WORDS.get(english, english) if chinese else english
 
 
 def fold(summary: str, text: str) -> str:
@@ -47,7 +78,7 @@ def notebook_page(notebook: dict, name: str, figures: Path, chinese: bool) -> st
         outputs = []
         for output in cell.get("outputs", []):
             drawn += 1
-            label = f"{WORDS['figure'][chinese]}: {heading}"
+            label = f"{said('Figure', chinese)}: {heading}"
             outputs.append(output_block(output, f"{name}-{drawn}", label, figures))
         if source.strip():
             parts.append(code_block(source, cell, outputs, chinese))
@@ -55,7 +86,7 @@ def notebook_page(notebook: dict, name: str, figures: Path, chinese: bool) -> st
             parts += outputs
         task = CHECK.search(source)
         if task and name.startswith("ex") and not chinese:  # the Chinese edition has them already
-            parts += [fold(f"{WORDS['hint'][0]} {n}", hint) for n, hint in enumerate(find_task(task[1]).hints, 1)]
+            parts += [fold(f"Hint {n}", plain(hint)) for n, hint in enumerate(find_task(task[1]).hints, 1)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -65,7 +96,7 @@ def code_block(source: str, cell: dict, outputs: list[str], chinese: bool) -> st
     block = f"`````python\n{source[title.end() :] if title else source}\n`````"
     if not cell["metadata"].get("jupyter", {}).get("source_hidden"):
         return "\n\n".join([block, *outputs])
-    summary = title[1] if title else WORDS["code"][chinese]
+    summary = said(title[1] if title else "Code", chinese)
     if cell["id"] == SET_UP:
         return fold(summary, "\n\n".join([block, *outputs]))
     return "\n\n".join([fold(summary, block), *outputs])
