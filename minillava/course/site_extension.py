@@ -13,9 +13,7 @@ from docutils.utils.math import latex2mathml
 from sphinx.locale import _
 from sphinx.search.en import SearchEnglish
 
-from minillava.course.chinese import EVERYDAY, form
-from minillava.course.site_pages import WORDS
-from minillava.course.terms import TERMS
+from minillava.course.site_pages import WORDS, terms_in
 from minillava.figures.drawing import DARK, NAMES, RULES
 
 HAN = r"[\u3400-\u9fff]"
@@ -41,29 +39,6 @@ var splitQuery = query => (query.match(/[\\u3400-\\u9fff]+|(?:(?![\\u3400-\\u9ff
 
 class Meaning(nodes.Inline, nodes.TextElement):
     """A term of the course in running text."""
-
-
-def in_text(chinese: str) -> str:
-    """What of a term's Chinese is looked for: its form, but the whole where that is a word of its own, as in 视觉 Transformer."""
-    return form(chinese) if len(form(chinese)) > 2 or " " not in chinese else chinese.split("：")[0]
-
-
-def terms_in(text: str, chapter: str, chinese: bool, seen: set[str]) -> list[tuple[int, int, str]]:
-    """(start, end, meaning) of the terms that stand in a text and not in `seen`, to which they are added.
-
-    chapter: the page's number, such as "03". A word with an everyday meaning is a term only in its own chapter.
-    """
-    words = {in_text(term.chinese) if chinese else term.english: term for term in TERMS}
-    pattern = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
-    out = []
-    for match in re.finditer(pattern if chinese else rf"\b({pattern})s?\b", text, re.IGNORECASE):
-        word = match[0] if chinese else match[1]
-        term = words.get(word) or words.get(word.lower())
-        if term is None or term.english in seen or (term.english in EVERYDAY and term.notebook != chapter):
-            continue
-        seen.add(term.english)
-        out.append((*match.span(), term.meaning_in_chinese if chinese else term.meaning))
-    return out
 
 
 def explain(app, doctree, page: str) -> None:

@@ -1,4 +1,4 @@
-"""Pages of the site as Markdown: a notebook with its stored outputs, and the stored results as tables.
+"""Pages of the site as Markdown: a notebook with its stored outputs, the stored results as tables, and terms in a text.
 
 Notable: nothing is executed. A diagram stands in the page as SVG, so that it follows the page's theme; other figures are
 files. An exercise takes the pictures of its puzzles from its solution, and shows the hints folded.
@@ -7,13 +7,15 @@ files. An exercise takes the pictures of its puzzles from its solution, and show
 import base64
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from statistics import median
 
-from minillava.course.chinese import plain
+from minillava.course.chinese import EVERYDAY, form, plain
 from minillava.course.colab import LINKS, RELEASE
 from minillava.course.index import SET_UP
+from minillava.course.terms import TERMS
 from minillava.exercises.build import read_notebook
 from minillava.exercises.engine import find_task
 from minillava.files import read_json, read_jsonl
@@ -73,7 +75,7 @@ def notebook_page(notebook: dict, name: str, figures: Path, chinese: bool) -> st
             lines = source.splitlines()
             parts.append("\n".join(line for line in lines if RELEASE or not line.startswith(LINKS)))
             heads = [line.lstrip("# ") for line in lines if re.match("#+ ", line)]
-            heading = re.sub(r"[^\w\s.,:]", "", heads[-1]) if heads else heading
+            heading = " ".join(re.findall(r"[\w.,:]+", heads[-1])) if heads else heading
             continue
         outputs = []
         for output in cell.get("outputs", []):
@@ -124,6 +126,34 @@ def with_pictures(exercise: dict, solution: Path) -> dict:
         if "".join(cell["source"]).startswith("show("):
             cell["outputs"] = drawn[cell["id"]]
     return exercise
+
+
+@lru_cache
+def _terms(chinese: bool) -> tuple[dict, re.Pattern]:
+    """The terms by what stands for them in a text, and the expression that finds them, longer ones first."""
+    # A term's form leaves out Latin letters; in 视觉 Transformer they belong to the word.
+    forms = {term: form(term.chinese) for term in TERMS}
+    whole = {term: term.chinese if len(short) < 3 and " " in term.chinese else short for term, short in forms.items()}
+    words = {whole[term] if chinese else term.english: term for term in TERMS}
+    found = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+    return words, re.compile(found if chinese else rf"\b({found})s?\b", re.IGNORECASE)
+
+
+def terms_in(text: str, chapter: str, chinese: bool, seen: set[str]) -> list[tuple[int, int, str]]:
+    """(start, end, meaning) of the terms that stand in a text and not in `seen`, to which they are added.
+
+    chapter: the page's number, such as "03". A word with an everyday meaning is a term only in its own chapter.
+    """
+    words, pattern = _terms(chinese)
+    out = []
+    for match in pattern.finditer(text):
+        word = match[0] if chinese else match[1]
+        term = words.get(word) or words.get(word.lower())
+        if term is None or term.english in seen or (term.english in EVERYDAY and term.notebook != chapter):
+            continue
+        seen.add(term.english)
+        out.append((*match.span(), term.meaning_in_chinese if chinese else term.meaning))
+    return out
 
 
 def _number(value: object) -> str:
