@@ -151,6 +151,27 @@ def test_any_string_of_a_chinese_text_is_found():
     assert {"LLaVA", "vision", "视觉", "觉编", "编码", "码器", "的视", "器"} <= set(words)
 
 
+def test_a_release_brings_the_line_that_says_where_to_open_a_notebook(monkeypatch, tmp_path):
+    cell = {
+        "cell_type": "markdown",
+        "id": "a",
+        "metadata": {},
+        "source": [f"# One\n\n{site_pages.LINKS}open ([on Colab](x))"],
+    }
+    assert "on Colab" not in notebook_page({"cells": [cell]}, "99_x", tmp_path, chinese=False)
+    monkeypatch.setattr(site_pages, "RELEASE", "owner/name@v1")
+    assert "on Colab" in notebook_page({"cells": [cell]}, "99_x", tmp_path, chinese=False)
+
+
+def test_the_workflow_publishes_what_make_site_writes():
+    yaml = pytest.importorskip("yaml")
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text("utf-8"))["jobs"]["site"]["steps"]
+    assert any(step.get("run", "").startswith("make site") for step in steps)
+    assert {"path": "build/site/html"} in [step.get("with") for step in steps]
+    assert "build/site" in Path(site.__file__).read_text("utf-8")
+    assert all(re.search(r"@v\d+$", step["uses"]) for step in steps if "uses" in step)
+
+
 def test_without_the_builder_one_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(site, "find_spec", lambda name: None)
     with pytest.raises(SiteError, match="Python 3.11"):
