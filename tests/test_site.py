@@ -97,6 +97,7 @@ def test_a_page_shows_the_stored_outputs(tmp_path):
         code("print(1 < 2)", {"output_type": "stream", "text": ["<b>\n", "\n", "a     b\n"]}),
         code("figure()", {"output_type": "execute_result", "data": {"image/png": PNG, "text/plain": "<Figure>"}}),
         code("diagram()", {"output_type": "execute_result", "data": {"image/svg+xml": ["<svg>\n", "\n", "</svg>"]}}),
+        code("show()", {"output_type": "execute_result", "data": {"text/markdown": "**1.** x", "text/plain": "y"}}),
         code("# @title A check\nassert True", {"output_type": "execute_result", "data": widget}, jupyter={"source_hidden": True}),
     ]  # fmt: skip
     text = notebook_page({"cells": cells}, "99_x", tmp_path / "figures", chinese=False)
@@ -105,6 +106,7 @@ def test_a_page_shows_the_stored_outputs(tmp_path):
     assert "![Figure: One all](figures/99_x-2.png)" in text
     assert (tmp_path / "figures" / "99_x-2.png").read_bytes() == b"a picture"
     assert '<figure class="diagram"><svg>  </svg></figure>' in text  # no line is empty, or Markdown would end it there
+    assert "show()\n`````\n\n**1.** x\n\n" in text
     assert "<summary>A check</summary>\n\n`````python\nassert True\n`````\n\n</details>" in text
     assert '<pre class="output prose">(a widget)</pre>' in text
 

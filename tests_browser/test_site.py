@@ -87,7 +87,8 @@ def page(address, browser, request):
         "console", lambda said: wrong.append(f"{page.url}: {said.text}") if said.type in ("error", "warning") else None
     )
     page.on(
-        "request", lambda sent: sent.url.startswith((address, "data:")) or wrong.append(f"{page.url} asks {sent.url}")
+        "request",
+        lambda sent: sent.url.startswith((address, "data:", "blob:")) or wrong.append(f"{page.url} asks {sent.url}"),
     )
     yield page
     page.close()
@@ -180,6 +181,13 @@ def test_the_keyboard_reaches_the_text_a_terms_meaning_and_the_order_of_a_table(
     assert page.evaluate(shown) == "none"
     page.hover("dfn >> nth=0")
     assert meaning in page.evaluate(shown)
+
+    page.set_viewport_size(PHONE)
+    page.locator(".nav-overlay-icon").focus()
+    assert page.evaluate("document.querySelector('.sidebar-drawer').getBoundingClientRect().right") <= 0
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.sidebar-drawer').getBoundingClientRect().left >= 0")
+    page.set_viewport_size(DESK)
 
     page.goto(f"{address}results/benchmarks.html")
     head = page.locator("article table").first.locator("th").nth(3)

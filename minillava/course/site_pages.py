@@ -105,7 +105,7 @@ def code_block(source: str, cell: dict, outputs: list[str], chinese: bool) -> st
 
 
 def output_block(output: dict, name: str, label: str, figures: Path) -> str:
-    """A stored output: text as it was printed, a diagram as SVG, a figure as a link to the file that is written here."""
+    """A stored output: text as printed, Markdown, a diagram as SVG, a figure as a link to the file that is written here."""
     data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if isinstance(value, (str, list))}
     if svg := data.get("image/svg+xml"):
         return f'<figure class="diagram">{" ".join(svg.split(chr(10)))}</figure>'
@@ -113,6 +113,8 @@ def output_block(output: dict, name: str, label: str, figures: Path) -> str:
         figures.mkdir(parents=True, exist_ok=True)
         (figures / f"{name}.png").write_bytes(base64.b64decode(png))
         return f"![{label}]({figures.name}/{name}.png)"
+    if markdown := data.get("text/markdown"):
+        return markdown
     text = "".join(output.get("text", "")) or data.get("text/plain", "")
     wide = max(map(len, text.splitlines()), default=0) > WIDE  # it would not fit beside the margins
     prose = " prose" if wide or not re.search(r"\S {3,}\S", text) else ""  # columns must not wrap

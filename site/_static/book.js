@@ -1,8 +1,9 @@
-// Two things that a page does: tables of results are sorted by a click on a column's head, and Escape hides a meaning.
+// What a page does: a click on a column's head sorts a table of results, Escape hides a meaning, and the two menus of a
+// narrow window, which the theme offers to a mouse alone, open from the keyboard.
 
 // The number that a cell begins with ("81.5 ± 0.2", "1,234", "+0.7"), else null.
 const number = text => {
-    const found = text.replaceAll(',', '').match(/^[<>=~+\s]*(-?\d+(\.\d+)?)/)
+    const found = text.replaceAll(',', '').match(/^[<>=~+\s]*(-?\d+(\.\d+)?(e[-+]?\d+)?)/i)
     return found && parseFloat(found[1])
 }
 
@@ -17,6 +18,7 @@ function makeSortable(table) {
     heads.forEach((head, column) => {
         const button = document.createElement('button')
         button.type = 'button'
+        button.ariaLabel = head.textContent.trim() || '-'
         button.append(...head.childNodes)
         head.append(button)
         button.addEventListener('click', () => {
@@ -29,7 +31,19 @@ function makeSortable(table) {
     })
 }
 
+function openByKey(label) {
+    label.tabIndex = 0
+    label.role = 'button'
+    label.ariaLabel = document.getElementById(label.htmlFor).ariaLabel
+    label.addEventListener('keydown', event => {
+        if (event.key !== 'Enter' && event.key !== ' ') return
+        event.preventDefault()
+        label.click()
+    })
+}
+
 document.addEventListener('DOMContentLoaded', () => {
+    document.querySelectorAll('.nav-overlay-icon, .toc-overlay-icon').forEach(openByKey)
     if (/\/(results|benchmarks)\//.test(location.pathname)) document.querySelectorAll('article table').forEach(makeSortable)
 })
 document.addEventListener('keydown', event => {
