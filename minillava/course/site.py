@@ -200,7 +200,7 @@ def write_sources(edition: Edition) -> None:
     for source, page in [*here.items(), (edition.root / "README.md", FRONT)]:
         text = front_page(edition) if page == FRONT else markdown(page, source, edition)
         text = relink(text, page, source, edition)
-        if page in there:
+        if page in there and page != "README":  # that has such a link itself
             address, other = (
                 edition.address(page, page, other=True),
                 ("en", "English") if edition.chinese else ("zh", "中文版"),
