@@ -34,7 +34,7 @@ var splitQuery = query => (query.match(/[\\u3400-\\u9fff]+|(?:(?![\\u3400-\\u9ff
         found = WORD.findall(text)
         han = [word for word in found if re.match(HAN, word)]
         pairs = [word[n : n + 2] for word in han for n in range(len(word) - 1)]
-        return [*found, *pairs, *(letter for word in han for letter in word)]
+        return [*(word for word in found if word not in han), *pairs, *(letter for word in han for letter in word)]
 
 
 class Meaning(nodes.Inline, nodes.TextElement):
