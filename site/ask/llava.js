@@ -14,7 +14,7 @@ export const IMAGE = -200 // among ids: the place of the picture
 
 // ---- what both towers use
 
-// x: (T, in), weight: (out, in), bias: (out,) or none. Returns (T, out). Four columns at a time take half the time of one.
+// x: (T, in), weight: (out, in), bias: (out,) or none. Returns (T, out). Four columns at a time take half the time.
 function linear(x, { weight, bias }) {
   const [out, wide] = weight.shape, T = x.length / wide, y = new Float32Array(T * out)
   for (let first = 0; first < out; first += 4) {
@@ -37,25 +37,28 @@ function linear(x, { weight, bias }) {
   return bias ? y.map((value, n) => value + bias[n % out]) : y
 }
 
-function dot(a, i, b, j, n) { // n numbers of a from place i on, and of b from place j on
+const add = (x, y) => x.map((value, n) => value + y[n])
+const sigmoid = value => 1 / (1 + Math.exp(-value))
+
+function dot(a, i, b, j, n) { // of n numbers, those of a from place i on, those of b from place j on
   let sum = 0
   for (let k = 0; k < n; k++) sum += a[i + k] * b[j + k]
   return sum
 }
-
-const add = (x, y) => x.map((value, i) => value + y[i])
 
 // softmax(q k' / sqrt(d)) v. q: (T, H d). k, v: (S, H_kv d), where H / H_kv query heads share one key head.
 // causal: each row sees itself and what came before it. Returns (T, H d).
 function attend(q, k, v, { H, H_kv, d }, causal) {
   const T = q.length / (H * d), S = k.length / (H_kv * d), y = new Float32Array(q.length), scores = new Float32Array(S)
   for (let h = 0; h < H; h++) {
-    const head = Math.floor((h * H_kv) / H) * d // where the keys and values of this head begin in a row
+    const head = Math.floor((h * H_kv) / H) * d // where this head's keys and values begin in a row
     for (let t = 0; t < T; t++) {
       const seen = causal ? S - T + t + 1 : S, row = (t * H + h) * d
-      for (let s = 0; s < seen; s++) scores[s] = dot(q, row, k, s * H_kv * d + head, d) / Math.sqrt(d)
-      const most = scores.subarray(0, seen).reduce((a, b) => Math.max(a, b))
-      let sum = 0
+      let most = -Infinity, sum = 0
+      for (let s = 0; s < seen; s++) {
+        scores[s] = dot(q, row, k, s * H_kv * d + head, d) / Math.sqrt(d)
+        most = Math.max(most, scores[s])
+      }
       for (let s = 0; s < seen; s++) sum += scores[s] = Math.exp(scores[s] - most)
       for (let s = 0; s < seen; s++)
         for (let i = 0; i < d; i++) y[row + i] += (scores[s] / sum) * v[s * H_kv * d + head + i]
@@ -77,7 +80,7 @@ function layerNorm(x, { weight, bias }, eps) { // (T, D)
   return y
 }
 
-// The bytes of a canvas (image_size x image_size, red green blue alpha), normalised: (3, image_size, image_size).
+// A canvas's bytes (red, green, blue and alpha of each pixel), normalised: (3, image_size, image_size).
 export function pixels(bytes, { image_mean, image_std }) {
   const size = bytes.length / 4, y = new Float32Array(3 * size)
   for (let c = 0; c < 3; c++)
@@ -85,19 +88,18 @@ export function pixels(bytes, { image_mean, image_std }) {
   return y
 }
 
-// Pixels to P patch vectors behind the class token, plus learned positions.
+// Pixels to P patch vectors behind the class token, plus learned positions: (P+1, Dv).
 function embeddings(pixels, { class_embedding, patch_embedding, position_embedding }, { image_size, patch_size }) {
-  const side = image_size / patch_size, patches = new Float32Array(pixels.length)
-  let n = 0
-  for (let p = 0; p < side * side; p++) // the pixels in the order of the patches: (P, 3 patch_size patch_size)
+  const [Dv, ...patch] = patch_embedding.weight.shape, side = image_size / patch_size, patches = []
+  for (let p = 0; p < side * side; p++) // the pixels patch by patch: (P, 3 patch_size patch_size)
     for (let c = 0; c < 3; c++)
-      for (let y = 0; y < patch_size; y++)
-        for (let x = 0; x < patch_size; x++) {
-          const top = Math.floor(p / side) * patch_size + y, left = (p % side) * patch_size + x
-          patches[n++] = pixels[(c * image_size + top) * image_size + left]
-        }
-  const weight = Object.assign(patch_embedding.weight.subarray(), { shape: [class_embedding.length, n / side / side] })
-  return add(position_embedding.weight, [...class_embedding, ...linear(patches, { weight })]) // (P+1, Dv)
+      for (let y = 0; y < patch_size; y++) {
+        const row = c * image_size + Math.floor(p / side) * patch_size + y
+        const start = row * image_size + (p % side) * patch_size
+        patches.push(...pixels.subarray(start, start + patch_size))
+      }
+  const weight = Object.assign(patch_embedding.weight.slice(), { shape: [Dv, patch.reduce((a, b) => a * b)] })
+  return add(position_embedding.weight, [...class_embedding, ...linear(Float32Array.from(patches), { weight })])
 }
 
 function visionBlock(x, { layer_norm1, self_attn, layer_norm2, mlp }, config) { // (P+1, Dv)
@@ -106,7 +108,7 @@ function visionBlock(x, { layer_norm1, self_attn, layer_norm2, mlp }, config) { 
   const [q, k, v] = ["q_proj", "k_proj", "v_proj"].map(name => linear(seen, self_attn[name])) // (P+1, H d) each
   x = add(x, linear(attend(q, k, v, heads, false), self_attn.out_proj))
   const inner = linear(layerNorm(x, layer_norm2, config.layer_norm_eps), mlp.fc1)
-  return add(x, linear(inner.map(value => value / (1 + Math.exp(-1.702 * value))), mlp.fc2)) // quick-GELU
+  return add(x, linear(inner.map(value => value * sigmoid(1.702 * value)), mlp.fc2)) // quick-GELU
 }
 
 function visionTower(pixels, tower, config, layer) { // (3, image_size, image_size) -> Zv (P, Dv)
@@ -118,17 +120,8 @@ function visionTower(pixels, tower, config, layer) { // (3, image_size, image_si
 
 // ---- rope.py and language.py: f of section 4.1
 
-function RMSNorm(x, { weight }, eps) { // (T, D)
-  const D = weight.length, y = new Float32Array(x.length)
-  for (let row = 0; row < x.length; row += D) {
-    const scale = 1 / Math.sqrt(dot(x, row, x, row, D) / D + eps)
-    for (let i = 0; i < D; i++) y[row + i] = x[row + i] * scale * weight[i]
-  }
-  return y
-}
-
-// Turn each pair (x_i, x_{i+d/2}) of each head by position / theta^(2i/d), in place. x: (T, H d), from position `start`.
-function rotate(x, { H, d }, start, theta) {
+// Turn each pair (x_i, x_{i+d/2}) of a head by position * theta^(-2i/d), in place. x: (T, H d), from position `start`.
+function rotate(x, H, d, start, theta) {
   for (let t = 0; t < x.length / (H * d); t++)
     for (let i = 0; i < d / 2; i++) {
       const angle = Math.fround((start + t) * Math.fround(theta ** ((-2 * i) / d))) // in single precision, as there
@@ -142,43 +135,52 @@ function rotate(x, { H, d }, start, theta) {
   return x
 }
 
-// The keys and values of the tokens so far: for each layer an array (slots, H_kv d) of both.
-class Cache {
-  constructor({ num_layers, num_kv_heads, head_dim }, slots) {
-    this.layers = Array.from({ length: num_layers }, () => [0, 1].map(() => new Float32Array(slots * num_kv_heads * head_dim)))
-    this.length = 0
+function RMSNorm(x, { weight }, eps) { // (T, D)
+  const D = weight.length, y = new Float32Array(x.length)
+  for (let row = 0; row < x.length; row += D) {
+    const scale = 1 / Math.sqrt(dot(x, row, x, row, D) / D + eps)
+    for (let i = 0; i < D; i++) y[row + i] = x[row + i] * scale * weight[i]
+  }
+  return y
+}
+
+// One conversation: the ids read so far, and their keys and values, two arrays (max_position, H_kv d) per layer.
+export class Session {
+  constructor({ num_layers, num_kv_heads, head_dim, max_position }) {
+    const made = () => new Float32Array(max_position * num_kv_heads * head_dim)
+    Object.assign(this, { ids: [], length: 0, layers: Array.from({ length: num_layers }, () => [made(), made()]) })
   }
 }
 
-function languageBlock(x, { input_layernorm, self_attn, post_attention_layernorm, mlp }, config, cache, layer) { // (T, D)
-  const { num_heads: H, num_kv_heads: H_kv, head_dim: d, rms_norm_eps: eps, rope_theta } = config, start = cache.length
+function languageBlock(x, block, config, start, cached) { // (T, D); cached: of this layer, with `start` tokens before
+  const { input_layernorm, self_attn, post_attention_layernorm, mlp } = block
+  const { num_heads: H, num_kv_heads: H_kv, head_dim: d, rms_norm_eps: eps, rope_theta: theta } = config
   const seen = RMSNorm(x, input_layernorm, eps)
-  const q = rotate(linear(seen, self_attn.q_proj), { H, d }, start, rope_theta) // (T, H d)
-  const k = rotate(linear(seen, self_attn.k_proj), { H: H_kv, d }, start, rope_theta) // (T, H_kv d)
-  const v = linear(seen, self_attn.v_proj) // (T, H_kv d)
-  const [keys, values] = [k, v].map((rows, n) => {
-    cache.layers[layer][n].set(rows, start * H_kv * d)
-    return cache.layers[layer][n].subarray(0, start * H_kv * d + rows.length) // (S, H_kv d)
+  const q = rotate(linear(seen, self_attn.q_proj), H, d, start, theta) // (T, H d)
+  const k = rotate(linear(seen, self_attn.k_proj), H_kv, d, start, theta) // (T, H_kv d)
+  const [keys, values] = [k, linear(seen, self_attn.v_proj)].map((rows, n) => {
+    cached[n].set(rows, start * H_kv * d)
+    return cached[n].subarray(0, start * H_kv * d + rows.length) // (S, H_kv d)
   })
   x = add(x, linear(attend(q, keys, values, { H, H_kv, d }, true), self_attn.o_proj))
   const inner = RMSNorm(x, post_attention_layernorm, eps), up = linear(inner, mlp.up_proj)
-  const gated = linear(inner, mlp.gate_proj).map((gate, i) => (gate / (1 + Math.exp(-gate))) * up[i]) // SwiGLU
+  const gated = linear(inner, mlp.gate_proj).map((gate, n) => gate * sigmoid(gate) * up[n]) // SwiGLU
   return add(x, linear(gated, mlp.down_proj))
 }
 
-function languageModel(x, model, config, cache) { // embeddings (T, D) -> hidden states (T, D) after the last norm
-  for (let n = 0; n < config.num_layers; n++) x = languageBlock(x, model.layers[n], config, cache, n)
-  cache.length += x.length / config.hidden_size
+function languageModel(x, model, config, session) { // embeddings (T, D) -> hidden states (T, D) after the last norm
+  const start = session.length
+  for (let n = 0; n < config.num_layers; n++) x = languageBlock(x, model.layers[n], config, start, session.layers[n])
+  session.length += x.length / config.hidden_size
   return RMSNorm(x, model.norm, config.rms_norm_eps)
 }
 
 // ---- llava.py and generate.py
 
 export class Llava {
-  // config: llava.json. weights: what `readWeights` returns.
-  constructor(config, weights) {
-    const { language, projector } = config
-    if (projector.type !== "linear" || language.rope) throw new Error("llava.js writes out a linear W and plain rotations only")
+  constructor(config, weights) { // llava.json, and what `readWeights` returns
+    const written = config.projector.type === "linear" && !config.language.rope
+    if (!written) throw new Error("llava.js writes out a linear W and plain rotations only")
     Object.assign(this, { config, weights })
   }
 
@@ -187,42 +189,47 @@ export class Llava {
     return visionTower(pixels, this.weights.vision_tower, this.config.vision, this.config.select_layer)
   }
 
-  // The embeddings (T', D) of ids, with the projected patches where the image token stands.
+  // The embeddings (T', D) of T ids: the projected patches stand where the image token stood (Fig. 1: Hv beside Hq).
   splice(ids, features) {
     const D = this.config.language.hidden_size, table = this.weights.language_model.embed_tokens.weight // (V, D)
-    const rows = ids.map(id => id === IMAGE ? linear(features, this.weights.projector) : table.subarray(id * D, id * D + D))
-    const y = new Float32Array(rows.reduce((sum, row) => sum + row.length, 0))
-    rows.reduce((at, row) => (y.set(row, at), at + row.length), 0)
-    return y
+    const word = id => table.subarray(id * D, (id + 1) * D) // (D,)
+    const rows = ids.map(id => (id === IMAGE ? linear(features, this.weights.projector) : word(id))) // Hv = W Zv
+    const x = new Float32Array(rows.reduce((sum, row) => sum + row.length, 0))
+    rows.reduce((end, row) => (x.set(row, end), end + row.length), 0)
+    return x
   }
 
   head(hidden) { // (T, D) -> logits (T, V)
-    const { lm_head, embed_tokens } = this.weights.language_model
+    const { embed_tokens, lm_head } = this.weights.language_model
     return linear(hidden, this.config.language.tie_embeddings ? embed_tokens : lm_head)
   }
 
-  // The new ids, one by one, always the likeliest: at most `most`, or until the context is full.
-  *generate(ids, features, most) {
-    const { language } = this.config, D = language.hidden_size, x = this.splice(ids, features), T = x.length / D
-    const room = Math.min(most, language.max_position - T)
-    if (room < 1) throw new Error(`${T} tokens leave no room to answer: the language model reads ${language.max_position}`)
-    const cache = new Cache(language, T + room)
-    let hidden = languageModel(x, this.weights.language_model, language, cache)
+  // The new ids, one by one, always the likeliest one: at most `most`, or until the context is full.
+  // session: of the same picture. A prompt that begins like the last one is read only from where it differs.
+  *generate(ids, features, most, session) {
+    const { vision, language } = this.config, D = language.hidden_size, P = features.length / vision.hidden_size
+    let same = 0
+    while (same < ids.length - 1 && ids[same] === session.ids[same]) same++
+    session.length = same + (ids.indexOf(IMAGE) < same ? P - 1 : 0)
+    session.ids = ids
+    let x = this.splice(ids.slice(same), features) // (T, D)
+    const room = Math.min(most, language.max_position - session.length - x.length / D)
+    if (room < 1) throw new Error(`the question is too long: the language model reads ${language.max_position} tokens`)
     for (let n = 0; n < room; n++) {
+      const hidden = languageModel(x, this.weights.language_model, language, session) // (T, D)
       const logits = this.head(hidden.subarray(-D)) // (V,)
-      const token = logits.indexOf(logits.reduce((a, b) => Math.max(a, b)))
+      const token = logits.indexOf(Math.max(...logits))
       yield token
-      hidden = languageModel(this.splice([token]), this.weights.language_model, language, cache)
+      x = this.splice([token])
     }
   }
 }
 
-// ---- the file model.safetensors: the length of a header, the header in JSON, then the numbers
+// ---- model.safetensors: the length of the header in 8 bytes, the header in JSON, then the numbers
 
-// float16 -> float32, for each of the 65536 there are: sign, 5 bits of exponent, 10 of fraction.
-const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
+// float16 -> float32, for all there are: a sign, 5 bits of exponent and 10 of fraction.
+const HALF = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
   const exponent = (bits >> 10) & 31, fraction = (bits & 1023) / 1024, sign = bits >> 15 ? -1 : 1
-  if (exponent === 31) return fraction ? NaN : sign * Infinity
   return sign * (exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14)
 })
 
@@ -231,12 +238,11 @@ export function readWeights(file) {
   const length = Number(new DataView(file).getBigUint64(0, true)), tree = {}
   const { __metadata__, ...header } = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)))
   for (const [name, { dtype, shape, data_offsets: [begin, end] }] of Object.entries(header)) {
-    if (dtype !== "F16") throw new Error(`${name} is ${dtype}: llava.js reads float16`)
+    if (dtype !== "F16") throw new Error(`${name} is ${dtype}, but llava.js reads F16`)
     const halves = new Uint16Array(file.slice(8 + length + begin, 8 + length + end))
-    const path = name.split("."), last = path.pop()
-    const node = path.reduce((branch, key) => (branch[key] ??= {}), tree)
-    node[last] = Object.assign(new Float32Array(halves.length), { shape })
-    for (let i = 0; i < halves.length; i++) node[last][i] = HALF[halves[i]]
+    const numbers = new Float32Array(halves.length), path = name.split("."), last = path.pop()
+    for (let n = 0; n < halves.length; n++) numbers[n] = HALF[halves[n]]
+    path.reduce((branch, key) => (branch[key] ??= {}), tree)[last] = Object.assign(numbers, { shape })
   }
   return tree
 }

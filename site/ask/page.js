@@ -78,7 +78,7 @@ async function show(focus = false) {
   if (focus) $("things").children[chosen]?.firstChild.focus()
   const kinds = [...new Set(scene.things.map(thing => thing.kind))]
   $("asked").replaceChildren()
-  for (const text of [...world.asked[""], ...kinds.slice(0, 2).flatMap(kind => world.asked[kind])])
+  for (const text of [...world.asked[""], ...kinds.slice(0, 3).map((kind, n) => world.asked[kind][n])])
     make("button", $("asked"), text, { type: "button", lang: "en", className: "kept", onclick: () => ask(text) })
 }
 
@@ -122,7 +122,8 @@ $("canvas").onpointermove = event => {
   edited(scene.things.length - 1)
 }
 $("canvas").onpointerup = $("canvas").onpointercancel = () => { held = null }
-$("canvas").addEventListener("touchstart", event => hit(at(event.touches[0])) && event.preventDefault(), { passive: false })
+const still = event => hit(at(event.touches[0])) && event.preventDefault() // a finger on a thing does not scroll the page
+$("canvas").addEventListener("touchstart", still, { passive: false })
 
 // ---- the question
 
@@ -145,6 +146,7 @@ async function ask(question) {
   const place = document.querySelector("[name=order]:checked").value, picture = look($("canvas"), world)
   const blank = new ImageData(Uint8ClampedArray.from(picture.data, (_, i) => [...world.blank, 255][i % 4]), world.size)
   const item = document.createElement("li"), two = document.createElement("div")
+  item.setAttribute("aria-busy", true) // until both answers are there, nothing is read out
   $("answers").prepend(item)
   make("p", item, question, { lang: "en", className: "kept" })
   item.append(Object.assign(two, { className: "two" }))
@@ -157,14 +159,16 @@ async function ask(question) {
       times.push(Math.round(ms))
       if (!$("first").childElementCount) opened(performance.now() / 1000)
     }
-    const order = place === "first" ? ["picture, then question", "先图片，后问题"] : ["question, then picture", "先问题，后图片"]
-    make("p", item, `${order[0]}; ${times[0]} and ${times[1]} ms`, { lang: "en", className: "time" })
-    make("p", item, `${order[1]}；${times[0]} 和 ${times[1]} 毫秒`, { lang: "zh", className: "time" })
+    item.removeAttribute("aria-busy")
+    const order = [...document.querySelector(`[value=${place}]`).parentElement.children].slice(1).map(one => one.textContent)
+    make("p", item, `${order[0]}; ${times.join(" and ")} ms`, { lang: "en", className: "time" })
+    make("p", item, `${order[1]}；${times.join(" 和 ")} 毫秒`, { lang: "zh", className: "time" })
   } catch (error) {
     item.remove()
     problem(error)
   }
   $("send").disabled = false
+  item.scrollIntoView({ block: "nearest" })
 }
 
 function opened(seconds) {
@@ -204,15 +208,16 @@ function speak(lang) {
 // ---- what the page reads: first the picture book, which shows the scene, then the model
 
 async function get(name, how = "json") {
-  if (location.protocol === "file:") throw new Error("This page needs a server: python -m http.server, then http://localhost:8000")
+  if (location.protocol === "file:") throw new Error("This page needs a server, such as python -m http.server")
   const reply = await fetch(name)
   if (!reply.ok) throw new Error(`${name}: ${reply.status} ${reply.statusText}`)
   return reply[how]()
 }
 
 async function load() {
-  const names = ["llava.json", "preprocessor_config.json", "tokenizer.json"].map(name => get(`model/${name}`))
-  const [weights, config, preparation, tokenizer] = await Promise.all([get("model/model.safetensors", "arrayBuffer"), ...names])
+  const names = ["llava.json", "preprocessor_config.json", "tokenizer.json"]
+  const files = [get("model/model.safetensors", "arrayBuffer"), ...names.map(name => get(`model/${name}`))]
+  const [weights, config, preparation, tokenizer] = await Promise.all(files)
   const millions = weights.byteLength / 2e6 // two bytes each
   counted("weights", `${millions.toFixed(1)} million`, `${Math.round(millions * 100)} 万`)
   model.postMessage({ config, weights, preparation, tokenizer, world: await book }, [weights])
@@ -226,8 +231,10 @@ const book = get("world.json"), ready = load()
 
 async function begin() {
   world = await book
-  for (const [name, list] of [["kinds", world.kinds], ["colours", world.palettes], ["places", world.places]])
-    counted(name, Object.keys(list).length)
+  counted("kinds", Object.keys(world.kinds).length)
+  counted("colours", Object.keys(world.palettes).length)
+  counted("places", world.places.length)
+  counted("pixels", `${world.size} × ${world.size}`)
   $("canvas").width = $("canvas").height = world.size * world.oversampling
   for (const one of world.examples) {
     const button = make("button", $("examples"), "", { type: "button", name: one.file })
@@ -235,7 +242,8 @@ async function begin() {
     make("img", button, "", { src: `pictures/${one.file}.png` })
   }
   scene = structuredClone(world.examples[0])
-  await speak(new URLSearchParams(location.search).get("lang") ?? (navigator.language.startsWith("zh") ? "zh" : "en"))
+  const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language
+  await speak(asked.startsWith("zh") ? "zh" : "en")
   await ask(world.asked[""][0])
 }
 

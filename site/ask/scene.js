@@ -1,12 +1,12 @@
-// The picture book's pictures on a canvas, beside minillava/scenes/draw.py. The shapes and colours are that module's
-// (world.json), and so are the backgrounds, as PNG files. The pixels are not Pillow's bit for bit: a canvas paints edges in
-// its own way. So what the model is asked about is read back from the canvas.
+// The picture book's pictures on a canvas, beside minillava/scenes/draw.py, with that module's shapes and colours
+// (world.json) and its backgrounds (PNG files). The pixels are not Pillow's bit for bit, because a canvas paints edges
+// in its own way. So the model sees what is read back from the canvas.
 
 const canvasOf = (width, height) => Object.assign(document.createElement("canvas"), { width, height })
 
 const pictures = {} // those that were fetched, by name
 
-// What stands behind the things of a scene: its place, or a picture of Python's ({ file }), which shows the whole scene.
+// What is behind the things of a scene: its place; or a picture of Python's ({ file }), which shows the things too.
 export async function behind({ file, place, variant }) {
   const name = file ?? `${place}-${variant}`, image = (pictures[name] ??= new Image())
   image.src ||= `pictures/${name}.png`
@@ -26,23 +26,25 @@ function paint(pen, shapes, colours, x, y, w, h) {
     Object.assign(pen, { lineWidth: width, lineJoin: "round" })
     pen.beginPath()
     if (name === "r") pen.rect(x1, y1, x2 - x1 + 1, y2 - y1 + 1) // Pillow paints the last row and column too
-    else if ("ea".includes(name))
-      pen.ellipse((x1 + x2 + 1) / 2, (y1 + y2 + 1) / 2, Math.max(0, (x2 - x1 + 1 - width) / 2), Math.max(0, (y2 - y1 + 1 - width) / 2), 0, ...angles)
-    else for (let i = 0; i < points.length; i += 2) pen.lineTo(points[i] + 0.5, points[i + 1] + 0.5)
+    else if ("ea".includes(name)) {
+      const [wide, high] = [x2 - x1 + 1, y2 - y1 + 1] // an arc's width lies inside its box
+      const radii = [wide, high].map(length => Math.max(0, length - width) / 2)
+      pen.ellipse(x1 + wide / 2, y1 + high / 2, ...radii, 0, ...angles)
+    } else for (let i = 0; i < points.length; i += 2) pen.lineTo(points[i] + 0.5, points[i + 1] + 0.5)
     if (width) pen.stroke()
     else pen.fill()
   }
 }
 
-// One thing with the rim around it, and a margin of `rim` pixels of the model on each side.
-function sprite({ kind, colour, doing, flip }, w, h, rim, world) {
-  const margin = rim * world.oversampling, doings = world.doings[doing ?? ""]
+// One thing of w x h pixels with the rim around it, and a margin on each side.
+function sprite({ kind, colour, doing, flip }, w, h, margin, world) {
+  const doings = world.doings[doing ?? ""]
   const canvas = canvasOf(w + 2 * margin, h + 2 * margin), pen = canvas.getContext("2d")
   if (kind === "person") {
-    const body = Math.floor((w * 100) / doings.width)
+    const body = Math.floor((w * 100) / doings.width) // the rest is for what the person holds
     paint(pen, `${world.kinds.person.shapes};${doings.shapes}`, world.palettes[colour], margin, margin, body, h)
   } else paint(pen, world.kinds[kind].shapes, world.palettes[colour], margin, margin, w, h)
-  const shadow = canvasOf(canvas.width, canvas.height), brush = shadow.getContext("2d") // its shape, in the rim's colour
+  const shadow = canvasOf(canvas.width, canvas.height), brush = shadow.getContext("2d") // the rim's colour
   const r = Math.floor(margin / 2)
   for (let x = -r; x <= r; x++) for (let y = -r; y <= r; y++) brush.drawImage(canvas, x, y)
   brush.globalCompositeOperation = "source-in"
@@ -64,7 +66,8 @@ export function draw(canvas, scene, image, world) {
   const rim = Math.max(1, Math.floor((world.rim_width * world.size) / 1000))
   for (const thing of scene.things) {
     const [x1, y1, x2, y2] = thing.box.map(v => Math.floor((v * world.size) / 1000) * world.oversampling)
-    pen.drawImage(sprite(thing, x2 - x1, y2 - y1, rim, world), x1 - rim * world.oversampling, y1 - rim * world.oversampling)
+    const margin = rim * world.oversampling
+    pen.drawImage(sprite(thing, x2 - x1, y2 - y1, margin, world), x1 - margin, y1 - margin)
   }
 }
 
@@ -74,7 +77,8 @@ export function look(canvas, { size, oversampling: n }) {
   for (let i = 0; i < small.data.length; i++) {
     const x = Math.floor(i / 4) % size, y = Math.floor(i / 4 / size)
     let sum = 0
-    for (let dy = 0; dy < n; dy++) for (let dx = 0; dx < n; dx++) sum += large[((y * n + dy) * size * n + x * n + dx) * 4 + (i % 4)]
+    for (let row = y * n; row < y * n + n; row++)
+      for (let column = x * n; column < x * n + n; column++) sum += large[(row * size * n + column) * 4 + (i % 4)]
     small.data[i] = Math.round(sum / n / n)
   }
   return small
