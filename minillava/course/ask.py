@@ -51,7 +51,8 @@ def copy_ask(site: Path) -> None:
 def world(size: int) -> dict:
     """The picture book as the page draws it, for a model that sees pictures of `size` x `size` pixels."""
     kinds = {
-        name: {"size": kind.size, "seat": kind.seat, "shapes": SPRITES.get(name, PERSON)} for name, kind in KINDS.items()
+        name: {"size": kind.size, "seat": kind.seat, "shapes": SPRITES.get(name, PERSON)}
+        for name, kind in KINDS.items()
     }
     doings = {doing or "": {"shapes": s, "width": DOING_WIDTH.get(doing, 100)} for doing, s in DOING_SHAPES.items()}
     style = STYLES["book"]

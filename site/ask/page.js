@@ -150,7 +150,7 @@ async function ask(question) {
   $("answers").prepend(item)
   make("p", item, question, { lang: "en", className: "kept" })
   item.append(Object.assign(two, { className: "two" }))
-  const texts = [card(two, "with the picture", "有图", picture), card(two, "with the picture blanked", "空白图", blank)]
+  const texts = [card(two, "with the picture", "看这张图片", picture), card(two, "with the picture blanked", "看空白图片", blank)]
   try {
     const times = []
     for (const [n, { data }] of [picture, blank].entries()) {
