@@ -6,15 +6,16 @@ nothing is typed twice.
     copy_ask(Path("build/site"))   # into build/site/ask, beside a copy of site/ask
 """
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from minillava.data.samples import uses_bos
-from minillava.data.template import TEMPLATES
 from minillava.data.tokenizer import load_tokenizer
-from minillava.files import read_json, write_json
+from minillava.files import read_json, write_text
 from minillava.judging.answers import blank_picture
+from minillava.model.formats.chat_template import choose_template
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import OVERSAMPLING, STYLES, background, draw, paint_order, palette
@@ -45,21 +46,20 @@ def copy_ask(site: Path) -> None:
     examples = scenes("bench", EXAMPLES)
     for scene in examples:
         draw(scene, size).save(pictures / f"{scene.id}.png", optimize=True)
-    write_json(site / "ask" / "world.json", world(size) | prompts(config) | {"examples": list(map(example, examples))})
+    book = world(size) | prompts(config) | {"examples": list(map(example, examples))}
+    write_text(site / "ask" / "world.json", json.dumps(book))
 
 
 def world(size: int) -> dict:
     """The picture book as the page draws it, for a model that sees pictures of `size` x `size` pixels."""
-    kinds = {
-        name: {"size": kind.size, "seat": kind.seat, "shapes": SPRITES.get(name, PERSON)}
-        for name, kind in KINDS.items()
-    }
+    shapes = SPRITES | {"person": PERSON}
+    kinds = {name: {"size": kind.size, "seat": kind.seat, "shapes": shapes[name]} for name, kind in KINDS.items()}
     doings = {doing or "": {"shapes": s, "width": DOING_WIDTH.get(doing, 100)} for doing, s in DOING_SHAPES.items()}
     style = STYLES["book"]
     drawing = {"size": size, "oversampling": OVERSAMPLING, "rim": style.rim, "rim_width": style.rim_width}
-    words = {"sides": SIDES, "places": list(PLACES), "kinds": kinds, "doings": doings}
-    palettes = {colour: palette(colour) for colour in COLOURS}
-    return drawing | words | {"palettes": palettes, "blank": blank_picture(1).getpixel((0, 0))} | {"asked": asked()}
+    colours = {"palettes": {colour: palette(colour) for colour in COLOURS}, "blank": blank_picture(1).getpixel((0, 0))}
+    words = {"sides": SIDES, "places": list(PLACES), "kinds": kinds, "doings": doings, "asked": asked()}
+    return drawing | colours | words
 
 
 def asked() -> dict[str, list[str]]:
@@ -78,7 +78,8 @@ def _shortest(about, kind: str) -> str:
 
 def prompts(config: dict) -> dict:
     """The prompt in pieces, each tokenized by itself, for both places of the picture in Eq. 2; and where answers end."""
-    template, tokenizer = TEMPLATES[config["about"]["template"]], load_tokenizer(LLAVA)
+    tokenizer = load_tokenizer(LLAVA)
+    template = choose_template(None, config["about"]["template"], tokenizer, LLAVA)
     forms = {"first": f"<image>\n{QUESTION}", "last": f"{QUESTION}\n<image>"}
     pieces = {place: [text for text, _ in template.segments([(form, None)])] for place, form in forms.items()}
     return {"prompts": pieces, "stop": template.stop, "begin": [tokenizer.bos_token_id] if uses_bos(tokenizer) else []}
