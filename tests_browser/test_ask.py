@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_browser import CHROMIUM, FLAGS, NAMES
 from test_page import CONTRAST, WIDE
@@ -128,6 +129,35 @@ def test_fifty_answers_are_pythons_token_for_token(page):
         assert said["text"] == chat.tokenizer.decode(want).strip() != ""
     assert max(far[:EXAMPLES]) == 0  # Python's own pictures, bit for bit
     assert 0 < max(far[EXAMPLES:]) < 3, far  # of 255: the canvas draws nearly the same
+
+
+def test_features_and_logits_are_pythons_to_rounding_also_for_a_second_question(page):
+    chat, (scene,) = Chat(WEIGHTS / "llava"), scenes("bench", 1)
+    chat.look(draw(scene, chat.preparation.size))
+    model, prompts = chat.model, []
+    for question in ("Is anything unusual here?", "Is anything odd?"):  # the second one is read from "odd" on
+        prompts.append(prompt_ids(f"<image>\n{question}", chat.template, chat.tokenizer).tolist())
+    got = page.evaluate(
+        """async ([bytes, prompts]) => {
+            const { Llava, Session, pixels, readWeights } = await import("./llava.js")
+            const get = async (name, how) => (await fetch(`model/${name}`))[how]()
+            const weights = readWeights(await get("model.safetensors", "arrayBuffer"))
+            const model = new Llava(await get("llava.json", "json"), weights), session = new Session(model.config.language)
+            const features = model.features(pixels(bytes, await get("preprocessor_config.json", "json"))), logits = []
+            const head = model.head.bind(model)
+            model.head = hidden => (logits.push([...head(hidden)]), head(hidden))
+            const answers = prompts.map(ids => [...model.generate(ids, features, 8, session)])
+            return { features: [...features], logits, answers }
+        }""",
+        [page.evaluate("scene => minillava.draw(scene)", example(scene)), prompts],
+    )
+    assert np.abs(np.reshape(got["features"], chat.features.shape) - chat.features.numpy()).max() < 1e-4
+    want = []
+    for ids, answer in zip(prompts, got["answers"], strict=True):
+        embeds, _ = model.splice(torch.tensor(ids + answer), [chat.features])  # (T, D)
+        with torch.inference_mode():
+            want.append(model.language_model.head(model.language_model(embeds[None]))[0, -9:-1])  # (8, V)
+    assert np.abs(np.array(got["logits"]) - torch.cat(want).numpy()).max() < 1e-3
 
 
 def ids_in_page(page, tokenizer, texts):
