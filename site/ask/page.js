@@ -18,21 +18,24 @@ function press(buttons, test) {
 // ---- the model, in its own thread
 
 const model = new Worker("worker.js", { type: "module" }), waiting = []
-model.onmessage = ({ data }) => {
-  const { done, wrong, show } = waiting[data.number] ?? { wrong: problem }
-  if (data.problem) wrong(new Error(data.problem))
-  else if (data.ids) done(data)
-  else show(data.text)
+model.onmessage = ({ data: { number, text, done, problem } }) => {
+  if (problem) waiting[number].wrong(new Error(problem))
+  else if (done) waiting[number].done(done)
+  else waiting[number].show(text)
 }
-const problem = error => { $("problem").textContent = error.message }
+model.onerror = event => problem(new Error(event.message ?? "worker.js cannot be loaded"))
+
+const call = (message, show, transfer = []) => new Promise((done, wrong) => {
+  model.postMessage({ number: waiting.push({ done, wrong, show }) - 1, ...message }, transfer)
+})
 
 // The answer to a question about a picture's bytes (RGBA): { text, ids, ms }. show: takes the text so far.
 async function answer(bytes, question, place, show = () => {}) {
   await ready
-  return new Promise((done, wrong) => {
-    model.postMessage({ number: waiting.push({ done, wrong, show }) - 1, bytes, question, place })
-  })
+  return call({ bytes, question, place }, show)
 }
+
+const problem = error => { $("problem").textContent = error.message }
 
 // ---- the scene: { place, variant, things from back to front }, and `file` while it is a picture of Python's
 
@@ -59,10 +62,10 @@ function add(side) { // a new thing: in the air, on a thing of this side that ca
   edited(scene.things.length - 1)
 }
 
-function edited(n) { // thing n was added or moved, or one was taken away (-1): from now on the page draws this scene
+function edited(n = -1) { // the scene was changed, and thing n is chosen now (-1: none): from now on the page draws it
   scene = { ...scene, file: undefined }
   chosen = n
-  return show(true)
+  return show(n >= 0)
 }
 
 // Draw the scene, list its things, and suggest questions. focus: on the chosen thing.
@@ -75,7 +78,7 @@ async function show(focus = false) {
   press(all("#examples button"), one => one.name === scene.file)
   $("things").replaceChildren(...scene.things.map(listed))
   press(all("#things .name"), one => one === $("things").children[chosen]?.firstChild)
-  if (focus) $("things").children[chosen]?.firstChild.focus()
+  if (focus) $("things").children[chosen].firstChild.focus({ preventScroll: true })
   const kinds = [...new Set(scene.things.map(thing => thing.kind))]
   $("asked").replaceChildren()
   for (const text of [...world.asked[""], ...kinds.slice(0, 3).map((kind, n) => world.asked[kind][n])])
@@ -93,7 +96,8 @@ function listed(thing, n) { // its name, which the arrow keys move, and a button
     put(thing, thing.box[0] + x, thing.box[1] + y)
     edited(n)
   }
-  const away = make("button", pair, "×", { type: "button", onclick: () => { scene.things.splice(n, 1); edited(-1) } })
+  const away = make("button", pair, "×", { type: "button" })
+  away.onclick = () => { scene.things.splice(n, 1); edited(Math.min(n, scene.things.length - 1)) }
   away.setAttribute("aria-label", say(`take away: ${nameOf(thing)}`, `拿走：${nameOf(thing)}`))
   return pair
 }
@@ -122,7 +126,7 @@ $("canvas").onpointermove = event => {
   edited(scene.things.length - 1)
 }
 $("canvas").onpointerup = $("canvas").onpointercancel = () => { held = null }
-const still = event => hit(at(event.touches[0])) && event.preventDefault() // a finger on a thing does not scroll the page
+const still = event => hit(at(event.touches[0])) && event.preventDefault() // a finger on it does not scroll
 $("canvas").addEventListener("touchstart", still, { passive: false })
 
 // ---- the question
@@ -138,7 +142,7 @@ function card(to, english, chinese, picture) { // one of the two answers: what t
   return make("p", text, "…", { lang: "en", className: "kept" })
 }
 
-async function ask(question) {
+async function ask(question, follow = true) {
   $("question").value = question
   $("send").disabled = true
   $("problem").textContent = ""
@@ -150,7 +154,9 @@ async function ask(question) {
   $("answers").prepend(item)
   make("p", item, question, { lang: "en", className: "kept" })
   item.append(Object.assign(two, { className: "two" }))
-  const texts = [card(two, "with the picture", "看这张图片", picture), card(two, "with the picture blanked", "看空白图片", blank)]
+  const seen = card(two, "with the picture", "看这张图片", picture)
+  const texts = [seen, card(two, "with the picture blanked", "看空白图片", blank)]
+  if (follow) item.scrollIntoView({ block: "nearest" })
   try {
     const times = []
     for (const [n, { data }] of [picture, blank].entries()) {
@@ -160,7 +166,7 @@ async function ask(question) {
       if (!$("first").childElementCount) opened(performance.now() / 1000)
     }
     item.removeAttribute("aria-busy")
-    const order = [...document.querySelector(`[value=${place}]`).parentElement.children].slice(1).map(one => one.textContent)
+    const order = all(`[value=${place}] ~ span`).map(one => one.textContent) // in English and in Chinese
     make("p", item, `${order[0]}; ${times.join(" and ")} ms`, { lang: "en", className: "time" })
     make("p", item, `${order[1]}；${times.join(" 和 ")} 毫秒`, { lang: "zh", className: "time" })
   } catch (error) {
@@ -168,7 +174,6 @@ async function ask(question) {
     problem(error)
   }
   $("send").disabled = false
-  item.scrollIntoView({ block: "nearest" })
 }
 
 function opened(seconds) {
@@ -220,7 +225,7 @@ async function load() {
   const [weights, config, preparation, tokenizer] = await Promise.all(files)
   const millions = weights.byteLength / 2e6 // two bytes each
   counted("weights", `${millions.toFixed(1)} million`, `${Math.round(millions * 100)} 万`)
-  model.postMessage({ config, weights, preparation, tokenizer, world: await book }, [weights])
+  return call({ config, weights, preparation, tokenizer, world: await book }, null, [weights])
 }
 
 function counted(name, english, chinese = english) {
@@ -244,13 +249,13 @@ async function begin() {
   scene = structuredClone(world.examples[0])
   const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language
   await speak(asked.startsWith("zh") ? "zh" : "en")
-  await ask(world.asked[""][0])
+  await ask(world.asked[""][0], false)
 }
 
 for (const one of all("[data-lang]")) one.onclick = () => speak(one.dataset.lang)
 $("kind").onchange = () => { $("doing").hidden = $("kind").value !== "person" }
-$("place").onchange = () => { scene.place = $("place").value; edited(-1) }
-$("clear").onclick = () => { scene.things = []; edited(-1) }
+$("place").onchange = () => { scene.place = $("place").value; edited() }
+$("clear").onclick = () => { scene.things = []; edited() }
 begin().catch(problem)
 
 // For the console and the tests: draw a scene and return the bytes that the model would see; and ask about bytes.

@@ -4,8 +4,15 @@ import { IMAGE, Llava, Session, pixels, readWeights } from "./llava.js"
 import { Tokenizer } from "./tokenizer.js"
 
 const MOST = 120 // new tokens of an answer
+const seen = [] // the last pictures, each with its Zv and a session, so that another question about it is read alone
 let model, tokenizer, preparation, world
-const seen = [] // the last pictures, each with its Zv and a session, so that another question is read alone
+
+function read(files) {
+  model = new Llava(files.config, readWeights(files.weights))
+  tokenizer = new Tokenizer(files.tokenizer)
+  ;({ preparation, world } = files)
+  return {}
+}
 
 function remember(bytes) {
   let found = seen.find(one => one.bytes.every((byte, n) => byte === bytes[n]))
@@ -25,7 +32,7 @@ function promptIds(question, place) {
   return [...world.begin, ...parts.flatMap(part => (part === "<image>" ? IMAGE : tokenizer.encode(part)))]
 }
 
-function answer({ number, bytes, question, place }) {
+function answer({ bytes, question, place }, say) {
   const begun = performance.now(), ids = [], ends = model.config.language.ends ?? [], { stop } = world
   const prompt = promptIds(question, place), { features, session } = remember(bytes)
   let text = ""
@@ -36,20 +43,18 @@ function answer({ number, bytes, question, place }) {
     if (text.includes(stop)) break
     let held = stop.length - 1 // characters at the end that may be the stop's beginning
     while (!text.endsWith(stop.slice(0, held))) held--
-    postMessage({ number, text: text.slice(0, text.length - held).trim() })
+    say(text.slice(0, text.length - held).trim())
   }
   text = text.split(stop)[0]
   while (!text.startsWith(tokenizer.decode(ids))) ids.pop() // without the stop
-  postMessage({ number, text: text.trim(), ids, ms: performance.now() - begun })
+  return { text: text.trim(), ids, ms: performance.now() - begun }
 }
 
-onmessage = ({ data }) => {
+onmessage = ({ data: { number, ...asked } }) => {
   try {
-    if (data.question !== undefined) return answer(data)
-    model = new Llava(data.config, readWeights(data.weights))
-    ;({ preparation, world } = data)
-    tokenizer = new Tokenizer(data.tokenizer)
+    const say = text => postMessage({ number, text })
+    postMessage({ number, done: "question" in asked ? answer(asked, say) : read(asked) })
   } catch (error) {
-    postMessage({ number: data.number, problem: error.message })
+    postMessage({ number, problem: error.message })
   }
 }
