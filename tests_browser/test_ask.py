@@ -279,7 +279,16 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
     keep(page, f"phone-{request.node.callspec.id}")
 
 
-def test_a_question_with_the_pictures_mark_is_refused_and_the_page_goes_on(page):
+def test_a_question_that_cannot_be_asked_is_refused_and_the_page_goes_on(page):
+    script = """async question => {
+        window.bytes ??= document.querySelector('#answers canvas').getContext('2d').getImageData(0, 0, 96, 96).data
+        return (await minillava.answer(window.bytes, question, 'first')).text
+    }"""
+    want = page.evaluate(script, "Where is this?")
+    page.evaluate(script, "How many fish are there?")
+    with pytest.raises(Exception, match="the question is too long"):
+        page.evaluate(script, "Where is this? " * 300)
+    assert page.evaluate(script, "Where is this?") == want  # nothing of the long one is taken for read
     for question, shown in (("What is <image>?", True), ("Where is this?", False)):
         page.fill("#question", question)
         page.click("#send")

@@ -40,7 +40,7 @@ function linear(x, { weight, bias }) {
 const add = (x, y) => x.map((value, n) => value + y[n])
 const sigmoid = value => 1 / (1 + Math.exp(-value))
 
-function dot(a, i, b, j, n) { // of n numbers, those of a from place i on, those of b from place j on
+function dot(a, i, b, j, n) { // of n numbers of a from place i on, and n of b from place j on
   let sum = 0
   for (let k = 0; k < n; k++) sum += a[i + k] * b[j + k]
   return sum
@@ -211,10 +211,10 @@ export class Llava {
     let same = 0
     while (same < ids.length - 1 && ids[same] === session.ids[same]) same++
     session.length = same + (ids.indexOf(IMAGE) < same ? P - 1 : 0)
-    session.ids = ids
     let x = this.splice(ids.slice(same), features) // (T, D)
     const room = Math.min(most, language.max_position - session.length - x.length / D)
     if (room < 1) throw new Error(`the question is too long: the language model reads ${language.max_position} tokens`)
+    session.ids = ids
     for (let n = 0; n < room; n++) {
       const hidden = languageModel(x, this.weights.language_model, language, session) // (T, D)
       const logits = this.head(hidden.subarray(-D)) // (V,)
