@@ -5,12 +5,14 @@ import { Tokenizer } from "./tokenizer.js"
 
 const MOST = 120 // new tokens of an answer
 const seen = [] // the last pictures, each with its Zv and a session, so that another question about it is read alone
-let model, tokenizer, preparation, world
+let model, tokenizer, preparation, world, ends
 
 function read(files) {
   model = new Llava(files.config, readWeights(files.weights))
   tokenizer = new Tokenizer(files.tokenizer)
   ;({ preparation, world } = files)
+  const stop = tokenizer.encode(world.stop) // a special token is not part of any text, so it is found by its id
+  ends = [...(files.config.language.ends ?? []), ...(tokenizer.decode(stop) ? [] : stop)]
   return {}
 }
 
@@ -33,7 +35,7 @@ function promptIds(question, place) {
 }
 
 function answer({ bytes, question, place }, say) {
-  const begun = performance.now(), ids = [], ends = model.config.language.ends ?? [], { stop } = world
+  const begun = performance.now(), ids = [], { stop } = world
   const prompt = promptIds(question, place), { features, session } = remember(bytes)
   let text = ""
   for (const id of model.generate(prompt, features, MOST, session)) {
