@@ -53,7 +53,7 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
 	exit $$failed
 
-test-browser: $(READY)  ## every notebook in a real JupyterLab, the chat page and the site, in the Chromium that is here (CHROMIUM=/path/to/it)
+test-browser: $(READY)  ## every notebook in a real JupyterLab, the chat page, the site and its page to ask, in the Chromium that is here (CHROMIUM=/path/to/it)
 	$(PIP) -e ".[course,serve,browser,site,tests]"
 	$(PY) -m pytest -q -rs tests_browser
 

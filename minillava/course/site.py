@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from minillava.course.ask import copy_ask
 from minillava.course.chinese import chinese_notebook
 from minillava.course.index import opening_card
 from minillava.course.sheet_texts import SheetError
@@ -258,6 +259,7 @@ def build(root: Path, out: Path) -> int:
     for folder in (html, extra):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "site", extra)
+    copy_ask(extra)
     try:
         write_sheets(extra / "sheets", root)
     except SheetError as error:  # a machine without a Chinese font still gets all the rest
