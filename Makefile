@@ -28,7 +28,7 @@ HF_DATASETS_OFFLINE ?= 1
 OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_DATASETS_OFFLINE OMP_WAIT_POLICY
 
-.PHONY: help demo test test-browser lab sheets paper real weights lint force
+.PHONY: help demo test test-browser lab site sheets paper real weights lint force
 
 help:  ## this list
 	@echo "minillava: the LLaVA paper, rebuilt in small. Start with: make demo"
@@ -53,9 +53,13 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
 	exit $$failed
 
-test-browser: $(READY)  ## every notebook in a real JupyterLab, and the chat page, in the Chromium that is here (CHROMIUM=/path/to/it)
-	$(PIP) -e ".[course,serve,browser,tests]"
+test-browser: $(READY)  ## every notebook in a real JupyterLab, the chat page, the site and its page to ask, in the Chromium that is here (CHROMIUM=/path/to/it)
+	$(PIP) -e ".[course,serve,browser,site,tests]"
 	$(PY) -m pytest -q -rs tests_browser
+
+site: $(READY)  ## the course as a book to read without installing anything, in English and Chinese: build/site/html (Python 3.11)
+	$(PY) -c "import furo, myst_parser, sphinx, typst" 2>/dev/null || $(PIP) -e ".[course,site]"
+	$(PY) -m minillava.course.site
 
 sheets: $(READY)  ## the paper on one page, and the slides of a lecture, in English and Chinese: build/sheets
 	$(PY) -c "import typst" 2>/dev/null || $(PIP) -e ".[course,site]"

@@ -155,11 +155,16 @@ def folded_hints(found: dict, unused: set, after: list[dict], source: Path, prob
     if not entry or entry["sha256"] != current:
         problems.append(f"{source}: {task[1]}: its hints are new; translate them and set sha256 to {current}")
         return ""
-    shown = (
-        re.sub(r"(`[^`]*`)|([*_<$])", lambda m: m[1] or "\\" + m[2], hint) for hint in entry["hints"]
-    )  # plain text
-    folded = (f"<details><summary>提示 {n}</summary>\n\n{hint}\n\n</details>" for n, hint in enumerate(shown, 1))
+    folded = (
+        f"<details><summary>提示 {n}</summary>\n\n{plain(hint)}\n\n</details>"
+        for n, hint in enumerate(entry["hints"], 1)
+    )
     return "\n\n" + "\n\n".join(folded)
+
+
+def plain(hint: str) -> str:
+    """A hint as Markdown that shows it as `hint()` prints it; code stays code."""
+    return re.sub(r"(`[^`]*`)|([*_<$])", lambda m: m[1] or "\\" + m[2], hint)
 
 
 def english_notebooks(root: Path) -> list[Path]:

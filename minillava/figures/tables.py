@@ -48,7 +48,7 @@ def table_7(report: dict) -> Figure:
     scores = {row["row"]: [over_seeds(row["ours"][c], row["paper"][c]) for c in columns] for row in rows}
     of = {row["row"]: row["ours"]["Avg"]["ours"] for row in rows}
     gain = of["LLaVA+GPT-4 (judge)"] - max(of["LLaVA"], of["GPT-4 (text only)"])
-    title = f"Asked again where the two differ, the expert is {gain:+.1f} points over the better of the two"
+    title = f"The expert, asked again where the two differ: {gain:+.1f} points against the better of the two"
     return grouped(scores, columns, "% right", title, [report["chance"]] * len(columns), SEEDS)
 
 

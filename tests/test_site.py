@@ -1,0 +1,180 @@
+"""The site's pages before the builder sees them: nothing missing, links that lead somewhere, outputs as they are stored."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from minillava.course import site, site_pages
+from minillava.course.site import Edition, SiteError, chapters, pages_of, relink, static_pages, write_sources
+from minillava.course.site_pages import notebook_page, terms_in, weights_page
+from minillava.exercises.build import read_notebook
+
+ROOT = Path(__file__).parents[1]
+PNG = base64.b64encode(b"a picture").decode()
+
+
+def an_edition(tmp_path, chinese=False):
+    return Edition(ROOT, tmp_path / "pages", chinese, chapters(ROOT, chinese), chapters(ROOT, not chinese))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["English", "Chinese"])
+def written(request, tmp_path_factory):
+    """An edition whose Markdown is written."""
+    edition = an_edition(tmp_path_factory.mktemp("site"), request.param)
+    write_sources(edition)
+    return edition
+
+
+def test_every_notebook_and_exercise_has_a_page_in_both_editions():
+    english, chinese = (set(pages_of(chapters(ROOT, edition)).values()) for edition in (False, True))
+    for folder in ("notebooks", "exercises"):
+        for path in (ROOT / folder).glob("*.ipynb"):
+            assert f"{folder}/{path.stem}" in english & chinese
+    assert [*chapters(ROOT, False)][:4] == ["First pass", "Second pass", "Third pass", "After the three"]
+    assert chinese <= english
+
+
+def test_every_relative_link_of_a_written_page_leads_to_a_page_or_a_file(written):
+    pages = [*written.folder.rglob("*.md")]
+    assert len(pages) == len(pages_of(written.chapters)) + 1
+    for page in pages:
+        text = re.sub(
+            r"^(`{3,}).*?^\1|`[^`\n]+`|<pre.*?</pre>", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+        )
+        for target in re.findall(r"\]\((?!https?:|#)([^)\s#]+)", text):
+            assert (page.parent / target).is_file(), (page, target)
+
+
+def test_the_front_page_names_every_page_and_each_page_its_twin(written):
+    front = (written.folder / "index.md").read_text("utf-8")
+    for page in pages_of(written.chapters).values():
+        assert re.search(rf"^(.*<)?{page}>?$", front, re.MULTILINE), page
+    twin = (written.folder / "notebooks" / "08_the_translator.md").read_text("utf-8")
+    there = "../../notebooks" if written.chinese else "../zh/notebooks"
+    assert f'href="{there}/08_the_translator.html"' in twin.split("\n\n")[1]
+
+
+def test_an_exercise_has_its_pictures_and_hints_and_not_its_solution(written):
+    for path in (ROOT / "exercises").glob("ex*.ipynb"):
+        text = (written.folder / "exercises" / f"{path.stem}.md").read_text("utf-8")
+        cells = read_notebook(path)["cells"]
+        shown = sum("".join(cell["source"]).startswith("show(") for cell in cells)
+        assert text.count("![") == shown, path
+        assert text.count("# YOUR CODE HERE") == sum(
+            "".join(cell["source"]).count("# YOUR CODE HERE") for cell in cells
+        )
+        assert "BEGIN" not in text and text.count("<details>") > shown
+
+
+def test_links_go_to_pages_of_the_edition_then_to_the_other_then_to_copies(tmp_path):
+    edition = an_edition(tmp_path, chinese=True)
+    source, page = ROOT / "notebooks" / "zh" / "05_the_results.ipynb", "notebooks/05_the_results"
+    made = {text: relink(text, page, source, edition) for text in (
+        "[a](06_the_eye.ipynb#x)", "[b](../../exercises/zh/ex06_the_eye.ipynb)", "[c](../../docs/field-guide.md)",
+        "[d](../../LICENSE)", "[e](https://example.org/x.md)", "`[f](none.md)`", "```\n[g](none.md)\n```", "[h](../../docs)",
+    )}  # fmt: skip
+    assert [*made.values()] == [
+        "[a](06_the_eye.md#x)", "[b](../exercises/ex06_the_eye.md)", '<a href="../../docs/field-guide.html">c</a>',
+        "[d](../LICENSE)", "[e](https://example.org/x.md)", "`[f](none.md)`", "```\n[g](none.md)\n```", "h",
+    ]  # fmt: skip
+    assert (edition.folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    for wrong in ("none.md", "../../../../etc/hostname"):
+        with pytest.raises(SiteError, match="leads to no file of the project"):
+            relink(f"[x]({wrong})", page, source, edition)
+
+
+def code(source, *outputs, **metadata):
+    return {"cell_type": "code", "id": "c", "source": [source], "outputs": [*outputs], "metadata": metadata}
+
+
+def test_a_page_shows_the_stored_outputs(tmp_path):
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "(a widget)"}
+    cells = [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# One & all\n", "\n", f"{site_pages.LINKS}none"]},
+        code("print(1 < 2)", {"output_type": "stream", "text": ["<b>\n", "\n", "a     b\n"]}),
+        code("figure()", {"output_type": "execute_result", "data": {"image/png": PNG, "text/plain": "<Figure>"}}),
+        code("diagram()", {"output_type": "execute_result", "data": {"image/svg+xml": ["<svg>\n", "\n", "</svg>"]}}),
+        code("show()", {"output_type": "execute_result", "data": {"text/markdown": "**1.** x", "text/plain": "y"}}),
+        code("# @title A check\nassert True", {"output_type": "execute_result", "data": widget}, jupyter={"source_hidden": True}),
+    ]  # fmt: skip
+    text = notebook_page({"cells": cells}, "99_x", tmp_path / "figures", chinese=False)
+    assert site_pages.LINKS not in text and "`````python\nprint(1 < 2)\n`````" in text
+    assert '<pre class="output">&lt;b&gt;\n\na     b</pre>' in text
+    assert "![Figure: One all](figures/99_x-2.png)" in text
+    assert (tmp_path / "figures" / "99_x-2.png").read_bytes() == b"a picture"
+    assert '<figure class="diagram"><svg>  </svg></figure>' in text  # no line is empty, or Markdown would end it there
+    assert "show()\n`````\n\n**1.** x\n\n" in text
+    assert "<summary>A check</summary>\n\n`````python\nassert True\n`````\n\n</details>" in text
+    assert '<pre class="output prose">(a widget)</pre>' in text
+
+
+@pytest.mark.parametrize(
+    "text, chapter, chinese, found",
+    [
+        ("A vision tower, and vision towers", "00", False, ["vision tower"]),
+        ("Tokens of a vocabulary", "05", False, ["Tokens", "vocabulary"]),
+        ("the record has a label", "05", False, []),
+        ("the record has a label", "02", False, ["record"]),
+        ("coco and COCO", "02", False, ["COCO"]),
+        ("视觉编码器和语言模型，视觉编码器", "00", True, ["视觉编码器", "语言模型"]),
+        ("视觉很重要，视觉 Transformer 也是", "06", True, ["视觉 Transformer"]),
+    ],
+)
+def test_a_term_is_found_once_and_an_everyday_word_only_in_its_chapter(text, chapter, chinese, found):
+    assert [text[start:end] for start, end, _ in terms_in(text, chapter, chinese, set())] == found
+    assert terms_in(text, chapter, chinese, {term.english for term in site_pages.TERMS}) == []
+
+
+def test_tables_hold_what_the_files_hold():
+    text = weights_page(ROOT / "data_samples" / "weights")
+    for path in (ROOT / "data_samples" / "weights").glob("*/gates.jsonl"):
+        for row in map(json.loads, path.read_text("utf-8").splitlines()):
+            name, scores = next((name, scores) for name, scores in row.items() if name != "step")
+            assert f"| {row['step']:,} | {name} | " + " | ".join(f"{score:,.3g}" for score in scores.values()) in text
+    text = site_pages.benchmarks_page(ROOT / "benchmarks" / "results")
+    data = json.loads((ROOT / "benchmarks" / "results" / "generate.json").read_text("utf-8"))
+    clock, cpu = data["results"][0]["ratios"]["batched"]
+    assert f"| generate | tiny, float32 | batched | {clock:.3g} | {cpu:.3g} | {data['goals']['batched']} |" in text
+
+
+def test_what_is_put_into_the_folder_is_named_by_its_title(tmp_path):
+    (tmp_path / "ask").mkdir()
+    (tmp_path / "ask" / "index.html").write_text("<html><title>Ask &amp; see</title>", "utf-8")
+    (tmp_path / "sheet.pdf").write_bytes(b"%PDF\xff")
+    assert static_pages(tmp_path) == {"ask/index.html": "Ask &amp; see", "sheet.pdf": "sheet"}
+
+
+def test_any_string_of_a_chinese_text_is_found():
+    extension = pytest.importorskip("minillava.course.site_extension", reason="the builder is not installed: make site")
+    words = extension.SearchBoth({}).split("LLaVA 的视觉编码器 is a vision tower")
+    assert {"LLaVA", "vision", "视觉", "觉编", "编码", "码器", "的视", "器"} <= set(words)
+
+
+def test_a_release_brings_the_line_that_says_where_to_open_a_notebook(monkeypatch, tmp_path):
+    cell = {
+        "cell_type": "markdown",
+        "id": "a",
+        "metadata": {},
+        "source": [f"# One\n\n{site_pages.LINKS}open ([on Colab](x))"],
+    }
+    assert "on Colab" not in notebook_page({"cells": [cell]}, "99_x", tmp_path, chinese=False)
+    monkeypatch.setattr(site_pages, "RELEASE", "owner/name@v1")
+    assert "on Colab" in notebook_page({"cells": [cell]}, "99_x", tmp_path, chinese=False)
+
+
+def test_the_workflow_publishes_what_make_site_writes():
+    yaml = pytest.importorskip("yaml")
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text("utf-8"))["jobs"]["site"]["steps"]
+    assert any(step.get("run", "").startswith("make site") for step in steps)
+    assert {"path": "build/site/html"} in [step.get("with") for step in steps]
+    assert "build/site" in Path(site.__file__).read_text("utf-8")
+    assert all(re.search(r"@v\d+$", step["uses"]) for step in steps if "uses" in step)
+
+
+def test_without_the_builder_one_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(site, "find_spec", lambda name: None)
+    with pytest.raises(SiteError, match="Python 3.11"):
+        site.build(ROOT, tmp_path)

@@ -1,0 +1,211 @@
+"""The site in headless Chromium: every page, its links, search in both languages, both themes, a phone, the keyboard.
+
+    make test-browser      # skips where no Chromium or no builder is installed; BROWSER_PICTURES=FOLDER keeps pictures
+
+Notable: the site is built once, from nothing, and served from this machine. Every page is opened at a phone's width.
+"""
+
+import functools
+import http.server
+import os
+import threading
+from pathlib import Path
+from urllib.parse import quote, unquote, urldefrag
+
+import pytest
+from test_browser import CHROMIUM, FLAGS, NAMES
+from test_page import WIDE
+
+ROOT = Path(__file__).parents[1]
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1300, "height": 900}
+SAMPLE = ("index", "notebooks/00_start_here", "exercises/ex04_the_sequence", "data_samples/results/gates", "zh/notebooks/06_the_eye", "search")  # fmt: skip
+PLACES = "() => [[...document.querySelectorAll('a[href], link[href]')].map(e => e.href), [...document.querySelectorAll('[id]')].map(e => e.id)]"
+# Of the texts that are shown: the lowest contrast with what is behind them (WCAG 2, 1.4.3), and that text.
+CONTRAST = """() => {
+    const parts = colour => colour.match(/[\\d.]+/g).map(Number)
+    const light = colour => {
+        const [r, g, b] = parts(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+        return .2126 * r + .7152 * g + .0722 * b
+    }
+    const behind = e => {
+        for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if ((parts(c)[3] ?? 1) === 1) return c }
+        return 'rgb(255, 255, 255)'
+    }
+    return [...document.querySelectorAll('body *:not(svg *):not(script):not(style):not(noscript)')].filter(e =>
+        e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && e.getClientRects().length &&
+        [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+        const [a, b] = [light(getComputedStyle(e).color), light(behind(e))]
+        return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.textContent.slice(0, 40)]
+    }).sort((a, b) => a[0] - b[0])[0]
+}"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The folder of the built site."""
+    pytest.importorskip("furo", reason="the builder is not installed: pip install 'minillava[site]'")
+    from minillava.course.site import build
+
+    out = tmp_path_factory.mktemp("site")
+    assert build(ROOT, out) == 0
+    return out / "html"
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright (only its client)")
+    if CHROMIUM is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); CHROMIUM=/path/to/chromium names one")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(address, browser, request):
+    """A page that fails its test when it reports an error or asks anybody but its server."""
+    page, wrong = browser.new_page(viewport=DESK, **getattr(request, "param", {})), []
+    page.set_default_timeout(60_000)
+    page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
+    page.on(
+        "console", lambda said: wrong.append(f"{page.url}: {said.text}") if said.type in ("error", "warning") else None
+    )
+    page.on(
+        "request",
+        lambda sent: sent.url.startswith((address, "data:", "blob:")) or wrong.append(f"{page.url} asks {sent.url}"),
+    )
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def keep(page, name):
+    if folder := os.environ.get("BROWSER_PICTURES"):
+        page.screenshot(path=f"{folder}/site-{name}.png")
+
+
+def test_every_page_opens_fits_a_phone_and_its_links_lead_somewhere(page, address, html):
+    page.set_viewport_size(PHONE)
+    names = sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html"))
+    links, ids, wide = {}, {}, {}
+    for name in names:
+        page.goto(f"{address}{name}")
+        links[name], ids[name] = page.evaluate(PLACES)
+        wide[name] = page.evaluate(WIDE)
+    assert len(names) > 80 and {name for name, over in wide.items() if over > 0} == set()
+    dead = set()
+    for name, targets in links.items():
+        for target in targets:
+            file, at = urldefrag(target)
+            file = unquote(file.removeprefix(address).partition("?")[0]) or "index.html"
+            if not target.startswith(address):
+                assert target.startswith(("https://", "http://", "data:")), (name, target)
+            elif not (html / file).is_file() or (at and file in ids and unquote(at) not in ids[file]):
+                dead.add((name, target))
+    assert dead == set()
+
+
+@pytest.mark.parametrize("edition, word", [("", "logarithm"), ("", "tuned"), ("zh/", "视觉编码器"), ("zh/", "眼"), ("", "视觉编码器")])  # fmt: skip
+def test_search_finds_a_word(page, address, edition, word):
+    page.goto(f"{address}{edition}index.html")
+    page.fill("input[name=q]", word)
+    page.press("input[name=q]", "Enter")
+    page.wait_for_selector("#search-results li a")
+    page.wait_for_function("() => /\\d/.test(document.querySelector('.search-summary').textContent)")
+    found = page.locator("#search-results li a").first.get_attribute("href")
+    page.goto(f"{address}{edition}{found}")
+    text = page.locator("article").text_content()
+    assert (word if word != "tuned" else "tun") in text
+
+
+def test_search_finds_nothing_where_nothing_is(page, address):
+    page.goto(f"{address}zh/search.html?q={quote('编视码觉器')}")
+    page.wait_for_function("() => document.querySelector('.search-summary')?.textContent.length > 10")
+    assert page.locator("#search-results li a").count() == 0
+
+
+@pytest.mark.parametrize("page", [{"color_scheme": s} for s in ("light", "dark")], ids=("light", "dark"), indirect=True)
+def test_every_text_of_a_sample_can_be_read_in_both_themes(page, address, request):
+    for name in SAMPLE:
+        page.goto(f"{address}{name}.html" + "?q=vision" * (name == "search"))
+        if name == "search":
+            page.wait_for_selector("#search-results li a")
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        least, text = page.evaluate(CONTRAST)
+        assert least >= 4.5, (name, least, text)
+        keep(page, f"{name.replace('/', '-')}-{request.node.callspec.id}")
+
+
+def test_a_diagram_follows_the_theme_that_the_reader_chose(page, address):
+    page.goto(f"{address}notebooks/00_start_here.html")
+    paper = "getComputedStyle(document.querySelector('figure.diagram rect')).fill"
+    assert page.evaluate(paper) == "rgb(255, 255, 255)"
+    for _ in range(3):  # the button goes from the system's theme to light and dark
+        page.locator(".theme-toggle-content button").click()
+        if page.evaluate("document.body.dataset.theme") == "dark":
+            assert page.evaluate(paper) == "rgb(30, 30, 38)"
+            return
+    raise AssertionError("no dark theme")
+
+
+def test_the_keyboard_reaches_the_text_a_terms_meaning_and_the_order_of_a_table(page, address):
+    page.goto(f"{address}notebooks/00_start_here.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent").strip() == "Skip to content"
+    page.keyboard.press("Enter")
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.tagName") == "DFN":
+            break
+    shown = "getComputedStyle(document.querySelector('dfn'), '::after').content"
+    meaning = page.locator("dfn").first.get_attribute("aria-description")
+    assert page.evaluate("document.activeElement === document.querySelector('dfn')")
+    assert len(meaning) > 10 and meaning in page.evaluate(shown)
+    page.keyboard.press("Escape")
+    assert page.evaluate(shown) == "none"
+    page.hover("dfn >> nth=0")
+    assert meaning in page.evaluate(shown)
+
+    page.set_viewport_size(PHONE)
+    page.locator(".nav-overlay-icon").focus()
+    assert page.evaluate("document.querySelector('.sidebar-drawer').getBoundingClientRect().right") <= 0
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.sidebar-drawer').getBoundingClientRect().left >= 0")
+    page.set_viewport_size(DESK)
+
+    page.goto(f"{address}results/benchmarks.html")
+    head = page.locator("article table").first.locator("th").nth(3)
+    column = "[...document.querySelector('article table').tBodies[0].rows].map(r => parseFloat(r.cells[3].textContent))"
+    before = page.evaluate(column)
+    head.locator("button").focus()
+    for order, wanted in (("ascending", sorted(before)), ("descending", sorted(before)[::-1])):
+        page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == order and page.evaluate(column) == wanted != before
+    keep(page, "sorted")
+
+
+def test_it_can_be_read_from_the_disk_without_a_server(browser, html):
+    page, wrong = browser.new_page(viewport=DESK), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda sent: wrong.append(sent.url))
+    page.goto((html / "zh" / "notebooks" / "03_the_architecture.html").as_uri())
+    assert page.locator("figure.diagram svg").count() > 1 and page.locator("math").count() > 1
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth)")
+    page.close()
+    assert wrong == []
