@@ -7,7 +7,7 @@ every word of it is one token. `transformers.AutoTokenizer` loads it like Vicuna
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from minillava.errors import UserError
@@ -29,6 +29,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+def grow_tokenizer(tokenizer, words: Iterable[str], apart: str) -> PreTrainedTokenizerFast:
+    """The same with more tokens: each of `words`, and what the regular expression `apart` finds is never merged."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    split = pre_tokenizers.Split(Regex(apart), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, backend.pre_tokenizer])
+    grown = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    grown.add_tokens(list(words))
+    return grown
 
 
 class TokenizerError(UserError):

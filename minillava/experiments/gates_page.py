@@ -29,7 +29,7 @@ from minillava.scenes.questions import EXACT_KINDS, Question, is_correct, is_rea
 from minillava.scenes.world import Scene
 from minillava.standins.gates import THRESHOLDS
 from minillava.standins.judge import marks
-from minillava.standins.language_model import SCENE_FORMATS
+from minillava.standins.text_lessons import SCENE_FORMATS
 from minillava.standins.weights import PARTS
 from minillava.text import markdown_table
 

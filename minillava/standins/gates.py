@@ -31,7 +31,7 @@ from minillava.scenes.draw import draw
 from minillava.scenes.questions import balanced_questions, exact_match, is_correct
 from minillava.scenes.world import COLOURS, KINDS, SIDES, Scene
 from minillava.standins.bench import build_bench, judge_answers
-from minillava.standins.language_model import SCENE_FORMATS
+from minillava.standins.text_lessons import SCENE_FORMATS
 from minillava.standins.vision_tower import TINY_CLIP
 
 PROBED = {"kind": list(KINDS), "colour": list(COLOURS), "side": list(SIDES)}  # attribute -> its values

@@ -1,16 +1,17 @@
 """Train the stand-in for Vicuna: a small Llama that follows instructions and knows the picture book, from text only.
 
-It has never seen a picture. It reads a scene as words (captions, notes, or a table of things) and is asked what the
-teacher asks (`standins/teacher.py`).
+It has never seen a picture. It reads scenes as words and is asked what the teacher asks (`standins/text_lessons.py`), in
+five courses. After the second, letters of choices and the quiz's headings become tokens (`grow`).
 
 Notable: four things only help training and are not Llama's recipe (LOG.md): Muon, keys that start equal to the queries
-("mimetic"), a curriculum (`curriculum_records`), and a large RoPE base, which the config states.
+("mimetic"), a curriculum, and a large RoPE base, which the config states.
 
     python -m minillava.standins.weights --only language_model
 """
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,118 +20,35 @@ import torch
 from minillava.data import IGNORE
 from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
-from minillava.data.tokenizer import train_tokenizer
-from minillava.datagen.messages import TYPES
+from minillava.data.tokenizer import grow_tokenizer, train_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
 from minillava.model.language import LanguageConfig, LanguageModel
-from minillava.scenes.captions import SIDE_PHRASES, captions, noun, phrase, preposition
-from minillava.scenes.compose import compose, scenes
-from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
-from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene, Thing
+from minillava.scenes.captions import SIDE_PHRASES, captions, noun
+from minillava.scenes.compose import scenes
+from minillava.scenes.questions import EXACT_KINDS
+from minillava.scenes.world import COLOURS, KINDS
 from minillava.standins.evaluation import with_evaluation
-from minillava.standins.records import instruction_record
-from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description, teacher_reply
+from minillava.standins.teacher import teacher_reply
+from minillava.standins.text_lessons import (
+    BOTH,
+    DRILL,
+    ORDERS,
+    SCENE_FORMATS,
+    Lesson,
+    choose_questions,
+    curriculum_records,
+    lessons,
+    teacher_turns,
+)
 from minillava.training.loop import fit
 from minillava.training.optim import muon
 from minillava.training.parallel import Prefetch
 
-SEED, BATCH_SIZE, LR = 0, 32, 3e-3
-QUESTIONS_PER_SCENE = 8  # the model reads the scene once for all of them
-LATE_PHASE = 0.7  # after this share of the steps look-ups are asked more often, as they are learnt last (LOG.md)
-SECOND_STEPS = 2000  # steps of a second phase, which has only late batches and a schedule of its own
-LOOKUP_KINDS = ("colour", "side", "count", "relation")  # answered by looking a word up in the scene's words
-
-
-def as_notes(scene: Scene, rng: random.Random) -> str:
-    """The scene as notes in random order, one thing per line: `a red car on the left`."""
-    lines = [f"{phrase(scene, i)} {SIDE_PHRASES[t.side]}" for i, t in enumerate(scene.things)]
-    return "\n".join([*rng.sample(lines, len(lines)), PLACES[scene.place]])
-
-
-def table_line(scene: Scene, thing: Thing) -> str:
-    """A thing in single words: `cup white left on table`."""
-    on = [preposition(thing, scene.things[thing.on]), scene.things[thing.on].kind] if thing.on is not None else []
-    doing = [thing.doing] if thing.doing else []
-    return " ".join([thing.kind, thing.colour, thing.side, *doing, *on, *["up"] * thing.air])
-
-
-def as_table(scene: Scene, rng: random.Random) -> str:
-    """The scene as a table in random order, one thing per line (`table_line`); the first line is the place."""
-    lines = [table_line(scene, thing) for thing in scene.things]
-    return "\n".join([scene.place, *rng.sample(lines, len(lines))])
-
-
-SCENE_FORMATS = {"captions": lambda scene, rng: "\n".join(captions(scene)), "notes": as_notes, "table": as_table}
-
-
-def choose_questions(
-    scene: Scene, rng: random.Random, kinds: tuple[str, ...], lookups: int = 1
-) -> list[tuple[str, str]]:
-    """QUESTIONS_PER_SCENE (question, answer) pairs of these kinds, balanced within a kind where the scene allows it.
-
-    lookups: how many times as often LOOKUP_KINDS are asked.
-    """
-    pool = {}
-    for q in questions(scene):
-        if q.kind in kinds:
-            pool.setdefault(q.kind, {}).setdefault(answer_group(q), []).append(q)
-    # The harder "no" is for a thing that is there in another colour: half of the answers "no".
-    near = [q for q in pool.get("existence", {}).get("no", []) if any(c in q.text.split() for c in COLOURS)]
-    # Two scenes in three have nothing odd, so the third is asked about it twice as often.
-    weights = [lookups if kind in LOOKUP_KINDS else 2 if kind == "odd" and scene.odd else 1 for kind in pool]
-    chosen = {}
-    while len(chosen) < QUESTIONS_PER_SCENE:
-        kind = rng.choices(list(pool), weights)[0]
-        key = rng.choice(list(pool[kind]))
-        some = near if near and (kind, key) == ("existence", "no") and rng.random() < 0.5 else pool[kind][key]
-        q = rng.choice(some)
-        chosen[q.text] = q.answer
-    return list(chosen.items())
-
-
-def text_record(name: str, told: str, pairs: list[tuple[str, str]]) -> dict:
-    """A text-only instruction record, with the scene in words before the first question."""
-    turns = []
-    for n, (question, answer) in enumerate(pairs):
-        turns.append({"from": "human", "value": question if n else f"{told}\n{question}"})
-        turns.append({"from": "gpt", "value": answer})
-    return {"id": name, "conversations": turns}
-
-
-def teacher_turns(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
-    """(question, answer) pairs that the teacher writes about the scene, of one of its types, or a brief description."""
-    kind = rng.choices((*TYPES, "brief"), (2, 4, 1, 2))[0]
-    if kind == "brief":
-        return [(rng.choice(BRIEF_QUESTIONS), brief_description(scene))]
-    values = [t["value"].replace("<image>", "").strip() for t in instruction_record(scene, kind)["conversations"]]
-    return list(zip(values[::2], values[1::2]))
-
-
-def curriculum_records(step: int, steps: int, seed: int, done: int = 0) -> list[dict]:
-    """The records of one step: half of them questions, half what the teacher writes. The first scenes are small.
-
-    done: steps of an earlier phase; then all batches are late ones. Descriptions teach the model to look up words, as
-    each of their words is copied from the scene's words. With questions alone it learnt only the form of the answers
-    for a thousand steps (LOG.md).
-    """
-    progress = 1.0 if done else step / steps
-    step += done
-    rng = random.Random(f"brain {seed} {step}")
-    most = 2 if progress < 0.06 else 3 if progress < 0.15 else 9  # things in a scene
-    asked, lookups = (0.5, 1) if progress < LATE_PHASE else (0.75, 3)
-    out, index = [], 10_000_000 * (seed + 1) + 1000 * step
-    while len(out) < BATCH_SIZE:
-        scene = compose("train", index)
-        index += 1
-        if len(scene.things) > most:
-            continue
-        how = rng.choice(("captions", "captions", "notes", "table"))
-        if rng.random() < asked:
-            pairs = choose_questions(scene, rng, EXACT_KINDS, lookups)
-        else:
-            pairs = teacher_turns(scene, rng)
-        out.append(text_record(f"{scene.id}-{how}", SCENE_FORMATS[how](scene, rng), pairs))
-    return out
+SEED, LR, LATER_LR = 0, 3e-3, 2e-3
+SECOND_STEPS = 2000  # steps of the second course, which has only late batches
+LAST_COURSES = {"orders": (600, ORDERS), "drill": (200, DRILL), "both": (700, BOTH)}  # steps, groups of records
+NEW_TOKENS = ("LECTURE", "SOLUTION", "ANSWER", "BECAUSE")
+LETTERS = r"[A-H](?=[.)])"  # a choice's letter is a token of its own, in "(B)" as in "B."
 
 
 def tokenizer_texts(count: int):
@@ -153,9 +71,19 @@ def pad_batch(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, labels
 
 
-def make_batch(step: int, steps: int, seed: int, tokenizer, done: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids and labels of one step, (B, T) each."""
-    return pad_batch([encode(record, CHAT, tokenizer) for record in curriculum_records(step, steps, seed, done)])
+def make_batch(step: int, lessons_at: Callable[[int], list[Lesson]], tokenizer) -> list[tuple]:
+    """For each lesson of a step: its share of the loss, ids (B, T) and labels (B, T)."""
+    return [(share, *pad_batch([encode(r, CHAT, tokenizer) for r in some])) for share, some in lessons_at(step)]
+
+
+def early_lessons(step: int, steps: int, done: int) -> list[Lesson]:
+    """The one lesson of a step of the first two courses."""
+    return [Lesson(1.0, curriculum_records(step, steps, SEED, done))]
+
+
+def later_lessons(step: int, steps: int, groups: dict) -> list[Lesson]:
+    """The lessons of a step of the last three courses."""
+    return lessons(groups, step, steps, SEED)
 
 
 def untrained(width: int, layers: int = 4):
@@ -171,33 +99,51 @@ def untrained(width: int, layers: int = 4):
     return model, tokenizer
 
 
-def train(folder: Path, steps: int, measure: Callable, width: int):
-    """Train the model in `folder`, or resume there. Returns it and its tokenizer. measure: figures for gates.jsonl.
+@torch.no_grad()
+def grow(model: LanguageModel, tokenizer):
+    """Both with NEW_TOKENS, and letters apart. A new token's row is the mean of the rows of its parts before."""
+    parts = [tokenizer(word, add_special_tokens=False).input_ids for word in NEW_TOKENS]
+    tokenizer = grow_tokenizer(tokenizer, NEW_TOKENS, LETTERS)
+    grown = LanguageModel(replace(model.config, vocab_size=len(tokenizer)))
+    for name, tensor in model.state_dict().items():
+        if len(tensor) == model.config.vocab_size:
+            tensor = torch.cat([tensor, torch.stack([tensor[ids].mean(dim=0) for ids in parts])])
+        grown.get_parameter(name).copy_(tensor)
+    return grown, tokenizer
 
-    A second phase in `folder`/second has only late batches, at two thirds of the learning rate.
-    """
+
+def train(folder: Path, steps: int, measure: Callable, width: int):
+    """Train the model in `folder`, or resume there. Returns it and its tokenizer. measure: figures for gates.jsonl."""
     model, tokenizer = untrained(width)
-    train_phase(model, tokenizer, folder, 0, steps, measure, LR)
-    train_phase(model, tokenizer, folder / "second", steps, SECOND_STEPS, measure, LR * 2 / 3)
+    train_course(model, tokenizer, folder, steps, partial(early_lessons, steps=steps, done=0), measure, LR)
+    late = partial(early_lessons, steps=SECOND_STEPS, done=steps)
+    train_course(model, tokenizer, folder / "second", SECOND_STEPS, late, measure, LATER_LR)
+    model, tokenizer = grow(model, tokenizer)
+    for name, (count, groups) in LAST_COURSES.items():
+        some = partial(later_lessons, steps=count, groups=groups)
+        train_course(model, tokenizer, folder / name, count, some, measure, LATER_LR)
     return model, tokenizer
 
 
-def train_phase(model, tokenizer, folder: Path, done: int, steps: int, measure: Callable, lr: float) -> None:
-    """`steps` steps with a warm-up and a cosine schedule of their own, after `done` steps of an earlier phase."""
+def train_course(
+    model, tokenizer, folder: Path, steps: int, lessons_at: Callable, measure: Callable, lr: float
+) -> None:
+    """`steps` steps with a warm-up and a cosine schedule of their own."""
     optimizer, dtype = muon([model], lr=lr, lr_adam=lr / 2), compute_dtype("cpu")
-    batches = Prefetch(partial(make_batch, steps=steps, seed=SEED, tokenizer=tokenizer, done=done), steps)
+    batches = Prefetch(partial(make_batch, lessons_at=lessons_at, tokenizer=tokenizer), steps)
 
     def loss_at(step):
-        ids, labels = batches(step)
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            hidden = model(model.embed(ids[:, :-1]))  # (B, T-1, D)
-            target = labels[:, 1:]
-            logits = model.head(hidden[target != IGNORE])  # (supervised, V)
-        return torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
+        total = 0.0
+        for share, ids, labels in batches(step):
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                hidden = model(model.embed(ids[:, :-1]))  # (B, T-1, D)
+                target = labels[:, 1:]
+                logits = model.head(hidden[target != IGNORE])  # (supervised, V)
+            total = total + share * torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
+        return total
 
-    recipe = {"stand-in": "language_model", "seed": SEED, "steps": steps, "lr": lr, "width": model.config.hidden_size}
-    if done:
-        recipe["done"] = done
-    with progress_bar(steps, "step", "language_model") as progress:
+    recipe = {"stand-in": f"language_model/{folder.name}", "seed": SEED, "steps": steps, "lr": lr}
+    recipe["width"] = model.config.hidden_size
+    with progress_bar(steps, "step", folder.name) as progress:
         watch = with_evaluation(loss_reporter(progress), model, lambda: measure(model, tokenizer), folder)
         fit(model, optimizer, loss_at, steps, folder, recipe, watch)

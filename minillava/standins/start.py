@@ -18,7 +18,7 @@ from minillava.model import Llava
 from minillava.model.rope import rotations
 from minillava.scenes.draw import topmost_things
 from minillava.scenes.world import Scene
-from minillava.standins.language_model import table_line
+from minillava.standins.text_lessons import table_line
 from minillava.training.features import Features
 
 RIDGE, BACKGROUND, LONGER = 1e-3, 0.3, 1.5  # of the mean square, weight of patches without a thing, factor of W
