@@ -118,7 +118,9 @@ def test_the_slides_need_no_other_file_and_both_languages_show_the_same_numbers(
     shown = {}
     for language in LANGUAGES:
         page = deck(language)
-        assert not re.search(r"https?://(?!www\.w3\.org/)|@import|<link(?! rel=.icon. href=.data:)|<iframe|url\(|<script[^>]+src", page)
+        assert not re.search(
+            r"https?://(?!www\.w3\.org/)|@import|<link(?! rel=.icon. href=.data:)|<iframe|url\(|<script[^>]+src", page
+        )
         assert page.count("<section>") == page.count("<aside>") == len(texts("slides"))
         assert page.count("<math") == 3 and page.count("<svg") > 8
         body = unescape(re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
