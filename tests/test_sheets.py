@@ -135,6 +135,12 @@ def test_no_english_word_is_left_in_a_chinese_diagram():
         assert not [w for w in re.findall(r"[A-Za-z]{2,}", unescape(text)) if w not in names], text
 
 
+def test_every_phrase_of_the_diagrams_is_used(monkeypatch):
+    monkeypatch.setattr(sheets, "font", lambda language: "any")
+    shown = unescape(deck("zh") + str(sheets.page_data(texts("paper"), KNOWN, "zh", WORDS)))
+    assert [english for english, chinese in WORDS.items() if chinese not in shown] == []
+
+
 def test_a_wrong_line_is_named(tmp_path):
     path = tmp_path / "paper.txt"
     for line, what in (("- {t4[Full][All]} || x", "Full"), ("- a || b || c", "write"), ("- {data[none]} || x", "none")):

@@ -178,6 +178,7 @@ def test_every_term_has_a_form_that_can_stand_in_a_sentence():
     for term in TERMS:
         form = chinese.form(term.chinese)
         assert form and form in term.chinese and "：" not in form, term
+    assert chinese.EVERYDAY <= {term.english for term in TERMS}
 
 
 def test_a_task_shows_its_hints_folded_before_its_check():

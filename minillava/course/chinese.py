@@ -24,8 +24,8 @@ from minillava.files import read_json
 STALE = "「译文待更新」"
 # Words with an everyday meaning as well: their Chinese form is not demanded wherever the English word stands.
 EVERYDAY = frozenset(
-    "cosine instruction control box record label loss mask reference judge head block layer cache state seed rank budget "
-    "journal hash meta meaning sampling teacher parameter complement shard held out few-shot patch caption".split()
+    "cosine instruction control box record label loss mask reference judge head block cache seed rank budget journal hash "
+    "meta sampling teacher parameter complement shard few-shot patch caption".split()
 )
 KEPT = {
     "code": re.compile(r"```.*?```|`[^`\n]+`|(?<=\n\n)(?: {4}[^\n]*\n?)+", re.DOTALL),
