@@ -213,7 +213,6 @@ function speak(lang) {
 // ---- what the page reads: first the picture book, which shows the scene, then the model
 
 async function get(name, how = "json") {
-  if (location.protocol === "file:") throw new Error("This page needs a server, such as python -m http.server")
   const reply = await fetch(name)
   if (!reply.ok) throw new Error(`${name}: ${reply.status} ${reply.statusText}`)
   return reply[how]()
