@@ -43,7 +43,7 @@ WORDS = {  # the site's own words in Chinese, and the titles of folded cells, wh
     "Home": "首页",
     "Code": "代码",
     "Figure": "图",
-    "Set-up: the project and its packages (on Colab and Kaggle), then the dial": "准备：项目和软件包（Colab、Kaggle），以及旋钮",
+    "Set-up: the project and its packages (on Colab and Kaggle), then the dial": "准备：项目和软件包（Colab、Kaggle），以及拨盘",
     "A check of the numbers above": "核对上面的数字",
     "A check of the figure above": "核对上面的图",
     "The answer: run this when you have found it": "答案：找到之后再运行",
