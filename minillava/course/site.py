@@ -32,7 +32,7 @@ FRONT = "index"
 EXTRA = "extra"  # the folder beside the editions' with what is copied as it is
 BESIDE = {  # Chinese or not -> address of what is copied -> its name on the front page
     False: {
-        "ask/index.html": "Ask the small LLaVA",
+        "ask/index.html?lang=en": "Ask the small LLaVA",
         "sheets/paper.en.pdf": "The paper on one page (PDF)",
         "sheets/slides.en.html": "Slides of a lecture",
     },
