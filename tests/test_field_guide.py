@@ -13,7 +13,7 @@ ROWS = [
     for line in GUIDE.read_text(encoding="utf-8").splitlines()
     if line.startswith("|") and not line.startswith(("|---", "| you would"))
 ]
-FILE = re.compile(r"`((?:findings|benchmarks|tests|minillava)/[\w./-]+)`")
+FILE = re.compile(r"`((?:findings|benchmarks|tests(?:_browser)?|minillava)/[\w./-]+)`")
 
 
 def shown(path):

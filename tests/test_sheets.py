@@ -118,7 +118,9 @@ def test_the_slides_need_no_other_file_and_both_languages_show_the_same_numbers(
     shown = {}
     for language in LANGUAGES:
         page = deck(language)
-        assert not re.search(r"https?://(?!www\.w3\.org/)|@import|<link|<iframe|url\(|<script[^>]+src", page)
+        assert not re.search(
+            r"https?://(?!www\.w3\.org/)|@import|<link(?! rel=.icon. href=.data:)|<iframe|url\(|<script[^>]+src", page
+        )
         assert page.count("<section>") == page.count("<aside>") == len(texts("slides"))
         assert page.count("<math") == 3 and page.count("<svg") > 8
         body = unescape(re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL))
@@ -131,6 +133,12 @@ def test_no_english_word_is_left_in_a_chinese_diagram():
     names = "Xv Xq Xa Zv Hv Hq LLaVA GPT CLIP COCO CC Instruct ScienceQA Human Assistant image What is this cat IGNORE".split()
     for text in re.findall(r">([^<]+)</text>", page):
         assert not [w for w in re.findall(r"[A-Za-z]{2,}", unescape(text)) if w not in names], text
+
+
+def test_every_phrase_of_the_diagrams_is_used(monkeypatch):
+    monkeypatch.setattr(sheets, "font", lambda language: "any")
+    shown = unescape(deck("zh") + str(sheets.page_data(texts("paper"), KNOWN, "zh", WORDS)))
+    assert [english for english, chinese in WORDS.items() if chinese not in shown] == []
 
 
 def test_a_wrong_line_is_named(tmp_path):

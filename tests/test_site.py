@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minillava.course import site, site_pages
-from minillava.course.site import Edition, SiteError, chapters, pages_of, relink, static_pages, write_sources
+from minillava.course.site import Edition, SiteError, chapters, pages_of, relink, write_sources
 from minillava.course.site_pages import notebook_page, terms_in, weights_page
 from minillava.exercises.build import read_notebook
 
@@ -140,11 +140,22 @@ def test_tables_hold_what_the_files_hold():
     assert f"| generate | tiny, float32 | batched | {clock:.3g} | {cpu:.3g} | {data['goals']['batched']} |" in text
 
 
-def test_what_is_put_into_the_folder_is_named_by_its_title(tmp_path):
-    (tmp_path / "ask").mkdir()
-    (tmp_path / "ask" / "index.html").write_text("<html><title>Ask &amp; see</title>", "utf-8")
-    (tmp_path / "sheet.pdf").write_bytes(b"%PDF\xff")
-    assert static_pages(tmp_path) == {"ask/index.html": "Ask &amp; see", "sheet.pdf": "sheet"}
+@pytest.mark.parametrize("chinese", [False, True])
+def test_what_stands_beside_the_book_is_named_in_the_readers_language_where_it_is_there(tmp_path, chinese):
+    edition, up = an_edition(tmp_path, chinese), "../" * chinese
+    assert "sheets/" not in site.front_page(edition)
+    lang = "zh" if chinese else "en"
+    for name in (
+        "ask/index.html",
+        "sheets/slides.en.html",
+        "sheets/slides.zh.html",
+    ):  # a machine without a font: no PDF
+        (tmp_path / "extra" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "extra" / name).touch()
+    front = site.front_page(edition)
+    found = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', front))
+    assert [*found] == [f"{up}ask/index.html?lang={lang}", f"{up}sheets/slides.{lang}.html"]
+    assert all(chinese == bool(re.search("[\u4e00-\u9fff]", name)) for name in found.values())
 
 
 def test_any_string_of_a_chinese_text_is_found():

@@ -29,7 +29,7 @@ def english_by_key(path):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_cell_is_translated_and_says_the_same(path):
-    english, found = english_by_key(path), chinese.translations(path.parent, path.name)
+    english, found = english_by_key(path), chinese.translations(path)
     assert chinese_notebook(path)[1] == []
     assert list(found) == list(english), "the keys stand in the order of the cells"
     wrong = {}
@@ -50,7 +50,7 @@ def unrendered(text):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_bold_is_bold(path):
-    found = chinese.translations(path.parent, path.name)
+    found = chinese.translations(path)
     texts = {key: "\n".join(entry["text"]) for key, entry in found.items() if "text" in entry}
     assert {key: bad for key, text in texts.items() if (bad := unrendered(text))} == {}
 
@@ -123,11 +123,24 @@ def test_a_new_cell_and_a_removed_one_are_listed(course):
     assert "nobody" in problems[1] and "remove it" in problems[1]
 
 
-def test_an_entry_of_another_form_is_refused_by_name(course):
+@pytest.mark.parametrize(
+    "entry",
+    [{"text": ["x"]}, {"sha256": "x", "text": "a string"}, {"sha256": "x", "hints": ["of a cell"]}, ["x"]],
+    ids=("no hash", "a string", "hints", "a list"),
+)
+def test_an_entry_of_another_form_is_refused_by_name(course, entry):
     source = course / "notebooks" / "zh" / "01.json"
-    change(source, lambda found: found.update(c00={"text": ["x"]}))
+    change(source, lambda found: found.update(c00=entry))
     with pytest.raises(TranslationError, match=r"01\.json.*c00.*sha256"):
         chinese.build(course)
+
+
+def test_a_file_and_a_folder_of_another_form_are_refused_by_name(course, tmp_path):
+    (course / "notebooks" / "zh" / "01.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(TranslationError, match=r"01\.json must hold an object"):
+        chinese.build(course)
+    with pytest.raises(TranslationError, match="has no notebooks"):
+        chinese.build(tmp_path / "site-packages")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +178,7 @@ def test_every_term_has_a_form_that_can_stand_in_a_sentence():
     for term in TERMS:
         form = chinese.form(term.chinese)
         assert form and form in term.chinese and "：" not in form, term
+    assert chinese.EVERYDAY <= {term.english for term in TERMS}
 
 
 def test_a_task_shows_its_hints_folded_before_its_check():

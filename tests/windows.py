@@ -6,7 +6,7 @@ real one does beyond this, only a run on it shows (.github/workflows/test.yml).
 """
 
 import ctypes
-import importlib
+import importlib.util
 import json
 import os
 import pkgutil
@@ -100,7 +100,8 @@ def import_all():
     import minillava
 
     found = [one.name for one in pkgutil.walk_packages(minillava.__path__, "minillava.")]
-    names = [name for name in found if not name.endswith("__main__")]
+    site = ["site_extension"] * (importlib.util.find_spec("sphinx") is None)  # Sphinx alone loads it
+    names = [name for name in found if name.rpartition(".")[2] not in ("__main__", *site)]
     for name in names:
         importlib.import_module(name)
     return names

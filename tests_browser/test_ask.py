@@ -160,6 +160,13 @@ def test_features_and_logits_are_pythons_to_rounding_also_for_a_second_question(
     assert np.abs(np.array(got["logits"]) - torch.cat(want).numpy()).max() < 1e-3
 
 
+def test_opened_from_the_disk_the_page_says_that_it_needs_a_server(browser, folder):
+    page = browser.new_page()
+    page.goto((folder / "ask" / "index.html").as_uri())
+    assert "python -m http.server" in page.inner_text("#problem")
+    page.close()
+
+
 def ids_in_page(page, tokenizer, texts):
     """The ids and the decoded text of each text, by tokenizer.js."""
     return page.evaluate(

@@ -108,6 +108,7 @@ def test_every_page_opens_fits_a_phone_and_its_links_lead_somewhere(page, addres
         page.goto(f"{address}{name}")
         links[name], ids[name] = page.evaluate(PLACES)
         wide[name] = page.evaluate(WIDE)
+        assert page.locator("a dfn").count() == 0, name
     assert len(names) > 80 and {name for name, over in wide.items() if over > 0} == set()
     dead = set()
     for name, targets in links.items():

@@ -9,7 +9,6 @@ set-up line are made, not translated. `mismatches` compares what a translation m
 """
 
 import calendar
-import copy
 import hashlib
 import re
 from collections import Counter
@@ -25,8 +24,8 @@ from minillava.files import read_json
 STALE = "「译文待更新」"
 # Words with an everyday meaning as well: their Chinese form is not demanded wherever the English word stands.
 EVERYDAY = frozenset(
-    "cosine instruction control box record label loss mask reference judge head block layer cache state seed rank budget "
-    "journal hash meta meaning sampling teacher parameter complement shard held out few-shot patch caption".split()
+    "cosine instruction control box record label loss mask reference judge head block cache seed rank budget journal hash "
+    "meta sampling teacher parameter complement shard few-shot patch caption".split()
 )
 KEPT = {
     "code": re.compile(r"```.*?```|`[^`\n]+`|(?<=\n\n)(?: {4}[^\n]*\n?)+", re.DOTALL),
@@ -86,13 +85,21 @@ def form(chinese: str) -> str:
     return re.sub(r"：.*| [A-Za-z0-9].*", "", chinese) if re.match(r"[^A-Za-z]", chinese) else chinese.split(" ")[0]
 
 
-def translations(folder: Path, name: str) -> dict:
-    """Cell id or task -> {"sha256", "text" or "hints"} of a notebook by its file's name. Raises TranslationError."""
-    path = Path(folder) / "zh" / f"{re.sub(r'^(ex)?', '', name).split('_')[0]}.json"
-    found = read_json(path)
+def source_of(path: Path) -> Path:
+    """The file of translations of an English notebook."""
+    return path.parent / "zh" / f"{path.name.removeprefix('ex').split('_')[0]}.json"
+
+
+def translations(path: Path) -> dict:
+    """Cell id -> {"sha256", "text"}, and task -> {"sha256", "hints"}, of an English notebook. Raises TranslationError."""
+    source = source_of(path)
+    found = read_json(source)
+    if not isinstance(found, dict):
+        raise TranslationError(f"{source} must hold an object: id of a cell or task -> its translation")
     for key, entry in found.items():
-        if not (isinstance(entry, dict) and {"sha256"} < entry.keys() <= {"sha256", "text", "hints"}):
-            raise TranslationError(f"{path}: {key!r} needs sha256 and either text or hints, each a list of lines")
+        what = "hints" if "." in key else "text"
+        if not isinstance(entry, dict) or entry.keys() != {"sha256", what} or not isinstance(entry[what], list):
+            raise TranslationError(f"{source}: {key!r} needs sha256 and {what}, a list of lines, and nothing else")
     return found
 
 
@@ -108,9 +115,8 @@ def to_chinese_edition(match: re.Match) -> str:
 
 def chinese_notebook(path: Path) -> tuple[dict, list[str]]:
     """The Chinese edition of one English notebook, and what of it is missing or stale, a line for each cell."""
-    notebook, folder = copy.deepcopy(read_notebook(path)), path.parent
-    found, unused, problems = translations(folder, path.name), set(translations(folder, path.name)), []
-    source = folder / "zh" / f"{re.sub(r'^(ex)?', '', path.name).split('_')[0]}.json"
+    notebook, found, source = read_notebook(path), translations(path), source_of(path)
+    unused, problems = set(found), []
     for n, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] != "markdown":
             continue
@@ -130,7 +136,7 @@ def chinese_notebook(path: Path) -> tuple[dict, list[str]]:
                 text = f"{STALE}\n\n{text}"
         if n == 0:
             title, _, rest = text.partition("\n")
-            text = f"{title}\n\n{links(path.name, f'{folder.name}/zh')}\n\n{rest.strip()}"
+            text = f"{title}\n\n{links(path.name, f'{path.parent.name}/zh')}\n\n{rest.strip()}"
         text += folded_hints(found, unused, notebook["cells"][n + 1 :], source, problems)
         cell["source"] = LINK.sub(to_chinese_edition, text).splitlines(keepends=True)
     problems += [f"{source}: {key}: no such cell or task; remove it" for key in sorted(unused)]
@@ -174,8 +180,12 @@ def english_notebooks(root: Path) -> list[Path]:
 
 def build(root: Path) -> list[str]:
     """Write the Chinese edition below `root`, and return what is missing or stale."""
-    problems = []
-    for path in english_notebooks(root):
+    paths, problems = english_notebooks(root), []
+    if not paths:
+        raise TranslationError(
+            f"{root} has no notebooks: this needs a copy of the whole project, not the package alone"
+        )
+    for path in paths:
         notebook, some = chinese_notebook(path)
         write_notebook(notebook, path.parent / "zh" / path.name)
         problems += some

@@ -3,8 +3,8 @@
     python -m minillava.course.site        # in the project's folder; needs the extra `site`
 
 The pages are made from the notebooks with their stored outputs, from the Chinese texts, and from the pages that the
-repository keeps. `site/` and the sheets are copied as they are: a page that is put there needs nothing else, and is named
-on the front page by its <title>. Sphinx builds each edition in its own language; site_extension.py has what is ours.
+repository keeps. `site/` and the sheets are copied as they are, and BESIDE names them for the front page. Sphinx builds
+each edition in its own language; site_extension.py has what is ours.
 
 Notable: a page's name is its path in the repository, so links between files are links between pages. A link to a file
 that is no page becomes a download.
@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import sys
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +30,18 @@ from minillava.exercises.build import read_notebook
 TITLE = "minillava"
 FRONT = "index"
 EXTRA = "extra"  # the folder beside the editions' with what is copied as it is
-SHEETS = {"paper.en": "The paper on one page (PDF)", "paper.zh": "一页纸读论文（PDF）"}
+BESIDE = {  # Chinese or not -> address of what is copied -> its name on the front page
+    False: {
+        "ask/index.html?lang=en": "Ask the small LLaVA",
+        "sheets/paper.en.pdf": "The paper on one page (PDF)",
+        "sheets/slides.en.html": "Slides of a lecture",
+    },
+    True: {
+        "ask/index.html?lang=zh": "问问小 LLaVA",
+        "sheets/paper.zh.pdf": "一页纸读论文（PDF）",
+        "sheets/slides.zh.html": "一堂课的幻灯片",
+    },
+}
 LINK = re.compile(  # code, which is left alone, or a link to a file
     r"^(?P<fence>`{3,}).*?^(?P=fence)|`[^`\n]+`|<pre.*?</pre>|<figure.*?</figure>"
     r"|(?P<mark>!?)\[(?P<words>(?:[^\[\]]|\[[^\]]*\](?:\([^)]*\))?)*)\]\((?!https?:|mailto:|#)(?P<to>[^)\s#]+)(?P<at>#[^)\s]*)?\)",
@@ -173,14 +183,14 @@ def front_page(edition: Edition) -> str:
     parts = [f"# {TITLE}", *(next(one for one in blocks if one.startswith(mark)) for mark in ("**", "!["))]
     first = next(iter(pages_of(edition.chapters)))
     parts.append(f"**[{said('Start reading', edition.chinese)}]({first.relative_to(edition.root).as_posix()})**")
-    if extra := static_pages(edition.folder.parent / EXTRA):
-        links = (
-            f'<a href="{edition.chinese * "../"}{address}">{escape(title)}</a>' for address, title in extra.items()
-        )
-        parts.append(f"{said('Also here', edition.chinese)}: {' · '.join(links)}")
+    extra, up = edition.folder.parent / EXTRA, "../" * edition.chinese
+    beside = {to: name for to, name in BESIDE[edition.chinese].items() if (extra / to.partition("?")[0]).is_file()}
+    if beside:
+        links = " · ".join(f'<a href="{up}{to}">{name}</a>' for to, name in beside.items())
+        parts.append(f"{said('Also here: ', edition.chinese)}{links}")
     if edition.chinese:
         elsewhere = [f"[{said(words, True)}]({page}.md)" for page, words in IN_ENGLISH.items()]
-        parts.append(f"{said('In English', True)}：{' · '.join(elsewhere)}")
+        parts.append(f"{said('In English: ', True)}{' · '.join(elsewhere)}")
     for title, pages in edition.chapters.items():
         names = {"README": f"{said('Install and run', edition.chinese)} <README>"}
         lines = "\n".join(names.get(page, page) for page in pages)
@@ -188,32 +198,20 @@ def front_page(edition: Edition) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def static_pages(folder: Path) -> dict[str, str]:
-    """Address -> title of what somebody put into `site/`: HTML by its <title>, PDF by its name."""
-    found = {}
-    for path in sorted([*folder.rglob("*.html"), *folder.rglob("*.pdf")]):
-        title = re.search("<title>(.*?)</title>", path.read_text("utf-8")) if path.suffix == ".html" else None
-        found[path.relative_to(folder).as_posix()] = title[1] if title else SHEETS.get(path.stem, path.stem)
-    return found
-
-
 def write_sources(edition: Edition) -> None:
     """Write the Markdown of one edition, from nothing."""
     shutil.rmtree(edition.folder, ignore_errors=True)
     edition.folder.mkdir(parents=True)
     here, there = pages_of(edition.chapters), set(pages_of(edition.others).values()) | {FRONT}
+    other = ("en", "English") if edition.chinese else ("zh", "中文版")
     for source, page in [*here.items(), (edition.root / "README.md", FRONT)]:
         text = front_page(edition) if page == FRONT else markdown(page, source, edition)
         text = relink(text, page, source, edition)
         if page in there and page != "README":  # that has such a link itself
-            address, other = (
-                edition.address(page, page, other=True),
-                ("en", "English") if edition.chinese else ("zh", "中文版"),
-            )
-            link = f'<p class="edition"><a href="{address}.html" lang="{other[0]}">{other[1]}</a></p>'
-            text = re.sub(
-                "^# .*", lambda title, link=link: f"{title[0]}\n\n{link}\n", text, count=1, flags=re.MULTILINE
-            )
+            address, (lang, name) = edition.address(page, page, other=True), other
+            link = f'<p class="edition"><a href="{address}.html" lang="{lang}">{name}</a></p>'
+            title = re.search("^# .*\n", text, re.MULTILINE)
+            text = f"{text[: title.end()]}\n{link}\n{text[title.end() :]}"
         path = edition.folder / f"{page}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

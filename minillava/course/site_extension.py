@@ -19,6 +19,7 @@ from minillava.figures.drawing import DARK, NAMES, RULES
 HAN = r"[\u3400-\u9fff]"
 WORD = re.compile(rf"{HAN}+|(?:(?!{HAN})\w)+")
 PLAIN = (nodes.literal, nodes.reference, nodes.title, nodes.table, nodes.raw)  # no term is explained inside these
+LINK = "<a "  # how a link to the other edition begins, which is HTML: nor behind this
 
 
 class SearchBoth(SearchEnglish):
@@ -50,6 +51,9 @@ def explain(app, doctree, page: str) -> None:
         while node is not None:
             parents, node = [*parents, node], node.parent
         if not any(isinstance(p, nodes.paragraph) for p in parents) or any(isinstance(p, PLAIN) for p in parents):
+            continue
+        before = text.parent[: [*map(id, text.parent)].index(id(text))]
+        if before and isinstance(before[-1], nodes.raw) and before[-1].astext().startswith(LINK):
             continue
         parts, last, said = [], 0, text.astext()
         for start, end, meaning in terms_in(said, number[1] if number else "", chinese, seen):

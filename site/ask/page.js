@@ -197,7 +197,7 @@ function choices(select, names) {
 function speak(lang) {
   document.documentElement.lang = lang
   document.title = say("Ask the small LLaVA", "问问小 LLaVA")
-  history.replaceState(null, "", lang === "zh" ? "?lang=zh" : location.pathname)
+  history.replaceState(null, "", `?lang=${lang}`)
   for (const one of all("[data-zh]")) one.setAttribute("aria-label", one.dataset[lang])
   press(all("[data-lang]"), one => one.dataset.lang === lang)
   choices($("kind"), Object.keys(world.kinds))
@@ -213,7 +213,6 @@ function speak(lang) {
 // ---- what the page reads: first the picture book, which shows the scene, then the model
 
 async function get(name, how = "json") {
-  if (location.protocol === "file:") throw new Error("This page needs a server, such as python -m http.server")
   const reply = await fetch(name)
   if (!reply.ok) throw new Error(`${name}: ${reply.status} ${reply.statusText}`)
   return reply[how]()
