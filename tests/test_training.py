@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -24,8 +25,7 @@ from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw, topmost_things
 from minillava.scenes.questions import EXACT_KINDS, questions
 from minillava.scenes.world import KINDS
-from minillava.standins import evaluation
-from minillava.standins import language_model as language_model
+from minillava.standins import evaluation, language_model, text_lessons
 from minillava.standins.records import caption_record, instruction_record
 from minillava.training import checkpoints, parallel
 from minillava.training.checkpoints import TrainingError, latest
@@ -237,18 +237,18 @@ def test_cached_features_equal_live_ones_to_rounding_and_are_the_same_after_savi
 
 def test_the_language_models_records_tell_the_scene_in_words_and_never_show_a_picture():
     for step in (0, 60, 900):
-        records = language_model.curriculum_records(step, 1000, 0)
-        assert len(records) == language_model.BATCH_SIZE and records == language_model.curriculum_records(step, 1000, 0)
+        records = text_lessons.curriculum_records(step, 1000, 0)
+        assert len(records) == text_lessons.BATCH_SIZE and records == text_lessons.curriculum_records(step, 1000, 0)
         for record in records:
             assert "image" not in record and "<image>" not in json.dumps(record)
             told, _, question = record["conversations"][0]["value"].rpartition("\n")
             assert question and any(kind in told for kind in KINDS)
 
 
-@pytest.mark.parametrize("how", language_model.SCENE_FORMATS)
+@pytest.mark.parametrize("how", text_lessons.SCENE_FORMATS)
 def test_every_way_to_tell_a_scene_names_all_its_things_with_their_colours(how):
     for n, scene in enumerate(scenes("dev", 50)):
-        told = language_model.SCENE_FORMATS[how](scene, random.Random(n))
+        told = text_lessons.SCENE_FORMATS[how](scene, random.Random(n))
         for thing in scene.things:
             assert thing.colour in told and any(word in told for word in (thing.kind, *SYNONYMS)), (told, thing)
 
@@ -257,8 +257,8 @@ def test_half_of_the_things_that_the_language_model_is_asked_about_are_there():
     keys = Counter()
     for n, scene in enumerate(scenes("train", 300)):
         known = {q.text: q for q in questions(scene)}
-        asked = language_model.choose_questions(scene, random.Random(n), EXACT_KINDS)
-        assert len(dict(asked)) == len(asked) == language_model.QUESTIONS_PER_SCENE
+        asked = text_lessons.choose_questions(scene, random.Random(n), EXACT_KINDS)
+        assert len(dict(asked)) == len(asked) == text_lessons.QUESTIONS_PER_SCENE
         for text, answer in asked:
             assert known[text].answer == answer
             if known[text].kind in ("existence", "odd"):
@@ -294,6 +294,55 @@ def test_a_model_is_evaluated_during_training_and_no_step_twice(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10] and model.training
     assert [row["figure"] for row in rows] == [1, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", text_lessons.COURSES)
+def test_a_course_has_its_records_in_the_promised_orders(name):
+    steps, groups = text_lessons.COURSES[name]
+    some = text_lessons.lessons(groups, steps - 1, steps, 0)
+    assert some == text_lessons.lessons(groups, steps - 1, steps, 0) != text_lessons.lessons(groups, 0, steps, 0)
+    assert [len(lesson.records) for lesson in some] == [count for count, _ in groups.values()]
+    assert sum(lesson.share for lesson in some) == pytest.approx(1)
+    for group, lesson in zip(groups, some):
+        for record in lesson.records:
+            assert "image" not in record
+            lines = record["conversations"][0]["value"].split("\n")
+            if group == "after":
+                assert lines[0].strip("?.") and not lines[0].endswith("?")
+            if group == "drill":
+                assert lines[0].endswith("?") and record["conversations"][1]["value"]
+
+
+def test_a_choices_letter_is_that_of_the_named_choice():
+    rng = random.Random(0)
+    for n in range(200):
+        human, gpt = (turn["value"] for turn in text_lessons.choice_record(rng, n / 200)["conversations"])
+        named = re.fullmatch(r"SOLUTION: (.*)\.\n###\nANSWER: ([A-E])\.", gpt)
+        assert human.startswith(f"Take {named[1]}.\n") and f"({named[2]}) {named[1]}" in human
+
+
+def test_loss_on_the_letter_alone(school):
+    _, tokenizer, *_ = school
+    sample = encode(text_lessons.letter_record(random.Random(3)), CHAT, tokenizer)
+    kept = language_model.only_last(sample, 3)
+    ids = sample.ids[sample.labels != IGNORE]
+    assert kept.labels[kept.labels != IGNORE].tolist() == ids[-3:].tolist() and torch.equal(kept.ids, sample.ids)
+
+
+def test_new_tokens_leave_the_old_ones_as_they_were():
+    old, tokenizer = language_model.untrained(width=32, layers=2)
+    grown, more = language_model.grow(old, tokenizer)
+    assert len(more) == len(tokenizer) + len(language_model.NEW_TOKENS)
+    ids = tokenizer("There is a red car.", return_tensors="pt").input_ids
+    assert torch.equal(ids, more("There is a red car.", return_tensors="pt").input_ids)
+    with torch.no_grad():
+        before, after = (m.head(m(m.embed(ids))) for m in (old, grown))
+    torch.testing.assert_close(after[..., : before.shape[-1]], before)
+    parts = tokenizer("SOLUTION", add_special_tokens=False).input_ids
+    row = grown.embed(torch.tensor([more.convert_tokens_to_ids("SOLUTION")]))[0]
+    torch.testing.assert_close(row, old.embed(torch.tensor(parts)).mean(dim=0))
+    for text in ("(B) blue", "The answer is B.", "ANSWER: B."):
+        assert "B" in more.tokenize(text) and more.decode(more(text, add_special_tokens=False).input_ids) == text
 
 
 def test_padding_carries_no_loss(school):

@@ -30,9 +30,7 @@ from minillava.scenes.world import COLOURS, KINDS
 from minillava.standins.evaluation import with_evaluation
 from minillava.standins.teacher import teacher_reply
 from minillava.standins.text_lessons import (
-    BOTH,
-    DRILL,
-    ORDERS,
+    COURSES,
     SCENE_FORMATS,
     Lesson,
     choose_questions,
@@ -46,9 +44,8 @@ from minillava.training.parallel import Prefetch
 
 SEED, LR, LATER_LR = 0, 3e-3, 2e-3
 SECOND_STEPS = 2000  # steps of the second course, which has only late batches
-LAST_COURSES = {"orders": (600, ORDERS), "drill": (200, DRILL), "both": (700, BOTH)}  # steps, groups of records
 NEW_TOKENS = ("LECTURE", "SOLUTION", "ANSWER", "BECAUSE")
-LETTERS = r"[A-H](?=[.)])"  # a choice's letter is a token of its own, in "(B)" as in "B."
+APART = r"[A-H](?=[.)])"  # a choice's letter is a token of its own, in "(B)" as in "B."
 
 
 def tokenizer_texts(count: int):
@@ -73,7 +70,19 @@ def pad_batch(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def make_batch(step: int, lessons_at: Callable[[int], list[Lesson]], tokenizer) -> list[tuple]:
     """For each lesson of a step: its share of the loss, ids (B, T) and labels (B, T)."""
-    return [(share, *pad_batch([encode(r, CHAT, tokenizer) for r in some])) for share, some in lessons_at(step)]
+    out = []
+    for share, some, last in lessons_at(step):
+        samples = [encode(record, CHAT, tokenizer) for record in some]
+        out.append((share, *pad_batch([only_last(sample, last) if last else sample for sample in samples])))
+    return out
+
+
+def only_last(sample: Sample, last: int) -> Sample:
+    """The sample with loss on the last tokens that carry it, and on no others."""
+    kept = (sample.labels != IGNORE).nonzero()[-last:, 0]
+    labels = torch.full_like(sample.labels, IGNORE)
+    labels[kept] = sample.labels[kept]
+    return replace(sample, labels=labels)
 
 
 def early_lessons(step: int, steps: int, done: int) -> list[Lesson]:
@@ -103,7 +112,7 @@ def untrained(width: int, layers: int = 4):
 def grow(model: LanguageModel, tokenizer):
     """Both with NEW_TOKENS, and letters apart. A new token's row is the mean of the rows of its parts before."""
     parts = [tokenizer(word, add_special_tokens=False).input_ids for word in NEW_TOKENS]
-    tokenizer = grow_tokenizer(tokenizer, NEW_TOKENS, LETTERS)
+    tokenizer = grow_tokenizer(tokenizer, NEW_TOKENS, APART)
     grown = LanguageModel(replace(model.config, vocab_size=len(tokenizer)))
     for name, tensor in model.state_dict().items():
         if len(tensor) == model.config.vocab_size:
@@ -119,7 +128,7 @@ def train(folder: Path, steps: int, measure: Callable, width: int):
     late = partial(early_lessons, steps=SECOND_STEPS, done=steps)
     train_course(model, tokenizer, folder / "second", SECOND_STEPS, late, measure, LATER_LR)
     model, tokenizer = grow(model, tokenizer)
-    for name, (count, groups) in LAST_COURSES.items():
+    for name, (count, groups) in COURSES.items():
         some = partial(later_lessons, steps=count, groups=groups)
         train_course(model, tokenizer, folder / name, count, some, measure, LATER_LR)
     return model, tokenizer

@@ -1,11 +1,12 @@
 """What the stand-in for Vicuna reads: scenes in words, questions before or after them, and the quiz.
 
-A lesson is the records of one training step, in groups that share its loss (`Lesson`). Five courses follow one another
+A lesson is the records of one training step, in groups that share its loss (`Lesson`). Six courses follow one another
 (`standins/language_model.py`):
 
 - first, second: the scene comes first, then eight questions; half of the records are what the teacher writes.
 - orders: the question may come first (Eq. 2), and the quiz is among the forms.
 - drill: only what the orders course did not learn: existence, count and relation asked before a short scene.
+- letters: the letter of a choice that was named, in one-word choices first, then in the quiz behind its reasons.
 - both: all of it.
 
 Notable: questions before their scene need a drill. In a mixture, existence, count and relation stayed near chance for
@@ -20,7 +21,7 @@ from minillava.datagen.messages import TYPES
 from minillava.scenes.captions import SIDE_PHRASES, captions, phrase, preposition
 from minillava.scenes.compose import compose
 from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
-from minillava.scenes.world import COLOURS, PLACES, Scene, Thing
+from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene, Thing
 from minillava.standins.quiz import problem
 from minillava.standins.records import instruction_record
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description
@@ -34,14 +35,26 @@ BEFORE = {"existence": 4, "count": 3, "relation": 3, "odd": 1, "colour": 1, "sid
 # Group -> (records, share of the loss). Letters are few and come late in an answer, so they have a group of their own.
 ORDERS = {"after": (8, 0.4), "before": (48, 0.45), "quiz": (6, 0.15)}
 DRILL = {"drill": (128, 1.0)}
-BOTH = {"after": (10, 0.35), "before": (24, 0.25), "drill": (40, 0.25), "quiz": (8, 0.15)}
+LETTERS = {"choices": (112, 0.6), "quiz": (12, 0.4)}
+LETTERS_OF_QUIZ = {"choices": (32, 0.2), "letter": (64, 0.6), "quiz": (12, 0.2)}
+LETTER_TOKENS = 8  # `\n###\nANSWER: B.` and the stop
+BOTH = {"after": (10, 0.3), "before": (24, 0.2), "drill": (40, 0.2), "quiz": (12, 0.15), "letter": (24, 0.15)}
+
+COURSES = {  # name -> steps, groups; after the first two
+    "orders": (600, ORDERS),
+    "drill": (200, DRILL),
+    "letters": (500, LETTERS),
+    "letters-of-the-quiz": (300, LETTERS_OF_QUIZ),
+    "both": (900, BOTH),
+}
 
 
 class Lesson(NamedTuple):
-    """Records that share a part of a step's loss."""
+    """Records that share a part of a step's loss. last: how many of a record's last tokens carry it; 0: all that do."""
 
     share: float
     records: list[dict]
+    last: int = 0
 
 
 def as_notes(scene: Scene, rng: random.Random) -> str:
@@ -173,10 +186,39 @@ def quiz_record(rng: random.Random) -> dict:
     return {"id": made.id, "conversations": turns}
 
 
+def choice_record(rng: random.Random, progress: float) -> dict:
+    """One of several choices is named; its letter is the answer. One word each and two choices at first."""
+    scene, easy = small_scene(rng, 9, 0.0), rng.random() < 0.8 - 2 * progress
+    phrases = {phrase(scene, i) for i in range(len(scene.things))}
+    kinds = [list(KINDS), list(COLOURS), list(PLACES.values())]
+    pool = rng.choice(kinds if easy or len(phrases) < 2 else [*kinds, sorted(phrases), captions(scene)])
+    most = 2 if progress < 0.15 else 3 if progress < 0.3 else 5
+    choices = rng.sample(pool, min(len(pool), rng.randint(2, most)))
+    right = rng.randrange(len(choices))
+    named, letters = choices[right].rstrip("."), "ABCDE"
+    options = " ".join(f"({letter}) {choice}" for letter, choice in zip(letters, choices))
+    turns = [
+        {"from": "human", "value": f"Take {named}.\nOptions: {options}"},
+        {"from": "gpt", "value": f"SOLUTION: {named}.\n###\nANSWER: {letters[right]}."},
+    ]
+    return {"id": f"choice-{named}", "conversations": turns}
+
+
+def letter_record(rng: random.Random) -> dict:
+    """A problem of the quiz without its picture: its reasons say enough for the letter, which alone is scored."""
+    made, _ = problem("train", rng.randrange(10**6))
+    answer = answer_text(made, "QCM-LEPA")
+    answer = answer[answer.index("SOLUTION") :] if rng.random() < 0.5 else answer
+    turns = [{"from": "human", "value": question_text(made)}, {"from": "gpt", "value": answer}]
+    return {"id": made.id, "conversations": turns}
+
+
 def lesson_records(group: str, progress: float, rng: random.Random) -> dict:
     """One record of a group. progress: share of the course's steps that are done."""
-    if group == "quiz":
-        return quiz_record(rng)
+    if group in ("quiz", "letter"):
+        return quiz_record(rng) if group == "quiz" else letter_record(rng)
+    if group == "choices":
+        return choice_record(rng, progress)
     drill = group == "drill"
     scene = small_scene(rng, 2 if progress < 0.3 else 3 if progress < 0.6 else 9, 0.7 if drill else 0.2)
     how = rng.choice(("captions", "notes", "table") if drill else ("captions", "notes", "notes", "table", "table"))
@@ -192,9 +234,11 @@ def lesson_records(group: str, progress: float, rng: random.Random) -> dict:
 
 
 def lessons(groups: dict, step: int, steps: int, seed: int) -> list[Lesson]:
-    """The lessons of one step. groups: ORDERS, DRILL or BOTH."""
+    """The lessons of one step. groups: such as ORDERS."""
     rng = random.Random(f"orders {sorted(groups)} {seed} {step}")
     return [
-        Lesson(share, [lesson_records(group, step / steps, rng) for _ in range(count)])
+        Lesson(
+            share, [lesson_records(group, step / steps, rng) for _ in range(count)], LETTER_TOKENS * (group == "letter")
+        )
         for group, (count, share) in groups.items()
     ]

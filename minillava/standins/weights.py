@@ -35,6 +35,7 @@ from minillava.standins import language_model, vision_tower
 from minillava.standins.evaluation import with_evaluation
 from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
 from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.text_lessons import COURSES
 from minillava.training.checkpoints import training_seconds
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
@@ -135,8 +136,7 @@ def make_language_model(work: Path, out: Path, steps: int, width: int) -> dict:
     tokenizer.save_pretrained(out)
     recipe = {
         "made as": "Llama, text only, questions and descriptions",
-        "steps": {"first course": steps, "second": language_model.SECOND_STEPS},
-        "records": (steps + language_model.SECOND_STEPS) * language_model.BATCH_SIZE,
+        "steps": {"first": steps, "second": language_model.SECOND_STEPS} | {k: n for k, (n, _) in COURSES.items()},
     }
     answers = text_accuracy(model.eval(), tokenizer)
     return {"recipe": recipe, "figures": {"exact match on scenes told in words, dev split, per cent": answers}}
