@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from minillava.course import site, site_pages
+from minillava.course.sheets import SheetError, write_sheets
 from minillava.course.site import Edition, SiteError, chapters, pages_of, relink, write_sources
 from minillava.course.site_pages import notebook_page, terms_in, weights_page
 from minillava.exercises.build import read_notebook
@@ -189,3 +190,11 @@ def test_without_the_builder_one_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(site, "find_spec", lambda name: None)
     with pytest.raises(SiteError, match="Python 3.11"):
         site.build(ROOT, tmp_path)
+
+
+def test_another_folder_is_refused_by_name(tmp_path):
+    with pytest.raises(SiteError, match=f"{re.escape(str(tmp_path))}.*project's folder"):
+        site.build(tmp_path, tmp_path / "out")
+    with pytest.raises(SheetError, match="project's folder"):
+        write_sheets(tmp_path / "sheets-out", tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -210,7 +210,10 @@ def read_words(path: Path) -> dict[str, str]:
 
 def write_sheets(folder: Path, root: Path = Path(".")) -> list[Path]:
     """Both sheets in both languages into a folder; returns the files. root: the project's folder. Raises SheetError."""
-    known, texts, written = facts(root), root / "sheets", []
+    texts, written = root / "sheets", []
+    if not texts.is_dir():
+        raise SheetError(f"{texts}: no such folder; run this in the project's folder")
+    known = facts(root)
     folder.mkdir(parents=True, exist_ok=True)
     chinese = read_words(texts / "words.txt")
     page, deck = blocks(texts / "paper.txt", known), blocks(texts / "slides.txt", known)

@@ -251,6 +251,8 @@ def run_sphinx(edition: Edition, out: Path) -> int:
 
 def build(root: Path, out: Path) -> int:
     """Both editions: Markdown in `out`/en and `out`/zh, pages in `out`/html. Returns 0, or 1 if something is missing."""
+    if not (root / "notebooks").is_dir():
+        raise SiteError(f"{root}: there are no notebooks here; run this in the project's folder")
     if find_spec("sphinx") is None:
         raise SiteError("the site needs Python 3.11 or later and: pip install -c constraints.txt -e '.[site]'")
     html, extra, status = out / "html", out / EXTRA, 0
