@@ -130,10 +130,11 @@ def make_batch(step: int, seed: int, tokenizer, vision_tower: VisionConfig = TIN
 def untrained():
     """The untrained CLIP and its tokenizer.
 
-    With end mark 2 `transformers` reads a caption at its highest id, often in the middle. The stored weights were
-    trained in this way, so it stays (notebook 06).
+    As in CLIP the end mark has the highest id. With end mark 2 `transformers` would read a caption at its highest id,
+    often in the middle (notebook 06).
     """
-    tokenizer = train_tokenizer((c for s in scenes("train", 4000) for c in captions(s)), 512)
+    tokenizer = train_tokenizer((c for s in scenes("train", 4000) for c in captions(s)), 511)
+    tokenizer.add_special_tokens({"eos_token": "<|endoftext|>"})
     torch.manual_seed(SEED)
     sizes = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)
     tokens = dict(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
