@@ -213,7 +213,7 @@ export class Llava {
     session.length = same + (ids.indexOf(IMAGE) < same ? P - 1 : 0)
     let x = this.splice(ids.slice(same), features) // (T, D)
     const room = Math.min(most, language.max_position - session.length - x.length / D)
-    if (room < 1) throw new Error(`the question is too long: the language model reads ${language.max_position} tokens`)
+    if (room < 1) throw new Error(`The question is too long: the language model reads ${language.max_position} tokens. 问题太长：语言模型最多读 ${language.max_position} 个词元。`)
     session.ids = ids
     for (let n = 0; n < room; n++) {
       const hidden = languageModel(x, this.weights.language_model, language, session) // (T, D)

@@ -28,7 +28,7 @@ function remember(bytes) {
 
 // The ids of a prompt. Each of its pieces is tokenized by itself, as in training (minillava/data/samples.py).
 function promptIds(question, place) {
-  if (question.includes("<image>")) throw new Error("<image> stands for the picture; a question cannot hold it.")
+  if (question.includes("<image>")) throw new Error("<image> stands for the picture; a question cannot hold it. <image> 代表图片，问题里不能有它。")
   const pieces = world.prompts[place].map(piece => piece.replace("{question}", () => question))
   const parts = pieces.flatMap(piece => piece.split(/(<image>)/))
   return [...world.begin, ...parts.flatMap(part => (part === "<image>" ? IMAGE : tokenizer.encode(part)))]
