@@ -1,4 +1,4 @@
-"""The note to correct: every claim is decided by a part of the paper, in both languages alike, and marks are checked."""
+"""The note to correct: every claim is decided by a part of the paper, alike in both languages; marks are checked."""
 
 import re
 from dataclasses import replace

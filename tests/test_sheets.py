@@ -1,4 +1,4 @@
-"""The two sheets: both languages say the same numbers, all of them from paper.py; one page; 45 minutes; nothing fetched."""
+"""The two sheets: both languages say the same numbers, all from paper.py; one page; 45 minutes; nothing fetched."""
 
 import re
 from collections import Counter

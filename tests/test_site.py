@@ -1,4 +1,4 @@
-"""The site's pages before the builder sees them: nothing missing, links that lead somewhere, outputs as they are stored."""
+"""The site's pages before the builder sees them: nothing missing, links lead somewhere, outputs as stored."""
 
 import base64
 import json

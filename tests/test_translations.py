@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,26 @@ def test_links_lead_somewhere(path):
                 full = Path(re.sub("#.*", "", str(path.parent / "zh" / target)))
                 resolved = Path(*full.parts).resolve()
                 assert resolved in {p.resolve() for p in built} or resolved.exists(), target
+
+
+def test_nbval_runs_one_edition(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("notebooks", "notebooks/zh"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(ROOT / "notebooks" / "01_the_problem.ipynb", tmp_path / folder)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval-lax",
+        "notebooks",
+    ]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "notebooks/01_the_problem.ipynb" in listed and "zh" not in listed, listed[-1000:]
 
 
 @pytest.fixture

@@ -6,21 +6,16 @@ Notable: the page draws with a canvas, whose edges are not Pillow's bit for bit.
 the page read back. Pictures of the page (BROWSER_PICTURES=FOLDER) show it light and dark, and as wide as a phone.
 """
 
-import functools
-import http.server
 import json
-import os
 import random
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pages import CONTRAST, WIDE, keep, listened, serving
 from PIL import Image
-from test_browser import CHROMIUM, FLAGS, NAMES
-from test_page import CONTRAST, WIDE
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from minillava.chat import Chat
@@ -42,13 +37,6 @@ ODD_TEXTS = (
 )  # fmt: skip
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript"}
-
-    def log_message(self, *text):
-        pass
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     site = tmp_path_factory.mktemp("site")
@@ -59,33 +47,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/ask/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright (only its client)")
-    if CHROMIUM is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); CHROMIUM=/path/to/chromium names one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    with serving(folder) as here:
+        yield f"{here}ask/"
 
 
 @pytest.fixture
 def page(address, browser, request):
     """A page after its first answer. It fails its test when it reports an error or asks another host."""
-    page, wrong = browser.new_page(viewport={"width": 1100, "height": 900}, **getattr(request, "param", {})), []
-    page.set_default_timeout(120_000)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("request", lambda sent: sent.url.startswith((address, "data:")) or wrong.append(sent.url))
+    how = getattr(request, "param", {})
+    page, wrong = listened(browser, address, viewport={"width": 1100, "height": 900}, **how)
     page.goto(address)
     answered(page, 1)
     yield page
@@ -95,11 +65,6 @@ def page(address, browser, request):
 
 def answered(page, count):
     page.wait_for_function(f"document.querySelectorAll('#answers li:not([aria-busy])').length === {count}")
-
-
-def keep(page, name):
-    if folder := os.environ.get("BROWSER_PICTURES"):
-        page.screenshot(path=f"{folder}/ask-{name}.png", full_page=True)
 
 
 @pytest.mark.timeout(1800)
@@ -274,7 +239,7 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
     assert least >= 4.5, text
     bare = "img:not([alt]), canvas:not([aria-label], [aria-hidden]), select:not([aria-label], label *), input:not(#question, label *)"
     assert page.locator(bare).count() == 0
-    keep(page, request.node.callspec.id)
+    keep(page, f"ask-{request.node.callspec.id}", full_page=True)
     page.get_by_role("button", name="中文").click()
     page.wait_for_function("document.documentElement.lang === 'zh'")
     assert page.locator("[lang=en]:not(.kept):visible").count() == 0 and page.url.endswith("?lang=zh")
@@ -283,7 +248,7 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
         assert any("\u4e00" <= letter <= "\u9fff" for letter in text) and "undefined" not in text, text
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate(WIDE) <= 0
-    keep(page, f"phone-{request.node.callspec.id}")
+    keep(page, f"ask-phone-{request.node.callspec.id}", full_page=True)
 
 
 def test_a_question_that_cannot_be_asked_is_refused_and_the_page_goes_on(page):

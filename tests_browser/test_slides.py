@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_page import WIDE, browser  # noqa: F401
+from pages import WIDE, listened
 
 from minillava.course import sheets
 from minillava.course.sheet_texts import LANGUAGES, blocks, facts
@@ -30,16 +30,13 @@ def deck(request, tmp_path_factory):
     return path, len(said)
 
 
-def opened(browser, path, **options):  # noqa: F811
-    page, heard = browser.new_page(**options), []
-    page.on("request", lambda r: heard.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
+def opened(browser, path, **options):
+    page, wrong = listened(browser, "file:", **options)
     page.goto(path.as_uri())
-    return page, heard
+    return page, wrong
 
 
-def test_keys_move_show_notes_and_change_colours(browser, deck):  # noqa: F811
+def test_keys_move_show_notes_and_change_colours(browser, deck):
     page, heard = opened(browser, deck[0], viewport={"width": 1280, "height": 720}, color_scheme="light")
     for key, slide in (("ArrowRight", 1), ("PageDown", 2), ("ArrowLeft", 1), ("End", deck[1] - 1), ("Home", 0)):
         page.keyboard.press(key)
@@ -55,7 +52,7 @@ def test_keys_move_show_notes_and_change_colours(browser, deck):  # noqa: F811
     page.close()
 
 
-def test_every_slide_fits_a_projector_and_a_phone_and_one_sheet_of_paper(browser, deck):  # noqa: F811
+def test_every_slide_fits_a_projector_and_a_phone_and_one_sheet_of_paper(browser, deck):
     page, _ = opened(browser, deck[0], viewport={"width": 1280, "height": 720})
     tall = page.evaluate("() => [...document.querySelectorAll('section')].filter(s => s.offsetHeight > 721).length")
     assert tall == 0

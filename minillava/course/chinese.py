@@ -94,7 +94,7 @@ def source_of(path: Path) -> Path:
 
 
 def translations(path: Path) -> dict:
-    """Cell id -> {"sha256", "text"}, and task -> {"sha256", "hints"}, of an English notebook. Raises TranslationError."""
+    """Cell id -> {"sha256", "text"}, and task -> {"sha256", "hints"}, of a notebook. Raises TranslationError."""
     source = source_of(path)
     found = read_json(source)
     if not isinstance(found, dict):

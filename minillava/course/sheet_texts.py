@@ -117,7 +117,7 @@ def in_language(text: str, words: dict[str, str]) -> str:
 
 
 def chart(name: str, known: dict, words: dict[str, str]) -> list[dict]:
-    """A chart's rows: name, value, what is written beside it, colour, the paper's value if it is ours, whether it leads."""
+    """A chart's rows: name, value and how it is written, colour, the paper's value beside ours, whether it leads."""
     form, theirs = "{:.2f}" if name == "t7" else "{}", known["theirs"].get(name, {})
     rows = []
     for row, value in known["charts"][name].items():

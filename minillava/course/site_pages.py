@@ -1,6 +1,6 @@
 """Pages of the site as Markdown: a notebook with its stored outputs, the stored results as tables, and terms in a text.
 
-Notable: nothing is executed. A diagram stands in the page as SVG, so that it follows the page's theme; other figures are
+Notable: nothing is executed. A diagram stands in the page as SVG, and so follows the page's theme; other figures are
 files. An exercise takes the pictures of its puzzles from its solution, and shows the hints folded.
 """
 
@@ -105,7 +105,7 @@ def code_block(source: str, cell: dict, outputs: list[str], chinese: bool) -> st
 
 
 def output_block(output: dict, name: str, label: str, figures: Path) -> str:
-    """A stored output: text as printed, Markdown, a diagram as SVG, a figure as a link to the file that is written here."""
+    """A stored output: text as printed, Markdown, a diagram as SVG, or a link to a figure, whose file is written here."""
     data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if isinstance(value, (str, list))}
     if svg := data.get("image/svg+xml"):
         return f'<figure class="diagram">{" ".join(svg.split(chr(10)))}</figure>'
