@@ -117,8 +117,8 @@ def test_a_page_shows_the_stored_outputs(tmp_path):
     [
         ("A vision tower, and vision towers", "00", False, ["vision tower"]),
         ("Tokens of a vocabulary", "05", False, ["Tokens", "vocabulary"]),
-        ("the record has a label", "05", False, []),
-        ("the record has a label", "02", False, ["record"]),
+        ("the record has a head", "05", False, []),
+        ("the record has a head, and patches", "02", False, ["record", "patches"]),
         ("coco and COCO", "02", False, ["COCO"]),
         ("视觉编码器和语言模型，视觉编码器", "00", True, ["视觉编码器", "语言模型"]),
         ("视觉很重要，视觉 Transformer 也是", "06", True, ["视觉 Transformer"]),

@@ -138,7 +138,7 @@ def _terms(chinese: bool) -> tuple[dict, re.Pattern]:
     whole = {term: term.chinese if len(short) < 3 and " " in term.chinese else short for term, short in forms.items()}
     words = {whole[term] if chinese else term.english: term for term in TERMS}
     found = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
-    return words, re.compile(found if chinese else rf"\b({found})s?\b", re.IGNORECASE)
+    return words, re.compile(found if chinese else rf"\b({found})(?:s|es)?\b", re.IGNORECASE)
 
 
 def terms_in(text: str, chapter: str, chinese: bool, seen: set[str]) -> list[tuple[int, int, str]]:
