@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def test_every_notebook_and_exercise_has_a_page_in_both_editions():
             assert f"{folder}/{path.stem}" in english & chinese
     assert [*chapters(ROOT, False)][:4] == ["First pass", "Second pass", "Third pass", "After the three"]
     assert chinese <= english
+    reading = [page for title in site.PASSES.values() for page in chapters(ROOT, False)[title]]
+    assert reading == sorted(reading) and [*chapters(ROOT, False)["First pass"]] == ["notebooks/00_start_here"]
+    assert "notebooks/06_the_eye" in chapters(ROOT, True)["Third pass"]
+    assert [*chapters(ROOT, False)["Exercises"]][:3] == [f"exercises/{n}" for n in ("README", "INSTRUCTORS", "ex02_the_data")]
+    assert [*chapters(ROOT, True)["About the course"]] == ["README", "notebooks/glossary"]
 
 
 def test_every_relative_link_of_a_written_page_leads_to_a_page_or_a_file(written):
@@ -55,7 +61,25 @@ def test_the_front_page_names_every_page_and_each_page_its_twin(written):
         assert re.search(rf"^(.*<)?{page}>?$", front, re.MULTILINE), page
     twin = (written.folder / "notebooks" / "08_the_translator.md").read_text("utf-8")
     there = "../../notebooks" if written.chinese else "../zh/notebooks"
-    assert f'href="{there}/08_the_translator.html"' in twin.split("\n\n")[1]
+    lang, name, caption = ("en", "English", "第三遍") if written.chinese else ("zh", "中文版", "Third pass")
+    assert f'href="{there}/08_the_translator.html" lang="{lang}">{name}</a>' in twin.split("\n\n")[1]
+    assert "](notebooks/00_start_here.md)**" in front and "\n![" in front and f"\n:caption: {caption}\n" in front
+    if written.chinese:
+        assert "# 翻译官" in twin or "图块" in twin
+        assert all(f'<a href="../{page}.html">' in front for page in site.IN_ENGLISH)
+    else:
+        for page in ("LOG", "README"):  # without a twin, and with a link of its own
+            assert 'class="edition"' not in (written.folder / f"{page}.md").read_text("utf-8")
+
+
+def test_what_an_earlier_build_left_is_gone(tmp_path):
+    edition = an_edition(tmp_path)._replace(chapters={"About the course": {"LOG": ROOT / "LOG.md"}})
+    edition.folder.mkdir()
+    (edition.folder / "old.md").touch()
+    write_sources(edition)
+    assert sorted(path.name for path in edition.folder.glob("*.md")) == ["LOG.md", "index.md"]
+
+
 
 
 def test_an_exercise_has_its_pictures_and_hints_and_not_its_solution(written):
@@ -76,13 +100,18 @@ def test_links_go_to_pages_of_the_edition_then_to_the_other_then_to_copies(tmp_p
     made = {text: relink(text, page, source, edition) for text in (
         "[a](06_the_eye.ipynb#x)", "[b](../../exercises/zh/ex06_the_eye.ipynb)", "[c](../../docs/field-guide.md)",
         "[d](../../LICENSE)", "[e](https://example.org/x.md)", "`[f](none.md)`", "```\n[g](none.md)\n```", "[h](../../docs)",
+        "[i](../../docs/field-guide.md#x)", "![j](../../site/_static/icon.svg)", "[![k](../../site/_static/icon.svg)](06_the_eye.ipynb)",
     )}  # fmt: skip
     assert [*made.values()] == [
         "[a](06_the_eye.md#x)", "[b](../exercises/ex06_the_eye.md)", '<a href="../../docs/field-guide.html">c</a>',
         "[d](../LICENSE)", "[e](https://example.org/x.md)", "`[f](none.md)`", "```\n[g](none.md)\n```", "h",
+        '<a href="../../docs/field-guide.html#x">i</a>', "![j](../site/_static/icon.svg)",
+        "[![k](../site/_static/icon.svg)](06_the_eye.md)",
     ]  # fmt: skip
     assert (edition.folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    for wrong in ("none.md", "../../../../etc/hostname"):
+    outside = tmp_path / "outside.md"
+    outside.touch()
+    for wrong in ("none.md", os.path.relpath(outside, source.parent)):
         with pytest.raises(SiteError, match="leads to no file of the project"):
             relink(f"[x]({wrong})", page, source, edition)
 
