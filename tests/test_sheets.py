@@ -224,7 +224,7 @@ def test_the_slides_need_no_other_file_and_both_languages_show_the_same_numbers(
 def test_no_english_word_is_left_in_a_chinese_diagram(monkeypatch):
     monkeypatch.setattr(sheets, "font", lambda language: "any")
     data = sheets.page_data(texts("paper"), KNOWN, "zh", WORDS)
-    page = deck("zh") + data["fig_1"] + "".join(f">{trains}<" for trains in data["recipes"][1])
+    page = deck("zh") + data["fig_1"] + "".join(f">{trains}</text>" for trains in data["recipes"][1])
     names = "Xv Xq Xa Zv Hv Hq LLaVA GPT CLIP COCO CC Instruct ScienceQA Human Assistant image What is this cat IGNORE".split()
     for text in re.findall(r">([^<]+)</text>", page):
         assert not [w for w in re.findall(r"[A-Za-z]{2,}", unescape(text)) if w not in names], text
