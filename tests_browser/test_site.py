@@ -51,7 +51,7 @@ def test_every_page_opens_fits_a_phone_and_its_links_lead_somewhere(page, addres
         page.goto(f"{address}{name}")
         links[name], ids[name] = page.evaluate(PLACES)
         wide[name] = page.evaluate(WIDE)
-        assert page.locator("a dfn").count() == 0, name
+        assert page.locator(":is(a, h1, h2, h3, code, table, pre) dfn").count() == 0, name
     assert len(names) > 80 and {name for name, over in wide.items() if over > 0} == set()
     dead = set()
     for name, targets in links.items():
@@ -142,6 +142,24 @@ def test_the_keyboard_reaches_the_text_a_terms_meaning_and_the_order_of_a_table(
         page.keyboard.press("Enter")
         assert head.get_attribute("aria-sort") == order and page.evaluate(column) == wanted != before
     keep(page, "site-sorted")
+    cells = "n => [...document.querySelectorAll('article table')[n].tBodies[0].rows].map(r => r.cells[r.cells.length - 1].innerText)"
+    for table, key in (
+        (0, lambda goal: (not goal, goal and float(goal))),
+        (3, lambda peak: int(peak.replace(",", ""))),
+    ):
+        head = page.locator("article table").nth(table).locator("th").last
+        head.locator("button").click()
+        goals = page.evaluate(cells, table)
+        assert (
+            goals == sorted(goals, key=key)
+            and page.locator("article table").nth(table).locator("[aria-sort]").count() == 1
+        )
+    head = page.locator("article table").first.locator("th").last
+    head.locator("button").click()
+    assert page.evaluate(cells, 0)[0] != "" == page.evaluate(cells, 0)[-1]  # empty cells last, also downwards
+    for name, sortable in (("data_samples/results/report", True), ("notebooks/01_the_problem", False)):
+        page.goto(f"{address}{name}.html")
+        assert (page.locator("article th button").count() > 0) == sortable
 
 
 def test_it_can_be_read_from_the_disk_without_a_server(browser, html):
@@ -150,6 +168,8 @@ def test_it_can_be_read_from_the_disk_without_a_server(browser, html):
     page.on("requestfailed", lambda sent: wrong.append(sent.url))
     page.goto((html / "zh" / "notebooks" / "03_the_architecture.html").as_uri())
     assert page.locator("figure.diagram svg").count() > 1 and page.locator("math").count() > 1
+    assert page.locator("div.math > math").count() and page.locator("p > math").count()
+    assert {"本页内容", "下一页", "上一页"} <= set(page.locator("body").inner_text().split())
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth)")
     page.close()
     assert wrong == []

@@ -101,7 +101,7 @@ def blocks(path: Path, known: dict) -> list[Block]:
             said = [Filler().vformat(text, (), known) for text in said]
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             raise SheetError(f"{path}, line {n}: {error} is not among the facts that a sheet may name") from error
-        if len(said) not in ((3,) if mark == "#" else (1, 2)):
+        if len(said) not in ((3,) if mark == "#" else (1, 2)) or not (found or mark == "#"):
             raise SheetError(f"{path}, line {n}: write 'mark English || Chinese', or '# name || English || Chinese'")
         if mark == "#":
             found.append(Block(said[0], tuple(said[1:]), []))
