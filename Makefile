@@ -50,7 +50,7 @@ test: lint  ## lint, the tests, then every notebook from top to bottom, also whe
 	failed=0; \
 	$(PY) -m pytest -q -n $(JOBS) --dist loadfile tests || failed=1; \
 	OMP_NUM_THREADS=1 MINILLAVA_SCALE=tiny MINILLAVA_PROGRESS=$(CURDIR)/$(VENV)/progress.json $(PY) -m pytest -q -n $(JOBS) --dist loadfile \
-	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --ignore notebooks/zh notebooks $(wildcard exercises/solutions) || failed=1; \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks $(wildcard exercises/solutions) || failed=1; \
 	exit $$failed
 
 test-browser: $(READY)  ## every notebook in a real JupyterLab, the chat page, the site and its page to ask, in the Chromium that is here (CHROMIUM=/path/to/it)

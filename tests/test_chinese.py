@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minillava.course.chinese import digest, kept, mismatches
+from minillava.course.chinese import digest, kept, mismatches, unsaid_terms
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,7 +38,7 @@ def commands(text):
 def differences(english, chinese):
     """What the Chinese README lacks or adds."""
     plain = [FENCE.sub(r"\2", LEFT_OUT.sub("", text)) for text in (english, chinese)]
-    found = mismatches(*plain)
+    found = mismatches(*plain) + unsaid_terms(*plain)
     fenced = zip(commands(english), commands(chinese))
     found += [f"fenced: {ours} for {theirs}" for theirs, ours in fenced if ours != theirs]
     if len(commands(english)) != len(commands(chinese)):

@@ -1,5 +1,5 @@
-"""Apple's GPU is used only when it computes what the CPU computes. There is none here; the tests put functions in its
-place."""
+"""Apple's GPU is used only when it computes what the CPU computes. Functions play it in these
+tests."""
 
 import pytest
 import torch

@@ -3,13 +3,22 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 
 from minillava.course import chinese
-from minillava.course.chinese import STALE, TranslationError, chinese_notebook, english_notebooks, mismatches
+from minillava.course.chinese import (
+    STALE,
+    TranslationError,
+    chinese_notebook,
+    english_notebooks,
+    mismatches,
+    unsaid_terms,
+)
 from minillava.course.terms import CELL, TERMS
 from minillava.exercises.build import read_notebook, write_notebook
 from minillava.exercises.engine import tasks_of
@@ -35,7 +44,8 @@ def test_every_cell_is_translated_and_says_the_same(path):
     wrong = {}
     for key, entry in found.items():
         lines = entry.get("text") or entry["hints"]
-        if why := mismatches(english[key], "\n".join(lines)):
+        terms = unsaid_terms(english[key], "\n".join(lines)) if "text" in entry else []  # hints are half code
+        if why := mismatches(english[key], "\n".join(lines)) + terms:
             wrong[key] = why
         if "hints" in entry:
             assert len(lines) == len(tasks_of(path.name[2:4])[key].hints)
@@ -83,6 +93,26 @@ def test_links_lead_somewhere(path):
                 assert resolved in {p.resolve() for p in built} or resolved.exists(), target
 
 
+def test_nbval_runs_one_edition(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for folder in ("notebooks", "notebooks/zh"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(ROOT / "notebooks" / "01_the_problem.ipynb", tmp_path / folder)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval-lax",
+        "notebooks",
+    ]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "notebooks/01_the_problem.ipynb" in listed and "zh" not in listed, listed[-1000:]
+
+
 @pytest.fixture
 def course(tmp_path):
     """A course of one notebook and its translations."""
@@ -108,10 +138,46 @@ def test_a_changed_cell_is_shown_in_english_and_listed(course):
     text = "".join(made["source"])
     assert text.startswith(STALE) and "And one more sentence." in text
     assert len(problems) == 1 and made["id"] in problems[0] and "01.json" in problems[0]
+    assert f"translate cell {at} of {path.name}" in problems[0]
     # the digest that is printed makes it current again
     new = re.search(r"[0-9a-f]{64}", problems[0])[0]
     change(course / "notebooks" / "zh" / "01.json", lambda found: found[made["id"]].update(sha256=new))
     assert chinese.build(course) == []
+
+
+def test_hints_that_have_changed_are_left_out_and_listed(course):
+    shutil.copy(ROOT / "exercises" / "ex04_the_sequence.ipynb", course / "exercises")
+    source = course / "exercises" / "zh" / "04.json"
+    shutil.copy(ROOT / "exercises" / "zh" / "04.json", source)
+    change(source, lambda found: found["04.1"].update(sha256="old"))
+    change(course / "notebooks" / "zh" / "01.json", lambda found: found.update(nobody=found["c00"]))
+    first, second = chinese.build(course)
+    assert "nobody" in first and "04.json: 04.1: its hints are new" in second
+    made = read_notebook(course / "exercises" / "zh" / "ex04_the_sequence.ipynb")["cells"]
+    assert "提示" not in "".join(next(cell["source"] for cell in made if cell["id"] == "c03"))
+    new = re.search(r"[0-9a-f]{64}", second)[0]
+    change(source, lambda found: found["04.1"].update(sha256=new))
+    assert chinese.build(course) == [first]
+
+
+def test_links_are_those_of_the_chinese_edition():
+    made = chinese.LINK.sub(
+        chinese.to_chinese_edition,
+        "[a](02_x.ipynb#p) [b](../exercises/ex04_y.ipynb#p) [c](glossary.md) [d](https://e.org/f.ipynb) [g](#h)",
+    )
+    assert made == (
+        "[a](02_x.ipynb#p) [b](../../exercises/zh/ex04_y.ipynb#p) [c](../glossary.md) [d](https://e.org/f.ipynb) [g](#h)"
+    )
+
+
+def test_new_words_and_the_line_on_where_to_open_are_made(monkeypatch):
+    monkeypatch.setattr(chinese, "links", lambda name, folder: f"open {folder}/{name}")
+    made = chinese_notebook(ROOT / "notebooks" / "01_the_problem.ipynb")[0]["cells"]
+    assert "".join(made[0]["source"]).split("\n\n")[1] == "open notebooks/zh/01_the_problem.ipynb"
+    (words,) = ["".join(cell["source"]) for cell in made if cell["id"] == CELL]
+    assert (
+        words.startswith("**本章新词**（[全部词汇](../glossary.md)）") and "| **captioner** | 图像描述模型 |" in words
+    )
 
 
 def test_a_new_cell_and_a_removed_one_are_listed(course):
@@ -125,8 +191,14 @@ def test_a_new_cell_and_a_removed_one_are_listed(course):
 
 @pytest.mark.parametrize(
     "entry",
-    [{"text": ["x"]}, {"sha256": "x", "text": "a string"}, {"sha256": "x", "hints": ["of a cell"]}, ["x"]],
-    ids=("no hash", "a string", "hints", "a list"),
+    [
+        {"text": ["x"]},
+        {"sha256": "x", "text": "a string"},
+        {"sha256": "x", "hints": ["of a cell"]},
+        ["x"],
+        {"sha256": "x", "text": ["x"], "note": "x"},
+    ],
+    ids=("no hash", "a string", "hints", "a list", "more"),
 )
 def test_an_entry_of_another_form_is_refused_by_name(course, entry):
     source = course / "notebooks" / "zh" / "01.json"
@@ -153,10 +225,16 @@ def test_a_file_and_a_folder_of_another_form_are_refused_by_name(course, tmp_pat
         ("the vision tower", "视觉塔", "without 视觉编码器"),
         ("two tokens", "两个令牌", "without 词元"),
         ("two pictures", "2 张图片", "adds numbers: 2"),
+        ("run\n\n    make lab", "运行\n\n    make labs", "lacks code:     make lab"),
+        ("$$\na = b\n$$", "$$\na = c\n$$", "lacks formulas"),
     ],
 )
 def test_what_a_translation_must_keep(english, wrong, why):
-    assert any(why in line for line in mismatches(english, wrong))
+    assert any(why in line for line in mismatches(english, wrong) + unsaid_terms(english, wrong))
+
+
+def test_a_number_inside_code_or_a_formula_is_counted_there():
+    assert chinese.kept("`w2` $x_3$ [4](5.md) 6")["numbers"] == {"4": 1, "6": 1}
 
 
 def test_what_may_differ():
@@ -187,5 +265,8 @@ def test_a_task_shows_its_hints_folded_before_its_check():
     assert text.count("<summary>提示") == len(tasks_of("04")["04.1"].hints)
     second = next("".join(c["source"]) for c in notebook["cells"] if c["id"] == "c06")
     assert r"text.split('\<image>')" in second, "a hint is plain text, and no HTML"
+    assert chinese.plain("*all* of `a_b`, not <c_d>") == r"\*all\* of `a_b`, not \<c\_d>"
+    everywhere = "".join("".join(cell["source"]) for cell in notebook["cells"])
+    assert everywhere.count("<summary>提示") == sum(len(task.hints) for task in tasks_of("04").values())
     bad = [c["id"] for c in notebook["cells"] if c["cell_type"] == "code" and "提示" in "".join(c["source"])]
     assert bad == []

@@ -6,27 +6,23 @@ Notable: the page draws with a canvas, whose edges are not Pillow's bit for bit.
 the page read back. Pictures of the page (BROWSER_PICTURES=FOLDER) show it light and dark, and as wide as a phone.
 """
 
-import functools
-import http.server
 import json
-import os
 import random
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pages import CONTRAST, WIDE, keep, listened, serving
 from PIL import Image
-from test_browser import CHROMIUM, FLAGS, NAMES
-from test_page import CONTRAST, WIDE
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from minillava.chat import Chat
-from minillava.course.ask import EXAMPLES, copy_ask, example
+from minillava.course.ask import EXAMPLES, asked, copy_ask, example
 from minillava.data.samples import prompt_ids
 from minillava.data.tokenizer import load_tokenizer
+from minillava.judging.answers import blank_picture
 from minillava.model import generate
 from minillava.scales import WEIGHTS
 from minillava.scenes.compose import scenes
@@ -35,18 +31,25 @@ from minillava.scenes.questions import EXACT_KINDS, questions
 from minillava.standins.teacher import DETAIL_QUESTIONS
 
 ROOT = Path(__file__).parents[1]
+# The first and last row of the canvas that differ from `window.empty`, as parts of its height; first call: [1, 0].
+ROWS = """() => {
+    const { width, height } = document.querySelector("#canvas"), pen = document.querySelector("#canvas").getContext("2d")
+    const now = pen.getImageData(0, 0, width, height).data
+    window.empty ??= now
+    const rows = [...now.keys()].filter(i => now[i] !== empty[i]).map(i => Math.floor(i / 4 / width) / height)
+    return rows.length ? [rows[0], rows.at(-1)] : [1, 0]
+}"""
+# From now on `window.sent` keeps what the worker is asked.
+SPY = """() => {
+    const send = Worker.prototype.postMessage
+    window.sent = []
+    Worker.prototype.postMessage = function (asked, ...more) { sent.push(asked); send.call(this, asked, ...more) }
+}"""
 MOST_BYTES = 4_000_000  # before the first answer
 ODD_TEXTS = (
     "", " ", "a  b\n\n c\t", "\x85x\u2028y\ufeffz\xa0", "naïve café, 中文，标点。", "\U0001f600\U0001f468\u200d\U0001f469", "x²¾Ⅷ٣",
     "it's we'll'd 'S", "a</s>b<s><pad>###<image>\n", "####### \u0301e", "12345 67.8",
 )  # fmt: skip
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript"}
-
-    def log_message(self, *text):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -59,33 +62,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/ask/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright (only its client)")
-    if CHROMIUM is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); CHROMIUM=/path/to/chromium names one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    with serving(folder) as here:
+        yield f"{here}ask/"
 
 
 @pytest.fixture
 def page(address, browser, request):
     """A page after its first answer. It fails its test when it reports an error or asks another host."""
-    page, wrong = browser.new_page(viewport={"width": 1100, "height": 900}, **getattr(request, "param", {})), []
-    page.set_default_timeout(120_000)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("request", lambda sent: sent.url.startswith((address, "data:")) or wrong.append(sent.url))
+    how = getattr(request, "param", {})
+    page, wrong = listened(browser, address, viewport={"width": 1100, "height": 900}, **how)
     page.goto(address)
     answered(page, 1)
     yield page
@@ -95,11 +80,6 @@ def page(address, browser, request):
 
 def answered(page, count):
     page.wait_for_function(f"document.querySelectorAll('#answers li:not([aria-busy])').length === {count}")
-
-
-def keep(page, name):
-    if folder := os.environ.get("BROWSER_PICTURES"):
-        page.screenshot(path=f"{folder}/ask-{name}.png", full_page=True)
 
 
 @pytest.mark.timeout(1800)
@@ -229,6 +209,23 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
     page.click("#clear")
     listed()
     page.select_option("#place", "park")
+    page.wait_for_function("document.querySelector('#canvas').ariaLabel === 'park'")
+    page.evaluate(ROWS)
+    page.select_option("#kind", "ball")
+    page.check("#air")
+    page.locator("#sides").get_by_role("button", name="middle").click()
+    page.wait_for_function("document.activeElement.textContent.includes('ball')")
+    top, foot = page.evaluate(ROWS)
+    assert top < 0.11 and foot < 0.5  # in the air
+    for key, times, at in (("ArrowDown", 5, (top + 0.1, foot + 0.1)), ("ArrowUp", 20, (0, foot - top))):
+        for _ in range(times):
+            page.keyboard.press(key)
+        page.wait_for_timeout(100)
+        assert page.evaluate(ROWS) == pytest.approx(at, abs=0.02), key  # and never out of the picture
+    page.uncheck("#air")
+    page.get_by_role("button", name="take away").click()
+    listed()
+
     for kind, colour, side in (("table", "blue", "left"), ("cow", "red", "left"), ("person", "green", "right")):
         page.select_option("#kind", kind)
         page.select_option("#colour", colour)
@@ -251,6 +248,11 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
     page.wait_for_function("document.activeElement.textContent.startsWith('person')")  # the next one
     assert page.get_attribute("#canvas", "aria-label") == "park; person in green, fishing, middle; red cow, right"
 
+    suggested = asked()
+    texts = [*suggested[""], suggested["person"][0], suggested["cow"][1]]
+    assert page.locator("#asked button").all_inner_texts() == texts
+
+    page.evaluate(SPY)
     page.check("[name=order][value=last]")
     page.fill("#question", "What is the person doing?")
     page.press("#question", "Enter")
@@ -260,13 +262,24 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
     assert first.locator("h3:visible").all_inner_texts() == ["with the picture", "with the picture blanked"]
     assert all(first.locator(".answer p").all_inner_texts())
     assert first.locator(".time:visible").inner_text().startswith("question, then picture; ")
+    sent = page.evaluate("sent.map(({ bytes, question, place }) => [[...bytes], question, place])")
+    assert [tuple(how) for _, *how in sent] == [("What is the person doing?", "last")] * 2
+    assert {tuple(sent[1][0][n : n + 3]) for n in range(0, len(sent[1][0]), 4)} == {blank_picture(1).getpixel((0, 0))}
+    answers = [
+        page.evaluate("([bytes, ...how]) => minillava.answer(Uint8ClampedArray.from(bytes), ...how)", one)
+        for one in sent
+    ]
+    assert first.locator(".answer p").all_inner_texts() == [one["text"] for one in answers]
+    assert answers[0]["text"] != answers[1]["text"]
     seen = page.evaluate("[...document.querySelectorAll('#answers canvas')].map(one => one.toDataURL())")
     assert len(seen) == 4 and len(set(seen)) == 3  # two pictures, and the blank one twice
 
     page.locator("#examples button").nth(4).click()
     page.wait_for_function("document.querySelectorAll('#examples [aria-pressed=true]').length === 1")
+    text = page.locator("#asked button").last.inner_text()
     page.locator("#asked button").last.click()
     answered(page, 3)
+    assert first.locator("p").first.inner_text() == text
     page.locator("#things .name").first.press("ArrowRight")  # from here on the page draws it
     page.wait_for_function("document.querySelectorAll('#examples [aria-pressed=true]').length === 0")
 
@@ -274,7 +287,7 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
     assert least >= 4.5, text
     bare = "img:not([alt]), canvas:not([aria-label], [aria-hidden]), select:not([aria-label], label *), input:not(#question, label *)"
     assert page.locator(bare).count() == 0
-    keep(page, request.node.callspec.id)
+    keep(page, f"ask-{request.node.callspec.id}", full_page=True)
     page.get_by_role("button", name="中文").click()
     page.wait_for_function("document.documentElement.lang === 'zh'")
     assert page.locator("[lang=en]:not(.kept):visible").count() == 0 and page.url.endswith("?lang=zh")
@@ -283,7 +296,11 @@ def test_a_scene_is_built_moved_asked_about_and_shown_in_two_languages(page, req
         assert any("\u4e00" <= letter <= "\u9fff" for letter in text) and "undefined" not in text, text
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate(WIDE) <= 0
-    keep(page, f"phone-{request.node.callspec.id}")
+    keep(page, f"ask-phone-{request.node.callspec.id}", full_page=True)
+    assert page.locator("[data-lang][aria-pressed=true]").all_inner_texts() == ["中文"]
+    page.reload()
+    answered(page, 1)
+    assert page.evaluate("document.documentElement.lang") == "zh"
 
 
 def test_a_question_that_cannot_be_asked_is_refused_and_the_page_goes_on(page):

@@ -1,9 +1,8 @@
 """Every notebook in a real JupyterLab, in headless Chromium: all cells run, none ends in an error, its widgets move.
 
-    make test-browser      # skips where no Chromium is found; CHROMIUM=/path/to/chromium names one
+    make test-browser
 
-Notable: nothing is downloaded, the browser least of all: playwright's Python client drives the Chromium that is here. The
-notebooks run in a copy, so that what is committed stays as it is.
+Notable: the notebooks run in a copy, so that what is committed stays as it is.
 """
 
 import json
@@ -18,12 +17,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from pages import keep
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-first-run"]  # fmt: skip
 SECONDS = int(os.environ.get("BROWSER_SECONDS", 400))  # for one notebook
 SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -51,11 +47,8 @@ LOOK = "box => [...box.querySelectorAll('img, pre')].map(e => e.src || e.textCon
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(browser, tmp_path_factory):
     """(address, token) of a JupyterLab on a copy of the notebooks."""
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright (only its client)")
-    if CHROMIUM is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); CHROMIUM=/path/to/chromium names one")
     home, token, port = tmp_path_factory.mktemp("lab"), secrets.token_hex(8), 8700 + os.getpid() % 200
     shutil.copytree(FOLDER, home / "notebooks")
     for name, text in SETTINGS.items():
@@ -84,16 +77,6 @@ def lab(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def browser(lab):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def move(page, box):
@@ -146,8 +129,7 @@ def test_a_notebook_runs_in_jupyterlab_and_its_widgets_move(lab, browser, path):
             while box.evaluate(LOOK) == before and time.monotonic() < end:
                 time.sleep(0.2)
             assert box.evaluate(LOOK) != before, f"the {kind} changed nothing"
-        if folder := os.environ.get("BROWSER_PICTURES"):
-            page.screenshot(path=f"{folder}/{path.stem}.png")
+        keep(page, path.stem)
     finally:
         page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext.shutdown()")
         page.close()

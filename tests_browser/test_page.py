@@ -7,7 +7,6 @@ Notable: pictures of the page (BROWSER_PICTURES=FOLDER) show it light and dark, 
 
 import base64
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,24 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+from pages import CONTRAST, WIDE, keep, listened
 from PIL import Image
-from test_browser import CHROMIUM, FLAGS, NAMES
 
 PICTURES = Path(__file__).parents[1] / "data_samples" / "pictures"
 QUESTIONS = ("What is on the left?", "What is odd in this picture?")
-WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-# Of each text on the page: its contrast with what is behind it (WCAG 2, 1.4.3), at least 4.5.
-CONTRAST = """() => {
-    const light = colour => {
-        const [r, g, b] = colour.match(/[\\d.]+/g).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-        return .2126 * r + .7152 * g + .0722 * b
-    }
-    const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (c !== 'rgba(0, 0, 0, 0)') return c } return 'rgb(255, 255, 255)' }
-    return [...document.querySelectorAll('h1, h2, p, label, button:enabled')].filter(e => e.textContent.trim()).map(e => {
-        const [a, b] = [light(getComputedStyle(e).color), light(behind(e))]
-        return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.textContent.slice(0, 40)]
-    }).sort((a, b) => a[0] - b[0])[0]
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -46,29 +32,11 @@ def address():
             server.terminate()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright (only its client)")
-    if CHROMIUM is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); CHROMIUM=/path/to/chromium names one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(address, browser, request):
     """A page that fails its test when it reports an error or asks anybody but its server."""
     how = getattr(request, "param", {})
-    page, wrong = browser.new_page(viewport={"width": 1100, "height": 900}, **how), []
-    page.set_default_timeout(60_000)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    page.on("request", lambda sent: sent.url.startswith((address, "data:", "blob:")) or wrong.append(sent.url))
-    page.wrong = wrong
+    page, page.wrong = listened(browser, address, viewport={"width": 1100, "height": 900}, **how)
     page.goto(address)
     idle(page)
     yield page
@@ -87,11 +55,6 @@ def ask(page, question):
     page.fill("#question", question)
     page.press("#question", "Enter")
     idle(page)
-
-
-def keep(page, name):
-    if folder := os.environ.get("BROWSER_PICTURES"):
-        page.screenshot(path=f"{folder}/page-{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +94,11 @@ def test_a_conversation_its_blank_twin_and_where_it_looked(page, request):
     assert "".join(words) == seen[1].replace(" ", "")
     least, text = page.evaluate(CONTRAST)
     assert least >= 4.5, text
-    keep(page, request.node.callspec.id)
+    keep(page, f"page-{request.node.callspec.id}", full_page=True)
 
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate(WIDE) <= 0
-    keep(page, f"phone-{request.node.callspec.id}")
+    keep(page, f"page-phone-{request.node.callspec.id}", full_page=True)
     assert page.wrong == []
 
 
@@ -177,7 +140,7 @@ def test_a_picture_is_dropped_and_a_bad_one_is_named(page, tmp_path):
         problem = page.inner_text("#problem")
         assert (page.locator("li").count(), problem == "") == ((1, True) if name == "red.png" else (0, False))
         assert name == "red.png" or "not a picture that can be read" in problem
-    keep(page, "problem")
+    keep(page, "page-problem", full_page=True)
     assert all("400" in text for text in page.wrong)  # the console lists what was refused
 
 

@@ -5,44 +5,16 @@
 Notable: the site is built once, from nothing, and served from this machine. Every page is opened at a phone's width.
 """
 
-import functools
-import http.server
-import os
-import threading
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag
 
 import pytest
-from test_browser import CHROMIUM, FLAGS, NAMES
-from test_page import WIDE
+from pages import CONTRAST, WIDE, keep, listened, serving
 
 ROOT = Path(__file__).parents[1]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1300, "height": 900}
 SAMPLE = ("index", "notebooks/00_start_here", "exercises/ex04_the_sequence", "data_samples/results/gates", "zh/notebooks/06_the_eye", "search")  # fmt: skip
 PLACES = "() => [[...document.querySelectorAll('a[href], link[href]')].map(e => e.href), [...document.querySelectorAll('[id]')].map(e => e.id)]"
-# Of the texts that are shown: the lowest contrast with what is behind them (WCAG 2, 1.4.3), and that text.
-CONTRAST = """() => {
-    const parts = colour => colour.match(/[\\d.]+/g).map(Number)
-    const light = colour => {
-        const [r, g, b] = parts(colour).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-        return .2126 * r + .7152 * g + .0722 * b
-    }
-    const behind = e => {
-        for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if ((parts(c)[3] ?? 1) === 1) return c }
-        return 'rgb(255, 255, 255)'
-    }
-    return [...document.querySelectorAll('body *:not(svg *):not(script):not(style):not(noscript)')].filter(e =>
-        e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && e.getClientRects().length &&
-        [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
-        const [a, b] = [light(getComputedStyle(e).color), light(behind(e))]
-        return [(Math.max(a, b) + .05) / (Math.min(a, b) + .05), e.textContent.slice(0, 40)]
-    }).sort((a, b) => a[0] - b[0])[0]
-}"""
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -58,46 +30,17 @@ def html(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(html):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright (only its client)")
-    if CHROMIUM is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(NAMES)}); CHROMIUM=/path/to/chromium names one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    with serving(html) as here:
+        yield here
 
 
 @pytest.fixture
 def page(address, browser, request):
     """A page that fails its test when it reports an error or asks anybody but its server."""
-    page, wrong = browser.new_page(viewport=DESK, **getattr(request, "param", {})), []
-    page.set_default_timeout(60_000)
-    page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
-    page.on(
-        "console", lambda said: wrong.append(f"{page.url}: {said.text}") if said.type in ("error", "warning") else None
-    )
-    page.on(
-        "request",
-        lambda sent: sent.url.startswith((address, "data:", "blob:")) or wrong.append(f"{page.url} asks {sent.url}"),
-    )
+    page, wrong = listened(browser, address, viewport=DESK, **getattr(request, "param", {}))
     yield page
     page.close()
     assert wrong == []
-
-
-def keep(page, name):
-    if folder := os.environ.get("BROWSER_PICTURES"):
-        page.screenshot(path=f"{folder}/site-{name}.png")
 
 
 def test_every_page_opens_fits_a_phone_and_its_links_lead_somewhere(page, address, html):
@@ -108,7 +51,7 @@ def test_every_page_opens_fits_a_phone_and_its_links_lead_somewhere(page, addres
         page.goto(f"{address}{name}")
         links[name], ids[name] = page.evaluate(PLACES)
         wide[name] = page.evaluate(WIDE)
-        assert page.locator("a dfn").count() == 0, name
+        assert page.locator(":is(a, h1, h2, h3, code, table, pre) dfn").count() == 0, name
     assert len(names) > 80 and {name for name, over in wide.items() if over > 0} == set()
     dead = set()
     for name, targets in links.items():
@@ -150,7 +93,7 @@ def test_every_text_of_a_sample_can_be_read_in_both_themes(page, address, reques
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         least, text = page.evaluate(CONTRAST)
         assert least >= 4.5, (name, least, text)
-        keep(page, f"{name.replace('/', '-')}-{request.node.callspec.id}")
+        keep(page, f"site-{name.replace('/', '-')}-{request.node.callspec.id}")
 
 
 def test_a_diagram_follows_the_theme_that_the_reader_chose(page, address):
@@ -198,7 +141,25 @@ def test_the_keyboard_reaches_the_text_a_terms_meaning_and_the_order_of_a_table(
     for order, wanted in (("ascending", sorted(before)), ("descending", sorted(before)[::-1])):
         page.keyboard.press("Enter")
         assert head.get_attribute("aria-sort") == order and page.evaluate(column) == wanted != before
-    keep(page, "sorted")
+    keep(page, "site-sorted")
+    cells = "n => [...document.querySelectorAll('article table')[n].tBodies[0].rows].map(r => r.cells[r.cells.length - 1].innerText)"
+    for table, key in (
+        (0, lambda goal: (not goal, goal and float(goal))),
+        (3, lambda peak: int(peak.replace(",", ""))),
+    ):
+        head = page.locator("article table").nth(table).locator("th").last
+        head.locator("button").click()
+        goals = page.evaluate(cells, table)
+        assert (
+            goals == sorted(goals, key=key)
+            and page.locator("article table").nth(table).locator("[aria-sort]").count() == 1
+        )
+    head = page.locator("article table").first.locator("th").last
+    head.locator("button").click()
+    assert page.evaluate(cells, 0)[0] != "" == page.evaluate(cells, 0)[-1]  # empty cells last, also downwards
+    for name, sortable in (("data_samples/results/report", True), ("notebooks/01_the_problem", False)):
+        page.goto(f"{address}{name}.html")
+        assert (page.locator("article th button").count() > 0) == sortable
 
 
 def test_it_can_be_read_from_the_disk_without_a_server(browser, html):
@@ -207,6 +168,8 @@ def test_it_can_be_read_from_the_disk_without_a_server(browser, html):
     page.on("requestfailed", lambda sent: wrong.append(sent.url))
     page.goto((html / "zh" / "notebooks" / "03_the_architecture.html").as_uri())
     assert page.locator("figure.diagram svg").count() > 1 and page.locator("math").count() > 1
+    assert page.locator("div.math > math").count() and page.locator("p > math").count()
+    assert {"本页内容", "下一页", "上一页"} <= set(page.locator("body").inner_text().split())
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth)")
     page.close()
     assert wrong == []

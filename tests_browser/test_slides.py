@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_page import WIDE, browser  # noqa: F401
+from pages import WIDE, listened
 
 from minillava.course import sheets
 from minillava.course.sheet_texts import LANGUAGES, blocks, facts
@@ -30,18 +30,16 @@ def deck(request, tmp_path_factory):
     return path, len(said)
 
 
-def opened(browser, path, **options):  # noqa: F811
-    page, heard = browser.new_page(**options), []
-    page.on("request", lambda r: heard.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
+def opened(browser, path, **options):
+    page, wrong = listened(browser, "file:", **options)
     page.goto(path.as_uri())
-    return page, heard
+    return page, wrong
 
 
-def test_keys_move_show_notes_and_change_colours(browser, deck):  # noqa: F811
+def test_keys_move_show_notes_and_change_colours(browser, deck):
     page, heard = opened(browser, deck[0], viewport={"width": 1280, "height": 720}, color_scheme="light")
-    for key, slide in (("ArrowRight", 1), ("PageDown", 2), ("ArrowLeft", 1), ("End", deck[1] - 1), ("Home", 0)):
+    moves = (("ArrowRight", 1), ("PageDown", 2), ("ArrowLeft", 1), ("End", deck[1] - 1), ("Home", 0), (" ", 1))
+    for key, slide in (*moves, ("ArrowDown", 2), ("ArrowUp", 1), ("Control+ArrowRight", 1), ("PageUp", 0)):
         page.keyboard.press(key)
         page.wait_for_timeout(100)
         assert page.evaluate(HERE) == slide, key
@@ -51,16 +49,28 @@ def test_keys_move_show_notes_and_change_colours(browser, deck):  # noqa: F811
     light = page.evaluate(COLOURS)
     page.keyboard.press("d")
     assert page.evaluate(COLOURS) != light
+    page.goto("about:blank")
+    page.goto(f"{deck[0].as_uri()}#3")
+    page.wait_for_timeout(100)
+    assert page.evaluate(HERE) == 2
+    page.evaluate("document.querySelector('summary').scrollIntoView()")
+    page.wait_for_timeout(100)
+    slide = page.evaluate(HERE)
+    page.locator("summary").first.press(" ")
+    assert page.locator("details").first.get_attribute("open") is not None and page.evaluate(HERE) == slide
     assert heard == []
     page.close()
 
 
-def test_every_slide_fits_a_projector_and_a_phone_and_one_sheet_of_paper(browser, deck):  # noqa: F811
+def test_every_slide_fits_a_projector_and_a_phone_and_one_sheet_of_paper(browser, deck):
     page, _ = opened(browser, deck[0], viewport={"width": 1280, "height": 720})
     tall = page.evaluate("() => [...document.querySelectorAll('section')].filter(s => s.offsetHeight > 721).length")
     assert tall == 0
     printed = page.pdf(prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) == deck[1]
+    assert page.locator("details[open]").count() == page.locator("details").count() > 0
+    page.emulate_media(media="print")
+    assert page.locator("aside").first.is_visible()
     page.close()
     page, heard = opened(browser, deck[0], viewport={"width": 390, "height": 844})
     assert page.evaluate(WIDE) == 0 and heard == []

@@ -77,7 +77,7 @@ def run(options) -> None:
 
 
 def export_peft(model: Path, out: Path) -> None:
-    """Write the LoRA that lies beside a trained model. Raises CheckpointError if there is none, or if PEFT could not use it."""
+    """Write the LoRA beside a trained model. Raises CheckpointError if there is none, or if PEFT cannot use it."""
     adapter, done = (model.resolve().parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
     if not adapter.is_file() or not done.is_file():
         raise CheckpointError(

@@ -1,6 +1,6 @@
 """What the page "ask the small LLaVA" (site/ask) reads: the weights, the picture book as data, and a dozen examples.
 
-The page computes and draws by itself, in JavaScript. Its words, shapes, colours, prompt and questions come from here, so
+The page computes and draws by itself, in JavaScript. Its words, shapes, colours, prompt and questions come from here:
 nothing is typed twice.
 
     copy_ask(Path("build/site"))   # into build/site/ask, beside a copy of site/ask
@@ -77,7 +77,7 @@ def _shortest(about, kind: str) -> str:
 
 
 def prompts(config: dict) -> dict:
-    """The prompt in pieces, each tokenized by itself, for both places of the picture in Eq. 2; and where answers end."""
+    """The prompt in pieces that are tokenized apart, for both places of the picture in Eq. 2; and where answers end."""
     tokenizer = load_tokenizer(LLAVA)
     template = choose_template(None, config["about"]["template"], tokenizer, LLAVA)
     forms = {"first": f"<image>\n{QUESTION}", "last": f"{QUESTION}\n<image>"}

@@ -5,7 +5,7 @@ Chinese text, line by line; an exercise's hints stand there by their task, such 
 the notebooks from them. A cell whose English text has changed since is shown in English, marked STALE, and listed.
 
 Notable: nothing generated is stored, so the two editions cannot differ in code or outputs. Links, "New words" and the
-set-up line are made, not translated. `mismatches` compares what a translation must keep.
+set-up line are made, not translated. What a translation must keep is compared by tests: `mismatches`, `unsaid_terms`.
 """
 
 import calendar
@@ -22,11 +22,8 @@ from minillava.exercises.engine import find_task
 from minillava.files import read_json
 
 STALE = "「译文待更新」"
-# Words with an everyday meaning as well: their Chinese form is not demanded wherever the English word stands.
-EVERYDAY = frozenset(
-    "cosine instruction control box record label loss mask reference judge head block cache seed rank budget journal hash "
-    "meta sampling teacher parameter complement shard few-shot patch caption".split()
-)
+# Words that are rightly said in another way in places; everywhere else a term stands in its form.
+EVERYDAY = frozenset("block cache cosine head instruction judge record reference".split())
 KEPT = {
     "code": re.compile(r"```.*?```|`[^`\n]+`|(?<=\n\n)(?: {4}[^\n]*\n?)+", re.DOTALL),
     "formulas": re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$", re.DOTALL),
@@ -63,18 +60,24 @@ def kept(text: str) -> dict[str, Counter]:
 
 
 def mismatches(english: str, chinese: str) -> list[str]:
-    """What a translation lacks or adds, and the terms that are not in their form. Empty: nothing."""
+    """What a translation lacks or adds of what it must keep. Empty: nothing."""
     out = []
     ours, theirs = kept(chinese), kept(english)
     for name in theirs:
         for what, more in (("lacks", theirs[name] - ours[name]), ("adds", ours[name] - theirs[name])):
             if more:
                 out.append(f"{what} {name}: {', '.join(more.elements())}")
-    plain = english
+    return out
+
+
+def unsaid_terms(english: str, chinese: str) -> list[str]:
+    """The terms of the English text, outside code and formulas, that a translation does not say in their form."""
     for pattern in KEPT.values():
-        plain = pattern.sub(" ", plain)
+        english = pattern.sub(" ", english)
+    out = []
     for term in TERMS:
-        asked = term.english not in EVERYDAY and re.search(rf"\b{re.escape(term.english)}s?\b", plain)
+        first, rest = term.english[0], re.escape(term.english[1:])  # "Patches" begins a sentence
+        asked = term.english not in EVERYDAY and re.search(rf"\b[{first}{first.upper()}]{rest}(?:s|es)?\b", english)
         if asked and form(term.chinese) not in chinese:
             out.append(f"says {term.english!r} without {form(term.chinese)}")
     return out
@@ -91,7 +94,7 @@ def source_of(path: Path) -> Path:
 
 
 def translations(path: Path) -> dict:
-    """Cell id -> {"sha256", "text"}, and task -> {"sha256", "hints"}, of an English notebook. Raises TranslationError."""
+    """Cell id -> {"sha256", "text"}, and task -> {"sha256", "hints"}, of a notebook. Raises TranslationError."""
     source = source_of(path)
     found = read_json(source)
     if not isinstance(found, dict):

@@ -101,7 +101,7 @@ def blocks(path: Path, known: dict) -> list[Block]:
             said = [Filler().vformat(text, (), known) for text in said]
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             raise SheetError(f"{path}, line {n}: {error} is not among the facts that a sheet may name") from error
-        if len(said) not in ((3,) if mark == "#" else (1, 2)):
+        if len(said) not in ((3,) if mark == "#" else (1, 2)) or not (found or mark == "#"):
             raise SheetError(f"{path}, line {n}: write 'mark English || Chinese', or '# name || English || Chinese'")
         if mark == "#":
             found.append(Block(said[0], tuple(said[1:]), []))
@@ -117,7 +117,7 @@ def in_language(text: str, words: dict[str, str]) -> str:
 
 
 def chart(name: str, known: dict, words: dict[str, str]) -> list[dict]:
-    """A chart's rows: name, value, what is written beside it, colour, the paper's value if it is ours, whether it leads."""
+    """A chart's rows: name, value and how it is written, colour, the paper's value beside ours, whether it leads."""
     form, theirs = "{:.2f}" if name == "t7" else "{}", known["theirs"].get(name, {})
     rows = []
     for row, value in known["charts"][name].items():

@@ -1,4 +1,4 @@
-"""The course as a static book in both editions: `make site` writes build/site/html, which needs no server and no network.
+"""The course as a static book in both editions: `make site` writes build/site/html, to be read offline.
 
     python -m minillava.course.site        # in the project's folder; needs the extra `site`
 
@@ -114,7 +114,7 @@ def chapters(root: Path, chinese: bool) -> dict[str, dict[str, Path]]:
 
 
 class Edition(NamedTuple):
-    """folder: where its Markdown is written. pages: file -> page. others: the same of the edition that links may leave to."""
+    """folder: where its Markdown is written. others: the chapters of the other edition, to which links may lead."""
 
     root: Path
     folder: Path
@@ -250,7 +250,7 @@ def run_sphinx(edition: Edition, out: Path) -> int:
 
 
 def build(root: Path, out: Path) -> int:
-    """Both editions: Markdown in `out`/en and `out`/zh, pages in `out`/html. Returns 0, or 1 if something is missing."""
+    """Both editions: Markdown in `out`/en and `out`/zh, pages in `out`/html. Returns 1 if something is missing."""
     if not (root / "notebooks").is_dir():
         raise SiteError(f"{root}: there are no notebooks here; run this in the project's folder")
     if find_spec("sphinx") is None:

@@ -82,7 +82,7 @@ def block_formula(writer, node) -> None:
 
 
 def fit_page(app, page, template, context, doctree) -> None:
-    """Give a page the theme's words in its language, and the diagrams' colours where the reader chose a theme himself."""
+    """Give a page the theme's words in its language, and the diagrams' colours in the theme that a reader chose."""
     light = "".join(f".mv-{NAMES[c]}{{fill:{c}}}.mv-{NAMES[c]}-line{{stroke:{c}}}" for c in DARK)
     rules = f'<style>body[data-theme="light"]{{{light}}}body[data-theme="dark"]{{{RULES}}}</style>'
     context["metatags"] = context.get("metatags", "") + rules

@@ -1,6 +1,6 @@
 """Pages of the site as Markdown: a notebook with its stored outputs, the stored results as tables, and terms in a text.
 
-Notable: nothing is executed. A diagram stands in the page as SVG, so that it follows the page's theme; other figures are
+Notable: nothing is executed. A diagram stands in the page as SVG, and so follows the page's theme; other figures are
 files. An exercise takes the pictures of its puzzles from its solution, and shows the hints folded.
 """
 
@@ -105,7 +105,7 @@ def code_block(source: str, cell: dict, outputs: list[str], chinese: bool) -> st
 
 
 def output_block(output: dict, name: str, label: str, figures: Path) -> str:
-    """A stored output: text as printed, Markdown, a diagram as SVG, a figure as a link to the file that is written here."""
+    """A stored output: text as printed, Markdown, a diagram as SVG, or a link to a figure, whose file is written here."""
     data = {kind: "".join(value) for kind, value in output.get("data", {}).items() if isinstance(value, (str, list))}
     if svg := data.get("image/svg+xml"):
         return f'<figure class="diagram">{" ".join(svg.split(chr(10)))}</figure>'
@@ -138,7 +138,7 @@ def _terms(chinese: bool) -> tuple[dict, re.Pattern]:
     whole = {term: term.chinese if len(short) < 3 and " " in term.chinese else short for term, short in forms.items()}
     words = {whole[term] if chinese else term.english: term for term in TERMS}
     found = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
-    return words, re.compile(found if chinese else rf"\b({found})s?\b", re.IGNORECASE)
+    return words, re.compile(found if chinese else rf"\b({found})(?:s|es)?\b", re.IGNORECASE)
 
 
 def terms_in(text: str, chapter: str, chinese: bool, seen: set[str]) -> list[tuple[int, int, str]]:
