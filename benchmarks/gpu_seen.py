@@ -87,20 +87,25 @@ class Recipe:
     of sight only the place passes; 2 to 5 lost (a sixth of the records is now its own text); quiz 76 after 100 steps.
     """
 
-    scenes: int = 12_000  # training pictures: about one epoch
-    captions: int = 2  # stage-1 pairs of each
+    scenes: int = 48_000  # training pictures
+    boxes: int = 1_200  # of whose scenes W starts by least squares, in place of stage 1; 0: stage 1 as in the paper
+    captions: int = 0  # stage-1 pairs of each picture
+    questions: int = 3  # records of one question with one right answer, of each picture
+    after: float = 0.5  # how many of these ask before they show
     turns: int = 2  # a conversation of 8 becomes records of so many turns: "picture after" learns sooner
     whole: int = 4  # one conversation in so many stays whole
+    every: tuple[int, int, int] = (3, 6, 3)  # one conversation, detail and complex record for so many pictures
     seeds: tuple[int, ...] = (0, 1, 2)
     stage1_batch: int = 64
     stage1_lr: float = 2e-3  # W alone; the paper's
-    stage2_batch: int = 32  # the paper's
+    stage2_batch: int = 64
     stage2_lr: float = 3e-4  # at twice this rate it forgot the capital of France sooner than it saw
     lr_muon: float = 0.0
+    lr_w: float | None = 1e-3  # W's rate in stage 2
     most: tuple[int, int] = (375, 4000)
-    own_answers: tuple[int, int] = (1_200, 5)  # questions, copies: a sixth of the records is text, against forgetting
+    own_answers: tuple[int, int] = (1_200, 8)  # questions, copies: text, against forgetting
     trial: int = 30  # steps of each stage in the trial; the last half counts
-    share: tuple[float, float] = (0.1, 0.42)  # of the time left after the trial; the rest is for answers and the quiz
+    share: tuple[float, float] = (0.0, 0.62)  # of the time left after the trial; the rest is for answers and the quiz
     quiz: tuple[int, int] = (6_000, 300)  # problems to learn and to answer
     per_kind: int = 100  # questions of each of the seven kinds
     bench: int = 100  # scenes of the LLaVA-Bench for `book`
@@ -112,9 +117,10 @@ class Recipe:
 
 
 SMOL = Recipe()
-TINY_STEPS = TINY.pairs // TINY.stage1_batch, (2900 + 1150 + 3850) * TINY.stage2_epochs // TINY.stage2_batch
-BOOK = replace(SMOL, seeds=(0,), stage1_lr=TINY.stage1_lr, stage2_lr=TINY.stage2_lr, lr_muon=TINY.stage2_lr_muon,
-               most=tuple(10 * steps for steps in TINY_STEPS), trial=100)  # fmt: skip
+BOOK = replace(SMOL, boxes=0, captions=1, seeds=(0,), stage1_lr=TINY.stage1_lr, stage2_lr=TINY.stage2_lr, lr_w=None,
+               lr_muon=TINY.stage2_lr_muon, stage2_batch=48, most=(187, 2_625), trial=60, share=(0.06, 0.72),
+               questions=1, after=0.75, every=(1, 2, 1))  # fmt: skip
+MODELS = {"smol": SMOL, "book": BOOK}
 DRY = dict(scenes=16, stage1_batch=4, stage2_batch=4, most=(8, 8), trial=3, quiz=(8, 2), per_kind=2, bench=2,
            own_answers=(4, 1))  # fmt: skip
 
@@ -145,10 +151,16 @@ class Job:
         muon = self.recipe.lr_muon if stage == 2 else 0.0
         if stage == 2 and self.recipe.compiled:
             compile_blocks(model)
+        lr_w = self.recipe.lr_w if stage == 2 else None
         with patch.object(Saver, "save", lambda *_: None):
-            train_stage(model, stage, samples, features, folder, lr_muon=muon, **settings, **more)
+            train_stage(model, stage, samples, features, folder, lr_muon=muon, lr_w=lr_w, **settings, **more)
         for block in model.language_model.layers:
             vars(block).pop("forward", None)  # answers are not compiled
+
+    @property
+    def stages(self) -> tuple:
+        """Those that it trains; the start by least squares stands in the place of the first."""
+        return STAGES[1:] if self.recipe.boxes else STAGES
 
     def timed(self, model, stage: int, samples, features, folder: Path, steps: int) -> float:
         """Seconds for a step of a short training."""
@@ -186,15 +198,18 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     board[3 * place] = 1
     flags["try"].wait()
     if not (job.home.parent / "plan.json").exists():
-        for stage, what in STAGES:
+        for stage, what in job.stages:
             trial = folder / f"{job.home.name}-{stage}"
             board[3 * place + stage] = job.timed(model, stage, samples[what], features, trial, recipe.trial)
         del model
         model = job.assemble(device)
     board[3 * place] = 2
     flags["go"].wait()
-    steps = read_json(job.home.parent / "plan.json")["steps"][job.name]
-    for stage, what in STAGES:
+    steps, start = read_json(job.home.parent / "plan.json")["steps"][job.name], time.monotonic()
+    if recipe.boxes:
+        parts.start_by_least_squares(model, tokenizer, recipe, features)
+        note(start={"boxes of": recipe.boxes, "seconds": round(time.monotonic() - start, 1)})
+    for stage, what in job.stages:
         start, home = time.monotonic(), job.home / f"stage{stage}"
         shutil.rmtree(home, ignore_errors=True)
         job.train(model, stage, samples[what], features, home, steps[stage - 1])
@@ -214,7 +229,7 @@ def work(job: Job, place: int, folder: Path, deadline: float, board, flags: dict
     model.eval()
     scores, examples = parts.ask_about_pictures(model, tokenizer, ours, asked, features)
     note(sight=scores, examples=examples)
-    if job.name == "book":
+    if job.name != "smol":
         parts.beside_the_shipped(job, model, tokenizer, asked, features, note, scores)
     else:
         after = zip(("after, own template", "after, our template"), templates)
@@ -237,7 +252,7 @@ def plan_steps(jobs: list[Job], board, left: float) -> dict[str, list[int]]:
     for name in dict.fromkeys(job.name for job in jobs):
         mine = [n for n, job in enumerate(jobs) if job.name == name and board[3 * n] == 2]
         recipe = next(job.recipe for job in jobs if job.name == name)
-        slow = [max((board[3 * n + stage] for n in mine), default=1.0) for stage in (1, 2)]
+        slow = [max([board[3 * n + stage] for n in mine], default=0.0) or 1.0 for stage in (1, 2)]  # 1.0: not tried
         wanted = [int(left * share / seconds) // 10 * 10 for share, seconds in zip(recipe.share, slow)]
         found[name] = [max(8, min(pair)) for pair in zip(wanted, recipe.most)]
     return found
@@ -248,8 +263,12 @@ def run(
 ) -> int:
     """All models that are not done, side by side. write: gets the results whenever one ends. Returns how many failed."""
     began, change = time.time(), DRY if dry else {}
-    recipes = {"smol": replace(SMOL, **change, compiled=compiled), "book": replace(BOOK, **change)}
-    folders = {"smol": language_model, "book": WEIGHTS / "language_model"}
+    recipes = {
+        name: replace(recipe, **change, boxes=min(recipe.boxes, 8)) if dry else recipe
+        for name, recipe in MODELS.items()
+    }
+    recipes["smol"] = replace(recipes["smol"], compiled=compiled)
+    folders = dict.fromkeys(recipes, WEIGHTS / "language_model") | {"smol": language_model}
     every = [Job(name, seed, recipe, folders[name], out / f"{name}-{seed}")
              for name, recipe in recipes.items() for seed in recipe.seeds]  # fmt: skip
     made_of = {"recipe": {name: asdict(recipe) for name, recipe in recipes.items()}}
@@ -270,7 +289,7 @@ def run(
         for process in processes:
             process.start()
         if jobs:
-            parts.draw_all(recipes["smol"], folders, folder)
+            parts.draw_all(recipes["smol"], {name: (folders[name], recipe) for name, recipe in recipes.items()}, folder)
             print(f"drawn after {time.time() - began:.0f} s", flush=True)
         flags["drawn"].set()
         all_reach(1)

@@ -40,6 +40,8 @@ from minillava.standins.bench import ANSWER_COUNTS, exact_questions
 from minillava.standins.gates import relative_scores
 from minillava.standins.quiz import problem, quiz
 from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.start import line_words, project_by_least_squares
+from minillava.standins.text_lessons import one_question
 from minillava.training.features import Features
 
 VISION_TOWER, SIZE, FORMAT = WEIGHTS / "vision_tower", 96, "QCM-LEPA"
@@ -91,16 +93,37 @@ WORD_QUESTIONS = (
 )
 
 
+# Kind of question -> how often, among the records of one question.
+SINGLE = {"existence": 4, "colour": 2, "side": 2, "place": 0.5, "count": 2, "relation": 2, "odd": 1}
+
+
 def records_of(scene, recipe, number: int) -> list[dict]:
     """The instruction records of a scene; in each the picture is before or after the first question, by a coin."""
-    conversation, *others = [instruction_record(scene, kind) for kind in TYPES]
-    values = [turn["value"].replace("<image>", "").strip() for turn in conversation["conversations"]]
-    pairs, rng = list(zip(values[::2], values[1::2])), random.Random(f"turns {scene.id}")
-    turns = len(pairs) if number % recipe.whole == 0 else recipe.turns
-    for start in range(0, len(pairs), turns):
-        some = pairs[start : start + turns]
-        others.append(make_record(f"{scene.id}-{start}", f"{scene.id}.png", some, rng))
-    return others
+    rng, name, out = random.Random(f"turns {scene.id}"), f"{scene.id}.png", []
+    wanted = {kind for kind, every in zip(TYPES, recipe.every) if number % every == 0}
+    if "conversation" in wanted:
+        turns = instruction_record(scene, "conversation")["conversations"]
+        values = [turn["value"].replace("<image>", "").strip() for turn in turns]
+        pairs = list(zip(values[::2], values[1::2]))
+        turns = len(pairs) if number // recipe.every[0] % recipe.whole == 0 else recipe.turns
+        for start in range(0, len(pairs), turns):
+            out.append(make_record(f"{scene.id}-{start}", name, pairs[start : start + turns], rng))
+    out += [instruction_record(scene, kind) for kind in TYPES[1:] if kind in wanted]
+    for n in range(recipe.questions):
+        question, answer = one_question(scene, rng, SINGLE)
+        value = f"{question}\n<image>" if rng.random() < recipe.after else f"<image>\n{question}"
+        turns = [{"from": "human", "value": value}, {"from": "gpt", "value": answer}]
+        out.append({"id": f"{scene.id}-question-{n}", "image": name, "conversations": turns})
+    return out
+
+
+@torch.no_grad()
+def start_by_least_squares(model, tokenizer, recipe, features) -> None:
+    """W from the boxes of some training scenes, on the CPU (`standins/start.py`); then back to its device."""
+    device, some = next(model.parameters()).device, [compose("train", n) for n in range(recipe.boxes)]
+    small = {f"{s.id}.png": features[f"{s.id}.png"].float().cpu() for s in some}
+    project_by_least_squares(model.cpu(), tokenizer, some, small, line_words)
+    model.to(device)
 
 
 def held_out(recipe) -> int:
@@ -108,8 +131,11 @@ def held_out(recipe) -> int:
     return 8 * recipe.per_kind + 24
 
 
-def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts: int) -> None:
-    """One picture in `parts` as features, and its records as samples for each tokenizer, in a file; on one core."""
+def make_part(recipe, models: dict[str, tuple], path: Path, part: int, parts: int) -> None:
+    """One picture in `parts` as features, and its records as samples for each model, in a file; on one core.
+
+    models: name -> (its language model's folder, its recipe).
+    """
     torch.set_num_threads(1)
     train = {n: compose("train", n) for n in range(part, recipe.scenes, parts)}
     bench = [compose("bench", n) for n in range(part, held_out(recipe), parts)]
@@ -119,19 +145,18 @@ def make_part(recipe, tokenizers: dict[str, Path], path: Path, part: int, parts:
     pictures |= {BLANK: blank_picture(SIZE)} if part == 0 else {}
     model = assemble(VISION_TOWER, WEIGHTS / "language_model", 0)
     values = vision_features(model, read_preparation(VISION_TOWER, SIZE), list(pictures.values()))
-    records = {
-        "captions": [caption_record(s, n) for s in train.values() for n in range(recipe.captions)],
-        "instructions": [r for n, s in train.items() for r in records_of(s, recipe, n)],
-        "quiz": [science_record(p, FORMAT) for p, _ in learned],
-    }
     out = {"names": list(pictures), "values": values.bfloat16()}
-    for name, folder in tokenizers.items():
+    for name, (folder, own) in models.items():
+        records = {
+            "captions": [caption_record(s, n) for s in train.values() for n in range(own.captions)],
+            "instructions": [r for n, s in train.items() if n < own.scenes for r in records_of(s, own, n)],
+            "quiz": [science_record(p, FORMAT) for p, _ in learned],
+        }
         tokenizer, template = load_tokenizer(folder), training_template(folder)
         for what, some in records.items():
             samples = [encode(record, template, tokenizer) for record in some]
-            ids, labels = (torch.cat([getattr(s, key) for s in samples]) for key in ("ids", "labels"))
-            rows = [(s.id, len(s.ids), *s.images) for s in samples]
-            out[f"{name} {what}"] = {"ids": ids, "labels": labels, "rows": rows}
+            flat = {key: torch.cat([getattr(s, key) for s in samples] or [torch.empty(0)]) for key in ("ids", "labels")}
+            out[f"{name} {what}"] = flat | {"rows": [(s.id, len(s.ids), *s.images) for s in samples]}
     torch.save(out, path / f"{part:02}.pt")
 
 
@@ -141,12 +166,12 @@ def make_questions(recipe, path: Path) -> None:
     write_json(path / "asked.json", [{"image": f"{scene.id}.png", **asdict(q)} for scene, q in asked])
 
 
-def draw_all(recipe, tokenizers: dict[str, Path], folder: Path) -> None:
+def draw_all(recipe, models: dict[str, tuple], folder: Path) -> None:
     """Pictures and records into the folder, on all cores. Forked, which is quick: this process never meets the GPU."""
     cores = min(os.cpu_count() or 1, recipe.scenes // 8)
     with ProcessPoolExecutor(cores + 1, multiprocessing.get_context("fork")) as pool:
         asked = pool.submit(make_questions, recipe, folder)
-        make = partial(make_part, recipe, tokenizers, folder, parts=cores)
+        make = partial(make_part, recipe, models, folder, parts=cores)
         list(pool.map(make, range(cores)))
         asked.result()
 
@@ -257,7 +282,7 @@ def summary(out: Path, jobs: list, recipe, seconds: float) -> dict:
     smol = [job.result for job in jobs if job.name == "smol" and job.result["done"]]
     gates = {r["seed"]: gates_of(r, recipe) for r in smol}
     plan = read_json(out / "plan.json")
-    for stage in (1, 2):
+    for stage in (1, 2) if not recipe.boxes else (2,):
         try:
             runs = [read_losses(out / f"smol-{r['seed']}" / f"stage{stage}") for r in smol]
             write_curve(make_curve(f"smol-stage{stage}", runs, plan["recipe"]["smol"]), out)

@@ -9,7 +9,7 @@ line. W is the ridge regression from patches to targets.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -46,14 +46,27 @@ def line_states(model: Llava, tokenizer, scenes: Sequence[Scene]) -> list[torch.
 
 
 @torch.no_grad()
-def project_by_least_squares(model: Llava, tokenizer, scenes: Sequence[Scene], features: Features) -> None:
-    """Set the model's W and its bias from these scenes, whose pictures are `ID.png` among the features."""
+def line_words(model: Llava, tokenizer, scenes: Sequence[Scene]) -> list[torch.Tensor]:
+    """The same of the words alone, before any block: for language models whose states outgrow their embeddings."""
+    texts = [[*(table_line(scene, thing) for thing in scene.things), scene.place] for scene in scenes]
+    ids = [[torch.tensor(tokenizer(f" {text}").input_ids) for text in lines] for lines in texts]
+    return [torch.stack([model.language_model.embed(one).mean(0) for one in lines]) for lines in ids]
+
+
+@torch.no_grad()
+def project_by_least_squares(
+    model: Llava, tokenizer, scenes: Sequence[Scene], features: Features, targets: Callable = line_states
+) -> None:
+    """Set the model's W and its bias from these scenes, whose pictures are `ID.png` among the features.
+
+    targets: `line_states` or `line_words`.
+    """
     grid, Dv = model.config.vision.image_size // model.config.vision.patch_size, model.config.vision.hidden_size
     left = torch.zeros(Dv + 1, Dv + 1, dtype=torch.float64)  # the last column is the bias's
     right = torch.zeros(Dv + 1, model.config.language.hidden_size, dtype=torch.float64)
     for start in range(0, len(scenes), AT_ONCE):
         some = scenes[start : start + AT_ONCE]
-        for scene, states in zip(some, line_states(model, tokenizer, some)):
+        for scene, states in zip(some, targets(model, tokenizer, some)):
             shown = torch.tensor(topmost_things(scene, grid))  # (P,); -1, the background, is the place's row
             Zv = torch.cat([features[f"{scene.id}.png"], torch.ones(len(shown), 1)], dim=1).double()
             weight = torch.where(shown < 0, BACKGROUND, 1.0).double()[:, None]
