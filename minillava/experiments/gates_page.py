@@ -81,8 +81,10 @@ def choices(science: dict, chat: dict) -> list[tuple]:
     wrong, lost, _ = at_the_letter(science["letters"])
     figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
     out.append((6, figure, "> 50, or another reason", f"{share:.1f}", "", "", share > 50))
-    for r in chat["rows"][1:]:
-        figure = f"Table 8 [on the chat data](designs.md): {r['row']}, difference to the best"
+    for r in [*chat["rows"], *chat["stage 1"]]:
+        if not r["gap"]:
+            continue
+        figure = f"Table 8 [on the chat data](designs.md): {r['row']}, difference to {r['beside']}"
         out.append((6, figure, wanted, signed(r["gap"]), "", r["shuffled"]["ours"], can_be_told(r["gap"])))
     return out
 

@@ -54,7 +54,7 @@ def _named_rows(axis, names, numbers: list[str], reach: list[float], level: tupl
         axis.axvline(level[0], **DOTTED)
     reach = [0.0, *reach, level[0] if level else 0.0]
     axis.set(xlim=(1.03 * min(reach), 1.03 * max(*reach, 1e-9)), ylim=(max(len(numbers), 1) - 0.5, -0.5))
-    axis.set_yticks(range(len(numbers)), [short(name) for name in names])
+    axis.set_yticks(range(len(numbers)), [short(name, 44) for name in names])
 
 
 def legend_below(figure: Figure, columns: int = 4, **handles) -> None:
