@@ -106,7 +106,8 @@ def failures(card: dict, report: dict, answers: list[dict], gates: list[dict]) -
         f"- The shipped model, kinds of questions under 90 % with the picture first, dev split: {shipped}.",
         f"- With the picture after the question, as in half of its records (Eq. 2): {after}. In training one question in "
         "ten came before its picture, as later turns of a record follow it, and none before a scene told in words.",
-        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}.",
+        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}; "
+        f"with the picture after the question: {weak(report['vqa_after'], 80)}.",
         "- In the wild - another drawing style, combinations held out of training - the live run's relative score is "
         f"{wild:.1f}: things are taken for others of like shape (the two worst pictures: "
         "[figures/table-6.png](figures/table-6.png)).",

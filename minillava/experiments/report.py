@@ -269,7 +269,7 @@ def designs_page(report: dict) -> str:
         "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
         "![Table 8 on the chat data](figures/table-8-chat.png)",
         "## Stage 1 once more, where stage 2 can do less of its work",
-        f"W's rate is {rates}. So here a W that has learned nothing can catch up in stage 2. In the first pair W's rate "
+        f"W's rate is {rates}. So here a W that has learned nothing may catch up in stage 2. In the first pair W's rate "
         "in stage 2 has the paper's ratio to that of stage 1; in the second pair stage 2 has a quarter of its steps.",
         table(report["stage 1"], "difference to the row above"),
         "\n".join(f"- {r['row']}: {signed(r['gap'])} beside {r['beside']}; {told[can_be_told(r['gap'])]}." for r in without),

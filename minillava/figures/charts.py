@@ -126,7 +126,7 @@ def grouped(rows: dict[str, list], groups: list[str], up: str, title: str, chanc
         axis.plot([x - 0.46, x + 0.46], [value] * 2, label=None if n else "chance", **DOTTED)
     axis.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=9)
     axis.set(ylim=(0, 104), ylabel=up, xlabel=_notes("", [s for row in scores.values() for s in row if s], whisker))
-    legend_below(axis.figure)
+    legend_below(axis.figure, 3 if max(map(len, rows)) > 32 else 4)
     headline(axis, title)
     return axis.figure
 

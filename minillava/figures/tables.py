@@ -79,7 +79,7 @@ def table_8(report: dict) -> Figure:
 
 def designs(report: dict) -> Figure:
     """Table 8's choices on the chat data: each row with its control, and its difference beside the paper's."""
-    figure, (left, right) = canvas(12, 3.6, 2, width_ratios=(5, 4))
+    figure, (left, right) = canvas(13, 3.6, 2, width_ratios=(5, 4))
     rows = {SMALLER.get(row["row"], row["row"]): row for row in report["rows"]}
     scores = {"its picture": [over_seeds(row["ours"]["all"]) for row in rows.values()],
               "after the question": [over_seeds(row["after"]) for row in rows.values()],
