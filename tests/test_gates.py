@@ -134,7 +134,7 @@ def test_the_page_of_the_gates_is_made_from_the_files_in_its_folder(tmp_path):
     assert passed["Table 8: 7B, difference to the best (the paper's -1.08)"]
     assert not passed["Table 8: Last layer, difference to the best (the paper's -0.96)"]
     assert passed["existence"] and not passed["picture after the question: existence"]
-    assert passed["Table 8 [on the chat data](designs.md): 7B, difference to the best"]
+    assert passed["Table 8 [on the chat data](designs.md): 7B, difference to Best variant"]
     assert "side 10 %" in page and "2 cores" in page
 
 

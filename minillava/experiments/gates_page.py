@@ -81,8 +81,10 @@ def choices(science: dict, chat: dict) -> list[tuple]:
     wrong, lost, _ = at_the_letter(science["letters"])
     figure, share = "Table 8, [why](science.md): wrong answers with right reasons", 100 * lost / wrong
     out.append((6, figure, "> 50, or another reason", f"{share:.1f}", "", "", share > 50))
-    for r in chat["rows"][1:]:
-        figure = f"Table 8 [on the chat data](designs.md): {r['row']}, difference to the best"
+    for r in [*chat["rows"], *chat["stage 1"]]:
+        if not r["gap"]:
+            continue
+        figure = f"Table 8 [on the chat data](designs.md): {r['row']}, difference to {r['beside']}"
         out.append((6, figure, wanted, signed(r["gap"]), "", r["shuffled"]["ours"], can_be_told(r["gap"])))
     return out
 
@@ -104,7 +106,8 @@ def failures(card: dict, report: dict, answers: list[dict], gates: list[dict]) -
         f"- The shipped model, kinds of questions under 90 % with the picture first, dev split: {shipped}.",
         f"- With the picture after the question, as in half of its records (Eq. 2): {after}. In training one question in "
         "ten came before its picture, as later turns of a record follow it, and none before a scene told in words.",
-        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}.",
+        f"- The live run, which saw one picture where that saw {more:.0f}, kinds under 80 %: {weak(report['vqa'], 80)}; "
+        f"with the picture after the question: {weak(report['vqa_after'], 80)}.",
         "- In the wild - another drawing style, combinations held out of training - the live run's relative score is "
         f"{wild:.1f}: things are taken for others of like shape (the two worst pictures: "
         "[figures/table-6.png](figures/table-6.png)).",

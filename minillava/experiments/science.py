@@ -22,7 +22,7 @@ from minillava.experiments import study
 from minillava.experiments.run import Run, still_wanted
 from minillava.experiments.study import CAPTIONS, SIZE, Variant, texts_of
 from minillava.judging.answer_scienceqa import answer_problems
-from minillava.judging.answers import CONDITIONS
+from minillava.judging.answers import CONDITIONS, OTHER_ORDER
 from minillava.judging.ensembles import disagreements
 from minillava.judging.scienceqa import read_predictions
 from minillava.machine import progress_bar
@@ -100,11 +100,12 @@ def learn_row(run: Run, seed: int, row: str) -> None:
     progress = still_wanted
     if row in CURVES:
         progress = with_evaluation(still_wanted, model, measure, home, run.scale.stage2_epochs)
-    study.tune(run, seed, home, learner, [science_record(p, order) for p in train], progress)
+    study.tune(run, seed, home, learner, [science_record(p, order) for p in train], VARIANTS[row], progress)
     model.eval()
     for control in CONDITIONS if row == BEST else ("",):
         still_wanted()
-        texts = answer_problems(model, tokenizer, CHAT, test, seen(features, test, CONDITIONS[control]), order)
+        shown, first = seen(features, test, CONDITIONS[control]), control == OTHER_ORDER
+        texts = answer_problems(model, tokenizer, CHAT, test, shown, order, first=first)
         asked, model_id = [(p.id, question_text(p)) for p in test], f"{row}{control} (seed {seed})"
         study.write_answers(home / f"answers{control}.jsonl", model_id, asked, texts)
 

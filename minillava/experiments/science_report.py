@@ -19,18 +19,23 @@ from minillava.experiments.run import Run
 from minillava.experiments.science import ANSWER_FIRST, BEST, CURVES, VARIANTS
 from minillava.experiments.study import texts_of
 from minillava.files import read_jsonl
+from minillava.judging.answers import OTHER_ORDER
 from minillava.judging.ensembles import ensembles, predictions
 from minillava.judging.scienceqa import read_predictions, score
 from minillava.judging.scores import paired_difference
 from minillava.machine import describe_machine
 from minillava.text import aligned
 
-# Our row of Table 7 -> the paper's; the controls have none.
+# Our row of Table 7 -> the paper's; the controls and the other order have none.
 TABLE_7 = {
     "expert": "GPT-4 (text only)", "LLaVA": "LLaVA", "complement": "LLaVA+GPT-4 (complement)",
     "judge": "LLaVA+GPT-4 (judge)",
 }  # fmt: skip
 CONTROLS = {"LLaVA, pictures blank": "-blank", "LLaVA, pictures shuffled": "-shuffled", "LLaVA, text only": "-text"}
+ASKED = {
+    "LLaVA, picture before the question": OTHER_ORDER,
+    **CONTROLS,
+}  # our row -> the condition of the best's answers
 # Claim -> (better row, worse row) pairs that carry it, on the test split.
 TESTS = {
     "judge_ensemble": [("judge", "LLaVA"), ("judge", "expert"), ("judge", "complement")],
@@ -49,7 +54,7 @@ class Science:
     def __init__(self, run: Run):
         self.run, self.test = run, read_problems(run.folder / "quiz", "test")
         self.texts = {row: [texts_of(run.home(s, row) / "answers.jsonl") for s in run.seeds] for row in VARIANTS}
-        for row, control in CONTROLS.items():
+        for row, control in ASKED.items():
             self.texts[row] = [texts_of(run.home(s, BEST) / f"answers{control}.jsonl") for s in run.seeds]
         read = {row: [read_predictions(self.test, texts) for texts in each] for row, each in self.texts.items()}
         self.letters = {row: [letters for letters, _ in each] for row, each in read.items()}
@@ -110,7 +115,7 @@ def concluded(problem: Problem, text: str) -> bool:
 def reasons_of(science: Science) -> list[dict]:
     """Per cent of right reasons for each row, by group of questions, and the difference to the best as in Table 8."""
     right, out = {}, []
-    for row in (*VARIANTS, *CONTROLS):
+    for row in (*VARIANTS, *ASKED):
         right[row] = {group: science.reasoned(row, group) for group in GROUPS}
         compared = ("all", "with a picture") if row != BEST else ()
         gaps = {g: paired_difference(list(zip(right[row][g], right[BEST][g])), accuracy) for g in compared}
@@ -142,7 +147,7 @@ def science_report(run: Run) -> dict:
     """Everything that was measured, as one JSON value."""
     science, theirs = Science(run), {row: dict(zip(paper.TABLE_7.columns, v)) for row, v in paper.TABLE_7.rows.items()}
     seven = [{"row": row, "ours": science.cells(ours), "paper": theirs[row]} for ours, row in TABLE_7.items()]
-    seven += [{"row": row, "ours": science.cells(row), "paper": {}} for row in CONTROLS]
+    seven += [{"row": row, "ours": science.cells(row), "paper": {}} for row in ASKED]
     seven += [{"row": row, "ours": {}, "paper": theirs[row]} for row in theirs if row not in TABLE_7.values()]
     eight = []
     for row in VARIANTS:
@@ -181,7 +186,7 @@ def why(science: dict) -> list[str]:
     (blank, shuffled, _), expert = CONTROLS, TABLE_7["expert"]
     gaps = [r["gap"] for r in science["table 8"] if r["gap"]]
     untold = sum(not can_be_told(gap) for gap in gaps)
-    rows = [r for r in science["reasons"] if r["gap"] and r["row"] not in CONTROLS]
+    rows = [r for r in science["reasons"] if r["gap"] and r["row"] in VARIANTS]
     differ = "; ".join(f"{r['row']} {signed(r['gap']['with a picture'])}" for r in rows)
     val, answers = science["recipe"]["scale"]["val"], science["questions"] * len(science["seeds"])
     first, last = (statistics.mean(seed[n] for seed in science["curves"][BEST]) for n in (0, -1))

@@ -1,8 +1,8 @@
-"""Records of the picture book's scenes, written by the offline teacher."""
+"""Records of the picture book's scenes, written by the offline teacher; and their captions as a web page has them."""
 
 import random
 
-from minillava.data.records import make_record
+from minillava.data.records import IMAGE_TOKEN, make_record
 from minillava.datagen.messages import USES_BOXES
 from minillava.datagen.replies import read_pairs
 from minillava.scenes.captions import boxes, captions
@@ -23,3 +23,12 @@ def caption_record(scene: Scene, seed: int = 0) -> dict:
     rng = random.Random(f"pair {scene.id} {seed}")
     pair = (rng.choice(BRIEF_QUESTIONS), rng.choice(captions(scene)))
     return make_record(f"{scene.id}-caption", f"{scene.id}.png", [pair], rng)
+
+
+def interleaved(records: list[dict], each: int) -> list[dict]:
+    """Caption records, `each` to a record, as a web page has them: a picture, its caption, the next; no questions."""
+    out = []
+    for some in zip(*[iter(records)] * each):
+        turns = [turn for r in some for turn in ({"from": "human", "value": IMAGE_TOKEN}, r["conversations"][1])]
+        out.append({"id": f"{some[0]['id']}-{each}", "image": [r["image"] for r in some], "conversations": turns})
+    return out
