@@ -22,7 +22,7 @@ from minillava.scenes.captions import SIDE_PHRASES, captions, phrase, prepositio
 from minillava.scenes.compose import compose
 from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene, Thing
-from minillava.standins.quiz import problem
+from minillava.standins.quiz import SKILLS, problem
 from minillava.standins.records import instruction_record
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description
 
@@ -38,6 +38,7 @@ DRILL = {"drill": (128, 1.0)}
 LETTERS = {"choices": (112, 0.6), "quiz": (12, 0.4)}
 LETTERS_OF_QUIZ = {"choices": (32, 0.2), "letter": (64, 0.6), "quiz": (12, 0.2)}
 LETTER_TOKENS = 8  # `\n###\nANSWER: B.` and the stop
+SENTENCES = {"sentence": (64, 0.35), "letter": (40, 0.3), "quiz": (8, 0.1), "after": (6, 0.08), "before": (10, 0.07), "drill": (16, 0.1)}
 BOTH = {"after": (10, 0.3), "before": (24, 0.2), "drill": (40, 0.2), "quiz": (12, 0.15), "letter": (24, 0.15)}
 
 COURSES = {  # name -> steps, groups; after the first two
@@ -46,7 +47,12 @@ COURSES = {  # name -> steps, groups; after the first two
     "letters": (500, LETTERS),
     "letters-of-the-quiz": (300, LETTERS_OF_QUIZ),
     "both": (900, BOTH),
+    "letters-behind-sentences": (900, SENTENCES),
 }
+# What stands between the choices and the letter: questions that do not name the choice, and sentences that end with it.
+LECTURES = [skill.lecture for skill in SKILLS]
+ASKED = ("Which one is it?", "What is in the picture?", "Where is it?", "What can one see?", "Which of these is it?")
+SAID = ("{}.", "It is {}.", "The picture shows {}.", "This is {}.", "What can be seen is {}.", "One can see {}.")
 
 
 class Lesson(NamedTuple):
@@ -204,6 +210,23 @@ def choice_record(rng: random.Random, progress: float) -> dict:
     return {"id": f"choice-{named}", "conversations": turns}
 
 
+def sentence_record(rng: random.Random, progress: float) -> dict:
+    """As `choice_record`, but only the end of the reasons names the choice. More words come between as time goes on."""
+    record = choice_record(rng, 0.5 * progress)
+    asked, answer = (turn["value"] for turn in record["conversations"])
+    named, letter = answer.removeprefix("SOLUTION: ").split(".\n###\nANSWER: ")
+    options, more = asked[asked.index("Options") :], rng.random() < 2 * progress
+    question = rng.choice(ASKED) if rng.random() < 0.2 + progress else f"Take {named}."
+    lecture = f"LECTURE: {rng.choice(LECTURES)}\n" if more and rng.random() < 0.7 else ""
+    said = rng.choice(SAID if more else SAID[:1]).format(named)
+    context = rng.choice(("Context: N/A\n", "")) if more else ""
+    turns = [
+        {"from": "human", "value": f"{question}\n{context}{options}"},
+        {"from": "gpt", "value": f"{lecture}SOLUTION: {said}\n###\nANSWER: {letter}"},
+    ]
+    return record | {"conversations": turns}
+
+
 def letter_record(rng: random.Random) -> dict:
     """A problem of the quiz without its picture: its reasons say enough for the letter, which alone is scored."""
     made, _ = problem("train", rng.randrange(10**6))
@@ -217,8 +240,8 @@ def lesson_records(group: str, progress: float, rng: random.Random) -> dict:
     """One record of a group. progress: share of the course's steps that are done."""
     if group in ("quiz", "letter"):
         return quiz_record(rng) if group == "quiz" else letter_record(rng)
-    if group == "choices":
-        return choice_record(rng, progress)
+    if group in ("choices", "sentence"):
+        return choice_record(rng, progress) if group == "choices" else sentence_record(rng, progress)
     drill = group == "drill"
     scene = small_scene(rng, 2 if progress < 0.3 else 3 if progress < 0.6 else 9, 0.7 if drill else 0.2)
     how = rng.choice(("captions", "notes", "table") if drill else ("captions", "notes", "notes", "table", "table"))
@@ -238,7 +261,7 @@ def lessons(groups: dict, step: int, steps: int, seed: int) -> list[Lesson]:
     rng = random.Random(f"orders {sorted(groups)} {seed} {step}")
     return [
         Lesson(
-            share, [lesson_records(group, step / steps, rng) for _ in range(count)], LETTER_TOKENS * (group == "letter")
+            share, [lesson_records(group, step / steps, rng) for _ in range(count)], LETTER_TOKENS * (group in ("letter", "sentence"))
         )
         for group, (count, share) in groups.items()
     ]
