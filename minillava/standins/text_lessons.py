@@ -38,8 +38,16 @@ DRILL = {"drill": (128, 1.0)}
 LETTERS = {"choices": (112, 0.6), "quiz": (12, 0.4)}
 LETTERS_OF_QUIZ = {"choices": (32, 0.2), "letter": (64, 0.6), "quiz": (12, 0.2)}
 LETTER_TOKENS = 8  # `\n###\nANSWER: B.` and the stop
-SENTENCES = {"sentence": (64, 0.35), "letter": (40, 0.3), "quiz": (8, 0.1), "after": (6, 0.08), "before": (10, 0.07), "drill": (16, 0.1)}
 BOTH = {"after": (10, 0.3), "before": (24, 0.2), "drill": (40, 0.2), "quiz": (12, 0.15), "letter": (24, 0.15)}
+UNNAMED = {"unnamed": (160, 1.0)}
+ALL = {
+    "after": (10, 0.25),
+    "before": (20, 0.17),
+    "drill": (32, 0.18),
+    "quiz": (10, 0.12),
+    "letter": (24, 0.13),
+    "sentence": (24, 0.15),
+}
 
 COURSES = {  # name -> steps, groups; after the first two
     "orders": (600, ORDERS),
@@ -47,7 +55,8 @@ COURSES = {  # name -> steps, groups; after the first two
     "letters": (500, LETTERS),
     "letters-of-the-quiz": (300, LETTERS_OF_QUIZ),
     "both": (900, BOTH),
-    "letters-behind-sentences": (900, SENTENCES),
+    "unnamed": (300, UNNAMED),
+    "all": (900, ALL),
 }
 # What stands between the choices and the letter: questions that do not name the choice, and sentences that end with it.
 LECTURES = [skill.lecture for skill in SKILLS]
@@ -210,20 +219,17 @@ def choice_record(rng: random.Random, progress: float) -> dict:
     return {"id": f"choice-{named}", "conversations": turns}
 
 
-def sentence_record(rng: random.Random, progress: float) -> dict:
-    """As `choice_record`, but only the end of the reasons names the choice. More words come between as time goes on."""
-    record = choice_record(rng, 0.5 * progress)
+def unnamed_record(rng: random.Random, progress: float, sentence: bool = False) -> dict:
+    """As `choice_record`, but the choice is named behind the choices alone. sentence: at the end of reasons like the quiz's."""
+    record = choice_record(rng, 0.6 * progress - 0.1)
     asked, answer = (turn["value"] for turn in record["conversations"])
-    named, letter = answer.removeprefix("SOLUTION: ").split(".\n###\nANSWER: ")
-    options, more = asked[asked.index("Options") :], rng.random() < 2 * progress
-    question = rng.choice(ASKED) if rng.random() < 0.2 + progress else f"Take {named}."
-    lecture = f"LECTURE: {rng.choice(LECTURES)}\n" if more and rng.random() < 0.7 else ""
-    said = rng.choice(SAID if more else SAID[:1]).format(named)
-    context = rng.choice(("Context: N/A\n", "")) if more else ""
-    turns = [
-        {"from": "human", "value": f"{question}\n{context}{options}"},
-        {"from": "gpt", "value": f"{lecture}SOLUTION: {said}\n###\nANSWER: {letter}"},
-    ]
+    question = f"{rng.choice(ASKED)}\n{asked[asked.index('Options') :]}"
+    if sentence:
+        named, letter = answer.removeprefix("SOLUTION: ").split(".\n###\n")
+        lecture = f"LECTURE: {rng.choice(LECTURES)}\n" if rng.random() < 0.7 else ""
+        question = question.replace("\n", "\nContext: N/A\n", 1) if rng.random() < 0.7 else question
+        answer = f"{lecture}SOLUTION: {rng.choice(SAID).format(named)}\n###\n{letter}"
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     return record | {"conversations": turns}
 
 
@@ -240,8 +246,10 @@ def lesson_records(group: str, progress: float, rng: random.Random) -> dict:
     """One record of a group. progress: share of the course's steps that are done."""
     if group in ("quiz", "letter"):
         return quiz_record(rng) if group == "quiz" else letter_record(rng)
-    if group in ("choices", "sentence"):
-        return choice_record(rng, progress) if group == "choices" else sentence_record(rng, progress)
+    if group == "choices":
+        return choice_record(rng, progress)
+    if group in ("unnamed", "sentence"):
+        return unnamed_record(rng, progress) if group == "unnamed" else unnamed_record(rng, 1.0, sentence=True)
     drill = group == "drill"
     scene = small_scene(rng, 2 if progress < 0.3 else 3 if progress < 0.6 else 9, 0.7 if drill else 0.2)
     how = rng.choice(("captions", "notes", "table") if drill else ("captions", "notes", "notes", "table", "table"))
@@ -261,7 +269,9 @@ def lessons(groups: dict, step: int, steps: int, seed: int) -> list[Lesson]:
     rng = random.Random(f"orders {sorted(groups)} {seed} {step}")
     return [
         Lesson(
-            share, [lesson_records(group, step / steps, rng) for _ in range(count)], LETTER_TOKENS * (group in ("letter", "sentence"))
+            share,
+            [lesson_records(group, step / steps, rng) for _ in range(count)],
+            LETTER_TOKENS * (group in ("letter", "sentence", "unnamed")),
         )
         for group, (count, share) in groups.items()
     ]
