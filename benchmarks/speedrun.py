@@ -23,7 +23,6 @@ from pathlib import Path
 import environment
 import torch
 
-from minillava.data.records import make_record
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -34,7 +33,7 @@ from minillava.scales import WEIGHTS, find_scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw_file
 from minillava.standins.gates import picture_accuracy
-from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.records import caption_record, in_turns, instruction_record
 from minillava.standins.start import project_by_least_squares
 from minillava.training.features import Features
 from minillava.training.stages import train_stage, useful_cores
@@ -69,14 +68,6 @@ RECIPES = (
     Recipe("as 1, and longer", boxes=1200, turns=2, batch=24, epochs=0.69),
     Recipe("as 3, with stage 1", boxes=1200, turns=2, batch=24, epochs=0.69, captions=True),
 )
-
-
-def in_turns(record: dict, turns: int) -> list[dict]:
-    """The record's questions in records of at most `turns`, each with the picture before or after its first question."""
-    texts = [turn["value"].replace("<image>", "").strip() for turn in record["conversations"]]
-    pairs, rng = list(zip(texts[::2], texts[1::2])), random.Random(f"turns {record['id']}")
-    parts = [pairs[n : n + turns] for n in range(0, len(pairs), turns or len(pairs))]
-    return [make_record(f"{record['id']}-{n}", record["image"], part, rng) for n, part in enumerate(parts)]
 
 
 def write_data(scale, folder: Path) -> tuple[list, dict]:

@@ -23,7 +23,7 @@ from minillava.scenes.compose import compose
 from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene, Thing
 from minillava.standins.quiz import SKILLS, problem
-from minillava.standins.records import instruction_record
+from minillava.standins.records import instruction_record, one_question
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description
 
 BATCH_SIZE = 32  # of the first two courses
@@ -162,19 +162,6 @@ def curriculum_records(step: int, steps: int, seed: int, done: int = 0) -> list[
             pairs = teacher_turns(scene, rng)
         out.append(text_record(f"{scene.id}-{how}", SCENE_FORMATS[how](scene, rng), pairs))
     return out
-
-
-def one_question(scene: Scene, rng: random.Random, weights: dict[str, float]) -> tuple[str, str]:
-    """A (question, answer) pair. weights: kind -> how often; each answer of a kind is as likely as the others."""
-    pool = {}
-    for q in questions(scene):
-        if q.kind in weights:
-            pool.setdefault(q.kind, {}).setdefault(answer_group(q), []).append(q)
-    kind = rng.choices(list(pool), [weights[kind] for kind in pool])[0]
-    some = pool[kind][rng.choice(list(pool[kind]))]
-    near = [q for q in some if kind == "existence" and any(c in q.text.split() for c in COLOURS)]
-    q = rng.choice(near if near and rng.random() < 0.5 else some)
-    return q.text, q.answer
 
 
 def asked_before(name: str, told: str, pair: tuple[str, str]) -> dict:
