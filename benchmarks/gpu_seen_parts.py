@@ -28,7 +28,6 @@ from minillava.files import read_json, write_json
 from minillava.judging.answer_scienceqa import answer_problems
 from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
 from minillava.judging.scienceqa import read_predictions
-from minillava.model import load_llava
 from minillava.model.formats.assemble import assemble, save_trained
 from minillava.model.formats.chat_template import training_template
 from minillava.model.formats.preparation import read_preparation
@@ -37,7 +36,6 @@ from minillava.scenes.compose import compose
 from minillava.scenes.draw import draw
 from minillava.scenes.questions import Question, exact_match, is_correct
 from minillava.standins.bench import ANSWER_COUNTS, exact_questions
-from minillava.standins.gates import relative_scores
 from minillava.standins.quiz import problem, quiz
 from minillava.standins.records import caption_record, instruction_record
 from minillava.standins.start import line_words, project_by_least_squares
@@ -97,6 +95,11 @@ WORD_QUESTIONS = (
 SINGLE = {"existence": 4, "colour": 2, "side": 2, "place": 0.5, "count": 2, "relation": 2, "odd": 1}
 
 
+def preparation():
+    """What the vision tower expects of a picture."""
+    return read_preparation(VISION_TOWER, SIZE)
+
+
 def records_of(scene, recipe, number: int) -> list[dict]:
     """The instruction records of a scene; in each the picture is before or after the first question, by a coin."""
     rng, name, out = random.Random(f"turns {scene.id}"), f"{scene.id}.png", []
@@ -144,7 +147,7 @@ def make_part(recipe, models: dict[str, tuple], path: Path, part: int, parts: in
     pictures |= {p.image: draw(s, SIZE) for p, s in (*learned, *asked) if s}
     pictures |= {BLANK: blank_picture(SIZE)} if part == 0 else {}
     model = assemble(VISION_TOWER, WEIGHTS / "language_model", 0)
-    values = vision_features(model, read_preparation(VISION_TOWER, SIZE), list(pictures.values()))
+    values = vision_features(model, preparation(), list(pictures.values()))
     out = {"names": list(pictures), "values": values.bfloat16()}
     for name, (folder, own) in models.items():
         records = {
@@ -243,19 +246,10 @@ def ask_quiz(model, tokenizer, template, features, count: int) -> float:
     return round(100 * sum(found.get(p.id) == p.answer for p in problems) / count, 1)
 
 
-def beside_the_shipped(job, model, tokenizer, asked, features, note, scores: dict) -> None:
-    """The shipped LLaVA's scores under the same questions. The new weights are kept where they are better."""
-    device, preparation = next(model.parameters()).device, read_preparation(VISION_TOWER, SIZE)
-    shipped, _ = load_llava(WEIGHTS / "llava")
-    shipped.to(device).eval()
-    theirs, _ = ask_about_pictures(shipped, load_tokenizer(WEIGHTS / "llava"), CHAT, asked, features)
-    better = all(scores[order]["picture"]["all"] > theirs[order]["picture"]["all"] for order in ORDERS)
-    note(shipped=theirs, better=better)
-    if better:
-        about = {"template": CHAT.name, "trained on": "benchmarks/gpu_seen.py", "seed": job.seed}
-        save_trained(model, tokenizer, VISION_TOWER, job.home / "model", about)
-    both = {"book": model, "shipped": shipped}
-    note(bench={who: relative_scores(one, tokenizer, preparation, job.recipe.bench) for who, one in both.items()})
+def keep(job, model, tokenizer) -> None:
+    """Write a small model with all that asking it needs, in half precision."""
+    about = {"template": CHAT.name, "trained on": f"benchmarks/gpu_seen.py, {job.name}", "seed": job.seed}
+    save_trained(model, tokenizer, VISION_TOWER, job.home / "model", about, torch.float16)
 
 
 def gates_of(result: dict, recipe) -> list[dict]:
