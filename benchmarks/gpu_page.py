@@ -141,7 +141,7 @@ kind: mean (lowest to highest seed); by the place of the picture and what was sh
 It sees. All gates of sight are passed by every seed and in both orders (85 % in colour, side, place and existence;
 foreseen 90, 70, 100 and 60), and so is the quiz (75 %; chance 39.5). The gate of knowledge is not: it lost 5 to 12 of 20
 plain questions, where at most 2 were hoped for. Text of its own was 8 % of what it learned. Counts are its weakest kind.
-What changed since the first recipe: W starts by least squares from the boxes of 1,200 scenes instead of from captions,
+What changed since the first recipe: the vision tower was trained anew, W starts by least squares from the boxes of 1,200 scenes instead of from captions,
 most records are one question about one picture, half of them asked before it, and it had 970 steps of 64 instead of 170
 of 32. Which of these did it is not known, as there was time for one run. In that first run (`gpu-seen-first.json`), four
 trainings waited for each other's launches and saw little:

@@ -62,7 +62,7 @@ class Recipe:
     chat template and in ours; 75 % of the letters of 300 held-out problems of the quiz.
 
     The first recipe (results/gpu-seen-first.json; LOG.md) had stage 1 and the teacher's records in batches of 32. After
-    170 steps it saw the place alone. Since then: W starts by least squares from the boxes of 1,200 scenes
+    170 steps it saw the place alone. Since then: a vision tower trained anew; W starts by least squares from the boxes of 1,200 scenes
     (`standins/start.py`), most records are one question about one picture, half of them asked before it, and a batch
     holds 64: a step waits for its launches, so a larger batch costs little. Foreseen, lowest seed: colour 90, side 70,
     place 100, existence 60. Seen: colour 96, side 97, place 100, existence 93 in 970 steps of 0.2 s.
