@@ -66,7 +66,7 @@ RECIPES = (
     Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.36),
     Recipe("stage 1 as in the paper, records of two questions", turns=2, batch=24, epochs=0.69),
     Recipe("as 1, and longer", boxes=1200, turns=2, batch=24, epochs=0.69),
-    Recipe("as 3, with stage 1", boxes=1200, turns=2, batch=24, epochs=0.69, captions=True),
+    Recipe("as 3, with stage 1", boxes=1200, turns=2, batch=24, epochs=1.0, captions=True),
 )
 
 

@@ -9,6 +9,7 @@ book, in minutes on a laptop. `smol` trains a real language model behind the shi
     python -c "from minillava.scales import find_scale; print(find_scale('colab').stage('stage 2'))"
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -123,12 +124,19 @@ LAPTOP_REASONS = ONE_DEVICE_REASONS | {
     "max_length": "the longest record is much shorter; the small language model reads 1024",
     "precision": "bf16 where the processor has it in hardware, else float32",
 }
-LAPTOP_STAGE_1 = LAPTOP_REASONS | {"lr": "with a small vision tower and a small model a higher rate converges sooner"}
+LAPTOP_STAGE_1 = LAPTOP_REASONS | {
+    "data": "the picture book, drawn offline; W starts by least squares from boxes, so that it is near in seconds",
+    "lr": "with a small vision tower and a small model a higher rate converges sooner",
+}
 LAPTOP_STAGE_2 = LAPTOP_REASONS | {
-    "epochs": "so that `make demo` takes less than ten minutes on a slower or busier machine too",
+    "data": "the picture book, drawn offline; two questions per record, as only the first can stand before the picture",
+    "epochs": "new records teach more than the same ones again, and `make demo` is short",
     "lr": "1M parameters need a much higher rate than 13B",
     "optimizer": "Muon connects words and pictures in a fraction of Adam's steps (LOG.md)",
 }
+
+
+QUESTIONS = 8  # in a conversation of the offline teacher
 
 
 @dataclass(frozen=True)
@@ -137,10 +145,12 @@ class Scale(HasStages):
 
     name: str
     pictures: int  # training pictures with captions and boxes (paper: ~80K COCO, 595K CC3M)
+    boxes: int  # training pictures whose boxes W starts from, by least squares
     pairs: int  # stage-1 picture-caption pairs, 1 epoch
     conversation: int  # records; the paper's 58K : 23K : 77K
     detail: int
     complex: int
+    turns: int  # questions per record of stage 2: a conversation of eight becomes several records
     stage1_lr: float  # paper: 2e-3, Adam
     stage1_batch: int  # paper: 128
     stage2_lr: float  # paper: 2e-5, Adam
@@ -159,7 +169,8 @@ class Scale(HasStages):
         """Its two trainings. The science quiz has a scale of its own (`experiments/science.py`)."""
         common = dict(max_length=1024, longest=320, shard=False, checkpointing=False, precision="bf16 or float32")
         one = dict(samples=self.pairs, epochs=1, trains=("W",), lr=self.stage1_lr, text=49, answer=16)
-        records, adam_and_muon = self.conversation + self.detail + self.complex, "Adam, Muon in the blocks"
+        records = self.conversation * math.ceil(QUESTIONS / self.turns) + self.detail + self.complex
+        adam_and_muon = "Adam, Muon in the blocks"
         two = dict(samples=records, epochs=self.stage2_epochs, trains=W_AND_LLM, lr=self.stage2_lr, text=115, answer=41)
         one |= dict(batch=self.stage1_batch, micro=self.stage1_batch, why=LAPTOP_STAGE_1)
         two |= dict(batch=self.stage2_batch, micro=self.stage2_batch, why=LAPTOP_STAGE_2, optimizer=adam_and_muon)
@@ -172,22 +183,24 @@ class Scale(HasStages):
 TINY = Scale(
     "tiny",
     pictures=6000,
+    boxes=1200,
     pairs=6000,
-    conversation=2900,  # the paper's proportions at a twentieth
-    detail=1150,
-    complex=3850,
+    conversation=2000,  # the paper's proportions, 58 : 23 : 77
+    detail=800,
+    complex=2650,
+    turns=2,
     stage1_lr=4e-3,
     stage1_batch=64,  # 94 steps of 64, not 47 of 128
     stage2_lr=2e-3,
     stage2_lr_muon=2e-3,  # for the matrices in the blocks
-    stage2_batch=32,
-    stage2_epochs=2,
+    stage2_batch=24,
+    stage2_epochs=1,
     bench_scenes=100,  # a standard error of about 2 points; 30 scenes have 5
     exact_scenes=700,
     exact_per_kind=80,
 )
 # The same run in less than a minute, to see that it works; its scores mean nothing.
-SMOKE = replace(TINY, name="smoke", pictures=96, pairs=96, conversation=64, detail=32, complex=64)
+SMOKE = replace(TINY, name="smoke", pictures=96, boxes=32, pairs=96, conversation=64, detail=32, complex=64)
 SMOKE = replace(SMOKE, stage1_batch=16, stage2_batch=16, stage2_epochs=1, bench_scenes=6, exact_per_kind=8)
 SMOKE = replace(SMOKE, exact_scenes=400)
 PICTURE_BOOK_SCALES = {scale.name: scale for scale in (TINY, SMOKE)}

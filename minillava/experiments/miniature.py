@@ -34,7 +34,7 @@ from minillava.scenes.captions import caps_boxes
 from minillava.scenes.compose import scenes
 from minillava.scenes.questions import Question, exact_match, is_correct
 from minillava.standins.bench import SPLIT_OF, build_bench, exact_questions, judge_answers
-from minillava.standins.records import caption_record, instruction_record, interleaved
+from minillava.standins.records import caption_record, in_turns, instruction_record, interleaved
 
 # Row of Table 4 -> the share of conversation, detail and complex-reasoning records that stage 2 trains on.
 MIXTURES = {
@@ -92,7 +92,7 @@ def records_of(run: Run, row: str) -> list[dict]:
     out = []
     for kind, share in zip(TYPES, MIXTURES.get(row, (0, 0, 0))):
         records = read_records(run.folder / "records" / f"{kind}.json")
-        out += records[: round(share * len(records))]
+        out += [part for r in records[: round(share * len(records))] for part in in_turns(r, run.scale.turns)]
     return out
 
 

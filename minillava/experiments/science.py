@@ -40,6 +40,7 @@ class QuizScale:
     """Everything a run of the quiz depends on; a `Run` takes it as its scale. Counts are problems or pairs."""
 
     name: str = "tiny"
+    boxes: int = 1200  # scenes whose boxes W starts from
     pairs: int = 6000  # stage 1: picture-caption pairs, 1 epoch
     train: int = 6000  # paper: 12,726
     val: int = 300  # the learning curves
@@ -53,7 +54,7 @@ class QuizScale:
 
 
 TINY = QuizScale()
-SMOKE = replace(TINY, name="smoke", pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12,
+SMOKE = replace(TINY, name="smoke", boxes=32, pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12,
                 stage2_epochs=2)  # fmt: skip
 SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 

@@ -24,8 +24,10 @@ from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble
 from minillava.model.formats.preparation import read_preparation
+from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
+from minillava.standins.start import project_by_least_squares
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 
@@ -87,8 +89,9 @@ def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
 
 
 def align(run: Run, seed: int, variant: Variant) -> None:
-    """Stage 1, feature alignment: W alone learns from caption pairs (section 4.2)."""
+    """Stage 1, feature alignment: W alone learns from caption pairs (section 4.2), after its start by least squares."""
     model, tokenizer, features = load_learner(run, seed, variant, 1)
+    project_by_least_squares(model, tokenizer, scenes("train", run.scale.boxes), features)
     samples = [encode(record, CHAT, tokenizer) for record in read_records(run.folder / CAPTIONS)]
     home, batch, lr = run.home(seed, variant.start), run.scale.stage1_batch, run.scale.stage1_lr
     settings = {"batch_size": batch, "steps": len(samples) // batch, "lr": lr, "seed": seed}
