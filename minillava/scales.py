@@ -9,7 +9,6 @@ book, in minutes on a laptop. `smol` trains a real language model behind the shi
     python -c "from minillava.scales import find_scale; print(find_scale('colab').stage('stage 2'))"
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from minillava.errors import UserError
 WEIGHTS = Path(__file__).parent.parent / "data_samples" / "weights"  # vision tower, language model and LLaVA of `tiny`
 SMOLLM2 = WEIGHTS.parent.parent / "runs" / "real" / "smollm2"  # what `make real` makes
 W_AND_LLM = ("W", "LLM")  # what stage 2 trains; the vision tower is frozen in both stages
-
-
+QUESTIONS = 8  # in a conversation of the offline teacher
 COMPARED = "data samples epochs trains lr batch max_length optimizer weight_decay schedule warmup precision".split()
 RECIPE_NAMES = {"trains": "trainable", "lr": "learning_rate", "batch": "global_batch", "warmup": "warmup_ratio"}
 
@@ -136,9 +134,6 @@ LAPTOP_STAGE_2 = LAPTOP_REASONS | {
 }
 
 
-QUESTIONS = 8  # in a conversation of the offline teacher
-
-
 @dataclass(frozen=True)
 class Scale(HasStages):
     """All settings of a run of the whole paper in miniature. Counts are pictures, records or questions."""
@@ -169,8 +164,8 @@ class Scale(HasStages):
         """Its two trainings. The science quiz has a scale of its own (`experiments/science.py`)."""
         common = dict(max_length=1024, longest=320, shard=False, checkpointing=False, precision="bf16 or float32")
         one = dict(samples=self.pairs, epochs=1, trains=("W",), lr=self.stage1_lr, text=49, answer=16)
-        records = self.conversation * math.ceil(QUESTIONS / self.turns) + self.detail + self.complex
-        adam_and_muon = "Adam, Muon in the blocks"
+        records, adam_and_muon = -(-QUESTIONS // self.turns) * self.conversation, "Adam, Muon in the blocks"
+        records += self.detail + self.complex
         two = dict(samples=records, epochs=self.stage2_epochs, trains=W_AND_LLM, lr=self.stage2_lr, text=115, answer=41)
         one |= dict(batch=self.stage1_batch, micro=self.stage1_batch, why=LAPTOP_STAGE_1)
         two |= dict(batch=self.stage2_batch, micro=self.stage2_batch, why=LAPTOP_STAGE_2, optimizer=adam_and_muon)
@@ -200,9 +195,8 @@ TINY = Scale(
     exact_per_kind=80,
 )
 # The same run in less than a minute, to see that it works; its scores mean nothing.
-SMOKE = replace(TINY, name="smoke", pictures=96, boxes=32, pairs=96, conversation=64, detail=32, complex=64)
-SMOKE = replace(SMOKE, stage1_batch=16, stage2_batch=16, stage2_epochs=1, bench_scenes=6, exact_per_kind=8)
-SMOKE = replace(SMOKE, exact_scenes=400)
+SMOKE = replace(TINY, name="smoke", pictures=96, boxes=32, pairs=96, conversation=64, detail=32, complex=64,
+                stage1_batch=16, stage2_batch=16, bench_scenes=6, exact_scenes=400, exact_per_kind=8)  # fmt: skip
 PICTURE_BOOK_SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 
@@ -263,8 +257,7 @@ COLAB = RealScale(
     },
 )
 
-# What three seeds were trained with on a GPU; it sees the place and begins to see colours (benchmarks/results/gpu.md).
-# `micro` is for 8 GB of memory.
+# What three seeds were first trained with on a GPU; it saw the place (benchmarks/results/gpu.md). `micro` is for 8 GB.
 SMOL_REASONS = LAPTOP_REASONS | {
     "samples": "as many as the runs on a GPU took; an hour on 2 CPU cores",
     "epochs": ONCE,

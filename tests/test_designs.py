@@ -84,7 +84,7 @@ def test_w_moves_less_at_the_paper_s_ratio_and_a_short_stage_2_ends_sooner(parts
     ratio = SMALL.stage1_lr * miniature.RATIO / SMALL.stage2_lr
     assert moved[slow] < 3 * ratio * moved["No stage 1"] and miniature.RATIO == pytest.approx(0.01)
     steps = [len(read_jsonl(run.home(0, row) / "metrics.jsonl")) for row in ("No stage 1", slow, short)]
-    assert steps[0] == steps[1] == 4 * steps[2]
+    assert steps[0] == steps[1] > 30 and steps[2] == round(steps[0] / 4)
     run.lock.release()
 
 

@@ -160,10 +160,10 @@ def test_rows_are_trained_on_their_share_of_the_records(finished):
     run = SimpleNamespace(folder=finished, scale=SMALL)
     counts = {row: len(records_of(run, row)) for row in ROWS}
     assert counts == {
-        "Full data": 64,
+        "Full data": 4 * 24 + 40,  # two questions of a conversation's eight in each record
         "Detail + Complex": 40,
-        "Conv + 5% Detail + 10% Complex": 24 + 1 + 2,
-        "Conversation": 24,
+        "Conv + 5% Detail + 10% Complex": 4 * 24 + 1 + 2,
+        "Conversation": 4 * 24,
         UNTUNED: 0,
         CAPTIONER: 32,
         INTERLEAVED: 32 // 3,
