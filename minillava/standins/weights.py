@@ -48,6 +48,7 @@ RECORDS_PER_PICTURE = {"conversation": 0.5, "detail": 0.25, "complex": 0.75}  # 
 TURNS = 2  # questions per record of stage 2
 # The second part of stage 2: for half of the pictures three single questions of these kinds, for a quarter a record too.
 ASKED, ASKED_FIRST = {"existence": 3, "count": 6, "relation": 3, "odd": 5, "colour": 1, "side": 1, "place": 0.3}, 0.65
+ASKED_ODD = ASKED | {"odd": 20}  # where something is odd: two scenes in three have nothing, and the model would say so
 SETTINGS = {
     "stage 1": {"batch_size": 64, "lr": 4e-3},
     "stage 2": {"batch_size": 48, "lr": 2e-3, "lr_muon": 2e-3},
@@ -96,7 +97,11 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     features = picture_features(model, preparation, train, work)
     counts = {kind: round(pictures * share) for kind, share in RECORDS_PER_PICTURE.items()}
     told = [instruction_record(s, kind) for kind in TYPES for s in train[: counts[kind]]]
-    asked = [question_record(s, n, ASKED, ASKED_FIRST) for s in train[-pictures // 2 :] for n in range(3)]
+    asked = [
+        question_record(s, n, ASKED_ODD if s.odd else ASKED, ASKED_FIRST)
+        for s in train[-pictures // 2 :]
+        for n in range(3)
+    ]
     asked += [instruction_record(s, TYPES[n % 3], 1) for n, s in enumerate(train[-pictures // 4 :])]
     lessons = ([caption_record(s) for s in train[: pictures // 4]], told, asked)
     steps = {}
