@@ -199,7 +199,10 @@ class Prefetch:
         if self.batches is None:
             order = range(step, self.steps)
             self.batches = iter(DataLoader(self, batch_size=None, sampler=order, num_workers=1, prefetch_factor=4))
-        return next(self.batches)
+        batch = next(self.batches)
+        if step + 1 == self.steps:
+            self.batches = None  # the second process ends now, before a later one could inherit it
+        return batch
 
 
 class Ahead:
