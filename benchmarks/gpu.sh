@@ -2,8 +2,8 @@
 # All that this project wants to know from a GPU, in one command of at most 9 minutes on a card of 80 GB:
 #
 #   right   is it the same on a GPU?        equalities in bf16 and fp16      80 s   gpu-right.json
-#   fast    how fast, how much memory?      0.5B and 7B, by parts           230 s   gpu-fast.json
-#   seen    what does a model learn there?  the scale smol, three seeds     210 s   gpu-seen.json
+#   fast    how fast, how much memory?      0.5B and 7B, by parts           170 s   gpu-fast.json
+#   seen    what does a model learn there?  SmolLM2-135M, three seeds       290 s   gpu-seen.json
 #
 #   bash benchmarks/gpu.sh                       # all three; the results are in benchmarks/results/
 #   bash benchmarks/gpu.sh right fast            # some of them
@@ -37,6 +37,6 @@ measure() {
 }
 
 measure right 70 90
-measure fast 210 260
-measure seen 200 230 --out "$out/gpu-seen" ${SMOL:+--language-model "$SMOL"}
+measure fast 130 170
+measure seen 265 290 --out "$out/gpu-seen" ${SMOL:+--language-model "$SMOL"}
 exit $failed

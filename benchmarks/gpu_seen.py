@@ -1,7 +1,7 @@
 """A real language model learns to see, on one GPU, in about seven minutes: three seeds side by side, with controls.
 
-Model `smol`: the shipped vision tower (frozen), W, and SmolLM2-135M-Instruct. Three more are the picture book's own small
-language model on other mixtures of records: `whole` (conversations of eight questions, as `make weights` trained with),
+Model `smol`: the shipped vision tower (frozen), W, and SmolLM2-135M-Instruct. Three more are the picture book's own
+small language model on other mixtures of records: `whole` (conversations of eight questions, as `make weights` trained with),
 `turns` (of two questions), `book` (also single questions, three of four asked before the picture). Each is a process of
 its own on the same GPU. Pictures and records are drawn and encoded on all cores beforehand. A short trial measures the
 speed of all of them together; then the number of steps is fixed so that the cosine ends in time.
@@ -62,15 +62,15 @@ class Recipe:
     chat template and in ours; 75 % of the letters of 300 held-out problems of the quiz.
 
     The first recipe (results/gpu-seen-first.json; LOG.md) had stage 1 and the teacher's records in batches of 32. After
-    170 steps it saw the place alone. Since then: a vision tower trained anew; W starts by least squares from the boxes of 1,200 scenes
-    (`standins/start.py`), most records are one question about one picture, half of them asked before it, and a batch
-    holds 64: a step waits for its launches, so a larger batch costs little. Foreseen, lowest seed: colour 90, side 70,
+    170 steps it saw the place alone. Since then: a vision tower trained anew; W starts by least squares from the boxes
+    of 1,200 scenes (`standins/start.py`); most records are one question about one picture, half of them asked before
+    it; a batch holds 64: a step waits for its launches, so a larger batch costs little. Foreseen, lowest seed: colour 90, side 70,
     place 100, existence 60. Seen: colour 96, side 97, place 100, existence 93 in 970 steps of 0.2 s.
 
     Not tried since: more text of its own against forgetting (it lost 5 to 12 of 20 plain questions).
     """
 
-    scenes: int = 48_000  # training pictures
+    scenes: int = 24_000  # training pictures; twice as many in results/gpu-seen.json, where drawing took 132 s of 438
     boxes: int = 1_200  # of whose scenes W starts by least squares, in place of stage 1; 0: stage 1 as in the paper
     captions: int = 0  # stage-1 pairs of each picture
     questions: int = 3  # records of one question with one right answer, of each picture

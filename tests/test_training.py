@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -378,3 +380,14 @@ def test_prefetched_batches_are_the_batches_from_any_step():
     assert [ahead(t).tolist() for t in range(4, 9)] == [[t, t * t] for t in range(4, 9)]
     with pytest.raises(StopIteration):  # and none beyond the last step
         ahead(9)
+
+
+def test_a_second_process_ends_with_its_last_batch_so_that_the_next_one_does_not_inherit_it():
+    code = """if 1:
+        from minillava.training.parallel import Prefetch
+        for n in range(4):
+            ahead = Prefetch(str, 3)
+            print([ahead(t) for t in range(3)])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "" and done.stdout.count("['0', '1', '2']") == 4  # it said "can only test a child process"

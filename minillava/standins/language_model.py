@@ -22,6 +22,7 @@ from minillava.data.samples import Sample, encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import grow_tokenizer, train_tokenizer
 from minillava.machine import compute_dtype, loss_reporter, progress_bar
+from minillava.model import kernels
 from minillava.model.language import LanguageConfig, LanguageModel
 from minillava.scenes.captions import SIDE_PHRASES, captions, noun
 from minillava.scenes.compose import scenes
@@ -145,10 +146,12 @@ def train_course(
         total = 0.0
         for share, ids, labels in batches(step):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                hidden = model(model.embed(ids[:, :-1]))  # (B, T-1, D)
-                target = labels[:, 1:]
-                logits = model.head(hidden[target != IGNORE])  # (supervised, V)
-            total = total + share * torch.nn.functional.cross_entropy(logits.float(), target[target != IGNORE])
+                embeds, target = model.embed(ids[:, :-1]), labels[:, 1:]  # (B, T-1, D) and (B, T-1)
+                most = model.config.max_position
+                embeds, target, wanted = kernels.in_few_sizes(embeds, target, target != IGNORE, most)
+                logits = model.head(model(embeds)[wanted])  # (supervised or added, V)
+            loss = torch.nn.functional.cross_entropy(logits.float(), target[wanted], ignore_index=IGNORE)
+            total = total + share * loss
         return total
 
     recipe = {"stand-in": f"language_model/{folder.name}", "seed": SEED, "steps": steps, "lr": lr}
