@@ -185,6 +185,8 @@ def draw(fast: dict, seen: dict):
         three.errorbar(places, heights, spread, fmt="none", **{k: v for k, v in WHISKER.items() if k == "color"})
     three.set_xticks(range(len(KINDS)), KINDS)
     three.set_ylabel("% right, picture after the question")
+    three.set_ylim(0, 118)  # the legend stands above the bars
+    three.set_yticks(range(0, 101, 20))
     three.legend(frameon=False, ncols=3, loc="upper right")
     headline(three, "SmolLM2-135M after 970 steps sees; counts are its weakest")
     return figure
