@@ -18,7 +18,6 @@ import torch
 from environment import describe_machine
 
 from minillava.curves import CurveError, make_curve, read_losses, write_curve
-from minillava.data.records import make_record
 from minillava.data.samples import Sample, encode, without_stop
 from minillava.data.scienceqa import science_record
 from minillava.data.template import CHAT
@@ -37,9 +36,8 @@ from minillava.scenes.draw import draw
 from minillava.scenes.questions import Question, exact_match, is_correct
 from minillava.standins.bench import ANSWER_COUNTS, exact_questions
 from minillava.standins.quiz import problem, quiz
-from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.records import caption_record, in_turns, instruction_record, question_record
 from minillava.standins.start import line_words, project_by_least_squares
-from minillava.standins.text_lessons import one_question
 from minillava.training.features import Features
 
 VISION_TOWER, SIZE, FORMAT = WEIGHTS / "vision_tower", 96, "QCM-LEPA"
@@ -102,22 +100,11 @@ def preparation():
 
 def records_of(scene, recipe, number: int) -> list[dict]:
     """The instruction records of a scene; in each the picture is before or after the first question, by a coin."""
-    rng, name, out = random.Random(f"turns {scene.id}"), f"{scene.id}.png", []
     wanted = {kind for kind, every in zip(TYPES, recipe.every) if number % every == 0}
-    if "conversation" in wanted:
-        turns = instruction_record(scene, "conversation")["conversations"]
-        values = [turn["value"].replace("<image>", "").strip() for turn in turns]
-        pairs = list(zip(values[::2], values[1::2]))
-        turns = len(pairs) if number // recipe.every[0] % recipe.whole == 0 else recipe.turns
-        for start in range(0, len(pairs), turns):
-            out.append(make_record(f"{scene.id}-{start}", name, pairs[start : start + turns], rng))
-    out += [instruction_record(scene, kind) for kind in TYPES[1:] if kind in wanted]
-    for n in range(recipe.questions):
-        question, answer = one_question(scene, rng, SINGLE)
-        value = f"{question}\n<image>" if rng.random() < recipe.after else f"<image>\n{question}"
-        turns = [{"from": "human", "value": value}, {"from": "gpt", "value": answer}]
-        out.append({"id": f"{scene.id}-question-{n}", "image": name, "conversations": turns})
-    return out
+    out = [instruction_record(scene, kind) for kind in TYPES if kind in wanted]
+    if "conversation" in wanted and number // recipe.every[0] % recipe.whole:
+        out = [*in_turns(out[0], recipe.turns), *out[1:]]
+    return out + [question_record(scene, n, SINGLE, recipe.after) for n in range(recipe.questions)]
 
 
 @torch.no_grad()

@@ -23,7 +23,6 @@ from pathlib import Path
 import environment
 import torch
 
-from minillava.data.records import make_record
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
@@ -34,7 +33,7 @@ from minillava.scales import WEIGHTS, find_scale
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw_file
 from minillava.standins.gates import picture_accuracy
-from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.records import caption_record, in_turns, instruction_record
 from minillava.standins.start import project_by_least_squares
 from minillava.training.features import Features
 from minillava.training.stages import train_stage, useful_cores
@@ -59,20 +58,16 @@ class Recipe:
     epochs: float = 2.0
     lr: float = 2e-3
     lr_w: float | None = None
+    captions: bool = False  # stage 1 after the start by least squares too
 
 
 RECIPES = (
     Recipe("today's `minillava paper`: stage 1, then stage 2 on the full data"),
     Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.36),
+    Recipe("stage 1 as in the paper, records of two questions", turns=2, batch=24, epochs=0.69),
+    Recipe("as 1, and longer", boxes=1200, turns=2, batch=24, epochs=0.69),
+    Recipe("as 3, with stage 1", boxes=1200, turns=2, batch=24, epochs=1.0, captions=True),
 )
-
-
-def in_turns(record: dict, turns: int) -> list[dict]:
-    """The record's questions in records of at most `turns`, each with the picture before or after its first question."""
-    texts = [turn["value"].replace("<image>", "").strip() for turn in record["conversations"]]
-    pairs, rng = list(zip(texts[::2], texts[1::2])), random.Random(f"turns {record['id']}")
-    parts = [pairs[n : n + turns] for n in range(0, len(pairs), turns or len(pairs))]
-    return [make_record(f"{record['id']}-{n}", record["image"], part, rng) for n, part in enumerate(parts)]
 
 
 def write_data(scale, folder: Path) -> tuple[list, dict]:
@@ -99,12 +94,12 @@ def train(recipe: Recipe, scale, some: list, records: dict, folder: Path, weight
         steps = max(1, round(part * recipe.epochs * len(wanted) / recipe.batch))
         wanted = wanted[: steps * recipe.batch]  # what is never trained on is never seen
         names = {record["image"] for record in wanted} | {f"{s.id}.png" for s in some[: recipe.boxes]}
-        names |= set() if recipe.boxes else {record["image"] for record in records[1]}
+        names |= set() if recipe.boxes and not recipe.captions else {record["image"] for record in records[1]}
         features = Features.compute(model, folder, sorted(names), preparation, lambda *a: None)
         common = {"seed": seed, "cores": useful_cores(model)}
         if recipe.boxes:
             project_by_least_squares(model, tokenizer, some[: recipe.boxes], features)
-        else:
+        if not recipe.boxes or recipe.captions:
             pairs = [encode(record, CHAT, tokenizer) for record in records[1]]
             first = max(1, round(part * len(pairs) / scale.stage1_batch))
             settings = {"batch_size": scale.stage1_batch, "steps": first, "lr": scale.stage1_lr}

@@ -20,8 +20,9 @@ from minillava.data.template import CHAT, CHAT_V1, PLAIN, TEMPLATES, VICUNA_V1
 from minillava.data.tokenizer import load_tokenizer, train_tokenizer
 from minillava.datagen.messages import TYPES
 from minillava.judging.answer_scienceqa import TRAINED_JOINT
-from minillava.scenes.compose import scenes
-from minillava.standins.records import caption_record, instruction_record
+from minillava.scenes.compose import compose, scenes
+from minillava.scenes.questions import questions
+from minillava.standins.records import caption_record, in_turns, instruction_record, question_record
 
 
 @pytest.fixture(scope="module")
@@ -337,3 +338,30 @@ def test_a_saved_tokenizer_loads_unchanged_and_a_folder_without_one_is_named(tmp
     assert load_tokenizer(tmp_path / "t").encode("a red cab é") == made.encode("a red cab é") and len(made) <= 280
     with pytest.raises(FileNotFoundError, match="none: no tokenizer files here"):
         load_tokenizer(tmp_path / "none")
+
+
+def test_a_conversation_in_turns_keeps_its_questions_and_shows_the_picture_once_per_record():
+    whole = instruction_record(compose("train", 3), "conversation")
+    parts = in_turns(whole, 3)
+
+    def texts(records):
+        return [t["value"].replace("<image>", "").strip() for r in records for t in r["conversations"]]
+
+    assert [len(part["conversations"]) for part in parts] == [6, 6, 4] and texts(parts) == texts([whole])
+    assert all(part["image"] == whole["image"] and str(part).count("<image>") == 1 for part in parts)
+    assert len({part["id"] for part in parts}) == 3 and parts == in_turns(whole, 3)
+    places = [in_turns(instruction_record(compose("train", n), "conversation"), 8)[0] for n in range(200)]
+    first = sum(r["conversations"][0]["value"].startswith("<image>") for r in places)
+    assert 70 < first < 130
+
+
+def test_a_question_record_asks_a_kind_as_often_as_its_weight_says_and_first_as_often_as_asked():
+    records = [question_record(compose("train", n), 0, {"count": 3, "colour": 1}, after=0.8) for n in range(300)]
+    values = [r["conversations"][0]["value"] for r in records]
+    assert 200 < sum("How many" in v for v in values) < 260
+    assert all("How many" in v or "What colour" in v for v in values)
+    assert 215 < sum(v.endswith("<image>") for v in values) < 265
+    for n, record in enumerate(records[:50]):
+        asked, answer = (turn["value"] for turn in record["conversations"])
+        known = {q.text: q.answer for q in questions(compose("train", n))}
+        assert known[asked.replace("<image>", "").strip()] == answer

@@ -323,6 +323,20 @@ def test_a_choices_letter_is_that_of_the_named_choice():
         assert human.startswith(f"Take {named[1]}.\n") and f"({named[2]}) {named[1]}" in human
 
 
+@pytest.mark.parametrize("sentence", [False, True])
+def test_a_choice_can_be_named_behind_the_choices_alone(sentence):
+    rng, lectures = random.Random(0), 0
+    for n in range(200):
+        record = text_lessons.unnamed_record(rng, n / 200, sentence)
+        human, gpt = (turn["value"] for turn in record["conversations"])
+        question, options = human.split("\n", 1)
+        named, letter = re.search(r"(?s)^(.*)\n###\nANSWER: ([A-E])\.$", gpt).groups()
+        right = re.search(rf"\({letter}\) (.*?)(?= \([A-E]\) |$)", options)[1].rstrip(".")
+        assert question in text_lessons.ASKED and named.endswith(f"{right}.")
+        lectures += named.startswith("LECTURE")
+    assert (100 < lectures < 180) if sentence else lectures == 0
+
+
 def test_loss_on_the_letter_alone(school):
     _, tokenizer, *_ = school
     sample = encode(text_lessons.letter_record(random.Random(3)), CHAT, tokenizer)

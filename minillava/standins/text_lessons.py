@@ -1,16 +1,19 @@
 """What the stand-in for Vicuna reads: scenes in words, questions before or after them, and the quiz.
 
-A lesson is the records of one training step, in groups that share its loss (`Lesson`). Six courses follow one another
+A lesson is the records of one training step, in groups that share its loss (`Lesson`). Nine courses follow one another
 (`standins/language_model.py`):
 
 - first, second: the scene comes first, then eight questions; half of the records are what the teacher writes.
 - orders: the question may come first (Eq. 2), and the quiz is among the forms.
 - drill: only what the orders course did not learn: existence, count and relation asked before a short scene.
-- letters: the letter of a choice that was named, in one-word choices first, then in the quiz behind its reasons.
-- both: all of it.
+- letters, letters of the quiz: the letter of a choice that the question names, then the quiz's own.
+- both: all of that.
+- unnamed: only the letter of a choice that is named behind the choices, as the quiz's reasons name it.
+- all: everything.
 
-Notable: questions before their scene need a drill. In a mixture, existence, count and relation stayed near chance for
-600 steps; 160 steps of nothing else brought them to 90 % (LOG.md).
+Notable: two things need a drill, and both are about order. In a mixture, questions before their scene stayed near
+chance for 600 steps, and letters of choices named behind them for 1,200. 160 and 30 steps of nothing else taught them
+(LOG.md).
 """
 
 import random
@@ -22,8 +25,8 @@ from minillava.scenes.captions import SIDE_PHRASES, captions, phrase, prepositio
 from minillava.scenes.compose import compose
 from minillava.scenes.questions import EXACT_KINDS, answer_group, questions
 from minillava.scenes.world import COLOURS, KINDS, PLACES, Scene, Thing
-from minillava.standins.quiz import problem
-from minillava.standins.records import instruction_record
+from minillava.standins.quiz import SKILLS, problem
+from minillava.standins.records import instruction_record, one_question
 from minillava.standins.teacher import BRIEF_QUESTIONS, brief_description
 
 BATCH_SIZE = 32  # of the first two courses
@@ -39,6 +42,15 @@ LETTERS = {"choices": (112, 0.6), "quiz": (12, 0.4)}
 LETTERS_OF_QUIZ = {"choices": (32, 0.2), "letter": (64, 0.6), "quiz": (12, 0.2)}
 LETTER_TOKENS = 8  # `\n###\nANSWER: B.` and the stop
 BOTH = {"after": (10, 0.3), "before": (24, 0.2), "drill": (40, 0.2), "quiz": (12, 0.15), "letter": (24, 0.15)}
+UNNAMED = {"unnamed": (160, 1.0)}
+ALL = {
+    "after": (10, 0.25),
+    "before": (20, 0.17),
+    "drill": (32, 0.18),
+    "quiz": (10, 0.12),
+    "letter": (24, 0.13),
+    "sentence": (24, 0.15),
+}
 
 COURSES = {  # name -> steps, groups; after the first two
     "orders": (600, ORDERS),
@@ -46,7 +58,13 @@ COURSES = {  # name -> steps, groups; after the first two
     "letters": (500, LETTERS),
     "letters-of-the-quiz": (300, LETTERS_OF_QUIZ),
     "both": (900, BOTH),
+    "unnamed": (300, UNNAMED),
+    "all": (900, ALL),
 }
+# What stands between the choices and the letter: questions that do not name the choice, and sentences that end with it.
+LECTURES = [skill.lecture for skill in SKILLS]
+ASKED = ("Which one is it?", "What is in the picture?", "Where is it?", "What can one see?", "Which of these is it?")
+SAID = ("{}.", "It is {}.", "The picture shows {}.", "This is {}.", "What can be seen is {}.", "One can see {}.")
 
 
 class Lesson(NamedTuple):
@@ -149,19 +167,6 @@ def curriculum_records(step: int, steps: int, seed: int, done: int = 0) -> list[
     return out
 
 
-def one_question(scene: Scene, rng: random.Random, weights: dict[str, float]) -> tuple[str, str]:
-    """A (question, answer) pair. weights: kind -> how often; each answer of a kind is as likely as the others."""
-    pool = {}
-    for q in questions(scene):
-        if q.kind in weights:
-            pool.setdefault(q.kind, {}).setdefault(answer_group(q), []).append(q)
-    kind = rng.choices(list(pool), [weights[kind] for kind in pool])[0]
-    some = pool[kind][rng.choice(list(pool[kind]))]
-    near = [q for q in some if kind == "existence" and any(c in q.text.split() for c in COLOURS)]
-    q = rng.choice(near if near and rng.random() < 0.5 else some)
-    return q.text, q.answer
-
-
 def asked_before(name: str, told: str, pair: tuple[str, str]) -> dict:
     """A text-only record of one question, which comes before the scene in words."""
     turns = [{"from": "human", "value": f"{pair[0]}\n{told}"}, {"from": "gpt", "value": pair[1]}]
@@ -204,6 +209,20 @@ def choice_record(rng: random.Random, progress: float) -> dict:
     return {"id": f"choice-{named}", "conversations": turns}
 
 
+def unnamed_record(rng: random.Random, progress: float, sentence: bool = False) -> dict:
+    """As `choice_record`, but the choice is named behind the choices alone. sentence: at the end of a quiz's reasons."""
+    record = choice_record(rng, 0.6 * progress - 0.1)
+    asked, answer = (turn["value"] for turn in record["conversations"])
+    question = f"{rng.choice(ASKED)}\n{asked[asked.index('Options') :]}"
+    if sentence:
+        named, letter = answer.removeprefix("SOLUTION: ").split(".\n###\n")
+        lecture = f"LECTURE: {rng.choice(LECTURES)}\n" if rng.random() < 0.7 else ""
+        question = question.replace("\n", "\nContext: N/A\n", 1) if rng.random() < 0.7 else question
+        answer = f"{lecture}SOLUTION: {rng.choice(SAID).format(named)}\n###\n{letter}"
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return record | {"conversations": turns}
+
+
 def letter_record(rng: random.Random) -> dict:
     """A problem of the quiz without its picture: its reasons say enough for the letter, which alone is scored."""
     made, _ = problem("train", rng.randrange(10**6))
@@ -219,6 +238,8 @@ def lesson_records(group: str, progress: float, rng: random.Random) -> dict:
         return quiz_record(rng) if group == "quiz" else letter_record(rng)
     if group == "choices":
         return choice_record(rng, progress)
+    if group in ("unnamed", "sentence"):
+        return unnamed_record(rng, progress) if group == "unnamed" else unnamed_record(rng, 1.0, sentence=True)
     drill = group == "drill"
     scene = small_scene(rng, 2 if progress < 0.3 else 3 if progress < 0.6 else 9, 0.7 if drill else 0.2)
     how = rng.choice(("captions", "notes", "table") if drill else ("captions", "notes", "notes", "table", "table"))
@@ -238,7 +259,9 @@ def lessons(groups: dict, step: int, steps: int, seed: int) -> list[Lesson]:
     rng = random.Random(f"orders {sorted(groups)} {seed} {step}")
     return [
         Lesson(
-            share, [lesson_records(group, step / steps, rng) for _ in range(count)], LETTER_TOKENS * (group == "letter")
+            share,
+            [lesson_records(group, step / steps, rng) for _ in range(count)],
+            LETTER_TOKENS * (group in ("letter", "sentence", "unnamed")),
         )
         for group, (count, share) in groups.items()
     ]

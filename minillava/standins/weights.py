@@ -2,9 +2,10 @@
 
 The folders have the published formats: `transformers.CLIPModel` and `LlamaForCausalLM` load them like the real ones. A
 run that was stopped resumes. Every folder gets a card.json (recipe, seed, time, machine, figures), and gates.jsonl with
-figures taken during training. The figures that count are taken at the end (`standins/gates.py`).
+figures taken during training. The figures that count are taken at the end (`standins/gates.py`). The folders in
+data_samples/weights were made by an earlier recipe, which their cards state.
 
-    python -m minillava.standins.weights            # about 2 hours on 2 cores
+    python -m minillava.standins.weights            # hours; a card says how many
 """
 
 import argparse
@@ -34,7 +35,7 @@ from minillava.scenes.world import Scene
 from minillava.standins import language_model, vision_tower
 from minillava.standins.evaluation import with_evaluation
 from minillava.standins.gates import linear_probe, picture_accuracy, text_accuracy
-from minillava.standins.records import caption_record, instruction_record
+from minillava.standins.records import caption_record, in_turns, instruction_record, question_record
 from minillava.standins.text_lessons import COURSES
 from minillava.training.checkpoints import training_seconds
 from minillava.training.features import Features
@@ -44,8 +45,16 @@ VISION_STEPS, LANGUAGE_STEPS = 3000, 4800
 SMALL_WIDTH = 64  # of the smaller language model, for Table 8's comparison of language models
 STORED_DTYPE = torch.float16  # loaded as float32
 PICTURES = 48_000
-RECORDS_PER_PICTURE = {"conversation": 1.0, "detail": 0.25, "complex": 0.5}  # records of each type, per picture
-STAGE_1_SETTINGS, STAGE_2_SETTINGS = {"batch_size": 64, "lr": 4e-3}, {"batch_size": 32, "lr": 2e-3, "lr_muon": 2e-3}
+RECORDS_PER_PICTURE = {"conversation": 0.5, "detail": 0.25, "complex": 0.75}  # records of each type, per picture
+TURNS = 2  # questions per record of stage 2
+# The second part of stage 2: for half of the pictures three single questions of these kinds, for a quarter a record.
+ASKED, ASKED_FIRST = {"existence": 3, "count": 6, "relation": 3, "odd": 5, "colour": 1, "side": 1, "place": 0.3}, 0.65
+ASKED_ODD = ASKED | {"odd": 20}  # where something is odd: two scenes in three have nothing, and the model would say so
+SETTINGS = {
+    "stage 1": {"batch_size": 64, "lr": 4e-3},
+    "stage 2": {"batch_size": 48, "lr": 2e-3, "lr_muon": 2e-3},
+    "stage 2, single questions": {"batch_size": 64, "lr": 1.5e-3, "lr_muon": 1.5e-3},
+}
 PARTS = ("vision_tower", "language_model", "language_model_small", "llava")
 
 
@@ -88,15 +97,20 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     preparation, train = read_preparation(vision, model.config.vision.image_size), scenes("train", pictures)
     features = picture_features(model, preparation, train, work)
     counts = {kind: round(pictures * share) for kind, share in RECORDS_PER_PICTURE.items()}
-    stages = (
-        (1, [caption_record(s) for s in train[: pictures // 4]], STAGE_1_SETTINGS),
-        (2, [instruction_record(s, kind) for kind in TYPES for s in train[: counts[kind]]], STAGE_2_SETTINGS),
-    )
+    told = [instruction_record(s, kind) for kind in TYPES for s in train[: counts[kind]]]
+    asked = [
+        question_record(s, n, ASKED_ODD if s.odd else ASKED, ASKED_FIRST)
+        for s in train[-pictures // 2 :]
+        for n in range(3)
+    ]
+    asked += [instruction_record(s, TYPES[n % 3], 1) for n, s in enumerate(train[-pictures // 4 :])]
+    lessons = ([caption_record(s) for s in train[: pictures // 4]], told, asked)
     steps = {}
-    for stage, records, settings in stages:
-        samples, folder = [encode(r, CHAT, tokenizer) for r in records], work / f"stage{stage}"
-        steps[f"stage {stage}"] = count = len(samples) // settings["batch_size"]
-        with progress_bar(count, "step", f"stage {stage}") as progress:
+    for (name, settings), records in zip(SETTINGS.items(), lessons, strict=True):
+        samples = [encode(part, CHAT, tokenizer) for record in records for part in in_turns(record, TURNS)]
+        folder, stage = work / name.replace(", ", "-").replace(" ", "-"), 1 if name == "stage 1" else 2
+        steps[name] = count = len(samples) // settings["batch_size"]
+        with progress_bar(count, "step", name) as progress:
             report = loss_reporter(progress)
             if stage == 2:
                 report = with_evaluation(
@@ -108,7 +122,7 @@ def train_llava(work: Path, weights: Path, out: Path, pictures: int = PICTURES) 
     figures["picture after the question"] = other_order["picture"]  # Eq. 2 allows both
     about = {"template": CHAT.name, "trained on": f"{pictures} picture-book scenes"}
     save_trained(model, tokenizer, vision, out, about, STORED_DTYPE)
-    made = "LLaVA: stage 1, then stage 2, from the shipped vision tower and language model"
+    made = "LLaVA: stage 1, stage 2 in two parts, from the shipped vision tower and language model"
     recipe = {"made as": made, "pictures": pictures, "steps": steps}
     return {"recipe": recipe, "figures": {"exact match, dev split, per cent": figures}}
 
