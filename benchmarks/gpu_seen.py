@@ -58,8 +58,8 @@ class Recipe:
     """What is trained and how; fixed before the run. most: steps of both stages at most; the time decides below that.
 
     Gates of `smol`, for each of three seeds, on held-out scenes: colour, side, place and existence at least 85 % in
-    both orders of Eq. 2; blank and shuffled at most 12 points above chance; of 20 plain questions at most 2 lost, in its own
-    chat template and in ours; 75 % of the letters of 300 held-out problems of the quiz.
+    both orders of Eq. 2; blank and shuffled at most 12 points above chance; of 20 plain questions at most 2 lost, in
+    its own chat template and in ours; 75 % of the letters of 300 held-out problems of the quiz.
 
     The first recipe (results/gpu-seen-first.json; LOG.md) had stage 1 and the teacher's records in batches of 32. After
     170 steps it saw the place alone. Since then: a vision tower trained anew; W starts by least squares from the boxes

@@ -210,7 +210,7 @@ def choice_record(rng: random.Random, progress: float) -> dict:
 
 
 def unnamed_record(rng: random.Random, progress: float, sentence: bool = False) -> dict:
-    """As `choice_record`, but the choice is named behind the choices alone. sentence: at the end of a quiz's reasons."""
+    """As `choice_record`, but the choice is named only behind the choices. sentence: at the end of a quiz's reasons."""
     record = choice_record(rng, 0.6 * progress - 0.1)
     asked, answer = (turn["value"] for turn in record["conversations"])
     question = f"{rng.choice(ASKED)}\n{asked[asked.index('Options') :]}"
