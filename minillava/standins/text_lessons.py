@@ -43,14 +43,8 @@ LETTERS_OF_QUIZ = {"choices": (32, 0.2), "letter": (64, 0.6), "quiz": (12, 0.2)}
 LETTER_TOKENS = 8  # `\n###\nANSWER: B.` and the stop
 BOTH = {"after": (10, 0.3), "before": (24, 0.2), "drill": (40, 0.2), "quiz": (12, 0.15), "letter": (24, 0.15)}
 UNNAMED = {"unnamed": (160, 1.0)}
-ALL = {
-    "after": (10, 0.25),
-    "before": (20, 0.17),
-    "drill": (32, 0.18),
-    "quiz": (10, 0.12),
-    "letter": (24, 0.13),
-    "sentence": (24, 0.15),
-}
+ALL = {"after": (10, 0.25), "before": (20, 0.17), "drill": (32, 0.18), "quiz": (10, 0.12), "letter": (24, 0.13),
+       "sentence": (24, 0.15)}  # fmt: skip
 
 COURSES = {  # name -> steps, groups; after the first two
     "orders": (600, ORDERS),
