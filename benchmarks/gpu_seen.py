@@ -1,10 +1,10 @@
 """A real language model learns to see, on one GPU, in about seven minutes: three seeds side by side, with controls.
 
 Model `smol`: the shipped vision tower (frozen), W, and SmolLM2-135M-Instruct. Three more are the picture book's own
-small language model on other mixtures of records: `whole` (conversations of eight questions, as `make weights` trained with),
-`turns` (of two questions), `book` (also single questions, three of four asked before the picture). Each is a process of
-its own on the same GPU. Pictures and records are drawn and encoded on all cores beforehand. A short trial measures the
-speed of all of them together; then the number of steps is fixed so that the cosine ends in time.
+small language model on other mixtures of records: `whole` (conversations of eight questions), `turns` (of two), `book`
+(also single questions, three of four asked before the picture). Each is a process of its own on the same GPU. Pictures
+and records are drawn and encoded on all cores beforehand. A short trial measures the speed of all of them together;
+then the number of steps is fixed so that the cosine ends in time.
 
 Written to --out: plan.json (recipe and steps); for every model its losses per step, its answers' scores and W; the
 reference curves of three seeds (`minillava/curves.py`). A model whose result is complete is not trained again.
@@ -57,15 +57,16 @@ STAGES = (1, "captions"), (2, "instructions")
 class Recipe:
     """What is trained and how; fixed before the run. most: steps of both stages at most; the time decides below that.
 
-    Gates of `smol`, for each of three seeds, on held-out scenes: colour, side, place and existence at least 85 % in both
-    orders of Eq. 2; blank and shuffled at most 12 points above chance; of 20 plain questions at most 2 lost, in its own
-    chat template and in ours; 75 % of the letters of 300 held-out problems of the quiz.
+    Gates of `smol`, for each of three seeds, on held-out scenes: colour, side, place and existence at least 85 % in
+    both orders of Eq. 2; blank and shuffled at most 12 points above chance; of 20 plain questions at most 2 lost, in
+    its own chat template and in ours; 75 % of the letters of 300 held-out problems of the quiz.
 
     The first recipe (results/gpu-seen-first.json; LOG.md) had stage 1 and the teacher's records in batches of 32. After
     170 steps it saw the place alone. Since then: a vision tower trained anew; W starts by least squares from the boxes
     of 1,200 scenes (`standins/start.py`); most records are one question about one picture, half of them asked before
-    it; a batch holds 64: a step waits for its launches, so a larger batch costs little. Foreseen, lowest seed: colour 90, side 70,
-    place 100, existence 60. Seen: colour 96, side 97, place 100, existence 93 in 970 steps of 0.2 s.
+    it; a batch holds 64, as a step waits for its launches and a larger batch costs little. Foreseen for the lowest
+    seed: colour 90, side 70, place 100, existence 60. Seen: colour 96, side 97, place 100, existence 93 in
+    970 steps of 0.2 s.
 
     Not tried since: more text of its own against forgetting (it lost 5 to 12 of 20 plain questions).
     """
@@ -251,7 +252,7 @@ def plan_steps(jobs: list[Job], board, left: float) -> dict[str, list[int]]:
 def run(
     out: Path, language_model: Path, seconds: float, dry: bool, compiled: bool, write: Callable[[dict], None]
 ) -> int:
-    """All models that are not done, side by side. write: gets the results whenever one ends. Returns how many failed."""
+    """All models that are not done, side by side. write: gets the results when one ends. Returns how many failed."""
     began, change = time.time(), DRY if dry else {}
     recipes = {
         name: replace(recipe, **change, boxes=min(recipe.boxes, 8)) if dry else recipe
@@ -278,9 +279,11 @@ def run(
 
         for process in processes:
             process.start()
+        drawn = 0
         if jobs:
             parts.draw_all(recipes["smol"], {name: (folders[name], recipe) for name, recipe in recipes.items()}, folder)
-            print(f"drawn after {time.time() - began:.0f} s", flush=True)
+            drawn = round(time.time() - began)
+            print(f"drawn after {drawn} s", flush=True)
         flags["drawn"].set()
         all_reach(1)
         flags["try"].set()
@@ -288,6 +291,7 @@ def run(
         if not plan:
             steps = plan_steps(jobs, board, began + seconds - time.time())
             plan = made_of | {"steps": steps, "seconds for a step": [round(value, 5) for value in board]}
+            plan["drawn"] = drawn  # after so many seconds
             write_json(out / "plan.json", plan)
         print(f"steps of both stages, after {time.time() - began:.0f} s: {plan['steps']}", flush=True)
         flags["go"].set()

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 import toy
 from PIL import Image
 from torch import nn
@@ -19,9 +21,11 @@ from minillava.data.images import pixels
 from minillava.data.samples import encode
 from minillava.data.template import CHAT
 from minillava.data.tokenizer import load_tokenizer
-from minillava.model import LanguageConfig, LanguageModel
+from minillava.files import read_jsonl
+from minillava.model import LanguageConfig, LanguageModel, load_language
 from minillava.model.formats.assemble import assemble
 from minillava.model.formats.preparation import read_preparation
+from minillava.scales import WEIGHTS
 from minillava.scenes.captions import SYNONYMS
 from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw, topmost_things
@@ -296,6 +300,26 @@ def test_a_model_is_evaluated_during_training_and_no_step_twice(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "gates.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10] and model.training
     assert [row["figure"] for row in rows] == [1, 4, 5, 6, 7]
+
+
+def test_a_course_pads_its_batches_to_few_sizes_and_the_loss_stays_the_same(tmp_path, monkeypatch):
+    tokenizer, plain = load_tokenizer(WEIGHTS / "language_model_small"), language_model.kernels.in_few_sizes
+    lessons = partial(language_model.later_lessons, steps=2, groups={"after": (3, 0.5), "letter": (3, 0.5)})
+    sizes = []
+
+    def wider(embeds, target, wanted, longest):
+        sizes.append(embeds.shape[1])
+        embeds, target = F.pad(embeds, (0, 0, 0, 5)), F.pad(target, (0, 5), value=IGNORE)
+        return embeds, target, F.pad(wanted, (0, 5), value=True)  # rows that count nothing
+
+    losses = []
+    for name, form in (("plain", plain), ("wider", wider)):
+        monkeypatch.setattr(language_model.kernels, "in_few_sizes", form)
+        monkeypatch.setattr(language_model, "compute_dtype", lambda *_: torch.float32)
+        model = load_language(WEIGHTS / "language_model_small").float()
+        language_model.train_course(model, tokenizer, tmp_path / name, 2, lessons, lambda *_: {}, 1e-3)
+        losses.append([row["loss"] for row in read_jsonl(tmp_path / name / "metrics.jsonl")])
+    assert len(sizes) == 4 and losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", text_lessons.COURSES)

@@ -77,7 +77,7 @@ def run(options) -> None:
 
 
 def export_peft(model: Path, out: Path) -> None:
-    """Write the LoRA beside a trained model. Raises CheckpointError if there is none, or if PEFT cannot use it."""
+    """Write a trained model's LoRA. Raises CheckpointError if it has none, or one that PEFT cannot use."""
     adapter, done = (model.resolve().parent / "stage2" / name for name in ("adapter.safetensors", "done.json"))
     if not adapter.is_file() or not done.is_file():
         raise CheckpointError(

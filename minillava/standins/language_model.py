@@ -1,7 +1,7 @@
 """Train the stand-in for Vicuna: a small Llama that follows instructions and knows the picture book, from text only.
 
 It has never seen a picture. It reads scenes as words and is asked what the teacher asks (`standins/text_lessons.py`), in
-five courses. After the second, letters of choices and the quiz's headings become tokens (`grow`).
+nine courses. After the second, letters of choices and the quiz's headings become tokens (`grow`).
 
 Notable: four things only help training and are not Llama's recipe (LOG.md): Muon, keys that start equal to the queries
 ("mimetic"), a curriculum, and a large RoPE base, which the config states.
@@ -92,7 +92,7 @@ def early_lessons(step: int, steps: int, done: int) -> list[Lesson]:
 
 
 def later_lessons(step: int, steps: int, groups: dict) -> list[Lesson]:
-    """The lessons of a step of the last three courses."""
+    """The lessons of a step of the later courses."""
     return lessons(groups, step, steps, SEED)
 
 

@@ -1,16 +1,19 @@
 """What the stand-in for Vicuna reads: scenes in words, questions before or after them, and the quiz.
 
-A lesson is the records of one training step, in groups that share its loss (`Lesson`). Six courses follow one another
+A lesson is the records of one training step, in groups that share its loss (`Lesson`). Nine courses follow one another
 (`standins/language_model.py`):
 
 - first, second: the scene comes first, then eight questions; half of the records are what the teacher writes.
 - orders: the question may come first (Eq. 2), and the quiz is among the forms.
 - drill: only what the orders course did not learn: existence, count and relation asked before a short scene.
-- letters: the letter of a choice that was named, in one-word choices first, then in the quiz behind its reasons.
-- both: all of it.
+- letters, letters of the quiz: the letter of a choice that the question names, then the quiz's own.
+- both: all of that.
+- unnamed: only the letter of a choice that is named behind the choices, as the quiz's reasons name it.
+- all: everything.
 
-Notable: questions before their scene need a drill. In a mixture, existence, count and relation stayed near chance for
-600 steps; 160 steps of nothing else brought them to 90 % (LOG.md).
+Notable: two things need a drill, and both are about order. In a mixture, questions before their scene stayed near
+chance for 600 steps, and letters of choices named behind them for 1,200. 160 and 30 steps of nothing else taught them
+(LOG.md).
 """
 
 import random
@@ -40,14 +43,8 @@ LETTERS_OF_QUIZ = {"choices": (32, 0.2), "letter": (64, 0.6), "quiz": (12, 0.2)}
 LETTER_TOKENS = 8  # `\n###\nANSWER: B.` and the stop
 BOTH = {"after": (10, 0.3), "before": (24, 0.2), "drill": (40, 0.2), "quiz": (12, 0.15), "letter": (24, 0.15)}
 UNNAMED = {"unnamed": (160, 1.0)}
-ALL = {
-    "after": (10, 0.25),
-    "before": (20, 0.17),
-    "drill": (32, 0.18),
-    "quiz": (10, 0.12),
-    "letter": (24, 0.13),
-    "sentence": (24, 0.15),
-}
+ALL = {"after": (10, 0.25), "before": (20, 0.17), "drill": (32, 0.18), "quiz": (10, 0.12), "letter": (24, 0.13),
+       "sentence": (24, 0.15)}  # fmt: skip
 
 COURSES = {  # name -> steps, groups; after the first two
     "orders": (600, ORDERS),
@@ -207,7 +204,7 @@ def choice_record(rng: random.Random, progress: float) -> dict:
 
 
 def unnamed_record(rng: random.Random, progress: float, sentence: bool = False) -> dict:
-    """As `choice_record`, but the choice is named behind the choices alone. sentence: at the end of reasons like the quiz's."""
+    """As `choice_record`, but the choice is named only behind the choices. sentence: at the end of a quiz's reasons."""
     record = choice_record(rng, 0.6 * progress - 0.1)
     asked, answer = (turn["value"] for turn in record["conversations"])
     question = f"{rng.choice(ASKED)}\n{asked[asked.index('Options') :]}"

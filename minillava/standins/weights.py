@@ -2,9 +2,10 @@
 
 The folders have the published formats: `transformers.CLIPModel` and `LlamaForCausalLM` load them like the real ones. A
 run that was stopped resumes. Every folder gets a card.json (recipe, seed, time, machine, figures), and gates.jsonl with
-figures taken during training. The figures that count are taken at the end (`standins/gates.py`).
+figures taken during training. The figures that count are taken at the end (`standins/gates.py`). The folders in
+data_samples/weights were made by an earlier recipe, which their cards state.
 
-    python -m minillava.standins.weights            # about 2 hours on 2 cores
+    python -m minillava.standins.weights            # hours; a card says how many
 """
 
 import argparse
@@ -46,7 +47,7 @@ STORED_DTYPE = torch.float16  # loaded as float32
 PICTURES = 48_000
 RECORDS_PER_PICTURE = {"conversation": 0.5, "detail": 0.25, "complex": 0.75}  # records of each type, per picture
 TURNS = 2  # questions per record of stage 2
-# The second part of stage 2: for half of the pictures three single questions of these kinds, for a quarter a record too.
+# The second part of stage 2: for half of the pictures three single questions of these kinds, for a quarter a record.
 ASKED, ASKED_FIRST = {"existence": 3, "count": 6, "relation": 3, "odd": 5, "colour": 1, "side": 1, "place": 0.3}, 0.65
 ASKED_ODD = ASKED | {"odd": 20}  # where something is odd: two scenes in three have nothing, and the model would say so
 SETTINGS = {
