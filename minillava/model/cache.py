@@ -72,14 +72,16 @@ class Cache:
         order, last = list(range(len(rows))), [row for row in rows if row >= len(rows)]
         for gap in sorted(set(order) - set(rows)):
             order[gap] = last.pop()
-        moved = [place for place, row in enumerate(order) if place != row]
+        # Indices go to the device once: a list would be sent, and waited for, at every layer.
+        new = torch.tensor(order, device=self.seen.device)  # (B,)
+        moved = (new != torch.arange(len(rows), device=new.device)).nonzero().flatten()
         for tables in (self.keys, self.values):
             for layer, table in enumerate(tables):
-                table[moved] = table[[order[place] for place in moved]]
+                table[moved] = table[new[moved]]
                 tables[layer] = table[: len(rows)]
-        self.seen, self.before = self.seen[order], self.before[order]
+        self.seen, self.before = self.seen[new], self.before[new]
         if self.begin is not None:
-            self.place = self.place[order]
+            self.place = self.place[new]
         return order
 
     def join(self, other, room):
