@@ -177,15 +177,15 @@ class Scale(HasStages):
 
 TINY = Scale(
     "tiny",
-    pictures=6000,
+    pictures=3000,
     boxes=1200,
-    pairs=6000,
+    pairs=3000,
     conversation=2000,  # the paper's proportions, 58 : 23 : 77
     detail=800,
     complex=2650,
     turns=2,
     stage1_lr=4e-3,
-    stage1_batch=64,  # 94 steps of 64, not 47 of 128
+    stage1_batch=64,  # more steps than of the paper's 128
     stage2_lr=2e-3,
     stage2_lr_muon=2e-3,  # for the matrices in the blocks
     stage2_batch=24,
