@@ -159,6 +159,7 @@ def _block_activations(language, tokens, stage, precision, fused):
     norms = 2 * (4 * D + 4)  # the normalised value in float32, and its scale
     if stage == 2:  # times the gain, for the matrices' gradients: cast once per matrix by autocast
         norms += {"float32": 2 * 4, "mixed": 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
+        norms += 2 * 4 * D if precision == "mixed" and fused else 0  # on a GPU, PyTorch's norm keeps its input too
     attention = 4 * wide * value + 4 * H  # queries, keys, values, the output and its scale
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)
