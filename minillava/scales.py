@@ -177,12 +177,12 @@ class Scale(HasStages):
 
 TINY = Scale(
     "tiny",
-    pictures=3000,
+    pictures=5300,
     boxes=1200,
     pairs=3000,
-    conversation=2000,  # the paper's proportions, 58 : 23 : 77
-    detail=800,
-    complex=2650,
+    conversation=1000,  # of eight questions, so 4,000 records of two: the paper's proportions, 58 : 23 : 77
+    detail=1600,
+    complex=5300,
     turns=2,
     stage1_lr=4e-3,
     stage1_batch=64,  # more steps than of the paper's 128

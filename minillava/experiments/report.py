@@ -257,16 +257,20 @@ def designs_page(report: dict) -> str:
     told = {True: "it can be told from none", False: "it cannot be told from none"}
     scale = report["recipe"]["scale"]
     one, two = (paper.RECIPES[f"stage {n}"].learning_rate for n in (1, 2))
+    records = "{conversation:,} conversations in records of {turns} questions, {detail:,} descriptions, {complex:,} with reasons"
+    where = report["machine"].get("gpu", {}).get("name", "a CPU")
     rates = (
         f"{scale['stage2_lr']:g} in stage 2 after {scale['stage1_lr']:g} in stage 1; in the paper {two:g} after {one:g}"
     )
     parts = [
         "# Table 8's design choices on the chat data",
         f"{best['questions']} exact-match questions about held-out pictures, % right, {len(report['seeds'])} seeds. One "
-        "choice differs in each row; everything else, the steps of stage 2 too, is the same.",
+        "choice differs in each row; everything else, the steps of stage 2 too, is the same. Stage 2 learns from "
+        f"{records.format(**scale)}, on {where}.",
         table(report["rows"], "difference to the best (the paper's, on ScienceQA)"),
         "± is the standard deviation over seeds; in square brackets the 95 % interval of the difference over "
-        "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's.",
+        "questions, drawn in pairs, all seeds. `7B` is the smaller language model in the place of the paper's. Stage 1 "
+        "begins with W from the boxes by least squares; `No stage 1` has neither, its W is random.",
         "![Table 8 on the chat data](figures/table-8-chat.png)",
         "## Stage 1 once more, where stage 2 can do less of its work",
         f"W's rate is {rates}. So here a W that has learned nothing may catch up in stage 2. In the first pair W's rate "

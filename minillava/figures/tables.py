@@ -90,7 +90,7 @@ def designs(report: dict) -> Figure:
     gaps = {name: row["gap"] | {"paper": TABLE_8.delta(row["row"], "Avg")} for name, row in rows.items() if row["gap"]}
     gaps |= {row["row"]: row["gap"] | {"paper": None} for row in report["stage 1"] if row["gap"]}
     points = [Score(gap["ours"], gap["interval"], gap["paper"]) for gap in gaps.values()]
-    title = f"{sum(low <= 0 <= high for _, (low, high), _ in points)} of {len(points)} choices cannot be told from none"
+    title = f"{sum(not low <= 0 <= high for _, (low, high), _ in points)} of {len(points)} choices make a difference"
     bars(list(gaps), points, "points beside the paper's choice", title, whisker=QUESTIONS, axis=right)
     return figure
 
