@@ -258,7 +258,7 @@ def designs_page(report: dict) -> str:
     scale = report["recipe"]["scale"]
     one, two = (paper.RECIPES[f"stage {n}"].learning_rate for n in (1, 2))
     records = "{conversation:,} conversations in records of {turns} questions, {detail:,} descriptions, {complex:,} with reasons"
-    where = report["machine"].get("gpu", {}).get("name", "a CPU")
+    where = (report["machine"].get("gpu") or {"name": "a CPU"})["name"]
     rates = (
         f"{scale['stage2_lr']:g} in stage 2 after {scale['stage1_lr']:g} in stage 1; in the paper {two:g} after {one:g}"
     )
