@@ -209,7 +209,7 @@ def draw_report(report: dict, folder: Path) -> None:
     figures = folder / "figures"
     for table in report["tables"]:
         best, *_, worst = sorted(table["rows"], key=lambda r: -r["All"]["ours"])
-        low = worst["row"][0].lower() + worst["row"][1:]
+        low = worst["row"][0].lower() + worst["row"][1:].partition(" (")[0]  # without whose place it takes
         title = f"{best['row']}: {best['All']['ours']:.0f}; {low}: {worst['All']['ours']:.0f}"
         table_bars(table, title).savefig(figures / f"{slug(table['table'])}.png")
     question_bars(report).savefig(figures / "questions.png")
