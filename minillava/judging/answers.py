@@ -16,7 +16,6 @@ from minillava.data.template import Template
 from minillava.model import Llava, generate_text
 
 BATCH = 64
-SMALL, WIDER = 16_000_000, 4  # below so many parameters, WIDER batches: a step waits for Python, not for products
 BLANK = "blank.png"
 OTHER_ORDER = "-other-order"  # a chat has its picture before the question, ScienceQA after it; here it is turned round
 
@@ -40,15 +39,14 @@ def answer(
 def answer_segments(
     model: Llava, tokenizer, template: Template, prompts: list, pictures: list, max_new_tokens: int
 ) -> list[str]:
-    """What the model writes after each prompt, at temperature 0; `BATCH` prompts of similar length or more at a time.
+    """What the model writes after each prompt, at temperature 0; `BATCH` prompts of similar length at a time.
 
     prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv).
     """
     order = sorted(range(len(prompts)), key=lambda i: sum(len(text) for text, _ in prompts[i]))
-    answers, parameters = [""] * len(prompts), sum(p.numel() for p in model.language_model.parameters())
-    at_once = BATCH * (WIDER if parameters < SMALL else 1)
-    for start in range(0, len(order), at_once):
-        batch = order[start : start + at_once]
+    answers = [""] * len(prompts)
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
         ids = [torch.tensor(encode_segments(prompts[i], tokenizer)[0]) for i in batch]  # (T,) each
         shown = [pictures[i] for i in batch]
         written = generate_text(model, tokenizer, ids, shown, max_new_tokens, [template.stop])
