@@ -50,8 +50,8 @@ QUICK = 0.02  # share of the steps and records with --quick, which only shows th
 class Recipe:
     """What a record changed. turns: at most so many questions per record, each with the picture; 0 leaves records whole.
 
-    boxes: scenes for the start of W by least squares; 0: stage 1 as in the paper. shares: records of each type per
-    picture of the scale. epochs: passes over the records.
+    boxes: scenes for the start of W by least squares, in place of stage 1; 0: stage 1 as in the paper. epochs: passes
+    over the records.
     """
 
     what: str
@@ -60,17 +60,13 @@ class Recipe:
     batch: int = 32
     epochs: float = 2.0
     lr: float = 2e-3
-    lr_w: float | None = None
-    captions: bool = False  # stage 1 after the start by least squares too
 
 
 RECIPES = (
     Recipe("`minillava paper` of that day: stage 1, then stage 2 on the full data"),
     Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.36),
-    Recipe("stage 1 as in the paper, records of two questions", turns=2, batch=24, epochs=0.69),
-    Recipe("as 1, and longer", boxes=1200, turns=2, batch=24, epochs=0.69),
-    Recipe("as 3, with stage 1", boxes=1200, turns=2, batch=24, epochs=0.69, captions=True),
-    Recipe("as 3, three times as long", boxes=1200, turns=2, batch=24, epochs=2.07),
+    Recipe("as 1, twice as long", boxes=1200, turns=2, batch=24, epochs=0.69),
+    Recipe("as 1, seven times as long", boxes=1200, turns=2, batch=24, epochs=2.4),
 )
 
 
@@ -98,19 +94,19 @@ def train(recipe: Recipe, scale, some: list, records: dict, folder: Path, weight
         steps = max(1, round(part * recipe.epochs * len(wanted) / recipe.batch))
         wanted = wanted[: steps * recipe.batch]  # what is never trained on is never seen
         names = {record["image"] for record in wanted} | {f"{s.id}.png" for s in some[: recipe.boxes]}
-        names |= set() if recipe.boxes and not recipe.captions else {record["image"] for record in records[1]}
+        names |= set() if recipe.boxes else {record["image"] for record in records[1]}
         features = Features.compute(model, folder, sorted(names), preparation, lambda *a: None)
         common = {"seed": seed, "cores": useful_cores(model)}
         if recipe.boxes:
             project_by_least_squares(model, tokenizer, some[: recipe.boxes], features)
-        if not recipe.boxes or recipe.captions:
+        else:
             pairs = [encode(record, CHAT, tokenizer) for record in records[1]]
             first = max(1, round(part * len(pairs) / scale.stage1_batch))
             settings = {"batch_size": scale.stage1_batch, "steps": first, "lr": scale.stage1_lr}
             train_stage(model, 1, pairs, features, work / "stage1", **settings, **common)
         samples = [encode(record, CHAT, tokenizer) for record in wanted]
         settings = {"batch_size": recipe.batch, "steps": steps, "lr": recipe.lr, "lr_muon": recipe.lr}
-        train_stage(model, 2, samples, features, work / "stage2", lr_w=recipe.lr_w, **settings, **common)
+        train_stage(model, 2, samples, features, work / "stage2", **settings, **common)
         ended = time.perf_counter(), time.process_time()
     return model.eval(), tokenizer, tuple(b - a for a, b in zip(began, ended))
 
