@@ -1,9 +1,8 @@
 """The whole paper in one run: data, stage 1, stage 2 of Table 4's rows, answers, judge; `report.py` reports on it.
 
 `run_designs` asks Table 8's design choices of the chat data: the vision tower's layer, stage 1, the language model's
-size. The paper asks them of ScienceQA (`science.py`), where here the letter is lost behind right reasons. So each is
-made once more in stage 2 of the full data. Answer first is a choice of ScienceQA's form alone, so it has no row. Then
-stage 1 is asked for twice more (`WITHOUT`), where stage 2 has less in its hands.
+size. The paper asks them of ScienceQA (`science.py`). Answer first is a choice of ScienceQA's form alone, so it has no
+row. Then stage 1 is asked for twice more (`WITHOUT`), where stage 2 has less in its hands.
 
     minillava paper                 # what `make demo` runs
     minillava paper --table 8       # the choices, after the quiz
