@@ -203,10 +203,11 @@ def why(science: dict) -> list[str]:
         f"{seen[shuffled]} % when it is another. Over all questions that is {avg['LLaVA']}, {avg[blank]} and "
         f"{avg[shuffled]} %. Its reasons look too: right in {seeing[BEST]} %, {seeing[blank]} % and {seeing[shuffled]} %.",
         f"With the picture before the question, an order in which the quiz was not learned, it is {avg[BEFORE_ROW]} %.",
-        f"The last layer serves better here ({signed(gaps['Last layer'])}), in the paper worse. Our vision tower learns "
-        "from a text for every patch of its last layer (`standins/vision_tower.py`), CLIP from one text per picture.",
-        f"The letter before the reasons costs most ({signed(gaps[ANSWER_FIRST])}): a language model of four layers has "
-        "to find it at once, without writing down what it saw.",
+        f"The last layer serves better here ({signed(gaps['Last layer'])}), in the paper worse. A likely reason, not "
+        "tested: our vision tower learns from a text for every patch of its last layer (`standins/vision_tower.py`), CLIP "
+        "from one text per picture.",
+        f"The letter before the reasons costs most ({signed(gaps[ANSWER_FIRST])}): perhaps because a "
+        "language model of four layers has to find it at once, without writing down what it saw.",
         f"Read by their reasons, on questions with a picture, the rows differ from the best by: {differ}. This measure "
         "was chosen after the letters of an earlier model had been seen.",
         f"Letters that cannot be read: {science['failures'][BEST]} of {answers:,}.",
