@@ -146,7 +146,7 @@ instead of once per layer; that made no difference which could be told from the 
 
 ## Seen
 
-SmolLM2-135M behind a vision tower that was trained anew (by `make weights`, not yet the one that ships), three seeds
+SmolLM2-135M behind the vision tower that ships here, three seeds
 and three small models at once, in {seen["seconds"]:.0f} s for everything ({seen["drawn"]} s until 48,000 pictures were
 drawn and their records written). % right of 100 held-out questions of each kind: mean (lowest to highest seed); by the
 place of the picture and what was shown.

@@ -5,10 +5,12 @@ held-out scenes that chose nothing, beside the same with a blank picture and wit
 the mean of three seeds reaches the ladder's score. The clock runs from the pictures' files to the trained model: reading
 records, features, every training step. Drawing the pictures, writing the records and scoring are not timed.
 
-Record 0 is today's recipe of `minillava paper`. Every run does it beside the others, as ratios carry over from machine to
-machine where seconds do not. SPEEDRUN.md keeps the records.
+Record 0 is what `minillava paper` was on 2026-11-27, on the weights of that day (--first: `git archive 4288295
+data_samples/weights | tar x -C FOLDER`, then FOLDER/data_samples/weights). Every run does it beside the others, as
+ratios carry over from machine to machine where seconds do not. All recipes draw from its records. SPEEDRUN.md keeps the
+records.
 
-    python benchmarks/speedrun.py [--seeds 3] [--recipes 0,1] [--quick] [--json FILE]
+    python benchmarks/speedrun.py --first FOLDER [--seeds 3] [--recipes 0,1] [--quick] [--json FILE]
 """
 
 import argparse
@@ -17,7 +19,7 @@ import random
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import environment
@@ -39,6 +41,7 @@ from minillava.training.features import Features
 from minillava.training.stages import train_stage, useful_cores
 
 LADDERS = {"A": 66.0, "B": 85.0}
+DATA = {"pictures": 6000, "pairs": 6000, "conversation": 2900, "detail": 1150, "complex": 3850}  # of record 0
 
 QUICK = 0.02  # share of the steps and records with --quick, which only shows that all of it runs
 
@@ -47,8 +50,8 @@ QUICK = 0.02  # share of the steps and records with --quick, which only shows th
 class Recipe:
     """What a record changed. turns: at most so many questions per record, each with the picture; 0 leaves records whole.
 
-    boxes: scenes for the start of W by least squares; 0: stage 1 as in the paper. shares: records of each type per
-    picture of the scale. epochs: passes over the records.
+    boxes: scenes for the start of W by least squares, in place of stage 1; 0: stage 1 as in the paper. epochs: passes
+    over the records.
     """
 
     what: str
@@ -57,16 +60,13 @@ class Recipe:
     batch: int = 32
     epochs: float = 2.0
     lr: float = 2e-3
-    lr_w: float | None = None
-    captions: bool = False  # stage 1 after the start by least squares too
 
 
 RECIPES = (
-    Recipe("today's `minillava paper`: stage 1, then stage 2 on the full data"),
+    Recipe("`minillava paper` of that day: stage 1, then stage 2 on the full data"),
     Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.36),
-    Recipe("stage 1 as in the paper, records of two questions", turns=2, batch=24, epochs=0.69),
-    Recipe("as 1, and longer", boxes=1200, turns=2, batch=24, epochs=0.69),
-    Recipe("as 3, with stage 1", boxes=1200, turns=2, batch=24, epochs=1.0, captions=True),
+    Recipe("as 1, twice as long", boxes=1200, turns=2, batch=24, epochs=0.69),
+    Recipe("as 1, seven times as long", boxes=1200, turns=2, batch=24, epochs=2.4),
 )
 
 
@@ -94,19 +94,19 @@ def train(recipe: Recipe, scale, some: list, records: dict, folder: Path, weight
         steps = max(1, round(part * recipe.epochs * len(wanted) / recipe.batch))
         wanted = wanted[: steps * recipe.batch]  # what is never trained on is never seen
         names = {record["image"] for record in wanted} | {f"{s.id}.png" for s in some[: recipe.boxes]}
-        names |= set() if recipe.boxes and not recipe.captions else {record["image"] for record in records[1]}
+        names |= set() if recipe.boxes else {record["image"] for record in records[1]}
         features = Features.compute(model, folder, sorted(names), preparation, lambda *a: None)
         common = {"seed": seed, "cores": useful_cores(model)}
         if recipe.boxes:
             project_by_least_squares(model, tokenizer, some[: recipe.boxes], features)
-        if not recipe.boxes or recipe.captions:
+        else:
             pairs = [encode(record, CHAT, tokenizer) for record in records[1]]
             first = max(1, round(part * len(pairs) / scale.stage1_batch))
             settings = {"batch_size": scale.stage1_batch, "steps": first, "lr": scale.stage1_lr}
             train_stage(model, 1, pairs, features, work / "stage1", **settings, **common)
         samples = [encode(record, CHAT, tokenizer) for record in wanted]
         settings = {"batch_size": recipe.batch, "steps": steps, "lr": recipe.lr, "lr_muon": recipe.lr}
-        train_stage(model, 2, samples, features, work / "stage2", lr_w=recipe.lr_w, **settings, **common)
+        train_stage(model, 2, samples, features, work / "stage2", **settings, **common)
         ended = time.perf_counter(), time.process_time()
     return model.eval(), tokenizer, tuple(b - a for a, b in zip(began, ended))
 
@@ -128,22 +128,26 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipes", default=f"0,{len(RECIPES) - 1}", help="numbers; 0 is the one to compare with")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="vision tower and language model to begin with")
+    parser.add_argument("--first", type=Path, help="the same for record 0 (default: --weights)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--per-kind", type=int, default=100, help="questions of each kind and order")
     parser.add_argument("--quick", action="store_true", help="a few steps: shows that it runs")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    scale, part = find_scale("smoke" if options.quick else "tiny"), QUICK if options.quick else 1.0
+    scale, part = find_scale("smoke"), QUICK
+    if not options.quick:
+        scale, part = replace(find_scale("tiny"), **DATA), 1.0
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         some, records = write_data(scale, Path(folder))
         for seed in range(options.seeds):
             for number in map(int, options.recipes.split(",")):
-                given = RECIPES[number], scale, some, records, Path(folder), options.weights, seed, part
+                weights = options.weights if number else options.first or options.weights
+                given = RECIPES[number], scale, some, records, Path(folder), weights, seed, part
                 model, tokenizer, (wall, cpu) = train(*given)
                 row = {"recipe": number, "seed": seed, "wall": round(wall, 1), "cpu": round(cpu, 1)}
-                rows.append(row | score(model, tokenizer, options.weights, 4 if options.quick else options.per_kind))
+                rows.append(row | score(model, tokenizer, weights, 4 if options.quick else options.per_kind))
                 print(json.dumps(rows[-1]), flush=True)
     records_of = {n: [row for row in rows if row["recipe"] == n] for n in sorted({row["recipe"] for row in rows})}
     means = {n: {k: statistics.mean(r[k] for r in rs) for k in ("wall", "cpu", "mean")} for n, rs in records_of.items()}

@@ -18,8 +18,7 @@ from minillava.errors import UserError
 WEIGHTS = Path(__file__).parent.parent / "data_samples" / "weights"  # vision tower, language model and LLaVA of `tiny`
 SMOLLM2 = WEIGHTS.parent.parent / "runs" / "real" / "smollm2"  # what `make real` makes
 W_AND_LLM = ("W", "LLM")  # what stage 2 trains; the vision tower is frozen in both stages
-
-
+QUESTIONS = 8  # in a conversation of the offline teacher
 COMPARED = "data samples epochs trains lr batch max_length optimizer weight_decay schedule warmup precision".split()
 RECIPE_NAMES = {"trains": "trainable", "lr": "learning_rate", "batch": "global_batch", "warmup": "warmup_ratio"}
 
@@ -123,9 +122,13 @@ LAPTOP_REASONS = ONE_DEVICE_REASONS | {
     "max_length": "the longest record is much shorter; the small language model reads 1024",
     "precision": "bf16 where the processor has it in hardware, else float32",
 }
-LAPTOP_STAGE_1 = LAPTOP_REASONS | {"lr": "with a small vision tower and a small model a higher rate converges sooner"}
+LAPTOP_STAGE_1 = LAPTOP_REASONS | {
+    "data": "the picture book, drawn offline; W starts by least squares from boxes, so that it is near in seconds",
+    "lr": "with a small vision tower and a small model a higher rate converges sooner",
+}
 LAPTOP_STAGE_2 = LAPTOP_REASONS | {
-    "epochs": "so that `make demo` takes less than ten minutes on a slower or busier machine too",
+    "data": "the picture book, drawn offline; two questions per record, as only the first can stand before the picture",
+    "epochs": "new records teach more than the same ones again, and `make demo` is short",
     "lr": "1M parameters need a much higher rate than 13B",
     "optimizer": "Muon connects words and pictures in a fraction of Adam's steps (LOG.md)",
 }
@@ -137,10 +140,12 @@ class Scale(HasStages):
 
     name: str
     pictures: int  # training pictures with captions and boxes (paper: ~80K COCO, 595K CC3M)
+    boxes: int  # training pictures whose boxes W starts from, by least squares
     pairs: int  # stage-1 picture-caption pairs, 1 epoch
     conversation: int  # records; the paper's 58K : 23K : 77K
     detail: int
     complex: int
+    turns: int  # questions per record of stage 2: a conversation of eight becomes several records
     stage1_lr: float  # paper: 2e-3, Adam
     stage1_batch: int  # paper: 128
     stage2_lr: float  # paper: 2e-5, Adam
@@ -159,7 +164,8 @@ class Scale(HasStages):
         """Its two trainings. The science quiz has a scale of its own (`experiments/science.py`)."""
         common = dict(max_length=1024, longest=320, shard=False, checkpointing=False, precision="bf16 or float32")
         one = dict(samples=self.pairs, epochs=1, trains=("W",), lr=self.stage1_lr, text=49, answer=16)
-        records, adam_and_muon = self.conversation + self.detail + self.complex, "Adam, Muon in the blocks"
+        records, adam_and_muon = -(-QUESTIONS // self.turns) * self.conversation, "Adam, Muon in the blocks"
+        records += self.detail + self.complex
         two = dict(samples=records, epochs=self.stage2_epochs, trains=W_AND_LLM, lr=self.stage2_lr, text=115, answer=41)
         one |= dict(batch=self.stage1_batch, micro=self.stage1_batch, why=LAPTOP_STAGE_1)
         two |= dict(batch=self.stage2_batch, micro=self.stage2_batch, why=LAPTOP_STAGE_2, optimizer=adam_and_muon)
@@ -171,25 +177,26 @@ class Scale(HasStages):
 
 TINY = Scale(
     "tiny",
-    pictures=6000,
-    pairs=6000,
-    conversation=2900,  # the paper's proportions at a twentieth
-    detail=1150,
-    complex=3850,
+    pictures=5300,
+    boxes=1200,
+    pairs=3000,
+    conversation=1000,  # of eight questions, so 4,000 records of two: the paper's proportions, 58 : 23 : 77
+    detail=1600,
+    complex=5300,
+    turns=2,
     stage1_lr=4e-3,
-    stage1_batch=64,  # 94 steps of 64, not 47 of 128
+    stage1_batch=64,  # more steps than of the paper's 128
     stage2_lr=2e-3,
     stage2_lr_muon=2e-3,  # for the matrices in the blocks
-    stage2_batch=32,
-    stage2_epochs=2,
+    stage2_batch=24,
+    stage2_epochs=1,
     bench_scenes=100,  # a standard error of about 2 points; 30 scenes have 5
     exact_scenes=700,
     exact_per_kind=80,
 )
 # The same run in less than a minute, to see that it works; its scores mean nothing.
-SMOKE = replace(TINY, name="smoke", pictures=96, pairs=96, conversation=64, detail=32, complex=64)
-SMOKE = replace(SMOKE, stage1_batch=16, stage2_batch=16, stage2_epochs=1, bench_scenes=6, exact_per_kind=8)
-SMOKE = replace(SMOKE, exact_scenes=400)
+SMOKE = replace(TINY, name="smoke", pictures=96, boxes=32, pairs=96, conversation=64, detail=32, complex=64,
+                stage1_batch=16, stage2_batch=16, bench_scenes=6, exact_scenes=400, exact_per_kind=8)  # fmt: skip
 PICTURE_BOOK_SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
 
@@ -250,8 +257,7 @@ COLAB = RealScale(
     },
 )
 
-# What three seeds were trained with on a GPU; it sees the place and begins to see colours (benchmarks/results/gpu.md).
-# `micro` is for 8 GB of memory.
+# What three seeds were first trained with on a GPU; it saw the place (benchmarks/results/gpu.md). `micro` is for 8 GB.
 SMOL_REASONS = LAPTOP_REASONS | {
     "samples": "as many as the runs on a GPU took; an hour on 2 CPU cores",
     "epochs": ONCE,

@@ -14,7 +14,8 @@ from minillava.chat import Chat
 from minillava.data.scienceqa import write_problems
 from minillava.data.template import CHAT
 from minillava.files import FileError, read_jsonl, write_jsonl
-from minillava.judging import answer_files
+from minillava.judging import answer_files, answer_scienceqa
+from minillava.judging import answers as judging_answers
 from minillava.judging.answer_files import (
     PICTURES_SHOWN,
     AnswerSettings,
@@ -141,13 +142,32 @@ def test_the_controls_show_a_blank_another_question_s_picture_or_none(answers, s
         seen.clear()
         answers(f"{condition}.jsonl", condition=condition)
         shown[condition] = list(seen)
-    assert set(shown) == {"picture", "blank", "shuffled", "text"} and shown["text"] == [None] * 12
+    assert set(shown) == {"picture", "other-order", "blank", "shuffled", "text"} and shown["text"] == [None] * 12
+    assert all(torch.equal(*pair) for pair in zip(shown["other-order"], shown["picture"]))
     assert all(torch.equal(z, shown["blank"][0]) for z in shown["blank"])
     names = [q["image"] for q in read_jsonl(QUESTIONS)]
     own = dict(zip(names, shown["picture"]))
     for name, z in zip(names, shown["shuffled"]):
         assert not torch.equal(z, own[name]) and any(torch.equal(z, other) for other in own.values())
     assert not any(torch.equal(shown["blank"][0], z) for z in own.values())
+
+
+@pytest.mark.parametrize("format, usual", [(None, True), ("QCM-LEA", False)])
+def test_the_other_order_turns_picture_and_question_round(answers, tmp_path, monkeypatch, format, usual):
+    write_problems(draw_quiz("test", 8, tmp_path / "quiz" / "images", 96), tmp_path / "quiz")
+    science = {"questions": tmp_path / "quiz", "images": tmp_path / "quiz" / "images", "format": format}
+    first = {}  # condition -> for each prompt with a picture, whether it comes before the question
+
+    def note(model, tokenizer, template, prompts, pictures, most):
+        asked = [text for prompt, shown in zip(prompts, pictures) if shown for text, _ in prompt if "<image>" in text]
+        first[condition] = {text.startswith("Human: <image>") for text in asked}
+        return ["No."] * len(prompts)
+
+    for module in (judging_answers, answer_scienceqa):
+        monkeypatch.setattr(module, "answer_segments", note)
+    for condition in ("picture", "other-order", "shuffled"):
+        answers(f"{condition}.jsonl", condition=condition, batch=12, **(science if format else {}))
+    assert first == {"picture": {usual}, "other-order": {not usual}, "shuffled": {usual}}
 
 
 def test_answers_of_other_weights_or_settings_are_never_mixed(answers, talk, tmp_path):

@@ -51,7 +51,7 @@ def test_parts_of_ones_own_cost_what_they_would_as_a_scale(capsys, weights):
     own = ["--vision-tower", str(weights / "vision_tower"), "--language-model", str(weights / "language_model")]
     assert cli.main(["cost", "--hardware", "t4", *own]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"tiny: {own[1]} (") and own[3] in out and "To download" not in out and "6,000 x 1" in out
+    assert out.startswith(f"tiny: {own[1]} (") and own[3] in out and "To download" not in out and "3,000 x 1" in out
     assert cli.main(["cost", "--json", "--hardware", "t4", "--scale", "colab", *own]) == 0
     found = json.loads(capsys.readouterr().out)["colab"]
     config = llava_config(*own[1::2])

@@ -89,6 +89,9 @@ def test_names_without_a_colour_of_their_own_take_none_that_another_has():
     colours = [look["facecolor"] for look in looks]
     assert len(set(colours)) == 5 and colours[1] == fill("Full data")["facecolor"]
     assert fill("paper: judged 3 times")["facecolor"] == GREY
+    assert fill("Caption-only tuning (in BLIP-2's place)") == fill("Caption-only tuning")
+    rows = ("Full data, picture after the question", "Interleaved tuning (in OpenFlamingo's place)", *TABLE_4.rows)
+    assert len({fill(row)["facecolor"] for row in rows}) == len(rows)
 
 
 def test_words_on_a_colour_can_be_read():

@@ -94,11 +94,11 @@ def test_the_shipped_llava_reaches_its_cards_figures():
     assert found["picture"]["all"] > max(found["blank"]["all"], found["shuffled"]["all"]) + 20
 
 
-def test_the_shipped_llava_answers_worse_with_the_picture_after_the_question_as_its_gates_say():
+def test_the_shipped_llava_answers_as_well_with_the_picture_after_the_question_as_its_gates_say():
     folder, _ = shipped("llava")
     rows = map(json.loads, (WEIGHTS.parent / "results" / "gates.jsonl").read_text().splitlines())
     told = {r["figure"]: r for r in rows if r["gate"] == "llava, picture after"}
-    assert set(told) == set(gates.SEEN) and not told["existence"]["passed"] and told["colour"]["passed"]
+    assert set(told) == set(gates.SEEN) and all(row["passed"] for row in told.values())
     (model, _), tokenizer = load_llava(folder), load_tokenizer(folder)
     found = gates.picture_accuracy(model.eval(), tokenizer, read_preparation(folder, 96), "bench", 10, after=True)
     print(found)
@@ -133,8 +133,8 @@ def test_the_page_of_the_gates_is_made_from_the_files_in_its_folder(tmp_path):
     assert not passed[f"the live run: {', '.join(gates_page.FIRST_FOUR)}"]
     assert passed["Table 8: 7B, difference to the best (the paper's -1.08)"]
     assert not passed["Table 8: Last layer, difference to the best (the paper's -0.96)"]
-    assert passed["existence"] and not passed["picture after the question: existence"]
-    assert passed["Table 8 [on the chat data](designs.md): 7B, difference to the best"]
+    assert passed["existence"] and passed["picture after the question: existence"]
+    assert passed["Table 8 [on the chat data](designs.md): 7B, difference to Best variant"]
     assert "side 10 %" in page and "2 cores" in page
 
 

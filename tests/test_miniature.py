@@ -14,13 +14,23 @@ from types import SimpleNamespace
 
 import pytest
 import small_run
+import torch
 import toy
 from filelock import FileLock
 from small_run import SMALL
 
 from minillava import cli, paper, scales
 from minillava.experiments import miniature, report, science_report, study
-from minillava.experiments.miniature import CAPTIONER, FULL, ROWS, SHUFFLED_ROW, UNTUNED, records_of
+from minillava.experiments.miniature import (
+    AFTER_ROW,
+    CAPTIONER,
+    FULL,
+    INTERLEAVED,
+    ROWS,
+    SHUFFLED_ROW,
+    UNTUNED,
+    records_of,
+)
 from minillava.experiments.report import difference
 from minillava.experiments.run import Run, RunError, slug
 from minillava.files import read_checked, read_jsonl, write_checked
@@ -77,13 +87,17 @@ def test_the_report_has_every_figure_beside_its_control_and_the_papers(finished)
     assert list(steps) == ["data", "features", "stage1-0", "stage2-0", "judge"]
     assert report["seconds"]["all"] == pytest.approx(sum(steps.values())) and report["seconds"]["all"] > 0
     kinds = ["existence", "colour", "count", "place", "side", "relation", "odd", "all"]
-    assert [list(report[k]) for k in ("vqa", "vqa_blank", "vqa_shuffled", "vqa_text", "vqa_spread")] == [kinds] * 5
-    assert list(report["vqa_rows"]) == list(ROWS) and report["vqa_rows"][FULL] == report["vqa"]
+    keys = ("vqa", "vqa_after", "vqa_blank", "vqa_shuffled", "vqa_text", "vqa_spread")
+    assert [list(report[k]) for k in keys] == [kinds] * 6
+    assert list(report["vqa_rows"]) == [*ROWS, *miniature.STAND_IN_CONTROLS]
+    assert report["vqa_rows"][FULL] == report["vqa"]
     four, five = report["tables"]
-    controls = list(miniature.CONTROLS)
-    assert [r["row"] for r in four["rows"]] == [*miniature.MIXTURES, UNTUNED, *controls, CAPTIONER]
-    assert [r["row"] for r in five["rows"]] == [FULL, CAPTIONER, UNTUNED, *controls] and five["bench"] == "wild"
-    assert set(report["pope"]) == {*miniature.POPE_ROWS, *controls}
+    others = [AFTER_ROW, *miniature.CONTROLS]
+    places = [f"{CAPTIONER} (in BLIP-2's place)", f"{INTERLEAVED} (in OpenFlamingo's place)"]
+    assert [r["row"] for r in four["rows"]] == [*miniature.MIXTURES, UNTUNED, *others, CAPTIONER]
+    assert [r["row"] for r in five["rows"]] == [FULL, *places, UNTUNED, *others] and five["bench"] == "wild"
+    assert [r["All"]["paper"] for r in five["rows"][1:3]] == [38.1, 19.1]
+    assert set(report["pope"]) == {*miniature.POPE_ROWS, *others}
     for row in four["rows"] + five["rows"]:
         assert list(row) == ["row", "Conv", "Detail", "Complex", "All"]
         for cell in list(row.values())[1:]:
@@ -122,7 +136,7 @@ def test_the_committed_report_is_made_of_its_json_and_states_the_claims_as_paper
             scores[cells[0]] = cells[-1]
     readme = (WEIGHTS.parents[1] / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| ([^|]+) \| (\d[\d.]+ ± [^|]+) \|$", readme, re.MULTILINE)
-    assert len(shown) == 6 and all(scores[row] == score for row, score in shown)
+    assert len(shown) == 7 and all(scores[row] == score for row, score in shown)
 
 
 def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim(finished):
@@ -134,6 +148,9 @@ def test_files_are_in_the_papers_formats_and_the_readable_report_has_every_claim
             assert rows[0].keys() == {"question_id", "prompt", "text", "answer_id", "model_id", "metadata"}
     names = {p.name for p in (finished / "seed-0" / slug(FULL)).iterdir()}
     assert {"answers-coco-shuffled.jsonl", "exact-blank.json", "exact-shuffled.json", "model", "done"} <= names
+    for row in (CAPTIONER, INTERLEAVED):
+        names = {p.name for p in (finished / "seed-0" / slug(row)).glob("*-*.json*")}
+        assert {"exact-blank.json", "exact-shuffled.json"} <= names and "exact-text.json" not in names
     said = (finished / "report.md").read_text()
     assert all(c.statement in said for c in paper.CLAIMS) and "nan" not in said
     assert not list(finished.rglob("*.part"))
@@ -143,17 +160,67 @@ def test_rows_are_trained_on_their_share_of_the_records(finished):
     run = SimpleNamespace(folder=finished, scale=SMALL)
     counts = {row: len(records_of(run, row)) for row in ROWS}
     assert counts == {
-        "Full data": 64,
+        "Full data": 4 * 24 + 40,  # two questions of a conversation's eight in each record
         "Detail + Complex": 40,
-        "Conv + 5% Detail + 10% Complex": 24 + 1 + 2,
-        "Conversation": 24,
+        "Conv + 5% Detail + 10% Complex": 4 * 24 + 1 + 2,
+        "Conversation": 4 * 24,
         UNTUNED: 0,
         CAPTIONER: 32,
+        INTERLEAVED: 32 // 3,
     }
     assert not (finished / "seed-0" / slug(UNTUNED) / "checkpoints").exists()
-    for row in (*miniature.MIXTURES, CAPTIONER):
+    for row in (*miniature.MIXTURES, CAPTIONER, INTERLEAVED):
         assert len(read_jsonl(finished / "seed-0" / slug(row) / "metrics.jsonl")) == counts[row] // 4
         assert answers(finished)[f"seed-0/{slug(row)}/answers-coco.jsonl"]
+
+
+def test_interleaved_records_hold_the_captioner_s_pictures_and_captions_in_order_without_questions(finished):
+    run, shown, told = SimpleNamespace(folder=finished, scale=SMALL), [], []
+    for record in records_of(run, INTERLEAVED):
+        values = [turn["value"] for turn in record["conversations"]]
+        assert values[::2] == ["<image>"] * 3
+        shown, told = shown + record["image"], told + values[1::2]
+    pairs = records_of(run, CAPTIONER)[: len(shown)]
+    assert shown == [r["image"] for r in pairs] and told == [r["conversations"][1]["value"] for r in pairs]
+
+
+def test_every_question_stands_behind_two_answered_ones_each_with_its_picture(finished, weights, monkeypatch):
+    run, prompted = Run(finished, SMALL, 1, weights), []
+
+    def note(model, tokenizer, template, prompts, pictures, most):
+        prompted.extend(zip(prompts, pictures))
+        return [""] * len(prompts)
+
+    learner, asked = study.load_learner(run, 0, study.Variant(), 2), read_jsonl(finished / "bench" / "exact.jsonl")
+    run.lock.release()
+    monkeypatch.setattr(miniature, "answer_segments", note)
+    miniature.ask(run, learner, INTERLEAVED, "-blank", "exact.jsonl", 8)
+    records = {r["image"]: r for r in miniature.read_records(finished / "records" / "conversation.json")}
+    examples, features = set(), learner[2]
+    for question, (prompt, pictures) in zip(asked, prompted, strict=True):
+        text = "".join(part for part, _ in prompt)
+        assert text.count("<image>") == len(pictures) == 3 and text.endswith("Assistant: ")
+        assert text.rsplit("Human: ", 1)[1] == f"<image>\n{question['text']}###\nAssistant: "
+        assert torch.equal(pictures[2], features["blank.png"])
+        names = [n for z in pictures[:2] for n in records if torch.equal(z, features[n])]
+        turns = [turn["value"] for n in names for turn in records[n]["conversations"][:2]]
+        places = [text.index(turn) for turn in turns]
+        assert len(names) == 2 and places == sorted(places)  # an example's picture goes with its question and answer
+        examples.add(tuple(names))
+    assert len(examples) > len(asked) / 2  # not always the same two
+
+
+def test_the_other_order_puts_the_picture_behind_the_question(finished, weights, monkeypatch):
+    from minillava.judging import answers as judging
+
+    run, prompted = Run(finished, SMALL, 1, weights), []
+    learner = study.load_learner(run, 0, study.Variant(), 2)
+    run.lock.release()
+    monkeypatch.setattr(judging, "answer_segments", lambda *a: prompted.extend(a[3:5]) or [""] * len(a[3]))
+    rows, _ = miniature.ask(run, learner, FULL, miniature.OTHER_ORDER, "exact.jsonl", 8)
+    for row, prompt, (picture,) in zip(rows, *prompted, strict=True):
+        assert f"{row['text']}\n<image>" in "".join(text for text, _ in prompt)
+        assert torch.equal(picture, learner[2][row["image"]])
 
 
 @pytest.mark.parametrize("shift, verdict", [(3.0, "holds"), (-3.0, "does not hold"), (0.0, "cannot be told")])

@@ -160,7 +160,7 @@ def test_this_machine_is_checked_with_only_two_configs(weights, tmp_path, monkey
         preflight, "this_machine", lambda **_: Hardware(Card("a box", 1.5 * need, 1e9, None, gpu=False))
     )
     preflight.preflight_here(*parts, stage, tmp_path)
-    with pytest.raises(DoesNotFit, match="--micro 16 instead of 32"):
+    with pytest.raises(DoesNotFit, match="--micro 12 instead of 24"):
         preflight.preflight_here(*parts, stage, tmp_path, processes=2)
     with pytest.raises(CheckpointError, match="nobody/nothing: no such folder here"):
         preflight.preflight_here("nobody/nothing", parts[1], stage, tmp_path)

@@ -8,6 +8,7 @@ from minillava import paper, scales
 from minillava.files import read_json
 from minillava.model import find_checkpoint
 from minillava.model.formats.files import CheckpointError
+from minillava.standins.teacher import CONVERSATION_TURNS
 
 EVERY = [*scales.PICTURE_BOOK_SCALES.values(), *scales.REAL_SCALES.values()]
 
@@ -36,9 +37,10 @@ def test_the_full_scales_are_the_papers_recipe():
 
 def test_the_tiny_scale_trains_what_the_miniature_does():
     one, two = scales.TINY.stages
-    assert (one.number, one.samples, one.batch, one.lr, one.steps) == (1, 6000, 64, 4e-3, 93)
-    assert (two.number, two.samples, two.batch, two.epochs) == (2, 7900, 32, 2)
-    assert replace(scales.TINY, stage2_epochs=3).stage("stage 2").steps == 740
+    assert (one.number, one.samples, one.batch, one.lr, one.steps) == (1, 3000, 64, 4e-3, 46)
+    assert (two.number, two.samples, two.batch, two.epochs) == (2, 4 * 1000 + 1600 + 5300, 24, 1)
+    assert scales.QUESTIONS == CONVERSATION_TURNS
+    assert replace(scales.TINY, turns=8, stage2_epochs=3).stage("stage 2").steps == 7900 * 3 // 24
     assert "epochs" not in replace(scales.TINY, stage2_epochs=3).stage("stage 2").reasons()
 
 

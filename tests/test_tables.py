@@ -20,7 +20,7 @@ from minillava.data.template import CHAT, CHAT_V1
 from minillava.data.tokenizer import load_tokenizer
 from minillava.experiments import miniature, science, science_report, tables
 from minillava.experiments.cells import accuracy
-from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
+from minillava.experiments.miniature import CAPTIONER, FULL, INTERLEAVED, UNTUNED
 from minillava.experiments.run import Run, slug
 from minillava.experiments.science import ANSWER_FIRST, BEST, VARIANTS
 from minillava.figures import tables as figures_judge
@@ -65,7 +65,9 @@ def finished(folder, parts, seeds=3, shares=SHARES, left_out=()):
         for row, share in shares.items():
             rng, home = random.Random(f"{row} {seed}"), folder / f"seed-{seed}" / slug(row)
             for tag, part in (
-                {"": share, "-blank": 0.4, "-shuffled": 0.45, "-text": 0.35}.items() if row == BEST else [("", share)]
+                {"": share, "-other-order": 0.6, "-blank": 0.4, "-shuffled": 0.45, "-text": 0.35}.items()
+                if row == BEST
+                else [("", share)]
             ):
                 write_jsonl(
                     [{"question_id": n, "text": answer_of(p, rng.random() < part)} for n, p in test.items()],
@@ -147,6 +149,8 @@ def test_table_7_has_mean_and_spread_of_each_row_beside_the_paper_s(run, report)
     )
     assert rows["GPT-4 (text only)"]["ours"]["NO"] == {"ours": 100.0, "spread": 0.0}
     assert rows["GPT-4 (text only)"]["ours"]["IMG"]["ours"] < 55
+    other = rows["LLaVA, picture before the question"]
+    assert other["paper"] == {} and other["ours"]["Avg"]["ours"] == pytest.approx(60, abs=6)
     assert rows["LLaVA, pictures blank"]["paper"] == {} and rows["LLaVA, text only"]["ours"]["Avg"]["ours"] < 45
     best = rows["LLaVA+GPT-4 (judge)"]["ours"]["Avg"]["ours"]
     assert best > rows["LLaVA"]["ours"]["Avg"]["ours"] and best <= max(report["bounds"].values())
@@ -264,10 +268,14 @@ def whole(weights, tmp_path):
     for seed in run.seeds:
         for row in miniature.ROWS:
             home = run.folder / f"seed-{seed}" / slug(row)
-            for tag in ("", *miniature.CONTROLS.values()) if row == FULL else ("",):
+            for tag in ("", *(tag for trained, tag in miniature.ASKED.values() if trained == row)):
                 for name, items in benches.items():
                     rng = random.Random(f"{seed} {row} {tag} {name}")
-                    good = {FULL: 0.9, UNTUNED: 0.05, CAPTIONER: 0.3}.get(row, 0.5) if not tag else 0.2
+                    good = (
+                        {FULL: 0.9, UNTUNED: 0.05, CAPTIONER: 0.3, INTERLEAVED: 0.2}.get(row, 0.5)
+                        if tag in ("", "-other-order")
+                        else 0.2
+                    )
                     said = {i.question_id: i.reference if rng.random() < good else "I like music." for i in items}
                     write_jsonl(
                         [{"question_id": q, "text": t} for q, t in said.items()], home / f"answers-{name}{tag}.jsonl"
@@ -281,13 +289,13 @@ def whole(weights, tmp_path):
     return run
 
 
-def test_table_3_is_a_picture_with_the_answers_of_three_models(whole):
+def test_table_3_is_a_picture_with_the_answers_of_four_models(whole):
     text = tables.write_table(3, whole)
     table = tables.table_3(whole)
     assert tables.ODD in table["questions"] and len(table["questions"]) == 3
-    assert list(table["answers"])[:3] == [FULL, CAPTIONER, UNTUNED] and all(
-        len(a) == 3 for a in table["answers"].values()
-    )
+    blip, flamingo = f"{CAPTIONER} (in BLIP-2's place)", f"{INTERLEAVED} (in OpenFlamingo's place)"
+    assert list(table["answers"])[:4] == [FULL, blip, flamingo, UNTUNED]
+    assert all(len(a) == 3 for a in table["answers"].values())
     assert all(f"Human: {q}" in text for q in table["questions"]) and text.count(f"  {UNTUNED}: ") == 3
     reference = table["answers"]["Text-only teacher (the reference)"][table["questions"].index(tables.ODD)]
     assert not reference.startswith("Nothing")  # something is odd in it
@@ -325,13 +333,15 @@ def test_table_6_is_the_two_pictures_that_went_worst_and_how_often_parts_are_tak
 def test_table_4_and_5_have_the_paper_s_rows_spread_claims_and_the_paper_s_own_arithmetic(whole):
     four, five = tables.write_table(4, whole), tables.write_table(5, whole)
     rows = {line.split("  ")[0]: line for line in four.splitlines()}
-    assert all(row in rows for row in (*paper.TABLE_4.rows, *miniature.CONTROLS, CAPTIONER))
+    others = (miniature.AFTER_ROW, *miniature.CONTROLS, CAPTIONER)
+    assert all(row in rows for row in (*paper.TABLE_4.rows, *others)) and INTERLEAVED not in four
     assert "(85.1)" in rows[FULL] and rows[FULL].count(" ± ") == 4 and "(21.5)" in rows[UNTUNED]
     assert "HOLDS: with stage 1 alone, without instruction tuning, the model collapses" in four
     assert "Conversation, Complex: printed -12.4, the scores give -11.6" in four and four.count("the scores give") == 4
     rows = {line.split("  ")[0]: line for line in five.splitlines()}
-    assert "- (19.1 ± 0.4)" in rows["OpenFlamingo"] and "(67.3)" in rows[FULL] and "(38.1)" in rows[CAPTIONER]
-    assert "HOLDS: in the wild" in five and "printed" not in five
+    assert "(67.3)" in rows[FULL] and "(38.1)" in rows[f"{CAPTIONER} (in BLIP-2's place)"]
+    assert "(19.1)" in rows[f"{INTERLEAVED} (in OpenFlamingo's place)"] and "BLIP-2" not in rows
+    assert "HOLDS: in the wild" in five and f"{FULL} - {INTERLEAVED}" in five and "printed" not in five
     for number in (4, 5):
         assert Image.open(whole.folder / "figures" / f"table-{number}.png").width > 700
 
@@ -375,7 +385,11 @@ def test_two_steps_ask_for_the_letter_behind_the_reasons(weights, monkeypatch, t
     monkeypatch.setattr(answer_scienceqa, "MAX_REASONS", 6)
     monkeypatch.setattr(answer_scienceqa, "MAX_LETTER", 3)
     monkeypatch.setattr(judging_answers, "BATCH", 4)
-    texts = answer_scienceqa.answer_problems(model, tokenizer, template, problems, features, "QCM-LEPA")
+    given = model, tokenizer, template, problems, features
+    texts = answer_scienceqa.answer_problems(*given, "QCM-LEPA")
+    other = answer_scienceqa.answer_problems(*given, "QCM-LEPA", first=True)
+    changed = [a != b for a, b in zip(texts, other)]
+    assert any(changed) and not any(c for c, p in zip(changed, problems) if not p.image)
     stop = [tokenizer.encode("###", add_special_tokens=False)]
     for problem, seen, text in zip(problems[:4], features, texts):
         asked = template.segments([(question_text(problem) + ("\n<image>" if seen is not None else ""), None)])
@@ -405,6 +419,7 @@ def test_a_run_of_the_quiz_leaves_answers_of_every_row_and_goes_on_where_it_stoo
     assert {p.name for p in (folder / "seed-0" / slug(BEST)).glob("answers*")} == {
         "answers.jsonl",
         "answers-blank.jsonl",
+        "answers-other-order.jsonl",
         "answers-shuffled.jsonl",
         "answers-text.jsonl",
     }

@@ -1,7 +1,8 @@
 """`minillava answer`: a trained LLaVA answers a file of questions, as `minillava judge` reads them (section 5).
 
 Questions are the authors' files: LLaVA-Bench, POPE, or with --format ScienceQA's problems. The answers have their
-format too. A stopped run resumes. --look gives the controls: every picture is blank, another question's, or left out.
+format too. A stopped run resumes. --look gives the controls: every picture is blank, another question's, or left out; and the
+other order of Eq. 2: the picture after a question of a chat, before one of ScienceQA.
 
     minillava answer data_samples/bench/coco/questions.jsonl --images data_samples/bench/coco/images --out answers.jsonl
 """
@@ -27,7 +28,12 @@ def arguments(parser) -> None:
     add("--out", type=Path, required=True, help="a JSONL of answers; a stopped run resumes there")
     add("--weights", default=scales.WEIGHTS / "llava", help="a trained LLaVA: a folder, a hub id or id@revision")
     add("--template", help="the conversation's format: chat, chat_v1, plain, vicuna_v1 or own (default: the weights')")
-    add("--look", choices=tuple(PICTURES_SHOWN), default="picture", help="the controls: which picture is shown")
+    add(
+        "--look",
+        choices=tuple(PICTURES_SHOWN),
+        default="picture",
+        help="which picture is shown; other-order: on the other side of the question",
+    )
     add("--format", choices=FORMATS, help="ScienceQA: the format that the weights were trained on")
     add("--authors-joint", action="store_true", help="QCM-LEPA: between the two steps put the authors' script's text")
     add("--split", default="test", help="ScienceQA: train, val or test (default: test)")

@@ -24,7 +24,7 @@ VIT_L = VisionConfig(224, 14, 1024, 4096, 24, 16)  # openai/clip-vit-large-patch
 VIT_B = VisionConfig(224, 16, 768, 3072, 12, 12)  # openai/clip-vit-base-patch16
 SMALL_VIT = VisionConfig(96, 12, 128, 512, 4, 4)  # the shipped one; its files are not in a wheel
 SHAPES = {
-    "tiny": LlavaConfig(SMALL_VIT, LanguageConfig(844, 128, 336, 4, 4, rope_theta=1e7, max_position=1024)),
+    "tiny": LlavaConfig(SMALL_VIT, LanguageConfig(848, 128, 336, 4, 4, rope_theta=1e7, max_position=1024)),
     # SmolLM2-135M
     "smol": LlavaConfig(
         SMALL_VIT,

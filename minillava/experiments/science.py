@@ -22,7 +22,7 @@ from minillava.experiments import study
 from minillava.experiments.run import Run, still_wanted
 from minillava.experiments.study import CAPTIONS, SIZE, Variant, texts_of
 from minillava.judging.answer_scienceqa import answer_problems
-from minillava.judging.answers import CONDITIONS
+from minillava.judging.answers import CONDITIONS, OTHER_ORDER
 from minillava.judging.ensembles import disagreements
 from minillava.judging.scienceqa import read_predictions
 from minillava.machine import progress_bar
@@ -40,6 +40,7 @@ class QuizScale:
     """Everything a run of the quiz depends on; a `Run` takes it as its scale. Counts are problems or pairs."""
 
     name: str = "tiny"
+    boxes: int = 1200  # scenes whose boxes W starts from
     pairs: int = 6000  # stage 1: picture-caption pairs, 1 epoch
     train: int = 6000  # paper: 12,726
     val: int = 300  # the learning curves
@@ -53,7 +54,7 @@ class QuizScale:
 
 
 TINY = QuizScale()
-SMOKE = replace(TINY, name="smoke", pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12,
+SMOKE = replace(TINY, name="smoke", boxes=32, pairs=64, train=60, val=15, test=30, stage1_batch=16, stage2_batch=12,
                 stage2_epochs=2)  # fmt: skip
 SCALES = {scale.name: scale for scale in (TINY, SMOKE)}
 
@@ -100,11 +101,12 @@ def learn_row(run: Run, seed: int, row: str) -> None:
     progress = still_wanted
     if row in CURVES:
         progress = with_evaluation(still_wanted, model, measure, home, run.scale.stage2_epochs)
-    study.tune(run, seed, home, learner, [science_record(p, order) for p in train], progress)
+    study.tune(run, seed, home, learner, [science_record(p, order) for p in train], VARIANTS[row], progress)
     model.eval()
     for control in CONDITIONS if row == BEST else ("",):
         still_wanted()
-        texts = answer_problems(model, tokenizer, CHAT, test, seen(features, test, CONDITIONS[control]), order)
+        shown, first = seen(features, test, CONDITIONS[control]), control == OTHER_ORDER
+        texts = answer_problems(model, tokenizer, CHAT, test, shown, order, first=first)
         asked, model_id = [(p.id, question_text(p)) for p in test], f"{row}{control} (seed {seed})"
         study.write_answers(home / f"answers{control}.jsonl", model_id, asked, texts)
 

@@ -24,8 +24,10 @@ from minillava.judging.answers import BLANK, blank_picture
 from minillava.machine import progress_bar
 from minillava.model.formats.assemble import assemble
 from minillava.model.formats.preparation import read_preparation
+from minillava.scenes.compose import scenes
 from minillava.scenes.draw import draw
 from minillava.scenes.world import Scene
+from minillava.standins.start import project_by_least_squares
 from minillava.training.features import Features
 from minillava.training.stages import train_stage
 
@@ -35,11 +37,13 @@ CAPTIONS = "records/caption.json"  # the picture-caption pairs of stage 1, in th
 
 @dataclass(frozen=True)
 class Variant:
-    """How the model of a row is built (Table 8); the defaults are the paper's choices."""
+    """How the model of a row is built and trained (Table 8); the defaults are the paper's choices."""
 
     layer: int = -2  # the vision tower's layer whose features are read
     language_model: str = "language_model"  # its folder among the weights
     start: str | None = "stage1"  # the stage 1 that it begins with; rows alike in layer and language model share one
+    w_ratio: float | None = None  # W's rate in stage 2, as a share of its rate in stage 1; None: that of all the rest
+    part: float = 1.0  # of stage 2's steps
 
     @property
     def features(self) -> str:
@@ -85,8 +89,9 @@ def load_learner(run: Run, seed: int, variant: Variant, stage: int) -> tuple:
 
 
 def align(run: Run, seed: int, variant: Variant) -> None:
-    """Stage 1, feature alignment: W alone learns from caption pairs (section 4.2)."""
+    """Stage 1, feature alignment: W alone learns from caption pairs (section 4.2), after its start by least squares."""
     model, tokenizer, features = load_learner(run, seed, variant, 1)
+    project_by_least_squares(model, tokenizer, scenes("train", run.scale.boxes), features)
     samples = [encode(record, CHAT, tokenizer) for record in read_records(run.folder / CAPTIONS)]
     home, batch, lr = run.home(seed, variant.start), run.scale.stage1_batch, run.scale.stage1_lr
     settings = {"batch_size": batch, "steps": len(samples) // batch, "lr": lr, "seed": seed}
@@ -96,18 +101,21 @@ def align(run: Run, seed: int, variant: Variant) -> None:
     write_checked(home / "projector.json", {}, [home / "projector.safetensors"])
 
 
-def steps_of(scale, records: int) -> int:
-    """The steps of a stage 2 on so many records."""
-    return records // scale.stage2_batch * scale.stage2_epochs
+def steps_of(scale, records: int, part: float = 1.0) -> int:
+    """The steps of a stage 2 on so many records, or of a part of it."""
+    return round(records // scale.stage2_batch * scale.stage2_epochs * part)
 
 
-def tune(run: Run, seed: int, home: Path, learner: tuple, records: list[dict], progress=still_wanted) -> None:
+def tune(
+    run: Run, seed: int, home: Path, learner: tuple, records: list[dict], variant: Variant, progress=still_wanted
+) -> None:
     """Stage 2: W and the language model of a learner learn from records (section 4.2)."""
     (model, tokenizer, features), scale = learner, run.scale
     samples = [encode(record, CHAT, tokenizer) for record in records]
-    settings = {"batch_size": scale.stage2_batch, "steps": steps_of(scale, len(samples)), "seed": seed}
+    settings = {"batch_size": scale.stage2_batch, "steps": steps_of(scale, len(samples), variant.part), "seed": seed}
     settings |= {"lr": scale.stage2_lr, "lr_muon": scale.stage2_lr_muon, "progress": progress}
-    train_stage(model, 2, samples, features, home, **settings)
+    rate = None if variant.w_ratio is None else scale.stage1_lr * variant.w_ratio
+    train_stage(model, 2, samples, features, home, lr_w=rate, **settings)
 
 
 def looked_at(features: Features, images: list[str | None], look: Callable) -> list[torch.Tensor | None]:

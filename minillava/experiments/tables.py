@@ -1,6 +1,6 @@
 """`minillava paper --table N`: a table of the paper beside the miniature's, three seeds, and verdicts on its claims.
 
-Notable: Table 3 is a picture with the answers of three models, 6 the two pictures in the wild that went worst; 4 and 5
+Notable: Table 3 is a picture with the answers of four models, 6 the two pictures in the wild that went worst; 4 and 5
 come from the run of the whole paper (`report.py`), 7, 8 and 10 from the science quiz (`science_report.py`); after 8 its
 choices are asked once more of the chat data. A row of the paper without a counterpart here has a dash.
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from minillava import paper, scales
 from minillava.experiments import miniature, science
 from minillava.experiments.cells import cell, claims_for, verdict_lines
-from minillava.experiments.miniature import CAPTIONER, FULL, UNTUNED
-from minillava.experiments.report import BESIDE, build_report, designs_page, designs_report, notation, score_rows
+from minillava.experiments.miniature import FULL, STANDS_FOR, UNTUNED
+from minillava.experiments.report import BESIDE, build_report, designs_page, designs_report, named, notation, score_rows
 from minillava.experiments.run import Run
 from minillava.experiments.science_report import science_report, text_10, text_78
 from minillava.experiments.study import texts_of
@@ -32,7 +32,7 @@ SEEDS = 3  # at least, for a table with a spread
 ODD = "What is unusual about this picture, and why?"
 REFERENCE = "Text-only teacher (the reference)"
 THERE, APART, NOWHERE = "it is there", "thing and colour are there, but apart", "nothing there has that colour"
-THREE = "Table 3 in miniature: one odd picture, three models, and the text-only teacher"
+THREE = "Table 3 in miniature: one odd picture, four models, and the text-only teacher"
 SIX = "Table 6 in miniature: the two pictures in the wild on which the tuned model scores lowest"
 
 
@@ -49,7 +49,7 @@ def questions_of(table: dict) -> list[str]:
 
 
 def table_3(run: Run) -> dict:
-    """Table 3 in miniature: a picture, the questions on it, and what three models and the text-only teacher say.
+    """Table 3 in miniature: a picture, the questions on it, and what four models and the text-only teacher say.
 
     The picture is the first whose oddity is asked for; someone ironing comes first, as in the paper.
     """
@@ -57,9 +57,9 @@ def table_3(run: Run) -> dict:
     odd = [(b, i) for b, i in items if i.text == ODD and not i.reference.startswith("Nothing")] or items
     bench, chosen = next(((b, i) for b, i in odd if "ironing" in i.reference), odd[0])
     asked, answers = [i for b, i in items if b == bench and i.image == chosen.image], {}
-    for row in (FULL, CAPTIONER, UNTUNED):
+    for row in (FULL, *STANDS_FOR, UNTUNED):
         texts = texts_of(run.home(0, row) / f"answers-{bench}.jsonl")
-        answers[row] = [texts[i.question_id] for i in asked]
+        answers[named(row)] = [texts[i.question_id] for i in asked]
     answers[REFERENCE] = [i.reference for i in asked]
     return {"image": chosen.image, "questions": [i.text for i in asked], "answers": answers}
 

@@ -54,7 +54,7 @@ def _named_rows(axis, names, numbers: list[str], reach: list[float], level: tupl
         axis.axvline(level[0], **DOTTED)
     reach = [0.0, *reach, level[0] if level else 0.0]
     axis.set(xlim=(1.03 * min(reach), 1.03 * max(*reach, 1e-9)), ylim=(max(len(numbers), 1) - 0.5, -0.5))
-    axis.set_yticks(range(len(numbers)), [short(name) for name in names])
+    axis.set_yticks(range(len(numbers)), [short(name, 44) for name in names])
 
 
 def legend_below(figure: Figure, columns: int = 4, **handles) -> None:
@@ -126,7 +126,7 @@ def grouped(rows: dict[str, list], groups: list[str], up: str, title: str, chanc
         axis.plot([x - 0.46, x + 0.46], [value] * 2, label=None if n else "chance", **DOTTED)
     axis.set_xticks(range(len(groups)), [textwrap.fill(name, 16) for name in groups], fontsize=9)
     axis.set(ylim=(0, 104), ylabel=up, xlabel=_notes("", [s for row in scores.values() for s in row if s], whisker))
-    legend_below(axis.figure)
+    legend_below(axis.figure, 3 if max(map(len, rows)) > 32 else 4)
     headline(axis, title)
     return axis.figure
 

@@ -249,7 +249,8 @@ def loss_bars(tokens: list[str], losses: list[float], title: str) -> Figure:
     axis.bar(range(len(tokens)), losses, color=[BLUE if t == "###" else GREEN for t in tokens], width=0.75)
     mean = sum(losses) / len(losses)
     axis.axhline(mean, **style.DOTTED)
-    axis.text(len(tokens) - 0.4, mean, f" mean {mean:.2f}", va="bottom", ha="right", fontsize=9, color=style.INK)
+    said = f"{mean:.2f}" if mean >= 0.01 else f"{mean:.1g}"
+    axis.text(len(tokens) - 0.4, mean, f" mean {said}", va="bottom", ha="right", fontsize=9, color=style.INK)
     axis.set_xticks(range(len(tokens)), tokens, rotation=60, ha="right", fontsize=8)
     axis.set_ylabel("-log p, nats")
     headline(axis, title)

@@ -1,8 +1,8 @@
 """One style and one palette for every figure of the project.
 
 Notable: a row of Table 4, a control and the paper have the same colour wherever they are drawn (`WORN`). The colours
-are Okabe and Ito's, which colour-blind readers can tell apart; the rows of Table 4 differ in lightness too. Controls
-are hatched. Grey is the paper, or another reference that ours is compared with.
+are Okabe and Ito's, two are Paul Tol's, which colour-blind readers can tell apart; the rows of Table 4 differ in
+lightness too. Controls are hatched. Grey is the paper, or another reference that ours is compared with.
 
     from minillava.figures.style import canvas, fill
     axis.bar(["Full data"], [81], **fill("Full data"))
@@ -17,6 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 BLUE, SKY, GREEN, YELLOW = "#0072B2", "#56B4E9", "#009E73", "#F0E442"
 ORANGE, VERMILION, PINK, INK = "#E69F00", "#D55E00", "#CC79A7", "#2B2B33"
+INDIGO, WINE = "#332288", "#882255"
 GREY, PALE, WHITE = "#9A9A9A", "#EDEDED", "#FFFFFF"
 RIGHT, WRONG = "#00704F", "#B34700"  # GREEN and VERMILION, darker: words in them stay readable
 HEAT = "cividis"  # dark small, yellow large
@@ -32,13 +33,17 @@ WORN = {  # (colour, hatch) -> the names that have it, in lower case and without
     (YELLOW, ""): ("conversation",),
     (INK, ""): ("no instruction tuning", "stage1", "stage 1", "after stage 1"),
     (PINK, ""): ("caption only tuning", "caption", "tuned on captions"),
+    (WINE, ""): ("interleaved tuning",),
+    (INDIGO, ""): ("full data picture after the question", "after the question"),
     (ORANGE, "///"): ("blank", "a blank one"),
     (VERMILION, "..."): ("shuffled", "another s", "others pictures"),
     (WHITE, "xxx"): ("text only", "expert", "the reference"),  # whoever is shown no picture
 }
 _SHADES = {name: shade for shade, names in WORN.items() for name in names}
-# "LLaVA, pictures blank" has the colour of "blank".
-_WITHIN = re.compile(r"(?<= )(blank|shuffled|text only|the reference)$|^paper\b")
+# "LLaVA, pictures blank" has the colour of "blank", a row that stands in for a model the colour of the row.
+_WITHIN = re.compile(
+    r"(?<= )(blank|shuffled|text only|the reference)$|^(paper|caption only tuning|interleaved tuning)\b"
+)
 
 
 def fill(name: str, otherwise: str = BLUE) -> dict:

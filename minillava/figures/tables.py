@@ -31,11 +31,16 @@ def table_bars(table: dict, title: str) -> Figure:
 
 
 def question_bars(report: dict) -> Figure:
-    """Exact-match accuracy by kind of question: with the picture, and of its controls."""
+    """Exact-match accuracy by kind of question: with the picture before and after the question, and of its controls."""
     kinds, spread = list(report["vqa"]), report["vqa_spread"]
     rows = {"its picture": [over_seeds({"ours": report["vqa"][kind], "spread": spread[kind]}) for kind in kinds]}
-    controls = {"blank": "vqa_blank", "shuffled": "vqa_shuffled", "text only": "vqa_text"}
-    rows |= {name: list(report[key].values()) for name, key in controls.items()}
+    others = {
+        "after the question": "vqa_after",
+        "blank": "vqa_blank",
+        "shuffled": "vqa_shuffled",
+        "text only": "vqa_text",
+    }
+    rows |= {name: list(report[key].values()) for name, key in others.items()}
     gain = report["vqa"]["all"] - report["vqa_shuffled"]["all"]
     title = f"Its own picture is worth {gain:+.0f} points over another scene's"
     return grouped(rows, kinds, "% right", title, whisker=SEEDS)
@@ -73,18 +78,20 @@ def table_8(report: dict) -> Figure:
 
 
 def designs(report: dict) -> Figure:
-    """Table 8's choices on the chat data: each row with its control, and its difference to the best beside the paper's."""
-    figure, (left, right) = canvas(12, 3.6, 2, width_ratios=(5, 4))
+    """Table 8's choices on the chat data: each row with its control, and its difference beside the paper's."""
+    figure, (left, right) = canvas(13, 3.6, 2, width_ratios=(5, 4))
     rows = {SMALLER.get(row["row"], row["row"]): row for row in report["rows"]}
     scores = {"its picture": [over_seeds(row["ours"]["all"]) for row in rows.values()],
+              "after the question": [over_seeds(row["after"]) for row in rows.values()],
               "shuffled": [over_seeds(row["shuffled"]) for row in rows.values()]}  # fmt: skip
-    least = min(own.ours - control.ours for own, control in zip(*scores.values()))
+    least = min(min(both) - control for *both, control in zip(*([s.ours for s in of] for of in scores.values())))
     title = f"Every row looks: at least {least:+.0f} points over shuffled pictures"
     grouped(scores, list(rows), "% right", title, whisker=SEEDS, axis=left)
     gaps = {name: row["gap"] | {"paper": TABLE_8.delta(row["row"], "Avg")} for name, row in rows.items() if row["gap"]}
+    gaps |= {row["row"]: row["gap"] | {"paper": None} for row in report["stage 1"] if row["gap"]}
     points = [Score(gap["ours"], gap["interval"], gap["paper"]) for gap in gaps.values()]
-    title = f"{sum(low <= 0 <= high for _, (low, high), _ in points)} of {len(points)} choices cannot be told from none"
-    bars(list(gaps), points, "points beside the best", title, whisker=QUESTIONS, axis=right)
+    title = f"{sum(not low <= 0 <= high for _, (low, high), _ in points)} of {len(points)} choices make a difference"
+    bars(list(gaps), points, "points beside the paper's choice", title, whisker=QUESTIONS, axis=right)
     return figure
 
 

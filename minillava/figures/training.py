@@ -25,7 +25,7 @@ from minillava.figures.charts import lines, stacked
 from minillava.figures.panels import above
 from minillava.figures.style import BLUE, ORANGE, canvas, fills, plain_log
 
-TRAININGS = {"stage1": "stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
+TRAININGS = {"stage1": "boxes-stage1", "full-data": "stage2"}  # folder of a run of the paper -> its curve's name
 LOSS, SEEDS = "loss, nats per token", "other seeds"
 WINDOW = 20  # steps
 MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")  # of the memory that training takes

@@ -21,12 +21,12 @@ from minillava.data.scienceqa import Problem, question_text, read_labels
 from minillava.data.template import CHAT, Template
 from minillava.files import FileError, by_key, is_id, parse_json, write_text
 from minillava.judging.answer_scienceqa import TRAINED_JOINT, answer_problems
-from minillava.judging.answers import BLANK, CONDITIONS, answer, blank_picture, vision_features
+from minillava.judging.answers import BLANK, CONDITIONS, OTHER_ORDER, answer, blank_picture, vision_features
 from minillava.judging.pope import read_rows
 from minillava.machine import progress_bar
 from minillava.model import Llava, SpliceError
 
-# Name of a condition -> which pictures are shown: picture, blank, shuffled, text.
+# Name of a condition -> which pictures are shown: picture, other-order, blank, shuffled, text.
 PICTURES_SHOWN = {tag.removeprefix("-") or "picture": choose for tag, choose in CONDITIONS.items()}
 
 
@@ -153,7 +153,7 @@ def write_answers(
     """
     pictures = {q.image for q in questions if q.image}
     missing = sorted(name for name in pictures if not (images / name).is_file())
-    if missing and settings.condition in ("picture", "shuffled"):
+    if missing and settings.condition not in ("blank", "text"):
         raise FileError(f"{images / missing[0]}: no such picture ({len(missing)} missing in all); see --images")
     if settings.condition == "shuffled" and len(pictures) < 2:
         raise FileError("--look shuffled shows another question's picture, so it needs questions about two or more")
@@ -204,9 +204,9 @@ def _write(model, tokenizer, template, preparation, questions, images, out, mode
 
 @torch.inference_mode()
 def _answer_batch(model, tokenizer, template, batch, features, settings) -> list[str]:
-    most = settings.max_new_tokens
+    most, other = settings.max_new_tokens, settings.condition == OTHER_ORDER.removeprefix("-")
     if settings.format:
-        problems = [q.problem for q in batch]
-        return answer_problems(model, tokenizer, template, problems, features, settings.format, settings.joint, most)
+        more = settings.format, settings.joint, most, other
+        return answer_problems(model, tokenizer, template, [q.problem for q in batch], features, *more)
     texts = [q.text.replace("<image>", "").strip() for q in batch]
-    return answer(model, tokenizer, template, list(zip(texts, features)), most)
+    return answer(model, tokenizer, template, list(zip(texts, features)), most, other)

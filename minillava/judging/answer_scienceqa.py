@@ -23,15 +23,18 @@ def two_step(reasons: str, letter: str) -> str:
 
 def answer_problems(
     model: Llava, tokenizer, template: Template, problems: list[Problem], features: list[torch.Tensor | None],
-    format: str, joint: str = TRAINED_JOINT, reasons: int | None = None,
+    format: str, joint: str = TRAINED_JOINT, reasons: int | None = None, first: bool = False,
 ) -> list[str]:  # fmt: skip
     """Answers at temperature 0, as texts for `read_answer`. features: for each problem its picture's (P, Dv), or None.
 
     format: the one the model was trained on (`FORMATS`). joint: the text between the two steps of QCM-LEPA.
     reasons: the most tokens of the first step; the authors take 1,024 for the real ScienceQA. Default: MAX_REASONS.
+    first: the picture before the question, and not after it as in training (Eq. 2 allows both).
     """
     pictures = [[] if picture is None else [picture] for picture in features]
-    questions = [question_text(p) + ("\n<image>" if picture else "") for p, picture in zip(problems, pictures)]
+    form = "<image>\n{}" if first else "{}\n<image>"
+    texts = map(question_text, problems)
+    questions = [form.format(text) if picture else text for text, picture in zip(texts, pictures)]
     prompts = [template.segments([(question, None)]) for question in questions]
     first = answer_segments(model, tokenizer, template, prompts, pictures, reasons or MAX_REASONS)
     if format != "QCM-LEPA":

@@ -1,7 +1,8 @@
 """Ask a model questions about pictures, with the right picture and without it (section 5).
 
-A model that answers as well without the right picture has not used it. So every score is taken under the four
-`CONDITIONS`: with the question's own picture, with a blank one, with another question's, and with the words alone.
+A model that answers as well without the right picture has not used it. And Eq. 2 allows the picture on either side of
+the question. So every score is taken under the five `CONDITIONS`: with the question's own picture where it usually
+stands and on the other side, with a blank one, with another question's, and with the words alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from minillava.model import Llava, generate_text
 
 BATCH = 64
 BLANK = "blank.png"
+OTHER_ORDER = "-other-order"  # a chat has its picture before the question, ScienceQA after it; here it is turned round
 
 
 def answer(
@@ -67,6 +69,7 @@ def shuffled(names: list[str]) -> list[str]:
 # Tag of the condition -> from the questions' own pictures, the pictures to show instead; None: the words alone.
 CONDITIONS: dict[str, Callable[[list[str]], list[str | None]]] = {
     "": lambda names: names,
+    OTHER_ORDER: lambda names: names,  # what differs is the place: `answer(..., after=True)`
     "-blank": lambda names: [BLANK] * len(names),
     "-shuffled": shuffled,
     "-text": lambda names: [None] * len(names),

@@ -1,4 +1,4 @@
-"""Records of the picture book's scenes, written by the offline teacher."""
+"""Records of the picture book's scenes, written by the offline teacher; and their captions as a web page has them."""
 
 import random
 
@@ -57,3 +57,12 @@ def question_record(scene: Scene, number: int, weights: dict[str, float], after:
     value = f"{question}\n{IMAGE_TOKEN}" if rng.random() < after else f"{IMAGE_TOKEN}\n{question}"
     turns = [{"from": "human", "value": value}, {"from": "gpt", "value": answer}]
     return {"id": f"{scene.id}-question-{number}", "image": name, "conversations": turns}
+
+
+def interleaved(records: list[dict], each: int) -> list[dict]:
+    """Caption records, `each` to a record, as a web page has them: a picture, its caption, the next; no questions."""
+    out = []
+    for some in zip(*[iter(records)] * each):
+        turns = [turn for r in some for turn in ({"from": "human", "value": IMAGE_TOKEN}, r["conversations"][1])]
+        out.append({"id": f"{some[0]['id']}-{each}", "image": [r["image"] for r in some], "conversations": turns})
+    return out

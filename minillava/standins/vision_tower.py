@@ -131,7 +131,7 @@ def untrained():
     """The untrained CLIP and its tokenizer.
 
     As in CLIP the end mark has the highest id. With end mark 2 `transformers` would read a caption at its highest id,
-    often in the middle (notebook 06).
+    often in the middle (exercise 06).
     """
     tokenizer = train_tokenizer((c for s in scenes("train", 4000) for c in captions(s)), 511)
     tokenizer.add_special_tokens({"eos_token": "<|endoftext|>"})
