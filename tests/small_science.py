@@ -10,7 +10,9 @@ from minillava.experiments import science
 from minillava.judging import answer_scienceqa
 from minillava.training import checkpoints
 
-SMALL = replace(science.SMOKE, name="test", boxes=12, pairs=12, train=30, val=15, test=15, stage1_batch=4, stage2_batch=10)
+SMALL = replace(
+    science.SMOKE, name="test", boxes=12, pairs=12, train=30, val=15, test=15, stage1_batch=4, stage2_batch=10
+)
 
 if __name__ in ("__main__", "__mp_main__"):  # also in the workers it starts
     torch.set_num_threads(1)
