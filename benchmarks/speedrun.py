@@ -60,6 +60,7 @@ class Recipe:
     batch: int = 32
     epochs: float = 2.0
     lr: float = 2e-3
+    layer: int = -2  # of the vision tower, whose features are read; the paper's
 
 
 RECIPES = (
@@ -67,6 +68,8 @@ RECIPES = (
     Recipe("W by least squares from 1,200 boxes, records of two questions", boxes=1200, turns=2, batch=24, epochs=0.36),
     Recipe("as 1, twice as long", boxes=1200, turns=2, batch=24, epochs=0.69),
     Recipe("as 1, seven times as long", boxes=1200, turns=2, batch=24, epochs=2.4),
+    Recipe("as 1 from the last layer, 0.6 times as long", boxes=1200, turns=2, batch=24, epochs=0.21, layer=-1),
+    Recipe("as 4, ten times as long", boxes=1200, turns=2, batch=24, epochs=2.1, layer=-1),
 )
 
 
@@ -85,7 +88,7 @@ def train(recipe: Recipe, scale, some: list, records: dict, folder: Path, weight
     with tempfile.TemporaryDirectory() as work:
         work, began = Path(work), (time.perf_counter(), time.process_time())
         vision, language = weights / "vision_tower", weights / "language_model"
-        model, tokenizer = assemble(vision, language, seed), load_tokenizer(language)
+        model, tokenizer = assemble(vision, language, seed, recipe.layer), load_tokenizer(language)
         preparation = read_preparation(vision, model.config.vision.image_size)
         wanted = records[2]
         if recipe.turns:
