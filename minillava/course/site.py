@@ -48,7 +48,8 @@ LINK = re.compile(  # code, which is left alone, or a link to a file
     re.MULTILINE | re.DOTALL,
 )
 RESULTS = ("README", "report", "gates", "science", "designs")
-DOCS = ("README", "notebooks/README", "notebooks/glossary", "docs/field-guide", "benchmarks/README", "CONTRIBUTING")
+BENCHMARKS = ("benchmarks/README", "benchmarks/SPEEDRUN")
+DOCS = ("README", "notebooks/README", "notebooks/glossary", "docs/field-guide", *BENCHMARKS, "CONTRIBUTING")
 IN_ENGLISH = {
     "data_samples/results/README": "Results",
     "notebooks/README": "From the paper to the code",
