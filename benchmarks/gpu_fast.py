@@ -112,7 +112,7 @@ def training(dry, stage):
             settings = dict(batch_size=batch, steps=steps, lr=1e-4, tokens=tokens)
             settings |= {"dtype": compute_dtype(side.DEVICE), "progress": partial(stamp, stamps)}
             train_stage(model, stage, samples, features, folder / way, **settings)
-            found[way] = figures_of(config, stage, samples, batch, tokens, live, stamps)
+            found[way] = figures_of(config, stage, samples, batch, tokens, live, stamps, compiled)
             speed, each = found[way]["tokens a second"], found[way]["samples a second"]
             print(f"stage {stage}, {way}: {speed:,.0f} real tokens/s (goal {GOALS[stage]:,}), {each:,.0f} samples/s, "
                   f"{short_number(found[way]['FLOP/s'])}FLOP/s", flush=True)  # fmt: skip
@@ -120,7 +120,7 @@ def training(dry, stage):
     return found
 
 
-def figures_of(config, stage, samples, batch, tokens, live, stamps):
+def figures_of(config, stage, samples, batch, tokens, live, stamps, compiled):
     """What the times of all steps say about those that count. Tokens are real ones: padding is not among them."""
     lengths = [len(s.ids) - 1 + config.vision.num_patches for s in samples]
     counted = plan_batches([len(s.ids) for s in samples], batch, len(stamps), 0)[UNCOUNTED:]
@@ -134,7 +134,7 @@ def figures_of(config, stage, samples, batch, tokens, live, stamps):
         "tokens a second": sum(lengths[i] for i in chosen) / seconds, "samples a second": len(chosen) / seconds,
         "FLOP/s": work, "nominal MFU": work / NOMINAL, "seconds": [b - a for a, b in pairwise(stamps)],
         "tokens at once": tokens, "peak memory": peak_memory(),
-        "foreseen memory": memory(config, stage, size, longest, share, parts=most)["total"],
+        "foreseen memory": memory(config, stage, size, longest, share, parts=most, compiled=compiled)["total"],
     }  # fmt: skip
 
 

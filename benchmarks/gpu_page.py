@@ -31,8 +31,8 @@ def speeds(fast: dict) -> list[tuple]:
             if not isinstance(one, dict) or "tokens a second" not in one:
                 continue
             share = one.get("utilisation") or 100 * one["FLOP/s"] / fast["parts"]["ceilings"]["matmul"]
-            foreseen = one.get("foreseen memory") or ways["foreseen memory"]
-            rows.append((part, way, one["tokens a second"], share, one["peak memory"] / 1e9, foreseen / 1e9))
+            memory = one["peak memory"] / 1e9, one["foreseen memory"] / 1e9
+            rows.append((part, way, one["tokens a second"], share, *memory))
     return rows
 
 
@@ -127,9 +127,9 @@ micro-batches per step, the same loop reached 74,500 and 15,400 tokens/s: the CP
 time. Features of photographs computed at every use ("live") cost nothing here. `--packed` was slower in every run, so
 it is gone.
 
-What is foreseen is the plain blocks by today's rule (`costs.model.memory`), which was corrected after these figures:
-PyTorch's norm keeps its input too. Every plain step is within 4 % of it, the loop at 0.5B 7 % above it in stage 1 and
-18 % in stage 2, where it is not known why. Compiled blocks keep 2 to 23 % less, because they compute the norms again.
+What is foreseen is by today's rule (`costs.model.memory`), which was corrected after these figures: PyTorch's norm keeps
+its input too, and compiled blocks compute the norms again. Every step of ours is within 4 % of it, compiled or plain;
+the loop at 0.5B is 9 % below to 7 % above it in stage 1, and 17 to 20 % above it in stage 2, where it is not known why.
 Beside `transformers`, ours compiled is {ratio("0.5B, a step of stage 1"):.1f} times as fast in stage 1 and
 {ratio("0.5B, a step of stage 2"):.1f} times in stage 2 at 0.5B, {ratio("7B, a step of stage 1"):.1f} and
 {ratio("7B, a step of stage 2"):.1f} times at 7B, {ratio("7B, a step of stage 2, recomputed"):.1f} times with

@@ -80,7 +80,7 @@ def measure(name, precision, stage, count, again, rounds, ways=("ours compiled",
     lengths = [len(ids) - 1 + ours.config.vision.num_patches for ids in batch.ids]
     scored = sum(int((labels[1:] != forward.IGNORE).sum()) for labels in batch.labels) / len(lengths)
     work = sum(flops(ours.config, n, scored, 0, stage)["total"] for n in lengths)
-    foreseen = memory(ours.config, stage, len(lengths), max(lengths), scored, precision, again, parts=1)["total"]
+    needs = partial(memory, ours.config, stage, len(lengths), max(lengths), scored, precision, again, parts=1)
     figures, losses, median, peak = {}, {}, {}, speed_of_a_product()
     kept = "activations computed again" if again else "activations kept"
     print(f"\n{name}, {precision}, stage {stage}: {len(lengths)} samples, {sum(lengths):,} tokens, {kept}", flush=True)
@@ -97,12 +97,14 @@ def measure(name, precision, stage, count, again, rounds, ways=("ours compiled",
         median[way] = took = statistics.median(seconds)
         speed, share = sum(lengths) / took, 100 * work / took / peak
         figures[way] = {"seconds": seconds, "tokens a second": speed, "utilisation": share, "peak memory": most}
+        foreseen = needs(compiled=way == "ours compiled")["total"]
+        figures[way]["foreseen memory"] = foreseen
         goal = f", goal {GOALS[stage]}" if GOALS[stage] and who == "ours" else ""
         used = f", {most / 1e9:.1f} GB (foreseen {foreseen / 1e9:.1f})" if most else ""
         line = f"  {way:14}{took:8.3f} s per step, {speed:10,.0f} tokens/s, {share:4.0f} % of a large product"
         print(line + goal + used, flush=True)
     figures |= dict(shape=name, precision=precision, stage=stage, samples=len(lengths), tokens=sum(lengths))
-    figures |= {"activations": kept, "loss": losses, "matmul": peak, "foreseen memory": foreseen}
+    figures |= {"activations": kept, "loss": losses, "matmul": peak}
     return figures | {"ratios": {way: median["transformers"] / median[way] for way in ways if "transformers" in ways}}
 
 

@@ -115,8 +115,9 @@ def cache_bytes(config, bytes_each=2):
 
 
 def memory(
-    config, stage, batch, tokens, supervised, precision="mixed", checkpointing=False, fused=True, parts=2, devices=1
-):
+    config, stage, batch, tokens, supervised, precision="mixed", checkpointing=False, fused=True, parts=2, devices=1,
+    compiled=False,
+):  # fmt: skip
     """The least bytes that a training step needs, by what needs them, and their "total".
 
     tokens, supervised: of each sample, after splicing. Adam keeps two moments per trainable parameter. checkpointing:
@@ -124,13 +125,14 @@ def memory(
     out (`attend`: half precision on a CPU), which keeps every probability. parts: how many times the step does a forward
     and backward pass of `batch` samples. Of several the later ones find the gradients of the first there. With one alone
     gradients take the place of activations as these are freed, up to the last block's, and only what is beyond it
-    counts. devices: over how many gradients and moments are split. Not included: the features of the pictures, and the
+    counts. devices: over how many gradients and moments are split. compiled: blocks by `stages.compile_blocks`, which
+    compute the norms again. Not included: the features of the pictures, and the
     allocator's gaps.
     """
     language, count = config.language, parameters(config)
     weight, value = PRECISION_BYTES[precision]
     D, L = language.hidden_size, language.num_layers
-    block = _block_activations(language, tokens, stage, precision, fused)
+    block = _block_activations(language, tokens, stage, precision, fused, compiled)
     enters = D * (4 if precision == "mixed" else value)
     matrices = _matrices(language) + D * language.vocab_size
     freed = batch * tokens * (L * enters if checkpointing else (L - 1) * block)
@@ -152,7 +154,7 @@ def _matrices(language):
     return language.num_layers * (attention + 3 * D * language.intermediate_size)
 
 
-def _block_activations(language, tokens, stage, precision, fused):
+def _block_activations(language, tokens, stage, precision, fused, compiled):
     """Bytes per token that a block keeps for its backward pass; weight gradients also need each matrix's input."""
     D, F, H = language.hidden_size, language.intermediate_size, language.num_heads
     wide, value = H * language.head_dim, PRECISION_BYTES[precision][1]
@@ -160,6 +162,7 @@ def _block_activations(language, tokens, stage, precision, fused):
     if stage == 2:  # times the gain, for the matrices' gradients: cast once per matrix by autocast
         norms += {"float32": 2 * 4, "mixed": 5 * 2, "bfloat16": 2 * (2 + 2)}[precision] * D
         norms += 2 * 4 * D if precision == "mixed" and fused else 0  # on a GPU, PyTorch's norm keeps its input too
+    norms = 0 if compiled else norms
     attention = 4 * wide * value + 4 * H  # queries, keys, values, the output and its scale
     if not fused:
         attention = 3 * wide * value + H * tokens * value + (wide * value if stage == 2 else 0)
