@@ -138,11 +138,11 @@ activations computed again.
 {answers["questions"]} questions about 30 pictures at the size of 7B, {answers["tokens"]:,} tokens of answers, seconds:
 ours {clock["ours"]:.1f}, `transformers` in one batch {clock["batched"]:.1f}, one by one {clock["one by one"]:.0f} (from
 every tenth). So ours takes {clock["ours"] / clock["batched"]:.1f} times as long as one batch of `transformers` here,
-where on a CPU it is quicker. A profile says why: reading all prompts takes 0.42 s, and then each token of all rows 40 to
-56 ms, of which the GPU works 13 ms and waits for about 1,850 launches from Python (a script that was not kept). (`transformers` reads each picture
-three times, and launches fewer kernels per token.) Recording a step once as a CUDA graph would take these launches
-away; here rows leave and the cache grows, so it was not done. When a row leaves, its index now goes to the GPU once
-instead of once per layer; that made no difference which could be told from the noise.
+where on a CPU it is quicker. A profile says why (a script that was not kept): reading all prompts takes 0.42 s, and then
+each token of all rows 40 to 56 ms, of which the GPU works 13 ms and waits for about 1,850 launches from Python.
+(`transformers` reads each picture three times.) Recording a step once as a CUDA graph would take these launches away;
+here rows leave and the cache grows, so it was not done. When a row leaves, its index now goes to the GPU once instead of
+once per layer; that made no difference which could be told from the noise.
 
 ## Seen
 

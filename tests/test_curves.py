@@ -99,10 +99,10 @@ def test_a_run_of_the_paper_says_whether_it_is_healthy(tmp_path, monkeypatch, cu
     (run / "state.json").write_text(json.dumps({"recipe": ABOUT}))
     good, bad = figures_training.health(run, "test")
     assert "seed-0: healthy" in good and "seed-1: not healthy" in bad
-    assert (run / "figures" / "band-stage2.png").stat().st_size > 5000
+    assert (run / "figures" / "band-full-data.png").stat().st_size > 5000
     (run / "state.json").write_text(json.dumps({"recipe": ABOUT | {"weights": ["b"]}}))
     assert figures_training.health(run, "test") == [
-        "Loss of stage2: not compared; the reference curve is of other weights or another recipe"
+        "Loss of full-data: not compared; the reference curve is of other weights or another recipe"
     ]
     assert figures_training.health(run, "another") == []
 

@@ -135,8 +135,8 @@ def page(weights: Path, results: Path) -> str:
         "ship; 5: `make demo`'s run, three seeds; 6: `minillava paper --table 8`.",
         markdown_table(rows),
         "![The gates while vision tower, language model and the whole were trained](gates.png)",
-        "The language model's curves fall where it learns nothing but one thing for a while: the question before its scene, "
-        "then letters. All lessons together bring the rest back.",
+        "The language model's curves fall where it learns nothing but one thing for a while: the question before its "
+        "scene, then letters. All lessons together bring the rest back.",
         "## What it gets wrong", failures(cards["llava"], report, answers, measured),
         "## What made the weights", markdown_table(made),
     ]  # fmt: skip

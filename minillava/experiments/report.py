@@ -257,7 +257,8 @@ def designs_page(report: dict) -> str:
     told = {True: "it can be told from none", False: "it cannot be told from none"}
     scale = report["recipe"]["scale"]
     one, two = (paper.RECIPES[f"stage {n}"].learning_rate for n in (1, 2))
-    records = "{conversation:,} conversations in records of {turns} questions, {detail:,} descriptions, {complex:,} with reasons"
+    records = "{conversation:,} conversations in records of {turns} questions, {detail:,} descriptions, {complex:,} "
+    records += "with reasons"
     where = (report["machine"].get("gpu") or {"name": "a CPU"})["name"]
     rates = (
         f"{scale['stage2_lr']:g} in stage 2 after {scale['stage1_lr']:g} in stage 1; in the paper {two:g} after {one:g}"

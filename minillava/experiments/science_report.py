@@ -189,6 +189,10 @@ def why(science: dict) -> list[str]:
     blank, shuffled, _ = CONTROLS
     gaps = {r["row"]: r["gap"] for r in science["table 8"] if r["gap"]}
     told = sum(map(can_be_told, gaps.values()))
+
+    def beside(row: str) -> str:
+        return f"{row} differs by {signed(gaps[row])}, in the paper by {paper.TABLE_8.delta(row, 'Avg'):+}"
+
     rows = [r for r in science["reasons"] if r["gap"] and r["row"] in VARIANTS]
     differ = "; ".join(f"{r['row']} {signed(r['gap']['with a picture'])}" for r in rows)
     val, answers = science["recipe"]["scale"]["val"], science["questions"] * len(science["seeds"])
@@ -196,18 +200,17 @@ def why(science: dict) -> list[str]:
     error = 100 * math.sqrt(last / 100 * (1 - last / 100) / val)
     return [
         f"For {told} of {len(gaps)} rows of Table 8 the difference to the best variant can be told from none.",
-        f"Where the reasons are right, the letter is right in {then:.1f} %; chance is {science['chance']} %. Of {wrong:,} "
-        f"wrong answers over all seeds, {lost:,} ({100 * lost / wrong:.0f} %) reason to the right conclusion and then "
+        f"Where the reasons are right, the letter is right in {then:.1f} %; chance is {science['chance']} %. Of "
+        f"{wrong:,} wrong answers over all seeds, {lost:,} ({100 * lost / wrong:.0f} %) reason to the right conclusion and then "
         "name another letter; the others go wrong before.",
         f"Of the questions with a picture LLaVA answers {seen['LLaVA']} % right, {seen[blank]} % when it is blank and "
         f"{seen[shuffled]} % when it is another. Over all questions that is {avg['LLaVA']}, {avg[blank]} and "
         f"{avg[shuffled]} %. Its reasons look too: right in {seeing[BEST]} %, {seeing[blank]} % and {seeing[shuffled]} %.",
         f"With the picture before the question, an order in which the quiz was not learned, it is {avg[BEFORE_ROW]} %.",
-        f"The last layer serves better here ({signed(gaps['Last layer'])}), in the paper worse. A likely reason, not "
-        "tested: our vision tower learns from a text for every patch of its last layer (`standins/vision_tower.py`), CLIP "
-        "from one text per picture.",
-        f"The letter before the reasons costs most ({signed(gaps[ANSWER_FIRST])}): perhaps because a "
-        "language model of four layers has to find it at once, without writing down what it saw.",
+        f"{beside('Last layer')}. A likely reason, not tested: our vision tower learns from a text for every patch of "
+        "its last layer (`standins/vision_tower.py`), CLIP from one text per picture.",
+        f"{beside(ANSWER_FIRST)}. Perhaps a language model of four layers cannot find the letter at once, without "
+        "writing down what it saw.",
         f"Read by their reasons, on questions with a picture, the rows differ from the best by: {differ}. This measure "
         "was chosen after the letters of an earlier model had been seen.",
         f"Letters that cannot be read: {science['failures'][BEST]} of {answers:,}.",

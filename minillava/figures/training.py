@@ -60,17 +60,17 @@ def band(runs: list[list[float]], curve: Curve, title: str = "") -> Figure:
 def health(folder: Path, scale: str) -> list[str]:
     """A line for each training of a run of the paper that has a reference curve, and its figure in `folder`/figures."""
     said = []
-    for training, stage in TRAININGS.items():
+    for training, name in TRAININGS.items():
         try:
-            curve = read_curve(f"{scale}-{stage}")
+            curve = read_curve(f"{scale}-{name}")
         except CurveError:
             continue  # this scale ships none
         runs = sorted(Path(folder).glob(f"seed-*/{training}/metrics.jsonl"))
         if not runs or recipe_of(runs[0].parent) != curve.about:
-            said.append(f"Loss of {stage}: not compared; the reference curve is of other weights or another recipe")
+            said.append(f"Loss of {training}: not compared; the reference curve is of other weights or another recipe")
             continue
-        band([read_losses(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{stage}.png")
-        said += [f"Loss of {stage}, {run.parent.parent.name}: {describe_run(run, curve)}" for run in runs]
+        band([read_losses(run) for run in runs], curve).savefig(Path(folder) / "figures" / f"band-{training}.png")
+        said += [f"Loss of {training}, {run.parent.parent.name}: {describe_run(run, curve)}" for run in runs]
     return said
 
 

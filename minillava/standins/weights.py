@@ -2,8 +2,7 @@
 
 The folders have the published formats: `transformers.CLIPModel` and `LlamaForCausalLM` load them like the real ones. A
 run that was stopped resumes. Every folder gets a card.json (recipe, seed, time, machine, figures), and gates.jsonl with
-figures taken during training. The figures that count are taken at the end (`standins/gates.py`). The folders in
-data_samples/weights were made by an earlier recipe, which their cards state.
+figures taken during training. The figures that count are taken at the end (`standins/gates.py`).
 
     python -m minillava.standins.weights            # hours; a card says how many
 """
