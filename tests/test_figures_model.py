@@ -131,6 +131,7 @@ def test_a_grid_says_how_many_patches_there_are():
 
 def test_bars_say_their_values():
     assert "mean 2.00" in words(loss_bars(["a", "###"], [1.0, 3.0], "t"))
+    assert "mean 0.002" in words(loss_bars(["a", "###"], [0.001, 0.003], "t"))  # a little, and not nothing
     shown = words(paper_bars(TABLES["Table 5"], "All", "t", ("LLaVA",)))
     assert "67.3" in shown and "19.1" in shown
 

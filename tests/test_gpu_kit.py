@@ -6,7 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from minillava.costs.model import SHAPES, memory
+from minillava.data import IGNORE
+
 ROOT = Path(__file__).parent.parent
+FAST = json.loads((ROOT / "benchmarks" / "results" / "gpu-fast.json").read_text(encoding="utf-8"))["parts"]
 
 
 def kit(*arguments, out):
@@ -29,3 +35,21 @@ def test_speed_is_measured_part_by_part_and_a_second_run_measures_nothing_again(
 def test_an_unknown_part_is_refused():
     done = subprocess.run(["bash", ROOT / "benchmarks/gpu.sh", "slow"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "slow" in done.stderr
+
+
+@pytest.mark.parametrize("part", [name for name in FAST if "a step" in name])
+def test_the_memory_that_a_step_took_on_the_gpu_is_what_is_foreseen(part, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import forward
+
+    found = FAST[part]
+    config, count = SHAPES[found["shape"]], found["samples"]
+    some = forward.samples(found["shape"], config, count)
+    lengths = [len(ids) - 1 + config.vision.num_patches for ids, _ in some]
+    assert sum(lengths) == found["tokens"]  # the batch that was measured
+    scored = sum(int((labels[1:] != IGNORE).sum()) for _, labels in some) / count
+    again = found["activations"] == "activations computed again"
+    sizes = config, found["stage"], count, max(lengths), scored, found["precision"], again
+    for way in ("ours", "ours compiled"):
+        needs = memory(*sizes, parts=1, compiled=way == "ours compiled")["total"]
+        assert needs == found[way]["foreseen memory"] and abs(found[way]["peak memory"] / needs - 1) < 0.05
