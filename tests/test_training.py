@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -120,6 +121,30 @@ def test_an_interrupt_between_two_halves_of_an_update_is_not_kept(tmp_path, unin
 
     with pytest.raises(KeyboardInterrupt):
         toy.train(tmp_path, wrap=interrupted_between)
+    toy.assert_same(toy.train(tmp_path), uninterrupted[0])
+
+
+def test_a_signal_in_the_middle_of_an_update_waits_for_its_end_and_the_step_is_kept(
+    tmp_path, uninterrupted, monkeypatch
+):
+    monkeypatch.setattr(checkpoints, "SAVE_SECONDS", 1e9)
+
+    def signalled_between(optimizer):
+        step, done = optimizer.optimizers[1].step, []
+
+        def signalled():
+            done.append(1)
+            if len(done) == 6:
+                signal.raise_signal(signal.SIGINT)
+            step()
+
+        optimizer.optimizers[1].step = signalled
+        return optimizer
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(tmp_path, wrap=signalled_between)
+    assert latest(tmp_path)["step"] == 6 and signal.getsignal(signal.SIGINT) == before
     toy.assert_same(toy.train(tmp_path), uninterrupted[0])
 
 

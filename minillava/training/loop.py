@@ -97,15 +97,18 @@ def fit(
                     finite = bool(norm.isfinite())
                     if not finite and not optimizer.scaler.is_enabled():
                         raise failed(f"gradient of step {step} is {norm:f}")
-                    consistent = False  # until the step is complete: a Ctrl-C in between leaves the last checkpoint
-                    optimizer.step(cosine(step, steps)) if finite else optimizer.skip()
-                    losses.append(round(loss, 5))
-                    metrics.write(_row(step, losses[-1], steps))
-                    if exploded(losses):
-                        advice = "start again in another folder with a lower learning rate, or look at earlier batches"
-                        raise failed(f"loss exploded: {loss:.3g} at step {step}", advice)
-                    step += 1
-                    consistent = True
+                    with parallel.signals_wait():
+                        consistent = False  # until the step is complete: an error in between leaves the last checkpoint
+                        optimizer.step(cosine(step, steps)) if finite else optimizer.skip()
+                        losses.append(round(loss, 5))
+                        metrics.write(_row(step, losses[-1], steps))
+                        if exploded(losses):
+                            advice = (
+                                "start again in another folder with a lower learning rate, or look at earlier batches"
+                            )
+                            raise failed(f"loss exploded: {loss:.3g} at step {step}", advice)
+                        step += 1
+                        consistent = True
                     progress(step, steps, loss)
                     if stopped:
                         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from threading import Event
+from threading import Event, current_thread, main_thread
 
 import torch
 import torch.distributed as dist
@@ -108,6 +108,24 @@ def stop_event():
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@contextmanager
+def signals_wait():
+    """A signal that comes within the block does at its end what it would have done, so that a step is never cut in two."""
+    kinds = {getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")}
+    in_main = current_thread() is main_thread()  # the only one that signals interrupt
+    before = {kind: h for kind in kinds if in_main and callable(h := signal.getsignal(kind))}
+    received = []
+    for kind in before:
+        signal.signal(kind, lambda *of: received.append(of))
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    for kind, frame in received[:1]:
+        before[kind](kind, frame)
 
 
 def ranks_in_step() -> bool:
