@@ -22,7 +22,7 @@ from minillava.experiments.run import Run, still_wanted
 from minillava.experiments.science import ANSWER_FIRST, VARIANTS
 from minillava.experiments.study import CAPTIONS, Variant
 from minillava.files import read_jsonl, write_json, write_jsonl
-from minillava.judging.answers import CONDITIONS, OTHER_ORDER, answer, answer_segments
+from minillava.judging.answers import BATCH, CONDITIONS, OTHER_ORDER, answer, answer_segments
 from minillava.judging.bench import read_bench, write_bench
 from minillava.judging.pope import build_pope
 from minillava.machine import progress_bar
@@ -108,12 +108,13 @@ def ask(run: Run, learner: tuple, row: str, control: str, questions: str, most: 
 def answer_behind_examples(run: Run, learner: tuple, asked: list[tuple], most: int) -> list[str]:
     """Answers of a model that was taught no questions, prompted as OpenFlamingo is: behind EXAMPLES answered ones.
 
-    asked: as in `answer`. Each gets its own examples: the first question of training records, its picture and answer.
+    asked: as in `answer`. Every `BATCH` questions get examples of their own, which are read once for all of them: the
+    first question of training records, its picture and answer.
     """
     (model, tokenizer, features), prompts, pictures = learner, [], []
     records = read_records(run.folder / "records" / "conversation.json")
     for n, (question, z) in enumerate(asked):
-        examples = random.Random(f"examples {n}").sample(records, EXAMPLES)
+        examples = random.Random(f"examples {n // BATCH}").sample(records, EXAMPLES)
         turns = [tuple(turn["value"] for turn in r["conversations"][:2]) for r in examples]
         prompts.append(CHAT.segments([*turns, (f"{IMAGE_TOKEN}\n{question}", None)]))
         pictures.append([*(features[r["image"]] for r in examples), z])
@@ -132,6 +133,11 @@ def answer_exact(run: Run, learner: tuple, row: str, control: str, home: Path) -
     write_json(home / f"exact{control}.json", exact_match(questions, texts))
 
 
+def conditions_of(row: str) -> tuple[str, ...]:
+    """The tags of the CONDITIONS under which a trained row answers."""
+    return "", *(tag for trained, tag in ASKED.values() if trained == row)
+
+
 def learn_row(run: Run, seed: int, row: str) -> None:
     """Stage 2 of one row from stage 1's W, then its answers to everything."""
     home, records = run.home(seed, row), records_of(run, row)
@@ -142,7 +148,7 @@ def learn_row(run: Run, seed: int, row: str) -> None:
         about = {"template": CHAT.name, "trained on": row, "seed": seed, "scale": run.scale.name}
         save_trained(model, tokenizer, run.weights / "vision_tower", home / "model", about)
     model.eval()
-    for control in ("", *(tag for trained, tag in ASKED.values() if trained == row)):
+    for control in conditions_of(row):
         still_wanted()
         answer_exact(run, learner, row, control, home)
         if control and row != FULL:
@@ -174,7 +180,8 @@ def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -
         what = f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks"
         run.do("data", what, partial(make_data, run))
         steps = {row: study.steps_of(scale, len(records_of(run, row))) for row in ROWS}
-        study.train_rows(run, dict.fromkeys(ROWS, Variant()), steps, learn_row)
+        asks = {row: len(conditions_of(row)) for row in ROWS}
+        study.train_rows(run, dict.fromkeys(ROWS, Variant()), steps, learn_row, asks.get)
         what, reviews = "Section 5.1: the judge reads captions, boxes and answers", review_files(run).values()
         run.do("judge", what, partial(run_judge, run), reviews)
     return run

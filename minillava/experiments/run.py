@@ -24,7 +24,7 @@ from minillava.files import FileError, read_checked, write_checked
 from minillava.machine import progress_bar
 from minillava.scales import WEIGHTS
 
-ANSWERING = 40  # answering at the end of a job is counted as the time of so many training steps
+ANSWERING = 40  # answering once at the end of a job is counted as the time of so many training steps
 STOP = []  # in a worker: the event that asks it to stop
 
 
@@ -104,11 +104,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """Work in a folder of its own. work: can be pickled. steps: how many lines of metrics.jsonl it writes."""
+    """Work in a folder of its own. work: can be pickled. steps: how many lines of metrics.jsonl it writes.
+
+    asks: how often it answers after that.
+    """
 
     home: Path
     steps: int
     work: Callable[[], None]
+    asks: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.steps + ANSWERING * self.asks
 
     @property
     def done(self) -> Path:
@@ -140,11 +148,11 @@ def side_by_side(jobs: list[Job]) -> None:
 
     Raises what a job raised, when the others have stopped.
     """
-    todo = sorted((job for job in jobs if not job.done.exists()), key=lambda job: -job.steps)
+    todo = sorted((job for job in jobs if not job.done.exists()), key=lambda job: -job.size)
     files, context = [job.home / "metrics.jsonl" for job in jobs], get_context("spawn")
     stop, workers = context.Event(), max(1, min(len(todo), os.cpu_count() or 1, 4))
     with (
-        progress_bar(sum(job.steps + ANSWERING for job in jobs), "step") as progress,
+        progress_bar(sum(job.size for job in jobs), "step") as progress,
         ProcessPoolExecutor(workers, context, initializer=listen, initargs=(stop, len(jobs) == 1)) as pool,
     ):
         running = {pool.submit(job) for job in todo}
@@ -154,7 +162,8 @@ def side_by_side(jobs: list[Job]) -> None:
                 for one in ended:
                     one.result()
                 steps = sum(file.read_bytes().count(b"\n") for file in files if file.exists())
-                progress.update(max(0, steps + ANSWERING * sum(job.done.exists() for job in jobs) - progress.n))
+                answered = sum(ANSWERING * job.asks for job in jobs if job.done.exists())
+                progress.update(max(0, steps + answered - progress.n))
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -142,10 +142,13 @@ def texts_of(path: Path) -> dict:
     return {row["question_id"]: row["text"] for row in read_jsonl(path)}
 
 
-def train_rows(run: Run, rows: dict[str, Variant], steps: dict[str, int], learn_row: Callable) -> None:
+def train_rows(
+    run: Run, rows: dict[str, Variant], steps: dict[str, int], learn_row: Callable, asks: Callable = lambda row: 1
+) -> None:
     """The features; then for each seed every stage 1 that the rows begin with, and every row.
 
     steps: of each row's stage 2. learn_row(run, seed, row): trains a row and writes its answers, in a worker process.
+    asks(row): how often a row answers.
     """
     layers = {run.folder / variant.features: variant for variant in rows.values()}
     what = "Section 4.1: the frozen vision tower looks at every picture once"
@@ -156,6 +159,6 @@ def train_rows(run: Run, rows: dict[str, Variant], steps: dict[str, int], learn_
         first = [Job(run.home(seed, name), pairs, partial(align, run, seed, v)) for name, v in starts.items()]
         what = f"Section 4.2, stage 1 (seed {seed}): feature alignment, only W learns"
         run.do(f"stage1-{seed}", what, partial(side_by_side, first), [job.done for job in first])
-        second = [Job(run.home(seed, row), steps[row], partial(learn_row, run, seed, row)) for row in rows]
+        second = [Job(run.home(seed, r), steps[r], partial(learn_row, run, seed, r), asks(r)) for r in rows]
         what = f"Section 4.2, stage 2 (seed {seed}): W and the language model learn; {len(rows)} models answer"
         run.do(f"stage2-{seed}", what, partial(side_by_side, second), [job.done for job in second])

@@ -14,6 +14,7 @@ from minillava.data.images import Preparation, pixels
 from minillava.data.samples import encode_segments
 from minillava.data.template import Template
 from minillava.model import Llava, generate_text
+from minillava.model.generate import digest
 
 BATCH = 64
 BLANK = "blank.png"
@@ -41,9 +42,15 @@ def answer_segments(
 ) -> list[str]:
     """What the model writes after each prompt, at temperature 0; `BATCH` prompts of similar length at a time.
 
-    prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv).
+    prompts: the segments of each (`Template.segments`). pictures: for each prompt a list of features (P, Dv). Prompts
+    that begin with the same picture stand together, so that it is read once.
     """
-    order = sorted(range(len(prompts)), key=lambda i: sum(len(text) for text, _ in prompts[i]))
+    sizes = [sum(len(text) for text, _ in segments) for segments in prompts]
+    first = [digest(shown[0]) if shown else b"" for shown in pictures]
+    longest = {}
+    for size, picture in zip(sizes, first):
+        longest[picture] = max(size, longest.get(picture, 0))
+    order = sorted(range(len(prompts)), key=lambda i: (longest[first[i]], first[i], sizes[i]))
     answers = [""] * len(prompts)
     for start in range(0, len(order), BATCH):
         batch = order[start : start + BATCH]

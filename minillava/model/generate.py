@@ -228,35 +228,40 @@ def _read(model, prompts, features, room):
         shown = [int((ids == IMAGE).sum()) for ids in begins]  # (G,) pictures in each beginning
         embeds, _, mask = model.splice_batch(begins, [features[row][:n] for row, n in zip(first, shown)], pad="left")
         begin = Cache(config, len(begins), embeds.shape[1], embeds.device, embeds.dtype)
-        language(embeds, mask=mask, cache=begin)
+        language(embeds, mask=mask, cache=begin, wanted=torch.empty(0, dtype=torch.long, device=embeds.device))
         prompts = [ids[common[group] :] for ids, group in zip(prompts, groups, strict=True)]
         features = [pictures[shown[group] :] for pictures, group in zip(features, groups, strict=True)]
     embeds, _, mask = model.splice_batch(prompts, features, pad="left")  # (B, T, D), (B, T)
     slots = embeds.shape[1] + max(room)
     cache = Cache(config, len(prompts), slots, embeds.device, embeds.dtype, begin, groups)
-    return language(embeds, mask=mask, cache=cache)[:, -1], cache
+    newest = torch.arange(1, len(prompts) + 1, device=embeds.device) * embeds.shape[1] - 1  # (B,) in (B, T) flattened
+    return language(embeds, mask=mask, cache=cache, wanted=newest), cache
 
 
 def _shared(prompts, features):
     """The group of each row, and of each group how many ids its rows have in common at the beginning.
 
-    Rows are of one group when they show the same pictures after the same words.
+    Rows are of one group when they show the same first picture after the same words.
     """
-    rows_of = {}
+    numbers, marked, rows_of = {}, [], {}  # a picture's digest -> its number, which no id has
     for row, (ids, pictures) in enumerate(zip(prompts, features, strict=True)):
-        upto = max((ids == IMAGE).nonzero().flatten().tolist(), default=-1) + 1
-        rows_of.setdefault((row if upto == 0 else (*ids[:upto].tolist(), *map(_digest, pictures))), []).append(row)
+        shown = [numbers.setdefault(digest(picture), -1 - len(numbers)) for picture in pictures]
+        places = (ids == IMAGE).nonzero().flatten()
+        marked.append(ids.index_put((places,), torch.tensor(shown, dtype=ids.dtype)))
+        first = tuple(marked[row][: places[0] + 1].tolist()) if shown else row
+        rows_of.setdefault(first, []).append(row)
     groups, common = [None] * len(prompts), []
     for group, rows in enumerate(rows_of.values()):
         shortest = min(len(prompts[row]) for row in rows) - 1  # each row keeps at least one id of its own
-        same = torch.stack([prompts[row][:shortest] == prompts[rows[0]][:shortest] for row in rows]).all(0)
+        same = torch.stack([marked[row][:shortest] == marked[rows[0]][:shortest] for row in rows]).all(0)
         common.append(int(same.int().cumprod(0).sum()))
         for row in rows:
             groups[row] = group
     return groups, common
 
 
-def _digest(picture):
+def digest(picture):
+    """What two pictures' features (P, Dv) have in common only when they are the same numbers."""
     return hashlib.sha256(picture.detach().cpu().contiguous().view(torch.uint8).numpy()).digest()
 
 

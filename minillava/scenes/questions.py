@@ -205,13 +205,13 @@ def balanced_questions(scenes: list[Scene], per_kind: int, seed: int = 0) -> lis
 
     A scene gives at most one question of each kind. Raises ValueError when there are too few scenes.
     """
-    rng, out = random.Random(f"balanced {seed}"), []
-    for kind in EXACT_KINDS:
-        pool, used = {}, Counter()
-        for scene in scenes:
-            for q in questions(scene):
-                if q.kind == kind:
-                    pool.setdefault(answer_group(q), []).append((scene, q))
+    rng, out, pools = random.Random(f"balanced {seed}"), [], {kind: {} for kind in EXACT_KINDS}
+    for scene in scenes:
+        for q in questions(scene):
+            if q.kind in pools:
+                pools[q.kind].setdefault(answer_group(q), []).append((scene, q))
+    for kind, pool in pools.items():
+        used = Counter()
         for items in pool.values():
             rng.shuffle(items)
         taken, chosen = set(), []
