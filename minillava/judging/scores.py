@@ -7,6 +7,7 @@ if its interval is above zero and every seed agrees; with anything less, it "can
 import random
 import statistics
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot be told"
 
@@ -17,15 +18,19 @@ def interval(seeds: Sequence[list], value: Callable[[list], float], draws: int =
     The seeds answered the same questions, so their rows do not count as further questions. seeds: the rows of each, in
     the same order of questions. Raises ValueError unless all have the same length.
     """
-    rng, count = random.Random(0), len(seeds[0])
+    count = len(seeds[0])
     if any(len(rows) != count for rows in seeds):
         raise ValueError("rows are compared question by question, so all need the same questions")
-    resampled = []
-    for _ in range(draws):
-        pick = rng.choices(range(count), k=count)
-        resampled.append(statistics.mean(value([rows[i] for i in pick]) for rows in seeds))
-    resampled.sort()
+    picks = _picks(count, draws)
+    resampled = sorted(statistics.fmean(value([rows[i] for i in pick]) for rows in seeds) for pick in picks)
     return resampled[int(0.025 * draws)], resampled[int(0.975 * draws) - 1]
+
+
+@lru_cache(maxsize=8)
+def _picks(count: int, draws: int) -> list[list[int]]:
+    """Which of `count` questions each resample draws; the same for every row, so drawn once."""
+    rng = random.Random(0)
+    return [rng.choices(range(count), k=count) for _ in range(draws)]
 
 
 def paired_difference(seeds: Sequence[tuple[list, list]], value: Callable[[list], float], draws: int = 1000) -> dict:
