@@ -1,4 +1,4 @@
-"""The figures of section 5.2 say to which part each letter belongs, tick what is right, and count each question once."""
+"""The figures of section 5.2 say to which part each letter belongs, and tick what is right."""
 
 import pytest
 from PIL import Image
@@ -7,11 +7,8 @@ from minillava.data.scienceqa import FORMATS, Problem, answer_text, question_tex
 from minillava.data.tokenizer import load_tokenizer
 from minillava.figures.charts import grouped
 from minillava.figures.science import (
-    MEETINGS,
     PARTS,
     formats,
-    meeting_bars,
-    meetings,
     part_of,
     question_cards,
     solved,
@@ -72,17 +69,6 @@ def test_grouped_bars_have_the_values_given_and_chance_only_where_there_is_one()
     axis = grouped({"own": [90.0, 40.0], "blank": [50.0, 38.0]}, ["reasons", "letters"], "%", "t", [None, 39.5]).axes[0]
     assert [bar.get_height() for bar in axis.patches] == [90, 40, 50, 38]
     assert [list(line.get_ydata()) for line in axis.lines] == [[39.5, 39.5]] and 0 < axis.lines[0].get_xdata()[0]
-
-
-def test_where_two_meet_is_counted_once_a_question_also_where_one_names_nothing():
-    problems = {str(n): Problem(str(n), "?", ("a", "b"), 0) for n in range(5)}
-    ours, theirs = {"0": 0, "1": 0, "2": 1, "3": 1}, {"0": 0, "1": 1, "2": 0, "3": 1}  # nobody answers 4
-    counts = meetings(problems, ours, theirs, {"all": list(problems), "some": ["1"]})
-    assert list(counts["all"].values()) == [1, 1, 1, 2] and list(counts["all"]) == list(MEETINGS)
-    assert counts["some"] == {"both right": 0, "only LLaVA right": 1, "only the expert right": 0, "neither": 0}
-    axis = meeting_bars(counts, "they meet").axes[0]
-    assert [bar.get_width() for bar in axis.patches] == [1, 0, 1, 1, 1, 0, 2, 0]  # by part
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["all", "some"]
 
 
 @pytest.mark.parametrize("index, start, colour", [(0, "✓ LLaVA: A", RIGHT), (1, "✗ LLaVA: B", WRONG), (None, "✗ LLaVA: no letter", WRONG)])  # fmt: skip

@@ -189,8 +189,26 @@ def test_questions_about_one_picture_read_it_once_and_are_answered_as_one_by_one
     read.clear()
     del prompts[2], features[2], alone[2]
     assert generate(model, prompts, features, 10) == alone
-    assert sum(read) == P * (1 + 1 + 2)
+    assert sum(read) == P * (1 + 1 + 1)  # the one about both reads only the second picture itself
     assert generate(model, prompts, features, [3, 9, 1, 5, 7, 2]) == [a[:n] for a, n in zip(alone, [3, 9, 1, 5, 7, 2], strict=True)]  # fmt: skip
+
+
+def test_examples_that_stand_before_several_questions_are_read_once(model, monkeypatch):
+    torch.manual_seed(3)
+    first, second, third, *own = torch.randn(6, P, 16)
+    prompts = [torch.tensor([5, IMAGE, 6, IMAGE, 7, IMAGE, n]) for n in (1, 2, 3)]
+    features = [[first.clone(), second.clone(), mine] for mine in own]
+    alone = [generate(model, [ids], [shown], 10)[0] for ids, shown in zip(prompts, features, strict=True)]
+    read, forward = [], model.projector.forward
+    monkeypatch.setattr(model.projector, "forward", lambda x: read.append(len(x)) or forward(x))
+    assert generate(model, prompts, features, 10) == alone
+    assert sum(read) == P * (2 + 3)
+    read.clear()
+    features[2][1] = third  # with another second example only the first one is shared
+    alone[2] = generate(model, prompts[2:], features[2:], 10)[0]
+    read.clear()
+    assert generate(model, prompts, features, 10) == alone
+    assert sum(read) == P * (1 + 3 * 2)
 
 
 def test_each_prompt_may_have_its_own_limit(model):

@@ -22,7 +22,7 @@ from minillava.experiments.run import Run, still_wanted
 from minillava.experiments.science import ANSWER_FIRST, VARIANTS
 from minillava.experiments.study import CAPTIONS, Variant
 from minillava.files import read_jsonl, write_json, write_jsonl
-from minillava.judging.answers import BATCH, CONDITIONS, OTHER_ORDER, answer, answer_segments
+from minillava.judging.answers import CONDITIONS, OTHER_ORDER, answer, answer_segments
 from minillava.judging.bench import read_bench, write_bench
 from minillava.judging.pope import build_pope
 from minillava.machine import progress_bar
@@ -45,6 +45,7 @@ MIXTURES = {
 UNTUNED, CAPTIONER, FULL = "No Instruction Tuning", "Caption-only tuning", "Full data"
 INTERLEAVED = "Interleaved tuning"  # several pictures with their captions to a record; asked behind EXAMPLES questions
 EXAMPLES = 2  # of another picture, a question and its answer each
+SHARED = 8  # questions have the same ones, which are then read once for all of them
 ROWS = (*MIXTURES, UNTUNED, CAPTIONER, INTERLEAVED)
 STANDS_FOR = {CAPTIONER: "BLIP-2", INTERLEAVED: "OpenFlamingo"}  # rows in the place of the paper's other models
 SHUFFLED_ROW, AFTER_ROW = "Full data, pictures shuffled", "Full data, picture after the question"
@@ -108,13 +109,12 @@ def ask(run: Run, learner: tuple, row: str, control: str, questions: str, most: 
 def answer_behind_examples(run: Run, learner: tuple, asked: list[tuple], most: int) -> list[str]:
     """Answers of a model that was taught no questions, prompted as OpenFlamingo is: behind EXAMPLES answered ones.
 
-    asked: as in `answer`. Every `BATCH` questions get examples of their own, which are read once for all of them: the
-    first question of training records, its picture and answer.
+    asked: as in `answer`. An example is the first question of a training record, its picture and answer.
     """
     (model, tokenizer, features), prompts, pictures = learner, [], []
     records = read_records(run.folder / "records" / "conversation.json")
     for n, (question, z) in enumerate(asked):
-        examples = random.Random(f"examples {n // BATCH}").sample(records, EXAMPLES)
+        examples = random.Random(f"examples {n // SHARED}").sample(records, EXAMPLES)
         turns = [tuple(turn["value"] for turn in r["conversations"][:2]) for r in examples]
         prompts.append(CHAT.segments([*turns, (f"{IMAGE_TOKEN}\n{question}", None)]))
         pictures.append([*(features[r["image"]] for r in examples), z])
@@ -180,8 +180,7 @@ def run_paper(folder: Path, scale: Scale, seeds: int, weights: Path = WEIGHTS) -
         what = f"Section 3: {scale.pictures:,} pictures; a text-only teacher writes instruction data; benchmarks"
         run.do("data", what, partial(make_data, run))
         steps = {row: study.steps_of(scale, len(records_of(run, row))) for row in ROWS}
-        asks = {row: len(conditions_of(row)) for row in ROWS}
-        study.train_rows(run, dict.fromkeys(ROWS, Variant()), steps, learn_row, asks.get)
+        study.train_rows(run, dict.fromkeys(ROWS, Variant()), steps, learn_row, lambda row: len(conditions_of(row)))
         what, reviews = "Section 5.1: the judge reads captions, boxes and answers", review_files(run).values()
         run.do("judge", what, partial(run_judge, run), reviews)
     return run

@@ -142,9 +142,7 @@ def texts_of(path: Path) -> dict:
     return {row["question_id"]: row["text"] for row in read_jsonl(path)}
 
 
-def train_rows(
-    run: Run, rows: dict[str, Variant], steps: dict[str, int], learn_row: Callable, asks: Callable = lambda row: 1
-) -> None:
+def train_rows(run: Run, rows: dict[str, Variant], steps: dict, learn_row: Callable, asks=lambda row: 1) -> None:
     """The features; then for each seed every stage 1 that the rows begin with, and every row.
 
     steps: of each row's stage 2. learn_row(run, seed, row): trains a row and writes its answers, in a worker process.

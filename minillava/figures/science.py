@@ -1,24 +1,20 @@
-"""Section 5.2 as pictures: questions with their parts, what a model is to write, where LLaVA and the expert meet.
+"""Section 5.2 as pictures: questions with their parts, what a model is to write, what it answered.
 
 problem, scene = standins.quiz.problem("train", 0)
 question_cards([problem], [draw(scene, 256)]).savefig("card.png")
 """
 
 import re
-from collections import Counter
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from minillava.data.scienceqa import LETTERS, Problem, answer_text, question_text
-from minillava.figures.charts import stacked
 from minillava.figures.panels import Line, Piece, beside, pieces, ticked
-from minillava.figures.style import BLUE, GREEN, PALE, PINK, RIGHT, fill
+from minillava.figures.style import BLUE, GREEN, PALE, PINK, RIGHT
 
 PARTS = {"question": PALE, "context": "#CFE3F1", "options": "#F6DFAE",  # of what is read
          "lecture": PINK, "explanation": GREEN, "answer": BLUE}  # of what is written  # fmt: skip
-MEETINGS = {"both right": fill("", GREEN), "only LLaVA right": fill("LLaVA"),
-            "only the expert right": fill("expert"), "neither": fill("", PALE)}  # fmt: skip
 
 
 def question_cards(problems: list[Problem], pictures: list[Image.Image | None]) -> Figure:
@@ -75,22 +71,3 @@ def formats(problem: Problem, tokenizer, names: tuple[str, ...]) -> Figure:
     first = {name: part_of(problem, answer_text(problem, name), False)[0] for name in names}
     title = "Underlined: loss. " + ", ".join(f"{name} begins with the {part}" for name, part in first.items())
     return pieces(sections, PARTS, title)
-
-
-def meetings(problems: dict[str, Problem], ours: dict[str, int], theirs: dict[str, int],
-             groups: dict[str, list[str]]) -> dict[str, dict[str, int]]:  # fmt: skip
-    """Where LLaVA and the expert meet: group -> {of MEETINGS: how many}.
-
-    ours, theirs: index by problem id, where an answer names one. groups: name -> ids of its problems.
-    """
-
-    def where(name):
-        one, two = (found.get(name) == problems[name].answer for found in (ours, theirs))
-        return list(MEETINGS)[2 * (not one) + (not two)]
-
-    return {group: dict.fromkeys(MEETINGS, 0) | Counter(map(where, names)) for group, names in groups.items()}
-
-
-def meeting_bars(counts: dict[str, dict[str, int]], title: str) -> Figure:
-    """The counts of `meetings`, a bar for each group."""
-    return stacked(counts, MEETINGS, "questions", title)

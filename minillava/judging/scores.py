@@ -66,8 +66,6 @@ def relative_score(pairs: Sequence[tuple[float, float]]) -> float:
     return 100 * sum(c for _, c in pairs) / sum(r for r, _ in pairs)
 
 
-def bootstrap(pairs: Sequence[tuple[float, float]], draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+def bootstrap(pairs: Sequence[tuple[float, float]], draws: int = 1000) -> tuple[float, float]:
     """The 95 % interval of the relative score over questions, from `draws` resamples."""
-    rng = random.Random(seed)
-    scores = sorted(relative_score(rng.choices(pairs, k=len(pairs))) for _ in range(draws))
-    return scores[int(0.025 * draws)], scores[int(0.975 * draws) - 1]
+    return interval([pairs], relative_score, draws)
