@@ -11,7 +11,6 @@ Each part is measured by itself and written as it ends, the most wanted first; p
     python benchmarks/gpu_fast.py --json benchmarks/results/gpu-fast.json [--seconds 240] [--dry]
 """
 
-import math
 import statistics
 import tempfile
 import time
@@ -123,19 +122,29 @@ def training(dry, stage):
 def figures_of(config, stage, samples, batch, tokens, live, stamps, compiled):
     """What the times of all steps say about those that count. Tokens are real ones: padding is not among them."""
     lengths = [len(s.ids) - 1 + config.vision.num_patches for s in samples]
-    counted = plan_batches([len(s.ids) for s in samples], batch, len(stamps), 0)[UNCOUNTED:]
-    parts = [part for chosen in counted for part in micro_batches(lengths, chosen, tokens)]
+    steps = plan_batches([len(s.ids) for s in samples], batch, len(stamps), 0)
+    parts = [part for chosen in steps[UNCOUNTED:] for part in micro_batches(lengths, chosen, tokens)]
     seconds, chosen = stamps[-1] - stamps[UNCOUNTED - 1], [i for part in parts for i in part]
     scored = {i: int((samples[i].labels[1:] != IGNORE).sum()) for i in chosen}
     work = sum(flops(config, lengths[i], scored[i], int(live), stage)["total"] for i in chosen) / seconds
-    size, longest = max(((len(part), max(lengths[i] for i in part)) for part in parts), key=math.prod)
-    share, most = sum(scored.values()) / len(scored), math.ceil(len(parts) / len(counted))
     return {
         "tokens a second": sum(lengths[i] for i in chosen) / seconds, "samples a second": len(chosen) / seconds,
         "FLOP/s": work, "nominal MFU": work / NOMINAL, "seconds": [b - a for a, b in pairwise(stamps)],
         "tokens at once": tokens, "peak memory": peak_memory(),
-        "foreseen memory": memory(config, stage, size, longest, share, parts=most, compiled=compiled)["total"],
+        "foreseen memory": foreseen(config, stage, samples, steps, tokens, compiled),
     }  # fmt: skip
+
+
+def foreseen(config, stage, samples, steps, tokens, compiled):
+    """Bytes for the part that needs most. Long samples have more labels too, and so larger logits."""
+    lengths = [len(s.ids) - 1 + config.vision.num_patches for s in samples]
+    found = []
+    for parts in (micro_batches(lengths, chosen, tokens) for chosen in steps):
+        for part in parts:
+            scored = sum(int((samples[i].labels[1:] != IGNORE).sum()) for i in part) / len(part)
+            size = len(part), max(lengths[i] for i in part), scored
+            found.append(memory(config, stage, *size, parts=len(parts), compiled=compiled)["total"])
+    return max(found)
 
 
 def stamp(stamps, *_):

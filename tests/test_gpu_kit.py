@@ -10,6 +10,7 @@ import pytest
 
 from minillava.costs.model import SHAPES, memory
 from minillava.data import IGNORE
+from minillava.data.samples import plan_batches
 
 ROOT = Path(__file__).parent.parent
 FAST = json.loads((ROOT / "benchmarks" / "results" / "gpu-fast.json").read_text(encoding="utf-8"))["parts"]
@@ -35,6 +36,21 @@ def test_speed_is_measured_part_by_part_and_a_second_run_measures_nothing_again(
 def test_an_unknown_part_is_refused():
     done = subprocess.run(["bash", ROOT / "benchmarks/gpu.sh", "slow"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "slow" in done.stderr
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_memory_that_the_loop_took_on_the_gpu_is_what_is_foreseen(stage, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu_fast
+
+    config, batch, tokens = SHAPES["colab"], gpu_fast.BATCH[stage], gpu_fast.TOKENS[stage]
+    for way, (compiled, _) in gpu_fast.WAYS.items():
+        found = FAST[f"0.5B, stage {stage}"][way]
+        count = len(found["seconds"]) + 1
+        samples = gpu_fast.samples_of(config, stage, batch * count)
+        steps = plan_batches([len(s.ids) for s in samples], batch, count, 0)
+        needs = gpu_fast.foreseen(config, stage, samples, steps, tokens, compiled)
+        assert needs == found["foreseen memory"] and abs(found["peak memory"] / needs - 1) < 0.1
 
 
 @pytest.mark.parametrize("part", [name for name in FAST if "a step" in name])
