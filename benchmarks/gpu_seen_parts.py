@@ -37,6 +37,7 @@ from minillava.scenes.questions import Question, exact_match, is_correct
 from minillava.standins.bench import ANSWER_COUNTS, exact_questions
 from minillava.standins.quiz import problem, quiz
 from minillava.standins.records import caption_record, in_turns, instruction_record, question_record
+from minillava.standins.seeing import SINGLE
 from minillava.standins.start import line_words, project_by_least_squares
 from minillava.training.features import Features
 
@@ -87,10 +88,6 @@ WORD_QUESTIONS = (
     "Which part of the body needs {}?",
     "What is {} made of?",
 )
-
-
-# Kind of question -> how often, among the records of one question.
-SINGLE = {"existence": 4, "colour": 2, "side": 2, "place": 0.5, "count": 2, "relation": 2, "odd": 1}
 
 
 def preparation():

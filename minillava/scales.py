@@ -5,7 +5,6 @@ its reason in `why`; a test compares both with `paper.RECIPES`. `tiny` and `smok
 book, in minutes on a laptop. `smol` trains a real language model behind the shipped vision tower (`make real`, then
 `minillava train`), the others real parts on real data (`minillava fetch`, then `minillava train`).
 
-    minillava cost                                                    # every scale on one screen
     python -c "from minillava.scales import find_scale; print(find_scale('colab').stage('stage 2'))"
 """
 
@@ -257,20 +256,22 @@ COLAB = RealScale(
     },
 )
 
-# What three seeds were first trained with on a GPU; it saw the place (benchmarks/results/gpu.md). `micro` is for 8 GB.
+# Stage 2: benchmarks/results/smol-cpu.json. Stage 1 and the quiz: the first run of gpu.md there. `micro` is for 8 GB.
 SMOL_REASONS = LAPTOP_REASONS | {
-    "samples": "as many as the runs on a GPU took; an hour on 2 CPU cores",
+    "samples": "as many as were trained on; for stage 2 an hour on 2 CPU cores",
     "epochs": ONCE,
-    "lr": "135M parameters need a higher rate than 13B; at twice this one it forgot the capital of France",
+    "lr": "135M parameters need a higher rate than 13B, and LoRA a higher one than matrices",
+    "lora": "it forgets less, takes less time and fits in 5 MB",
 }
 SMALL = dict(epochs=1, longest=320, shard=False, checkpointing=False, precision="bf16 or float32", why=SMOL_REASONS)
+SEEING = dict(samples=20_489, batch=16, micro=16, lr=1e-3, lora=8, text=48, answer=14, looks=0.9)
 SMOL = RealScale(
     "smol",
     TINY.vision_tower,
     str(SMOLLM2),
     (
         replace(STAGE_1, data="picture-book captions", samples=4_480, batch=64, micro=12, text=49, answer=16, **SMALL),
-        replace(STAGE_2, data="picture-book records", samples=5_440, lr=3e-4, micro=8, text=115, answer=41, **SMALL),
+        replace(STAGE_2, data="single questions, and text of its own", **SEEING, **SMALL),
         replace(SCIENCEQA, data="quiz", samples=5_120, lr=3e-4, micro=8, text=107, answer=44, looks=0.47, **SMALL),
     ),
     "here",
@@ -286,9 +287,7 @@ REAL_SCALES = {scale.name: scale for scale in (SMOL, COLAB, FULL_7B, FULL_13B)}
 def picture_book_scale(name: str) -> Scale:
     """The scale of the picture book with that name. Raises ScaleError, listing the names, for another one."""
     if name in REAL_SCALES:
-        raise ScaleError(
-            f"the scale {name!r} has real parts: see `minillava cost`, then `minillava train --scale {name}`"
-        )
+        raise ScaleError(f"the scale {name!r} has real parts: see `minillava cost`, then `minillava train --scale` it")
     return find_scale(name)
 
 

@@ -44,13 +44,13 @@ def test_the_tiny_scale_trains_what_the_miniature_does():
     assert "epochs" not in replace(scales.TINY, stage2_epochs=3).stage("stage 2").reasons()
 
 
-def test_the_smol_scale_is_what_was_run_on_the_gpu():
+def test_the_smol_scales_stage_1_and_quiz_are_what_was_run_on_the_gpu():
     run = read_json(scales.WEIGHTS.parents[1] / "benchmarks" / "results" / "gpu-seen-first.json")
     (one, two, quiz), recipe = scales.SMOL.stages, run["recipe"]["smol"]
-    for n, stage in ((1, one), (2, two), (2, quiz)):
+    for n, stage in ((1, one), (2, quiz)):
         assert (stage.batch, stage.lr) == (recipe[f"stage{n}_batch"], recipe[f"stage{n}_lr"])
         assert stage.optimizer == "Adam" and recipe["lr_muon"] == 0
-    assert [one.steps, two.steps] == run["steps"]["smol"] and (one.number, two.number) == (1, 2)
+    assert one.steps == run["steps"]["smol"][0] and (one.number, two.number) == (1, 2)
     taken = [result["quiz"]["steps"] for result in run["results"] if "quiz" in result]
     assert min(taken) <= quiz.steps <= max(taken)
 

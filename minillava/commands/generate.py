@@ -2,11 +2,12 @@
 
 The status is 0 only if every record was made; 1 if something was left out, quarantined or not asked (the summary says
 what); 2 if nothing could be done. The same command resumes a stopped run. OUT is then a folder for `minillava train`.
-The science quiz is another source; no teacher is asked about it.
+Two more sources ask no teacher: the science quiz, and single questions about drawn pictures (`--scale smol`).
 
     minillava generate --source picture-book --limit 20 --out runs/generated
     minillava generate --source picture-book --limit 20 --out runs/generated --format messages  # also for TRL, ms-swift
     minillava generate --source quiz --limit 1000 --out runs/quiz      # or quiz:test, to ask about
+    minillava generate --source questions --limit 6000 --out runs/seeing
 """
 
 import json
@@ -41,6 +42,7 @@ from minillava.datagen.statistics import statistics, statistics_table
 from minillava.datagen.teachers import OFFLINE_MODEL, OPENAI_MODEL, RecordedTeacher, openai_teacher
 from minillava.standins.pictures import PICTURE_BOOK, SIZE_NOTE, picture_book
 from minillava.standins.quiz import draw_quiz
+from minillava.standins.seeing import write_seeing
 from minillava.standins.teacher import OfflineTeacher
 from minillava.text import aligned, few, listed
 
@@ -51,7 +53,7 @@ def arguments(parser) -> None:
     add(
         "--source",
         required=True,
-        help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, {PICTURE_BOOK}, or quiz: problems",
+        help=f"COCO's captions_*.json, a caps_boxes .jsonl, a .csv of captions, {PICTURE_BOOK}, quiz, or questions",
     )
     add("--images", type=Path, help=f"the folder of the pictures ({PICTURE_BOOK}: they are drawn into it)")
     add("--instances", type=Path, help="COCO's instances_*.json (default: the one in the folder of the captions)")
@@ -92,8 +94,8 @@ def run(options) -> int:
         prompts=options.prompts, boxes=_names(options.boxes), max_tokens=options.max_tokens,
         temperature=options.temperature, seed=options.seed,
     )  # fmt: skip
-    if options.source.partition(":")[0] == "quiz":
-        return _write_quiz(options, out)
+    if options.source.partition(":")[0] in ("quiz", "questions"):
+        return _write_ready(options, out)
     book = options.source.partition(":")[0] == PICTURE_BOOK
     if options.images is None and not book:
         raise SourceError("--images: name the folder of the pictures")
@@ -187,13 +189,20 @@ def _link_pictures(images: Path, folder: Path, out: Path) -> bool:
     return True
 
 
-def _write_quiz(options, out: Path) -> int:
-    """The first problems of a split of the science quiz, as stage2.json with images/ and in ScienceQA's own files."""
-    split, count = options.source.partition(":")[2] or "train", 100 if options.limit is None else options.limit
-    if split not in SPLITS or count < 1:
-        raise SourceError(f"{options.source}, --limit {count}: splits are {', '.join(SPLITS)}; --limit is 1 or more")
+def _write_ready(options, out: Path) -> int:
+    """Records that no teacher is asked for, as stage2.json with images/: the first problems of a split of the science
+    quiz, in ScienceQA's own files too, or single questions about the first pictures."""
+    kind, _, split = options.source.partition(":")
+    split, count = split or "train", 100 if options.limit is None else options.limit
+    splits = SPLITS if kind == "quiz" else ("train",)
+    if split not in splits or count < 1:
+        raise SourceError(f"{options.source}, --limit {count}: splits are {', '.join(splits)}; --limit is 1 or more")
     if options.images or options.dry_run or options.write_batch or options.format != FORMS[0]:
         raise SourceError(f"--source {options.source} takes only --limit and --out: no teacher is asked")
+    if kind == "questions":
+        print(f"written to {out}: stage2.json, {write_seeing(count, out):,} records; images")
+        print(f"train on it: minillava train {out} --scale smol --projector runs/real/projector.safetensors")
+        return 0
     problems, format = draw_quiz(split, count, out / "images"), FORMATS[0]
     write_problems(problems, out)
     write_records((science_record(problem, format) for problem in problems), out / "stage2.json")

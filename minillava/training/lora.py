@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from minillava.errors import CheckpointError
 from minillava.files import atomic_write, write_json
 
 ALPHA = 2  # alpha per rank, as in the authors' script
@@ -80,6 +81,24 @@ def adapters(model: nn.Module) -> dict[str, torch.Tensor]:
 def save_adapters(model: nn.Module, path: Path) -> None:
     with atomic_write(path) as temporary:
         save_file({name: tensor.cpu().contiguous() for name, tensor in adapters(model).items()}, temporary)
+
+
+def load_adapters(model: nn.Module, paths: list[Path]) -> None:
+    """Merge what `save_adapters` wrote, in one file or several, into a model without LoRA.
+
+    Raises CheckpointError for files that were made for another model.
+    """
+    stored = {name: tensor for path in paths for name, tensor in load_file(path).items()}
+    rank = min((len(tensor) for name, tensor in stored.items() if name.endswith(".a")), default=1)
+    add(model, rank)
+    own = adapters(model)
+    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in stored.items()}:
+        raise CheckpointError(
+            f"{paths[0].parent if paths else 'no file'}: this LoRA was made for another language model"
+        )
+    for name, tensor in own.items():
+        tensor.copy_(stored[name])
+    merge(model)
 
 
 def save_peft(path: Path, folder: Path, base: str) -> None:
