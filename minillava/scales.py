@@ -264,7 +264,7 @@ SMOL_REASONS = LAPTOP_REASONS | {
     "lora": "it forgets less, takes less time and fits in 5 MB",
 }
 SMALL = dict(epochs=1, longest=320, shard=False, checkpointing=False, precision="bf16 or float32", why=SMOL_REASONS)
-SEEING = dict(samples=20_489, batch=16, micro=16, lr=1e-3, lora=8, text=48, answer=14, looks=0.9)
+SEEING = dict(samples=20_489, batch=16, micro=8, lr=1e-3, lora=8, text=48, answer=14, looks=0.9)
 SMOL = RealScale(
     "smol",
     TINY.vision_tower,
