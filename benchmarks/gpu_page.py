@@ -130,8 +130,8 @@ it is gone.
 What is foreseen is by today's rule (`costs.model.memory`), which was corrected after these figures: PyTorch's norm keeps
 its input too, and compiled blocks compute the norms again. Every step of ours is within 4 % of it, compiled or plain.
 The loop at 0.5B is 9 % below to 6 % above it in stage 1, and 5 to 9 % above it in stage 2. It is foreseen for the part
-that needs most. The longest samples have half as many labels again as the mean, so their logits alone are 5 GB more; with
-the mean of all samples the loop of stage 2 was 17 to 20 % above.
+that needs most. The longest samples have half as many labels again as the mean, so their logits alone are 5 GB more.
+With the mean of all samples the loop of stage 2 was 17 to 20 % above.
 Beside `transformers`, ours compiled is {ratio("0.5B, a step of stage 1"):.1f} times as fast in stage 1 and
 {ratio("0.5B, a step of stage 2"):.1f} times in stage 2 at 0.5B, {ratio("7B, a step of stage 1"):.1f} and
 {ratio("7B, a step of stage 2"):.1f} times at 7B, {ratio("7B, a step of stage 2, recomputed"):.1f} times with

@@ -202,20 +202,23 @@ def ask_knowledge(model, tokenizer, template) -> list[dict]:
             for (q, words), t in rows]  # fmt: skip
 
 
-def own_answers(model, tokenizer, templates: list, count: int, copies: int) -> list[Sample]:
-    """Text alone, to keep what the model knew: questions about words of its vocabulary, and its own answers to them.
-
-    It answers in the first template, and learns the answers in all of them, each so many times. Answers end with their last full sentence.
-    """
+def own_pairs(model, tokenizer, template, count: int) -> list[tuple[str, str]]:
+    """Questions about words of the model's vocabulary, and its own answers, up to their last full sentence."""
     words = sorted(word[1:] for word in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]{5,}", word))
     chosen = random.Random("own answers").sample(words, min(count, len(words)))
     asked = [WORD_QUESTIONS[n % len(WORD_QUESTIONS)].format(word) for n, word in enumerate(chosen)]
-    texts = answer(model, tokenizer, templates[0], [(question, None) for question in asked], 40)
+    texts = answer(model, tokenizer, template, [(question, None) for question in asked], 40)
+    texts = [(re.match(r"(?s).*[a-z]\.", text) or [""])[0] for text in texts]
+    return [(question, text) for question, text in zip(asked, texts) if text and "<image>" not in text]
+
+
+def own_answers(model, tokenizer, templates: list, count: int, copies: int) -> list[Sample]:
+    """Text alone, to keep what the model knew. It answers in the first template, and learns the answers in all of them,
+    each so many times."""
     samples = []
-    for n, (question, text) in enumerate(zip(asked, texts)):
-        text = (re.match(r"(?s).*[a-z]\.", text) or [""])[0]
+    for n, (question, text) in enumerate(own_pairs(model, tokenizer, templates[0], count)):
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": text}]
-        for template in templates if text and "<image>" not in text else []:
+        for template in templates:
             record = without_stop({"id": f"own-{n}", "conversations": turns}, template.stop)
             samples.append(encode(record, template, tokenizer))
     return samples * copies

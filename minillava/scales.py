@@ -261,7 +261,7 @@ SMOL_REASONS = LAPTOP_REASONS | {
     "samples": "as many as were trained on; for stage 2 an hour on 2 CPU cores",
     "epochs": ONCE,
     "lr": "135M parameters need a higher rate than 13B, and LoRA a higher one than matrices",
-    "lora": "it forgets less, takes less time and fits in 5 MB",
+    "lora": "it takes a little less time, and fits in 5 MB",
 }
 SMALL = dict(epochs=1, longest=320, shard=False, checkpointing=False, precision="bf16 or float32", why=SMOL_REASONS)
 SEEING = dict(samples=20_489, batch=16, micro=8, lr=1e-3, lora=8, text=48, answer=14, looks=0.9)

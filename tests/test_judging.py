@@ -176,6 +176,27 @@ def test_answers_in_batches_are_in_the_order_asked_and_those_one_by_one(weights,
     assert len(set(together)) > 1
 
 
+def test_questions_about_one_picture_stand_in_one_batch_and_each_gets_its_own_answer(weights, monkeypatch):
+    batches, names = [], torch.arange(40.0)
+
+    def note(model, tokenizer, ids, shown, most, stop):
+        batches.append([int(features[0][0, 0]) for features in shown])
+        return [f" {int(features[0][0, 0])} {len(one)} " for one, features in zip(ids, shown)]
+
+    monkeypatch.setattr("minillava.judging.answers.generate_text", note)
+    tokenizer = load_tokenizer(weights / "language_model")
+    asked = [(f"Is there {'a very ' * n}red car?", names[k].expand(4, 2)) for n in range(4) for k in range(40)]
+    texts = answer(None, tokenizer, CHAT, asked)
+    assert len(batches) == 3 and sorted(sum(batches, [])) == sorted([*range(40)] * 4)
+    for picture in range(40):
+        assert sum(picture in batch for batch in batches) <= 1 + (picture in {batch[-1] for batch in batches[:-1]})
+    lengths = {}
+    for (question, z), text in zip(asked, texts):
+        picture, length = map(int, text.split())
+        assert picture == int(z[0, 0]) and lengths.setdefault(question, length) == length
+    assert len(set(lengths.values())) == 4
+
+
 # the judge
 
 

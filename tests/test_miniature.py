@@ -32,7 +32,7 @@ from minillava.experiments.miniature import (
     records_of,
 )
 from minillava.experiments.report import difference
-from minillava.experiments.run import Run, RunError, slug
+from minillava.experiments.run import Job, Run, RunError, slug
 from minillava.files import read_checked, read_jsonl, write_checked
 from minillava.scales import WEIGHTS
 
@@ -182,6 +182,12 @@ def test_interleaved_records_hold_the_captioner_s_pictures_and_captions_in_order
         shown, told = shown + record["image"], told + values[1::2]
     pairs = records_of(run, CAPTIONER)[: len(shown)]
     assert shown == [r["image"] for r in pairs] and told == [r["conversations"][1]["value"] for r in pairs]
+
+
+def test_a_row_that_answers_often_starts_before_one_that_only_trains_longer():
+    assert len(miniature.conditions_of(FULL)) == 5 and miniature.conditions_of("Conversation") == ("",)
+    few, many = (Job(Path(), steps, print, asks) for steps, asks in ((90, 1), (10, 4)))
+    assert many.size > few.size and not Job(Path(), 10, print).size > few.size
 
 
 def test_every_question_stands_behind_two_answered_ones_each_with_its_picture(finished, weights, monkeypatch):

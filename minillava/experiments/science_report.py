@@ -201,8 +201,8 @@ def why(science: dict) -> list[str]:
     return [
         f"For {told} of {len(gaps)} rows of Table 8 the difference to the best variant can be told from none.",
         f"Where the reasons are right, the letter is right in {then:.1f} %; chance is {science['chance']} %. Of "
-        f"{wrong:,} wrong answers over all seeds, {lost:,} ({100 * lost / wrong:.0f} %) reason to the right conclusion and then "
-        "name another letter; the others go wrong before.",
+        f"{wrong:,} wrong answers over all seeds, {lost:,} ({100 * lost / wrong:.0f} %) reason to the right conclusion "
+        "and then name another letter; the others go wrong before.",
         f"Of the questions with a picture LLaVA answers {seen['LLaVA']} % right, {seen[blank]} % when it is blank and "
         f"{seen[shuffled]} % when it is another. Over all questions that is {avg['LLaVA']}, {avg[blank]} and "
         f"{avg[shuffled]} %. Its reasons look too: right in {seeing[BEST]} %, {seeing[blank]} % and {seeing[shuffled]} %.",

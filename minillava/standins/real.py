@@ -30,7 +30,7 @@ VISION_TOWER = WEIGHTS / "vision_tower"
 
 
 def start_w(model: Llava, tokenizer, boxes: int = 1200) -> None:
-    """Set W by least squares from the boxes of so many training scenes, as a patch should look like the words for what it shows."""
+    """Set W by least squares from the boxes of so many training scenes."""
     some = scenes("train", boxes)
     values = vision_features(model, read_preparation(VISION_TOWER, SIZE), [draw(scene, SIZE) for scene in some])
     features = Features({f"{scene.id}.png": n for n, scene in enumerate(some)}, values)

@@ -112,7 +112,7 @@ def stop_event():
 
 @contextmanager
 def signals_wait():
-    """A signal that comes within the block does at its end what it would have done, so that a step is never cut in two."""
+    """A signal that comes within the block does at its end what it would have done: no step is cut in two."""
     kinds = {getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")}
     in_main = current_thread() is main_thread()  # the only one that signals interrupt
     before = {kind: h for kind in kinds if in_main and callable(h := signal.getsignal(kind))}
